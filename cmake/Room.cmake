@@ -1,0 +1,42 @@
+# autoscheme_room(<name> SOURCES <file>... [ROOMS <room>...] [LIBS <target>...] [TORCH])
+#
+# One room of lib/ = one OBJECT library, autoscheme_<name>. Its headers are included as "<name>/x.h" through an include
+# folder of its own (<build>/rooms/<name>/<name> -> lib/<name>), and a room sees the folders of the rooms it lists and of
+# what those list: an include against the direction of docs/impl.md does not compile. Only TORCH rooms see LibTorch.
+function(autoscheme_room name)
+  cmake_parse_arguments(ROOM "TORCH" "" "SOURCES;ROOMS;LIBS" ${ARGN})
+  set(folder ${PROJECT_BINARY_DIR}/rooms/${name})
+  file(MAKE_DIRECTORY ${folder})
+  file(CREATE_LINK ${PROJECT_SOURCE_DIR}/lib/${name} ${folder}/${name} SYMBOLIC)
+
+  add_library(autoscheme_${name}_headers INTERFACE)
+  target_include_directories(autoscheme_${name}_headers INTERFACE ${folder} ${PROJECT_SOURCE_DIR}/include)
+  foreach(room ${ROOM_ROOMS})
+    target_link_libraries(autoscheme_${name}_headers INTERFACE autoscheme_${room}_headers)
+  endforeach()
+  target_link_libraries(autoscheme_${name}_headers INTERFACE
+    absl::status absl::statusor absl::strings absl::span absl::flat_hash_map absl::time ${ROOM_LIBS})
+  if(ROOM_TORCH)
+    target_link_libraries(autoscheme_${name}_headers INTERFACE LibTorch::CPU)
+  endif()
+
+  add_library(autoscheme_${name} OBJECT ${ROOM_SOURCES})
+  target_link_libraries(autoscheme_${name} PUBLIC autoscheme_${name}_headers PRIVATE autoscheme_settings)
+  if(ROOM_TORCH)
+    autoscheme_use_torch_pch(autoscheme_${name})
+  endif()
+  set_property(GLOBAL APPEND PROPERTY AUTOSCHEME_ROOMS autoscheme_${name})
+endfunction()
+
+# A translation unit with LibTorch's headers takes about 13 s; one precompiled header serves all targets that need them.
+function(autoscheme_use_torch_pch target)
+  if(NOT TARGET autoscheme_torch_pch)
+    file(WRITE ${PROJECT_BINARY_DIR}/torch_pch.cc "")
+    add_library(autoscheme_torch_pch OBJECT ${PROJECT_BINARY_DIR}/torch_pch.cc)
+    target_link_libraries(autoscheme_torch_pch PRIVATE LibTorch::CPU autoscheme_settings)
+    target_precompile_headers(autoscheme_torch_pch PRIVATE
+      <ATen/ATen.h> <ATen/Parallel.h> <torch/csrc/autograd/autograd.h> <torch/csrc/autograd/custom_function.h>
+      <torch/csrc/autograd/grad_mode.h> <torch/csrc/autograd/variable.h> <string> <vector> <memory>)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM autoscheme_torch_pch)
+endfunction()

@@ -1,0 +1,34 @@
+// The token ids that scoring runs on.
+#ifndef AUTOSCHEME_CALIBRATION_H_
+#define AUTOSCHEME_CALIBRATION_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "autoscheme/context.h"
+
+namespace autoscheme {
+
+// nsamples rows of seqlen ids, row-major. Used in file order, batch_size rows at a time, no padding, labels = ids.
+struct Calibration {
+  int64_t nsamples = 0;
+  int64_t seqlen = 0;
+  std::vector<int32_t> ids;
+};
+
+// Reads .json (a list of equally long lists, or an object whose "input_ids" is one), .npy (int32/int64, 2-D, C order)
+// or .safetensors ("input_ids", I32/I64, 2-D); told apart by content, not by name.
+// Errors: NOT_FOUND; INVALID_ARGUMENT with the row for ragged, empty, negative or over-large ids.
+absl::StatusOr<Calibration> ReadCalibration(const Context& context, const std::string& path);
+
+// Keeps the first nsamples rows and the first seqlen ids of each; 0 keeps all. INVALID_ARGUMENT if there are fewer.
+absl::StatusOr<Calibration> Truncate(Calibration calibration, int64_t nsamples, int64_t seqlen);
+
+// Lower-case hex of sha256 over the ids as int64 little-endian, row-major.
+std::string Sha256(const Calibration& calibration);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_CALIBRATION_H_

@@ -1,0 +1,86 @@
+// MetaSkeleton: a model's structure, from config.json and tensor headers alone. No weight byte is read to build it.
+#ifndef AUTOSCHEME_META_SKELETON_H_
+#define AUTOSCHEME_META_SKELETON_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "autoscheme/context.h"
+#include "autoscheme/tensor.h"
+
+namespace autoscheme {
+
+class Architecture;  // lib/skeleton/architecture.h
+class Checkpoint;    // lib/checkpoint/checkpoint.h
+
+// A linear layer: weight [out_features, in_features], optional bias [out_features].
+struct LinearLayer {
+  std::string name;  // "model.layers.0.self_attn.q_proj"
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  const TensorInfo* weight = nullptr;  // borrowed from the skeleton's checkpoint
+  const TensorInfo* bias = nullptr;    // null when the layer has none
+};
+
+// One decoder block: what is read together and computed together.
+struct Block {
+  std::string name;                          // "model.layers.0"
+  std::vector<const TensorInfo*> tensors;    // everything the block needs, ordered by (shard, offset)
+  std::vector<LinearLayer> linears;          // the quantizable ones, in the model's order
+  uint64_t bytes = 0;                        // sum over tensors
+};
+
+// Immutable after Open: free to share between threads.
+class MetaSkeleton {
+ public:
+  // `model` is a folder, or a repo id that is resolved in the local Hugging Face cache. No network is ever used.
+  // Errors: NOT_FOUND (folder, config.json, shards: all missing ones are listed), DATA_LOSS (malformed or truncated
+  // file), INVALID_ARGUMENT (a config field or tensor shape is wrong), UNIMPLEMENTED (an unknown architecture or an
+  // already quantized model; lists what is supported).
+  static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Open(const Context& context, const std::string& model);
+  ~MetaSkeleton();
+
+  const std::string& model() const;       // as given to Open
+  const std::string& directory() const;   // the folder that was opened
+  const std::string& model_type() const;  // "llama", "qwen3", ...
+  // Hex hash over config.json and every tensor's name, dtype, shape and size: equal for equal structure.
+  const std::string& fingerprint() const;
+
+  absl::Span<const Block> blocks() const;
+  int64_t hidden_size() const;
+  int64_t vocab_size() const;
+  const TensorInfo* embedding() const;  // [vocab, hidden]
+  // The output head's weight [vocab, hidden]; the embedding itself when tied.
+  const LinearLayer& head() const;
+  bool tied_head() const;
+  // Tensors outside blocks, embedding and head that the forward pass needs (the final norm, ...).
+  absl::Span<const TensorInfo* const> other_tensors() const;
+  int64_t total_params() const;
+  uint64_t total_bytes() const;
+  // Longest sequence the model was made for (max_position_embeddings), 0 if it says none.
+  int64_t max_positions() const;
+
+  // Structure as JSON, for `autoscheme inspect --json` (docs/formats.md).
+  std::string ToJson() const;
+
+  // For the other stages.
+  const Checkpoint& checkpoint() const;
+  const Architecture& architecture() const;
+
+ private:
+  struct Rep;
+  explicit MetaSkeleton(std::unique_ptr<Rep> rep);
+  std::unique_ptr<Rep> rep_;
+};
+
+// model_type values that Open understands, sorted.
+std::vector<std::string> SupportedModelTypes();
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_META_SKELETON_H_

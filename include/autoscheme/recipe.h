@@ -1,0 +1,53 @@
+// The answer: one scheme for every layer under a bit budget. Plain values; recipe.json is described in docs/formats.md.
+#ifndef AUTOSCHEME_RECIPE_H_
+#define AUTOSCHEME_RECIPE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "autoscheme/context.h"
+#include "autoscheme/score_table.h"
+
+namespace autoscheme {
+
+struct LayerChoice {
+  std::string layer;
+  Scheme scheme;
+  bool fixed = false;  // fixed before scoring, not chosen by the solver
+};
+
+struct Recipe {
+  double target_avg_bits = 0;  // what was asked for
+  double avg_bits = 0;         // what the choice costs: total_bits / total_params
+  double loss = 0;             // predicted: sum of the chosen layers' losses
+  int64_t total_bits = 0;      // storage bits of all layers, scales included unless ignored (SPEC 6.1)
+  int64_t total_params = 0;    // weights of all layers, fixed ones included
+  std::vector<LayerChoice> layers;  // in the order of ScoreTable::layers
+};
+
+struct SelectOptions {
+  std::vector<double> avg_bits;       // targets, bits per weight; each gives one recipe
+  std::vector<std::string> schemes;   // menu, a subset of the table's schemes by name; empty = all of them
+  bool ignore_scale_zp_bits = false;  // count only bits x weights (SPEC 6.1)
+  // Layers that must get the same scheme: each entry is one group of patterns (SPEC 7.4).
+  std::vector<std::vector<std::string>> shared_layers;
+};
+
+// Solves for every target from one table. Pure and deterministic; never touches the model.
+// Errors: INVALID_ARGUMENT for no target, a target out of reach (names the reachable range), an unknown scheme;
+// DATA_LOSS when a layer has no finite loss under any scheme (names it).
+absl::StatusOr<std::vector<Recipe>> SelectRecipes(const ScoreTable& table, const SelectOptions& options,
+                                                  const Context& context = {});
+
+// File formats (docs/formats.md). Writing is atomic: a temporary file in the same folder, fsync, rename.
+absl::Status WriteScores(const Context& context, const ScoreTable& table, const std::string& path);
+absl::StatusOr<ScoreTable> ReadScores(const Context& context, const std::string& path);
+absl::Status WriteRecipes(const Context& context, const std::vector<Recipe>& recipes, const std::string& path);
+std::string ScoresToJson(const ScoreTable& table);
+std::string RecipesToJson(const std::vector<Recipe>& recipes);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_RECIPE_H_

@@ -1,0 +1,55 @@
+// A quantization scheme: plain fields, as the reference names them (SPEC 2).
+#ifndef AUTOSCHEME_SCHEME_H_
+#define AUTOSCHEME_SCHEME_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace autoscheme {
+
+// Group of elements that share a scale. rows == 0: `size` elements along a row (> 0), the whole row (-1) or the whole
+// tensor (0). rows > 0: a tile of rows x size elements (FP8_BLOCK).
+struct GroupSize {
+  int size = 128;
+  int rows = 0;
+  bool operator==(const GroupSize& o) const { return size == o.size && rows == o.rows; }
+};
+
+// Unset optional fields are "None" in the reference: a preset given by name keeps them unset (SPEC 2.1).
+struct Scheme {
+  std::string name;  // "W4A16", "MXFP4", ...; for a user-defined scheme the name the user gave, or a description
+  int bits = 4;
+  GroupSize group;
+  bool sym = true;
+  std::string data_type = "int";
+  std::optional<int> act_bits;
+  std::optional<GroupSize> act_group;
+  std::optional<bool> act_sym;
+  std::optional<std::string> act_data_type;
+  std::optional<bool> act_dynamic;
+  std::optional<int> super_bits;
+  std::optional<int> super_group_size;
+
+  bool QuantizesWeight() const { return bits <= 8; }
+  bool QuantizesActivation() const { return act_bits.value_or(16) <= 8; }
+  // 16-bit weights and activations: never wrapped, loss 0 (SPEC 8.5).
+  bool IsPassThrough() const { return !QuantizesWeight() && !QuantizesActivation(); }
+};
+
+// The presets, in the order of the catalogue (lib/scheme/catalogue.cc). Never fails.
+const std::vector<Scheme>& SchemeCatalogue();
+
+// Looks a preset up; case-insensitive, aliases included. INVALID_ARGUMENT names the known ones.
+absl::StatusOr<Scheme> FindScheme(absl::string_view name);
+
+// "W2A16, w4a16,MXFP4" -> schemes, in order; a second scheme equal to an earlier one is dropped (SPEC 1.5).
+// INVALID_ARGUMENT for an unknown name or an empty list.
+absl::StatusOr<std::vector<Scheme>> ParseSchemeList(absl::string_view comma_separated);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SCHEME_H_

@@ -1,0 +1,91 @@
+// SchemeGenerator: options + calibration tokens -> scores -> recipes. Runs the whole (lib/pipeline.cc).
+#ifndef AUTOSCHEME_SCHEME_GENERATOR_H_
+#define AUTOSCHEME_SCHEME_GENERATOR_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "autoscheme/calibration.h"
+#include "autoscheme/context.h"
+#include "autoscheme/meta_skeleton.h"
+#include "autoscheme/recipe.h"
+#include "autoscheme/score_table.h"
+
+namespace autoscheme {
+
+struct Options {
+  std::vector<Scheme> schemes;  // the menu; the first one decides the shape rules (SPEC 1.5, 1.6)
+  int64_t batch_size = 8;       // rows per batch; the unit of the maths (SPEC 4.6)
+  std::string dtype = "float32";  // compute: "float32" or "bfloat16"
+  std::string device = "cpu";
+  int threads = 0;              // for the GEMMs; 0 = leave as the process has it
+  // 0 = no limit. Otherwise a promise: with process_budget the peak RSS of the whole process (what the autoscheme
+  // program uses), else what the library itself holds.
+  int64_t max_ram_bytes = 0;
+  bool process_budget = false;
+  std::string work_dir;         // for the spill file; empty: TMPDIR, else /tmp
+  std::string ignore_layers;    // comma separated, SPEC 1.6 step 2: these stay at 16 bits
+  // Layers fixed by the user: pattern -> scheme (SPEC 1.6 steps 3 and 5).
+  std::vector<std::pair<std::string, Scheme>> layer_config;
+  bool quant_lm_head = false;   // score and budget the head too
+  bool ignore_scale_zp_bits = false;
+  std::vector<std::vector<std::string>> shared_layers;
+};
+
+// What a run will hold and read, known before any work. Bytes.
+struct PlanItem {
+  std::string name;
+  uint64_t bytes = 0;
+};
+struct Plan {
+  std::vector<PlanItem> resident;      // what is alive at the peak, by item
+  uint64_t peak_bytes = 0;             // their sum: the promised peak
+  uint64_t least_bytes = 0;            // the smallest max_ram_bytes that would do
+  uint64_t read_bytes = 0;             // of the checkpoint
+  uint64_t spill_bytes = 0;            // size of the spill file, 0 when boundaries stay in RAM
+  bool boundaries_in_ram = true;
+};
+
+struct RunStats {
+  uint64_t planned_read_bytes = 0, read_bytes = 0;
+  uint64_t spill_bytes = 0;
+  uint64_t planned_peak_bytes = 0;
+  uint64_t peak_rss_bytes = 0;  // VmHWM of the process at the end, 0 where the system does not say
+  double forward_s = 0, head_s = 0, backward_s = 0, stall_s = 0, total_s = 0;
+};
+
+// Thread-safety: one thread at a time; cancel through the context from any.
+class SchemeGenerator {
+ public:
+  // `skeleton` is borrowed. INVALID_ARGUMENT for a bad option (names it); UNIMPLEMENTED for a scheme or device that this
+  // build cannot run.
+  static absl::StatusOr<std::unique_ptr<SchemeGenerator>> Create(const Context& context, const MetaSkeleton& skeleton,
+                                                                 Options options);
+  ~SchemeGenerator();
+
+  // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met; the message names the smallest budget that would do.
+  absl::StatusOr<Plan> MakePlan(const Calibration& calibration) const;
+
+  // The two sweeps. Ids outside the vocabulary: INVALID_ARGUMENT with row, column and id. NaN or infinite weights:
+  // DATA_LOSS with the tensor, the count and the first index.
+  absl::StatusOr<ScoreTable> Score(const Calibration& calibration);
+
+  // SelectRecipes with this generator's options.
+  absl::StatusOr<std::vector<Recipe>> Select(const ScoreTable& table, const std::vector<double>& avg_bits) const;
+
+  // Of the last Score().
+  const RunStats& stats() const;
+
+ private:
+  struct Rep;
+  explicit SchemeGenerator(std::unique_ptr<Rep> rep);
+  std::unique_ptr<Rep> rep_;
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SCHEME_GENERATOR_H_

@@ -1,0 +1,52 @@
+// What scoring measures and selection reads. Plain values; written to and read from scores.json (docs/formats.md).
+#ifndef AUTOSCHEME_SCORE_TABLE_H_
+#define AUTOSCHEME_SCORE_TABLE_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "autoscheme/scheme.h"
+
+namespace autoscheme {
+
+// A layer that takes part in the budget, in model order (blocks first, the head last).
+struct LayerInfo {
+  std::string name;          // without ".weight": "model.layers.0.self_attn.q_proj"
+  int64_t out_features = 0;  // rows of the weight
+  int64_t in_features = 0;   // columns of the weight
+  int block = -1;            // index of its block; -1 outside the blocks
+  bool is_head = false;      // the lm_head
+  // Set for a layer whose scheme the user or a shape rule has fixed (SPEC 1.6): it stays unquantized while scoring
+  // and is charged to the budget with this scheme.
+  std::optional<Scheme> fixed;
+};
+
+// The two terms of SPEC 4.1, summed over batches: sum|dL/dWq * (W - Wq)| and sum|dL/dxq * (x - xq)|. Both are always
+// measured; which of them count depends on the menu (NeedWeightTerm in lib/scheme/bits.h).
+struct LayerScore {
+  double weight = 0;
+  double activation = 0;
+};
+
+struct ScoreTable {
+  // The model: its path or repo id, model_type of config.json, and a hash over config and tensor headers.
+  std::string model, model_type, fingerprint;
+  bool tied_head = false;
+  // The calibration: number of rows, tokens in each, rows in a batch, sha256 of the ids as int64 little-endian.
+  int64_t nsamples = 0, seqlen = 0, batch_size = 0;
+  std::string calibration_sha256;
+  std::string dtype = "float32";  // compute dtype
+
+  std::vector<Scheme> schemes;
+  std::vector<LayerInfo> layers;
+  // scores[s][l] for schemes[s] and layers[l]; zeros for fixed layers and for schemes that quantize nothing.
+  std::vector<std::vector<LayerScore>> scores;
+  // Mean cross entropy (nats) of each batch with all layers quantized by schemes[s]: ce_loss[s][batch].
+  std::vector<std::vector<double>> ce_loss;
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SCORE_TABLE_H_

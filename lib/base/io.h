@@ -1,0 +1,96 @@
+// Every file operation of the library goes through Io, so that tests can make any of them fail.
+#ifndef AUTOSCHEME_BASE_IO_H_
+#define AUTOSCHEME_BASE_IO_H_
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "autoscheme/context.h"
+
+namespace autoscheme {
+
+// The system calls, with the kernel's convention: a negative errno instead of -1. Thread-safe.
+// The default implementation calls the operating system; a test overrides what it wants to break.
+class Io {
+ public:
+  virtual ~Io() = default;
+  virtual int Open(const char* path, int flags, mode_t mode);
+  virtual int Close(int fd);
+  virtual int Fstat(int fd, struct stat* out);
+  virtual int Stat(const char* path, struct stat* out);
+  virtual ssize_t Pread(int fd, void* data, size_t size, off_t offset);
+  virtual ssize_t Pwrite(int fd, const void* data, size_t size, off_t offset);
+  virtual int Fsync(int fd);
+  virtual int Allocate(int fd, off_t size);  // posix_fallocate; -EOPNOTSUPP where the file system cannot
+  virtual int DropCache(int fd, off_t offset, off_t size);  // best effort; errors are ignored by callers
+  virtual int Rename(const char* from, const char* to);
+  virtual int Unlink(const char* path);
+
+  static Io& Posix();  // never destroyed
+};
+
+inline Io& IoOf(const Context& context) { return context.io != nullptr ? *context.io : Io::Posix(); }
+
+// An open file. Reads and writes are exact: short ones and EINTR are continued. Movable; closes on destruction.
+// Messages name the path, the offset and errno's text. Const methods are thread-safe.
+class File {
+ public:
+  File() = default;
+  File(File&& o) noexcept { *this = std::move(o); }
+  File& operator=(File&& o) noexcept;
+  ~File();
+
+  // A regular file for reading, O_CLOEXEC, never blocking on a FIFO. NOT_FOUND, PERMISSION_DENIED,
+  // INVALID_ARGUMENT (not a regular file).
+  static absl::StatusOr<File> OpenRead(Io& io, const std::string& path);
+  // A new private file of `size` bytes in `dir`, mode 0600, unlinked before this returns, so that no way of dying
+  // leaves it behind. RESOURCE_EXHAUSTED with the bytes needed when the disk is full.
+  static absl::StatusOr<File> CreateSpill(Io& io, const std::string& dir, uint64_t size);
+
+  // Exactly out.size() bytes at `offset`. DATA_LOSS when the file ends before; UNAVAILABLE for EIO and the like.
+  absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const;
+  absl::Status WriteAt(uint64_t offset, absl::Span<const std::byte> data) const;
+  // Forgets the range's pages in the page cache. Never fails.
+  void DropCache(uint64_t offset, uint64_t size) const;
+  // OK if size and modification time are as they were at open; else DATA_LOSS "changed while it was read".
+  absl::Status CheckUnchanged() const;
+
+  uint64_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+  bool is_open() const { return fd_ >= 0; }
+
+ private:
+  Io* io_ = nullptr;
+  int fd_ = -1;
+  uint64_t size_ = 0;
+  int64_t mtime_ns_ = 0;
+  std::string path_;
+};
+
+// The whole file as a string. RESOURCE_EXHAUSTED when it is larger than max_bytes.
+absl::StatusOr<std::string> ReadFileToString(Io& io, const std::string& path, uint64_t max_bytes);
+
+// Temporary file in the same folder, write, fsync, rename, fsync of the folder: afterwards `path` holds either the old
+// or the new contents. On error the temporary file is gone and the old one untouched.
+absl::Status WriteFileAtomically(Io& io, const std::string& path, absl::string_view contents);
+
+// Checks that WriteFileAtomically(path) can work, by creating and removing a temporary file: to be called before hours
+// of work.
+absl::Status CheckWritable(Io& io, const std::string& path);
+
+// `text` with control bytes, quotes, backslashes and invalid UTF-8 escaped, cut to 200 bytes, in double quotes: for names from
+// files in messages.
+std::string Quoted(absl::string_view text);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_BASE_IO_H_

@@ -1,0 +1,42 @@
+// Strict JSON for everything we read: RapidJSON with the limits that hostile files call for.
+#ifndef AUTOSCHEME_BASE_JSON_H_
+#define AUTOSCHEME_BASE_JSON_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include <rapidjson/document.h>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace autoscheme {
+
+using Json = rapidjson::Document;
+using JsonValue = rapidjson::Value;
+
+// Parses exactly one value: UTF-8 checked, no comments or trailing commas, no NaN literals, depth at most 64, no
+// duplicate keys in any object (compared after unescaping). `what` names the source in messages ("config.json of ...").
+// Errors: DATA_LOSS with the byte offset. Whitespace around the value is fine.
+absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what);
+
+// Typed access to a member of an object, with messages that name `what`, the key, the type found and the type wanted.
+// Absent or null: NOT_FOUND for the first form, `fallback` for the second. Wrong type: INVALID_ARGUMENT.
+// Integers may be written 4096.0. Numbers must be finite.
+absl::StatusOr<int64_t> JsonInt(const JsonValue& object, const char* key, const std::string& what);
+absl::StatusOr<double> JsonDouble(const JsonValue& object, const char* key, const std::string& what);
+absl::StatusOr<bool> JsonBool(const JsonValue& object, const char* key, const std::string& what);
+absl::StatusOr<std::string> JsonString(const JsonValue& object, const char* key, const std::string& what);
+absl::StatusOr<int64_t> JsonIntOr(const JsonValue& object, const char* key, int64_t fallback, const std::string& what);
+absl::StatusOr<double> JsonDoubleOr(const JsonValue& object, const char* key, double fallback, const std::string& what);
+absl::StatusOr<bool> JsonBoolOr(const JsonValue& object, const char* key, bool fallback, const std::string& what);
+absl::StatusOr<std::string> JsonStringOr(const JsonValue& object, const char* key, std::string fallback,
+                                         const std::string& what);
+// The member, or null when absent or JSON null.
+const JsonValue* JsonFind(const JsonValue& object, absl::string_view key);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_BASE_JSON_H_

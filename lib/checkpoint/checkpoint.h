@@ -1,0 +1,64 @@
+// A model folder on disk: its config, its shards, and where every tensor lies. Headers only; weights are read by others.
+#ifndef AUTOSCHEME_CHECKPOINT_CHECKPOINT_H_
+#define AUTOSCHEME_CHECKPOINT_CHECKPOINT_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "autoscheme/context.h"
+#include "autoscheme/tensor.h"
+#include "base/io.h"
+#include "base/json.h"
+
+namespace autoscheme {
+
+// One opened file of tensors. The descriptor stays open so that what was validated is what will be read.
+struct Shard {
+  File file;
+  std::string name;           // file name without folder
+  std::string header_sha256;  // of the header bytes
+};
+
+// Immutable after Open: free to share between threads. Opening checks every shard's header against its size (strict
+// rules: docs/formats.md, "what we reject"), reconciles the index with the shards, and reads no weight byte.
+class Checkpoint {
+ public:
+  // `model`: a folder, or a repo id resolved in the local Hugging Face cache (hub_cache.h).
+  // Errors: NOT_FOUND (no folder, config.json or weights; lists every missing shard), DATA_LOSS (truncated or malformed
+  // file), INVALID_ARGUMENT (unsafe shard name), UNIMPLEMENTED (only unsafe formats such as pytorch_model.bin).
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const Context& context, const std::string& model);
+
+  const std::string& directory() const { return directory_; }
+  const Json& config() const { return config_; }            // an object
+  const std::string& config_text() const { return config_text_; }
+  absl::Span<const Shard> shards() const { return shards_; }
+  // All tensors, sorted by name.
+  absl::Span<const TensorInfo> tensors() const { return tensors_; }
+  const TensorInfo* Find(absl::string_view name) const;  // null if absent
+
+  // Reads rows [first, first + out.size() / row_bytes) of a tensor, or any byte range of it. DATA_LOSS with tensor,
+  // shard and offset.
+  absl::Status Read(const TensorInfo& tensor, uint64_t offset_in_tensor, absl::Span<std::byte> out) const;
+  // Bytes that Read has delivered since Open. Thread-safe.
+  uint64_t bytes_read() const;
+
+ private:
+  friend class CheckpointBuilder;
+  Checkpoint() = default;
+  std::string directory_, config_text_;
+  Json config_;
+  std::vector<Shard> shards_;
+  std::vector<TensorInfo> tensors_;
+  absl::flat_hash_map<std::string, size_t> by_name_;
+  mutable std::atomic<uint64_t> bytes_read_{0};
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_CHECKPOINT_CHECKPOINT_H_

@@ -1,0 +1,52 @@
+// Quant-dequant: what a scheme does to a weight or an activation, forward and backward (SPEC 3).
+#ifndef AUTOSCHEME_QUANT_QUANTIZER_H_
+#define AUTOSCHEME_QUANT_QUANTIZER_H_
+
+#include <cstdint>
+#include <memory>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/statusor.h"
+#include "autoscheme/scheme.h"
+
+namespace autoscheme {
+
+// The weight side of a scheme. Stateless but for what Prepare computes; free to share between threads after Prepare.
+class WeightQuantizer {
+ public:
+  virtual ~WeightQuantizer() = default;
+
+  // Rows come in chunks: a chunk's height must be a multiple of this (1 for groups along the row, the tile height for
+  // 2-D groups, 0 = only the whole weight at once).
+  virtual int64_t row_multiple() const { return 1; }
+
+  // True when Prepare must see the whole weight first (a scale shared by the whole tensor).
+  virtual bool needs_whole_tensor() const { return false; }
+  // Whatever depends on the whole weight [out, in] (a global scale). The result is handed to Forward. Default: undefined.
+  virtual at::Tensor Prepare(const at::Tensor& weight) const;
+
+  // Quant-dequant of a row chunk [rows, in], float32 or bfloat16 -> same shape and dtype; no autograd. `prepared` is what
+  // Prepare gave for the whole weight.
+  virtual at::Tensor Forward(const at::Tensor& rows, const at::Tensor& prepared) const = 0;
+
+  // dL/dW for dL/dWq = grad. Scoring does not need it (its gradient ends at Wq); the fixtures and tuning hosts do.
+  virtual at::Tensor Backward(const at::Tensor& rows, const at::Tensor& prepared, const at::Tensor& grad) const = 0;
+};
+
+// The activation side. x: [..., features]; the whole live tensor at once (some scales span the batch).
+class ActivationQuantizer {
+ public:
+  virtual ~ActivationQuantizer() = default;
+  virtual at::Tensor Forward(const at::Tensor& x) const = 0;
+  // dL/dx for dL/dxq = grad (SPEC 3.3-3.9). Zero groups give finite gradients (SPEC 10 item 5).
+  virtual at::Tensor Backward(const at::Tensor& x, const at::Tensor& grad) const = 0;
+};
+
+// Null when the scheme leaves that side alone (16 bits). UNIMPLEMENTED names what this build lacks.
+absl::StatusOr<std::unique_ptr<WeightQuantizer>> MakeWeightQuantizer(const Scheme& scheme);
+absl::StatusOr<std::unique_ptr<ActivationQuantizer>> MakeActivationQuantizer(const Scheme& scheme);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_QUANT_QUANTIZER_H_

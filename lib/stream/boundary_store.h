@@ -1,0 +1,46 @@
+// BoundaryStore: block inputs kept between the forward and the backward sweep, in RAM or in one spill file.
+#ifndef AUTOSCHEME_STREAM_BOUNDARY_STORE_H_
+#define AUTOSCHEME_STREAM_BOUNDARY_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "autoscheme/context.h"
+#include "base/budget.h"
+
+namespace autoscheme {
+
+// A table of `count` records of at most `record_bytes` each, written once in any order and read back any number of times.
+// One thread at a time.
+class BoundaryStore {
+ public:
+  struct Options {
+    int64_t count = 0;
+    uint64_t record_bytes = 0;
+    bool in_ram = true;
+    std::string work_dir;  // for the spill file: preallocated, mode 0600, unlinked at once, page cache dropped behind
+  };
+  // RESOURCE_EXHAUSTED: not enough budget (RAM) or disk (spill; names the bytes needed and the folder).
+  static absl::StatusOr<std::unique_ptr<BoundaryStore>> Create(const Context& context, const Options& options,
+                                                               MemoryBudget* budget);
+  ~BoundaryStore();
+
+  // Copies `bytes` in. INVALID_ARGUMENT when index or size is out of range.
+  absl::Status Put(int64_t index, absl::Span<const std::byte> bytes);
+  // Copies record `index` out; out.size() must be what was put. DATA_LOSS when the checksum does not match.
+  absl::Status Get(int64_t index, absl::Span<std::byte> out);
+  uint64_t bytes_written() const;
+
+ private:
+  struct Rep;
+  explicit BoundaryStore(std::unique_ptr<Rep> rep);
+  std::unique_ptr<Rep> rep_;
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_STREAM_BOUNDARY_STORE_H_
