@@ -30,7 +30,7 @@ add_library(autoscheme_settings INTERFACE)
 target_compile_options(autoscheme_settings INTERFACE -Wall -Wextra -Werror $<$<COMPILE_LANGUAGE:CXX>:-Wno-comment>)
 # A private RapidJSON namespace, so that a host that carries another version does not clash with ours.
 target_compile_definitions(autoscheme_settings INTERFACE
-  RAPIDJSON_NAMESPACE=autoscheme_rapidjson RAPIDJSON_HAS_STDSTRING=1)
+  RAPIDJSON_NAMESPACE=autoscheme::rapidjson RAPIDJSON_HAS_STDSTRING=1)
 if(AUTOSCHEME_SANITIZE)
   target_compile_options(autoscheme_settings INTERFACE
     -fsanitize=${AUTOSCHEME_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
