@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Sets up, builds and runs every test. The last line is `N passed, N failed, N skipped`; exit status 0 if none failed.
+#
+# usage: test/run.sh [--quick]
+#   --quick   build and CTest only: no set-up, no model, no fixtures, no sanitizers
+#
+# A test case is a CTest test (in the plain build or under a sanitizer) or a case of autoscheme_fixture_tests.
+# Fixtures come from AUTOSCHEME_FIXTURES, else from ../shared/fixtures where that exists, and always from test/golden.
+set -euo pipefail
+
+source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$source_dir"
+export AUTOSCHEME_DEPS
+AUTOSCHEME_DEPS=$(realpath -m "${AUTOSCHEME_DEPS:-$source_dir/.deps}")
+
+# Run under AddressSanitizer and UndefinedBehaviorSanitizer; under ThreadSanitizer. The prebuilt LibTorch is not
+# instrumented, so ThreadSanitizer gets the parts that do without it.
+asan_parts=(base checkpoint scheme select emit stream)
+tsan_parts=(base stream)
+
+passed=0 failed=0 skipped=0
+step="start"
+
+main() {
+  local quick=false
+  case "${1:-}" in
+    "") ;;
+    --quick) quick=true ;;
+    *) echo "usage: $0 [--quick]" >&2; exit 2 ;;
+  esac
+  trap finish EXIT
+
+  if ! $quick; then
+    begin "set-up"
+    cmake/bootstrap.sh
+    begin "model"
+    examples/smollm2/fetch.sh build/models/smollm2_135m || echo "SmolLM2 cannot be had; its cases are skipped"
+  fi
+  begin "build"
+  cmake --preset release
+  cmake --build build
+  begin "tests"
+  run_ctest build --exclude-regex '^fixtures: '
+  if ! $quick; then
+    local folder
+    for folder in "${AUTOSCHEME_FIXTURES:-../shared/fixtures}" test/golden; do
+      begin "fixtures in $folder"
+      run_fixtures "$folder"
+    done
+    sanitize asan "${asan_parts[@]}"
+    sanitize tsan "${tsan_parts[@]}"
+  fi
+  step=""
+}
+
+begin() {
+  step=$1
+  echo "== $step ($(date +%T))"
+}
+
+# The results are taken from CTest's own report. A test that could not start is in no count but shows in the status.
+run_ctest() {
+  local build=$1 status=0 failures
+  shift
+  rm -f "$build/ctest.xml"
+  ctest --test-dir "$build" --parallel 2 --output-on-failure --no-tests=error --output-junit ctest.xml "$@" || status=$?
+  failures=$(attribute failures "$build/ctest.xml")
+  if [ "$status" -ne 0 ] && [ "$failures" -eq 0 ]; then
+    failures=1
+  fi
+  local omitted=$(($(attribute skipped "$build/ctest.xml") + $(attribute disabled "$build/ctest.xml")))
+  passed=$((passed + $(attribute tests "$build/ctest.xml") - failures - omitted))
+  failed=$((failed + failures))
+  skipped=$((skipped + omitted))
+}
+
+attribute() {
+  sed -n "s/^.*\<$1=\"\([0-9]*\)\".*$/\1/p;" "$2" 2>/dev/null | head -1 | grep . || echo 0
+}
+
+run_fixtures() {
+  local folder=$1 status=0 counts
+  if [ ! -d "$folder" ]; then
+    echo "no folder $folder"
+    return
+  fi
+  AUTOSCHEME_FIXTURES=$folder build/bin/autoscheme_fixture_tests | tee build/fixtures.log || status=$?
+  if counts=$(grep -Eo '^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?' build/fixtures.log | tail -1) && [ -n "$counts" ]; then
+    set -- $(grep -Eo '[0-9]+' <<<"$counts")
+    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + ${3:-0}))
+    [ "$status" -eq 0 ] || [ "$2" -gt 0 ] || failed=$((failed + 1))
+  else
+    echo "autoscheme_fixture_tests ended with status $status and no summary"
+    failed=$((failed + 1))
+  fi
+}
+
+sanitize() {
+  local preset=$1 part targets=() names
+  shift
+  for part in "$@"; do
+    targets+=("autoscheme_${part}_tests")
+  done
+  names=$(IFS='|'; echo "$*")
+  begin "$preset: $*"
+  cmake --preset "$preset" -DAUTOSCHEME_BUILD_EXAMPLES=OFF
+  cmake --build "build/$preset" --target "${targets[@]}"
+  run_ctest "build/$preset" --tests-regex "^($names): "
+}
+
+finish() {
+  if [ -n "$step" ]; then
+    echo "stopped at: $step"
+    failed=$((failed + 1))
+  fi
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [ "$failed" -eq 0 ] || exit 1
+}
+
+main "$@"
