@@ -1,0 +1,215 @@
+// The whole, stage by stage: skeleton -> layers -> plan -> sweeps -> score table -> selection. The only file that knows
+// all rooms.
+#include <algorithm>
+#include <chrono>
+#include <new>
+#include <utility>
+
+#include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "autoscheme/scheme_generator.h"
+#include "base/budget.h"
+#include "base/io.h"
+#include "base/status_macros.h"
+#include "checkpoint/checkpoint.h"
+#include "scheme/bits.h"
+#include "scheme/rules.h"
+#include "score/delta_loss.h"
+#include "score/planner.h"
+#include "score/sweep.h"
+
+namespace autoscheme {
+
+struct SchemeGenerator::Rep {
+  Context context;
+  const MetaSkeleton* skeleton = nullptr;
+  Options options;
+  at::ScalarType dtype = at::kFloat;
+  std::vector<LayerInfo> layers;
+  RunStats stats;
+
+  int trajectories() const {
+    return static_cast<int>(std::count_if(options.schemes.begin(), options.schemes.end(),
+                                          [](const Scheme& s) { return !s.IsPassThrough(); }));
+  }
+  bool head_measured() const {
+    return std::any_of(layers.begin(), layers.end(), [](const LayerInfo& l) { return l.is_head && !l.fixed.has_value(); });
+  }
+  absl::StatusOr<PlannedRun> Plan(const Calibration& calibration) const;
+  absl::Status Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table);
+};
+
+namespace {
+
+// Sets LibTorch's thread count for one call and puts the host's back.
+class ThreadCount {
+ public:
+  explicit ThreadCount(int threads) : before_(at::get_num_threads()) {
+    if (threads > 0 && threads != before_) at::set_num_threads(threads), changed_ = true;
+  }
+  ~ThreadCount() {
+    if (changed_) at::set_num_threads(before_);
+  }
+
+ private:
+  int before_;
+  bool changed_ = false;
+};
+
+// LibTorch reports by exceptions; nothing of it may pass.
+template <typename Body>
+absl::Status Guarded(const Body& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("out of memory while scoring; give a smaller max_ram_bytes so that the plan keeps less");
+  } catch (const c10::Error& e) {
+    const std::string text = e.what_without_backtrace();
+    if (absl::StrContains(text, "allocate")) return absl::ResourceExhaustedError(absl::StrCat("out of memory while scoring: ", text));
+    return absl::InternalError(absl::StrCat("LibTorch: ", text));
+  } catch (const std::exception& e) {
+    return absl::InternalError(e.what());
+  }
+}
+
+absl::Status CheckOptions(const Options& o) {
+  if (o.schemes.empty()) return absl::InvalidArgumentError("option schemes is empty: give at least one, e.g. W4A16");
+  for (const Scheme& scheme : o.schemes) AUTOSCHEME_RETURN_IF_ERROR(ValidateScheme(scheme));
+  if (o.batch_size < 1) return absl::InvalidArgumentError(absl::StrCat("option batch_size is ", o.batch_size, ", must be at least 1"));
+  if (o.threads < 0) return absl::InvalidArgumentError(absl::StrCat("option threads is ", o.threads, ", must be 0 (leave) or more"));
+  if (o.max_ram_bytes < 0) return absl::InvalidArgumentError(absl::StrCat("option max_ram_bytes is ", o.max_ram_bytes, ", must be 0 (no limit) or more"));
+  if (o.dtype != "float32" && o.dtype != "bfloat16") {
+    return absl::InvalidArgumentError(absl::StrCat("option dtype is ", Quoted(o.dtype), "; known: float32, bfloat16"));
+  }
+  if (o.device != "cpu") {
+    return absl::UnimplementedError(absl::StrCat("option device is ", Quoted(o.device), "; this build has: cpu"));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<LayerInfo> CandidateLayers(const MetaSkeleton& skeleton) {
+  std::vector<LayerInfo> layers;
+  for (size_t b = 0; b < skeleton.blocks().size(); ++b) {
+    for (const LinearLayer& linear : skeleton.blocks()[b].linears) {
+      LayerInfo info;
+      info.name = linear.name, info.out_features = linear.out_features, info.in_features = linear.in_features;
+      info.block = static_cast<int>(b);
+      layers.push_back(std::move(info));
+    }
+  }
+  LayerInfo head;
+  head.name = skeleton.head().name, head.out_features = skeleton.head().out_features, head.in_features = skeleton.head().in_features;
+  head.is_head = true;
+  layers.push_back(std::move(head));
+  return layers;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const Context& context, const MetaSkeleton& skeleton,
+                                                                         Options options) {
+  AUTOSCHEME_RETURN_IF_ERROR(CheckOptions(options));
+  auto rep = std::make_unique<Rep>();
+  rep->context = context;
+  rep->skeleton = &skeleton;
+  rep->dtype = options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
+  RuleOptions rules;
+  rules.menu = options.schemes;
+  rules.ignore_layers = options.ignore_layers;
+  rules.layer_config = options.layer_config;
+  rules.quant_lm_head = options.quant_lm_head;
+  rules.tied_head = skeleton.tied_head();
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->layers, ResolveLayers(CandidateLayers(skeleton), rules, context));
+  for (const Scheme& scheme : options.schemes) {
+    AUTOSCHEME_RETURN_IF_ERROR(MakeWeightQuantizer(scheme).status());
+    AUTOSCHEME_RETURN_IF_ERROR(MakeActivationQuantizer(scheme).status());
+  }
+  rep->options = std::move(options);
+  return std::unique_ptr<SchemeGenerator>(new SchemeGenerator(std::move(rep)));
+}
+
+SchemeGenerator::SchemeGenerator(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
+SchemeGenerator::~SchemeGenerator() = default;
+const RunStats& SchemeGenerator::stats() const { return rep_->stats; }
+
+absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibration) const {
+  PlanInput input;
+  input.skeleton = skeleton;
+  input.shape = {calibration.nsamples, calibration.seqlen, options.batch_size};
+  input.trajectories = trajectories();
+  input.element_bytes = static_cast<int>(at::elementSize(dtype));
+  input.max_ram_bytes = static_cast<uint64_t>(options.max_ram_bytes);
+  input.floor_bytes = options.process_budget ? ReadProcessMemory().rss : 0;
+  input.read_bytes = PlannedReadBytes(*skeleton, calibration, /*gradients=*/true, head_measured());
+  if (input.trajectories == 0) input.read_bytes = 0;
+  return PlanRun(input);
+}
+
+absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) const {
+  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration));
+  return run.plan;
+}
+
+absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table) {
+  DeltaLoss::Options measure;
+  measure.dtype = dtype;
+  measure.chunk_bytes = run.choice.chunk_bytes;
+  measure.cache_weights = run.choice.cache_weights;
+  measure.batches = (calibration.nsamples + options.batch_size - 1) / options.batch_size;
+  AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<DeltaLoss> measurement, DeltaLoss::Create(table, measure));
+  if (measurement->trajectories() == 0) return absl::OkStatus();
+
+  MemoryBudget budget;
+  SweepOptions sweep;
+  sweep.batch_size = options.batch_size;
+  sweep.dtype = dtype;
+  sweep.block_slots = run.choice.block_slots;
+  sweep.head_tile_rows = run.choice.head_tile_rows;
+  sweep.boundaries_in_ram = run.choice.boundaries_in_ram;
+  sweep.work_dir = options.work_dir;
+  sweep.budget = &budget;
+  SweepStats swept;
+  AUTOSCHEME_RETURN_IF_ERROR(RunSweeps(context, *skeleton, calibration, sweep, *measurement, &swept));
+  stats.planned_read_bytes = swept.planned_read_bytes, stats.read_bytes = swept.read_bytes;
+  stats.spill_bytes = swept.spill_bytes;
+  stats.forward_s = swept.forward_s, stats.head_s = swept.head_s, stats.backward_s = swept.backward_s, stats.stall_s = swept.stall_s;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration) {
+  const auto start = std::chrono::steady_clock::now();
+  Rep& rep = *rep_;
+  rep.stats = {};
+  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep.Plan(calibration));
+  rep.stats.planned_peak_bytes = run.plan.peak_bytes;
+
+  ScoreTable table;
+  table.model = rep.skeleton->model();
+  table.model_type = rep.skeleton->model_type();
+  table.fingerprint = rep.skeleton->fingerprint();
+  table.tied_head = rep.skeleton->tied_head();
+  table.nsamples = calibration.nsamples, table.seqlen = calibration.seqlen, table.batch_size = rep.options.batch_size;
+  table.calibration_sha256 = Sha256(calibration);
+  table.dtype = rep.options.dtype;
+  table.schemes = rep.options.schemes;
+  table.layers = rep.layers;
+
+  ThreadCount threads(rep.options.threads);
+  AUTOSCHEME_RETURN_IF_ERROR(Guarded([&] { return rep.Sweep(calibration, run, table); }));
+  rep.stats.peak_rss_bytes = ReadProcessMemory().peak_rss;
+  rep.stats.total_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return table;
+}
+
+absl::StatusOr<std::vector<Recipe>> SchemeGenerator::Select(const ScoreTable& table, const std::vector<double>& avg_bits) const {
+  SelectOptions select;
+  select.avg_bits = avg_bits;
+  select.ignore_scale_zp_bits = rep_->options.ignore_scale_zp_bits;
+  select.shared_layers = rep_->options.shared_layers;
+  return SelectRecipes(table, select, rep_->context);
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,267 @@
+#include "score/head.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/grad_mode.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "autoscheme/block_streamer.h"
+#include "checkpoint/checkpoint.h"
+#include "score/scored_linear.h"
+#include "score/weights.h"
+
+namespace autoscheme {
+namespace {
+
+// What one (trajectory, batch) carries from tile to tile; N = predictions of the batch.
+struct Running {
+  at::Tensor labels;     // [N] int64
+  at::Tensor maximum;    // [N] of the logits so far
+  at::Tensor sum;        // [N] of exp(logit - maximum)
+  at::Tensor label_logit;  // [N]
+};
+
+class HeadRun {
+ public:
+  HeadRun(const Context& context, const HeadInput& input, Measurement& measurement, HeadStats& stats)
+      : context_(context), in_(input), measurement_(measurement), stats_(stats), layer_(input.skeleton->head()) {}
+
+  absl::Status Run() {
+    gradients_ = measurement_.needs_gradients();
+    AUTOSCHEME_RETURN_IF_ERROR(Prepare());
+    AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t first, const TensorView& tile) { return Accumulate(first, tile); }));
+    AUTOSCHEME_RETURN_IF_ERROR(Finish());
+    if (measured_) {
+      AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t first, const TensorView& tile) { return FoldWeight(first, tile); }));
+      for (int t = 0; t < measurement_.trajectories(); ++t) {
+        if (measurement_.head(t).measure) measurement_.OnHeadScore(t, scores_[t].weight, scores_[t].activation);
+      }
+    }
+    if (gradients_ && !in_.in_ram) stats_.spill_bytes = sums_->bytes_written() + picked_->bytes_written();
+    return absl::OkStatus();
+  }
+
+ private:
+  using TileBody = std::function<absl::Status(int64_t first, const TensorView& tile)>;
+
+  absl::Status Prepare() {
+    const int64_t trajectories = measurement_.trajectories(), batches = in_.shape.batches();
+    running_.resize(trajectories * batches);
+    prepared_.resize(trajectories);
+    scores_.resize(trajectories);
+    int64_t step = 1;
+    for (int t = 0; t < trajectories; ++t) {
+      const HeadTreatment treatment = measurement_.head(t);
+      measured_ = measured_ || treatment.measure;
+      if (treatment.weight == nullptr) continue;
+      const int64_t multiple = treatment.weight->row_multiple();
+      // One tile height for all trajectories: a common multiple of what their quantizers ask for; 0 = the whole head.
+      step = multiple == 0 ? layer_.out_features : std::lcm(step, multiple);
+    }
+    tile_rows_ = std::max(in_.tile_rows / step * step, step);
+    if (layer_.bias != nullptr) {
+      bias_bytes_.resize(layer_.bias->bytes);
+      AUTOSCHEME_RETURN_IF_ERROR(in_.skeleton->checkpoint().Read(*layer_.bias, 0, absl::MakeSpan(bias_bytes_)));
+      bias_ = LoadTensor({layer_.bias, bias_bytes_.data()}, in_.dtype);
+    }
+    for (int t = 0; t < trajectories; ++t) {
+      for (int b = 0; b < batches; ++b) {
+        Running& r = at(t, b);
+        r.labels = Labels(b);
+        const auto wide = at::TensorOptions().dtype(at::kFloat);
+        r.maximum = at::full({r.labels.size(0)}, -INFINITY, wide);
+        r.sum = at::zeros({r.labels.size(0)}, wide);
+        r.label_logit = at::zeros({r.labels.size(0)}, wide);
+      }
+    }
+    if (!gradients_) return absl::OkStatus();
+    BatchShape shape = in_.shape;
+    --shape.seqlen;  // the last position predicts nothing
+    auto sums = TensorStore::Create(context_, shape, layer_.in_features, 1, trajectories, at::kFloat, in_.in_ram, in_.work_dir, in_.budget);
+    if (!sums.ok()) return sums.status();
+    sums_ = std::make_unique<TensorStore>(*std::move(sums));
+    auto picked = TensorStore::Create(context_, shape, layer_.in_features, 1, trajectories, in_.dtype, in_.in_ram, in_.work_dir, in_.budget);
+    if (!picked.ok()) return picked.status();
+    picked_ = std::make_unique<TensorStore>(*std::move(picked));
+    return absl::OkStatus();
+  }
+
+  at::Tensor Labels(int b) const {
+    const int64_t rows = in_.shape.rows(b), seq = in_.shape.seqlen;
+    at::Tensor labels = at::empty({rows, seq - 1}, at::kLong);
+    int64_t* out = labels.data_ptr<int64_t>();
+    for (int64_t r = 0; r < rows; ++r) {
+      const int32_t* ids = in_.calibration->ids.data() + (b * in_.shape.batch_size + r) * seq;
+      for (int64_t s = 1; s < seq; ++s) *out++ = ids[s];
+    }
+    return labels.view({-1});
+  }
+
+  absl::Status ForEachTile(const TileBody& body) {
+    const int64_t rows = layer_.out_features, tiles = (rows + tile_rows_ - 1) / tile_rows_;
+    std::vector<BlockStreamer::RangeStep> order;
+    for (int64_t first = 0; first < rows; first += tile_rows_) {
+      order.push_back({{layer_.weight, first, std::min(tile_rows_, rows - first)}});
+    }
+    BlockStreamer::Options options;
+    options.slots = in_.slots;
+    AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<BlockStreamer> streamer,
+                                BlockStreamer::CreateFromRanges(context_, in_.skeleton->checkpoint(), std::move(order), options, in_.budget));
+    for (int64_t i = 0; i < tiles; ++i) {
+      AUTOSCHEME_ASSIGN_OR_RETURN(BlockView view, streamer->Next());
+      TensorInfo info = *layer_.weight;
+      info.shape[0] = view.ranges[0].rows;
+      const TensorView tile{&info, view.tensors[0].data};
+      AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(tile));
+      AUTOSCHEME_RETURN_IF_ERROR(body(view.ranges[0].first_row, tile));
+      if (in_.step) AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * (measured_ ? 2 : 1)));
+    }
+    stats_.read_bytes += streamer->stats().bytes_read;
+    stats_.stall_s += streamer->stats().stall_s;
+    return absl::OkStatus();
+  }
+
+  // Hidden states that predict, quantized as the trajectory asks: [N, hidden].
+  absl::StatusOr<at::Tensor> Inputs(int t, int b) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, b));
+    const HeadTreatment treatment = measurement_.head(t);
+    if (treatment.activation != nullptr) x = treatment.activation->Forward(x);
+    return Predicting(x);
+  }
+  at::Tensor Predicting(const at::Tensor& x) const {
+    return x.narrow(1, 0, in_.shape.seqlen - 1).reshape({-1, layer_.in_features});
+  }
+
+  at::Tensor QuantizedTile(int t, const at::Tensor& w) {
+    const HeadTreatment treatment = measurement_.head(t);
+    return treatment.weight == nullptr ? w : treatment.weight->Forward(w, prepared_[t]);
+  }
+
+  at::Tensor Logits(const at::Tensor& x, const at::Tensor& wq, int64_t first) const {
+    at::Tensor logits = at::mm(x, wq.t());
+    if (bias_.defined()) logits.add_(bias_.narrow(0, first, wq.size(0)));
+    return logits.to(at::kFloat);
+  }
+
+  absl::Status Accumulate(int64_t first, const TensorView& tile) {
+    const int64_t count = tile.info->shape[0];
+    const at::Tensor w = LoadRows(tile, 0, count, in_.dtype);
+    for (int t = 0; t < measurement_.trajectories(); ++t) {
+      const at::Tensor wq = QuantizedTile(t, w);
+      for (int b = 0; b < in_.shape.batches(); ++b) {
+        AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, b));
+        Running& r = at(t, b);
+        at::Tensor logits = Logits(x, wq, first);
+        measurement_.OnLogits(t, b, first, logits);
+        // Predictions whose label lies in this tile.
+        at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
+        at::Tensor columns = r.labels.index_select(0, here) - first;
+        r.label_logit.index_copy_(0, here, logits.index_select(0, here).gather(1, columns.unsqueeze(1)).squeeze(1));
+
+        at::Tensor maximum = at::maximum(r.maximum, logits.amax(1));
+        at::Tensor rescale = (r.maximum - maximum).exp_();
+        at::Tensor p = logits.sub_(maximum.unsqueeze(1)).exp_();
+        r.sum.mul_(rescale).add_(p.sum(1));
+        r.maximum = maximum;
+        if (!gradients_) continue;
+        at::Tensor sum = at::mm(p.to(in_.dtype), wq).to(at::kFloat);
+        at::Tensor picked = at::zeros({x.size(0), x.size(1)}, x.options());
+        if (first > 0) {
+          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, sums_->Get(0, t, b));
+          sum.add_(before.view_as(sum).mul_(rescale.unsqueeze(1)));
+          AUTOSCHEME_ASSIGN_OR_RETURN(picked, picked_->Get(0, t, b));
+          picked = picked.view_as(x);
+        }
+        picked.index_copy_(0, here, wq.index_select(0, columns));
+        AUTOSCHEME_RETURN_IF_ERROR(sums_->Put(0, t, b, sum));
+        AUTOSCHEME_RETURN_IF_ERROR(picked_->Put(0, t, b, picked));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Losses, and the gradients handed down.
+  absl::Status Finish() {
+    for (int t = 0; t < measurement_.trajectories(); ++t) {
+      for (int b = 0; b < in_.shape.batches(); ++b) {
+        Running& r = at(t, b);
+        const double n = static_cast<double>(r.labels.size(0));
+        const double loss = (r.maximum + r.sum.log() - r.label_logit).sum(at::kDouble).item<double>() / n;
+        if (!std::isfinite(loss)) {
+          return absl::DataLossError(absl::StrCat("the loss of batch ", b, " is ", loss, " under trajectory ", t,
+                                                  ": activations overflowed or are NaN"));
+        }
+        measurement_.OnLoss(t, b, loss);
+        if (!gradients_) continue;
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, sums_->Get(0, t, b));
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor picked, picked_->Get(0, t, b));
+        const int64_t rows = in_.shape.rows(b), seq = in_.shape.seqlen;
+        sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(picked).div_(n);
+        at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, at::TensorOptions().dtype(in_.dtype));
+        grad.narrow(1, 0, seq - 1).copy_(sum);
+        const HeadTreatment treatment = measurement_.head(t);
+        if (treatment.activation != nullptr) {
+          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, b));
+          if (treatment.measure) scores_[t].activation += SumAbsGradTimesError(grad, x, treatment.activation->Forward(x));
+          grad = treatment.activation->Backward(x, grad);
+        }
+        AUTOSCHEME_RETURN_IF_ERROR(in_.take_gradient(t, b, grad));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Second pass: dW of the tile from the logits and the final normalizers.
+  absl::Status FoldWeight(int64_t first, const TensorView& tile) {
+    const int64_t count = tile.info->shape[0];
+    const at::Tensor w = LoadRows(tile, 0, count, in_.dtype);
+    for (int t = 0; t < measurement_.trajectories(); ++t) {
+      const HeadTreatment treatment = measurement_.head(t);
+      if (!treatment.measure || treatment.weight == nullptr) continue;
+      const at::Tensor wq = QuantizedTile(t, w);
+      for (int b = 0; b < in_.shape.batches(); ++b) {
+        AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, b));
+        Running& r = at(t, b);
+        at::Tensor p = Logits(x, wq, first).sub_(r.maximum.unsqueeze(1)).exp_().div_(r.sum.unsqueeze(1));
+        at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
+        at::Tensor columns = r.labels.index_select(0, here) - first;
+        p.index_put_({here, columns}, at::full({here.size(0)}, -1.0f), /*accumulate=*/true);
+        p.div_(static_cast<double>(r.labels.size(0)));
+        scores_[t].weight += SumAbsGradTimesError(at::mm(p.to(in_.dtype).t(), x), w, wq);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  Running& at(int t, int b) { return running_[t * in_.shape.batches() + b]; }
+
+  const Context& context_;
+  const HeadInput& in_;
+  Measurement& measurement_;
+  HeadStats& stats_;
+  const LinearLayer& layer_;
+  bool gradients_ = false, measured_ = false;
+  int64_t tile_rows_ = 0, steps_done_ = 0;
+  std::vector<std::byte> bias_bytes_;
+  at::Tensor bias_;
+  std::vector<Running> running_;
+  std::vector<at::Tensor> prepared_;
+  std::vector<LayerScore> scores_;
+  std::unique_ptr<TensorStore> sums_, picked_;
+};
+
+}  // namespace
+
+absl::Status RunHead(const Context& context, const HeadInput& input, Measurement& measurement, HeadStats* stats) {
+  at::NoGradGuard no_grad;
+  return HeadRun(context, input, measurement, *stats).Run();
+}
+
+}  // namespace autoscheme

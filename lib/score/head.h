@@ -1,0 +1,46 @@
+// The head: loss and its gradient by one pass over vocabulary tiles, so that full logits never exist.
+#ifndef AUTOSCHEME_SCORE_HEAD_H_
+#define AUTOSCHEME_SCORE_HEAD_H_
+
+#include <functional>
+
+#include "absl/status/status.h"
+#include "autoscheme/calibration.h"
+#include "autoscheme/context.h"
+#include "autoscheme/meta_skeleton.h"
+#include "score/boundaries.h"
+#include "score/measurement.h"
+
+namespace autoscheme {
+
+struct HeadStats {
+  uint64_t read_bytes = 0, spill_bytes = 0;
+  double stall_s = 0;
+};
+
+struct HeadInput {
+  const MetaSkeleton* skeleton = nullptr;
+  const Calibration* calibration = nullptr;
+  BatchShape shape;
+  at::ScalarType dtype = at::kFloat;
+  int64_t tile_rows = 4096;
+  int slots = 2;        // tiles in memory; 1 = no read-ahead
+  bool in_ram = true;  // where the running sums live
+  std::string work_dir;
+  MemoryBudget* budget = nullptr;
+  // Output of the final norm [rows, seq, hidden].
+  std::function<absl::StatusOr<at::Tensor>(int trajectory, int batch)> hidden;
+  // Takes dL/d(output of the final norm), same shape. Not called when the measurement needs no gradients.
+  std::function<absl::Status(int trajectory, int batch, const at::Tensor& grad)> take_gradient;
+  std::function<absl::Status(int64_t done, int64_t total)> step;  // after each tile
+};
+
+// L = mean cross entropy over rows x (seq - 1) predictions of a batch, labels = the next id (SPEC 4.6).
+// With logits X W^T this is attention with keys = values = W: a running maximum and rescaled sums over vocabulary tiles
+// (online softmax) give L and dL/dX = (softmax(X W^T) W - W[label]) / N while each tile is read once. A head that is
+// itself measured is read a second time, when the normalizers are known, to form dW by tiles.
+absl::Status RunHead(const Context& context, const HeadInput& input, Measurement& measurement, HeadStats* stats);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SCORE_HEAD_H_

@@ -1,0 +1,60 @@
+// Measurement: what is measured while the sweeps move blocks and boundaries. The sweeps know nothing of it but this.
+#ifndef AUTOSCHEME_SCORE_MEASUREMENT_H_
+#define AUTOSCHEME_SCORE_MEASUREMENT_H_
+
+#include <cstdint>
+#include <functional>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "autoscheme/meta_skeleton.h"
+#include "quant/quantizer.h"
+
+namespace autoscheme {
+
+enum class Pass { kForward, kBackward };
+
+// A block whose bytes are in memory. Borrowed for the time between BeginBlock and EndBlock.
+struct ResidentBlock {
+  int index = 0;
+  const Block* block = nullptr;
+  // By tensor name; a view without data when the block does not hold it.
+  std::function<TensorView(absl::string_view)> find;
+};
+
+// How one trajectory treats the head. Null quantizers leave that side alone; measure asks for the two score terms.
+struct HeadTreatment {
+  const WeightQuantizer* weight = nullptr;
+  const ActivationQuantizer* activation = nullptr;
+  bool measure = false;
+};
+
+// A trajectory is one version of the network (say, all layers under one scheme) whose activations flow through all blocks.
+// DeltaLoss has one per scheme; an importance matrix needs one and no gradients.
+// Called from one thread. BeginBlock and EndBlock bracket all batches of one trajectory through one block.
+class Measurement {
+ public:
+  virtual ~Measurement() = default;
+  virtual int trajectories() const = 0;
+  virtual bool needs_gradients() const = 0;
+  virtual absl::Status BeginBlock(Pass pass, int trajectory, const ResidentBlock& block) = 0;
+  // The begun block's linear `index`, [..., in] -> [..., out].
+  virtual at::Tensor Linear(int index, const at::Tensor& x) = 0;
+  // After every batch of a trajectory has gone through. A status other than OK stops the run.
+  virtual absl::Status EndBlock() = 0;
+
+  virtual HeadTreatment head(int) { return {}; }
+  // Logits of the predicting positions for vocabulary rows [first_row, first_row + logits.size(1)).
+  virtual void OnLogits(int /*trajectory*/, int /*batch*/, int64_t /*first_row*/, const at::Tensor& /*logits*/) {}
+  // Mean cross entropy (nats) of one batch.
+  virtual void OnLoss(int /*trajectory*/, int /*batch*/, double /*loss*/) {}
+  virtual void OnHeadScore(int /*trajectory*/, double /*weight*/, double /*activation*/) {}
+  // Input of block `boundary`, or the last block's output when boundary == number of blocks. [rows, seq, hidden].
+  virtual void OnBoundary(int /*boundary*/, int /*trajectory*/, int /*batch*/, const at::Tensor& /*x*/) {}
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SCORE_MEASUREMENT_H_

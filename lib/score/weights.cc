@@ -1,0 +1,117 @@
+#include "score/weights.h"
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/io.h"
+
+namespace autoscheme {
+namespace {
+
+at::ScalarType TorchType(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kBF16: return at::kBFloat16;
+    case Dtype::kF16: return at::kHalf;
+    default: return at::kFloat;  // the skeleton accepts these three only
+  }
+}
+
+at::Tensor Load(const TensorView& view, uint64_t byte_offset, at::IntArrayRef sizes, at::ScalarType dtype, bool may_borrow) {
+  const at::ScalarType stored = TorchType(view.info->dtype);
+  std::byte* data = const_cast<std::byte*>(view.data) + byte_offset;
+  const bool aligned = reinterpret_cast<uintptr_t>(data) % at::elementSize(stored) == 0;
+  if (!aligned) {
+    at::Tensor copy = at::empty(sizes, at::TensorOptions().dtype(stored));
+    std::memcpy(copy.data_ptr(), data, copy.nbytes());
+    return copy.to(dtype);
+  }
+  at::Tensor borrowed = at::from_blob(data, sizes, at::TensorOptions().dtype(stored));
+  if (stored != dtype) return borrowed.to(dtype);
+  return may_borrow ? borrowed : borrowed.clone();
+}
+
+// Elements whose exponent bits are all ones, and the first of them.
+struct NonFinite {
+  int64_t count = 0;
+  int64_t first = -1;
+};
+
+template <typename Word>
+NonFinite FindNonFinite(const std::byte* data, int64_t n, Word exponent_mask) {
+  NonFinite found;
+  constexpr int64_t kStretch = 4096;
+  for (int64_t begin = 0; begin < n; begin += kStretch) {
+    const int64_t m = std::min(kStretch, n - begin);
+    Word words[kStretch];
+    std::memcpy(words, data + begin * sizeof(Word), m * sizeof(Word));
+    int64_t bad = 0;
+    for (int64_t i = 0; i < m; ++i) bad += (words[i] & exponent_mask) == exponent_mask;
+    if (bad == 0) continue;
+    for (int64_t i = 0; found.first < 0 && i < m; ++i) {
+      if ((words[i] & exponent_mask) == exponent_mask) found.first = begin + i;
+    }
+    found.count += bad;
+  }
+  return found;
+}
+
+}  // namespace
+
+at::Tensor LoadRows(const TensorView& view, int64_t first, int64_t count, at::ScalarType dtype) {
+  const int64_t cols = view.info->shape.back();
+  const uint64_t row_bytes = static_cast<uint64_t>(cols) * DtypeBits(view.info->dtype) / 8;
+  return Load(view, first * row_bytes, {count, cols}, dtype, /*may_borrow=*/true);
+}
+
+at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype) {
+  return Load(view, 0, view.info->shape, dtype, /*may_borrow=*/false);
+}
+
+absl::Status CheckFinite(const TensorView& view) {
+  const TensorInfo& info = *view.info;
+  const int64_t n = info.numel();
+  NonFinite found;
+  switch (info.dtype) {
+    case Dtype::kBF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7F80); break;
+    case Dtype::kF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7C00); break;
+    default: found = FindNonFinite<uint32_t>(view.data, n, 0x7F800000u); break;
+  }
+  if (found.count == 0) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("tensor ", Quoted(info.name), " holds ", found.count,
+                                          " NaN or infinite values of ", n, ", the first at element ", found.first,
+                                          "; the checkpoint is damaged or was saved from a diverged run"));
+}
+
+double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
+  const bool plain = grad.device().is_cpu() && grad.scalar_type() == at::kFloat && w.scalar_type() == at::kFloat &&
+                     wq.scalar_type() == at::kFloat && grad.is_contiguous() && w.is_contiguous() && wq.is_contiguous();
+  if (!plain) {
+    at::Tensor error = (w - wq).to(at::kFloat);
+    return error.mul_(grad).abs_().sum(at::kDouble).item<double>();
+  }
+  const float *g = grad.data_ptr<float>(), *a = w.data_ptr<float>(), *b = wq.data_ptr<float>();
+  return at::parallel_reduce(
+      0, grad.numel(), /*grain_size=*/int64_t{1} << 15, 0.0,
+      [&](int64_t begin, int64_t end, double sum) {
+        // Short float32 runs in independent lanes, folded into the double: vectorizes, and loses no digit that counts.
+        constexpr int kLanes = 16, kRun = 64;
+        int64_t i = begin;
+        while (i + kLanes * kRun <= end) {
+          float lane[kLanes] = {};
+          for (int r = 0; r < kRun; ++r, i += kLanes) {
+            for (int j = 0; j < kLanes; ++j) lane[j] += std::fabs(g[i + j] * (a[i + j] - b[i + j]));
+          }
+          for (float v : lane) sum += v;
+        }
+        for (; i < end; ++i) sum += std::fabs(g[i] * (a[i] - b[i]));
+        return sum;
+      },
+      std::plus<double>());
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,93 @@
+// What a model family is: its config fields, its tensors, its forward pass. One small file and one registry line each.
+#ifndef AUTOSCHEME_SKELETON_ARCHITECTURE_H_
+#define AUTOSCHEME_SKELETON_ARCHITECTURE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "base/json.h"
+
+namespace autoscheme {
+
+// A linear layer of a block, named below the block: "self_attn.q_proj".
+struct LinearSpec {
+  std::string name;
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  bool bias = false;
+};
+
+// A tensor that is not a quantizable weight (a norm): "input_layernorm.weight".
+struct ParamSpec {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+struct BlockSpec {
+  std::string name;                 // "model.layers.0"
+  std::vector<LinearSpec> linears;  // in the reference's module order, which decides ties in selection
+  std::vector<ParamSpec> params;
+};
+
+struct ModelSpec {
+  std::string model_type;
+  int64_t hidden_size = 0, vocab_size = 0, max_positions = 0;
+  bool tied_head = false;        // what the config says; unset key = decided by the tensors present
+  bool tied_head_given = false;
+  std::string embedding;         // "model.embed_tokens.weight", [vocab, hidden]
+  LinearSpec head;               // "lm_head"
+  std::vector<ParamSpec> others;  // final norm, ...
+  std::vector<BlockSpec> blocks;
+};
+
+// What a block's forward asks of whoever runs it: the linears (quantized or not) and the small tensors.
+class BlockOps {
+ public:
+  virtual ~BlockOps() = default;
+  // x [..., in] -> [..., out] of the block's `index`-th linear, bias included.
+  virtual at::Tensor Linear(int index, const at::Tensor& x) = 0;
+  // A ParamSpec's tensor in compute dtype.
+  virtual const at::Tensor& Param(absl::string_view name) = 0;
+  // Architecture::PositionTables for the run's sequence length.
+  virtual const at::Tensor& position_tables() const = 0;
+};
+
+// Immutable after creation: free to share between threads.
+class Architecture {
+ public:
+  virtual ~Architecture() = default;
+  virtual const ModelSpec& spec() const = 0;
+  // Whatever depends on positions alone (rotary cos and sin), float32; may be undefined.
+  virtual at::Tensor PositionTables(int64_t) const { return {}; }
+  // Rows of the embedding [batch, seq, hidden] -> input of block 0. `ops` gives the tensors of ModelSpec::others.
+  virtual at::Tensor Embed(const at::Tensor& rows, BlockOps&) const { return rows; }
+  // One block, [batch, seq, hidden] -> same. Differentiable in x where autograd is on.
+  virtual at::Tensor Block(int index, const at::Tensor& x, BlockOps& ops) const = 0;
+  // Output of the last block -> input of the head.
+  virtual at::Tensor FinalNorm(const at::Tensor& x, BlockOps& ops) const = 0;
+  // Values (of compute dtype) alive per token at the peak of one block's forward + backward, for the memory plan.
+  virtual int64_t ActivationsPerToken(int64_t seqlen) const = 0;
+};
+
+using ArchitectureFactory = absl::StatusOr<std::unique_ptr<Architecture>> (*)(const Json& config);
+
+// One line per model_type; registry.cc holds the table.
+struct ArchitectureEntry {
+  const char* model_type;
+  ArchitectureFactory create;
+};
+absl::Span<const ArchitectureEntry> ArchitectureRegistry();
+
+// By config.json's model_type. UNIMPLEMENTED names it and lists what is supported.
+absl::StatusOr<std::unique_ptr<Architecture>> CreateArchitecture(const Json& config);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SKELETON_ARCHITECTURE_H_

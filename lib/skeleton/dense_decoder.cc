@@ -1,0 +1,191 @@
+#include "skeleton/dense_decoder.h"
+
+#include <cmath>
+#include <utility>
+
+#include <ATen/ATen.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/io.h"
+#include "base/status_macros.h"
+
+namespace autoscheme {
+namespace {
+
+constexpr char kWhat[] = "config.json";
+// Caps on what a config may ask for, far above any published model: counts size containers before tensors are checked.
+constexpr int64_t kMaxBlocks = 10'000;
+constexpr int64_t kMaxWidth = int64_t{1} << 24;
+
+// Order of BlockSpec::linears.
+enum LinearIndex { kQ, kK, kV, kO, kGate, kUp, kDown };
+
+class DenseDecoder : public Architecture {
+ public:
+  explicit DenseDecoder(DenseDecoderConfig config) : config_(std::move(config)) {
+    spec_.model_type = config_.model_type;
+    spec_.hidden_size = config_.hidden;
+    spec_.vocab_size = config_.vocab;
+    spec_.max_positions = config_.max_positions;
+    spec_.tied_head = config_.tied_head;
+    spec_.tied_head_given = config_.tied_head_given;
+    spec_.embedding = "model.embed_tokens.weight";
+    spec_.head = {"lm_head", config_.vocab, config_.hidden, false};
+    spec_.others = {{"model.norm.weight", {config_.hidden}}};
+    for (int64_t i = 0; i < config_.blocks; ++i) spec_.blocks.push_back(DescribeBlock(i));
+  }
+
+  const ModelSpec& spec() const override { return spec_; }
+
+  at::Tensor PositionTables(int64_t seqlen) const override {
+    return RopeTables(config_.rope, config_.head_dim, seqlen);
+  }
+
+  at::Tensor Block(int index, const at::Tensor& x, BlockOps& ops) const override {
+    at::Tensor h = x + Attention(index, RmsNorm(x, ops.Param("input_layernorm.weight"), config_.rms_norm_eps), ops);
+    at::Tensor n = RmsNorm(h, ops.Param("post_attention_layernorm.weight"), config_.rms_norm_eps);
+    return h + ops.Linear(kDown, SwiGlu(ops.Linear(kGate, n), ops.Linear(kUp, n)));
+  }
+
+  at::Tensor FinalNorm(const at::Tensor& x, BlockOps& ops) const override {
+    return RmsNorm(x, ops.Param("model.norm.weight"), config_.rms_norm_eps);
+  }
+
+  int64_t ActivationsPerToken(int64_t) const override {
+    const int64_t q = config_.heads * config_.head_dim, kv = config_.kv_heads * config_.head_dim;
+    const int64_t attention = 4 * q + 4 * kv + 2 * q /* repeated keys and values */ + 5 * config_.hidden;
+    const int64_t mlp = 3 * config_.intermediate + 3 * config_.hidden;
+    const int64_t gradients = 3 * config_.intermediate + 3 * config_.hidden;
+    return attention + mlp + gradients;
+  }
+
+ private:
+  BlockSpec DescribeBlock(int64_t i) const {
+    const DenseDecoderConfig& c = config_;
+    const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+    BlockSpec block;
+    block.name = absl::StrCat("model.layers.", i);
+    block.linears = {{"self_attn.q_proj", q, c.hidden, c.qkv_bias},        {"self_attn.k_proj", kv, c.hidden, c.qkv_bias},
+                     {"self_attn.v_proj", kv, c.hidden, c.qkv_bias},       {"self_attn.o_proj", c.hidden, q, c.o_bias},
+                     {"mlp.gate_proj", c.intermediate, c.hidden, c.mlp_bias}, {"mlp.up_proj", c.intermediate, c.hidden, c.mlp_bias},
+                     {"mlp.down_proj", c.hidden, c.intermediate, c.mlp_bias}};
+    block.params = {{"input_layernorm.weight", {c.hidden}}, {"post_attention_layernorm.weight", {c.hidden}}};
+    if (c.qk_norm) {
+      block.params.push_back({"self_attn.q_norm.weight", {c.head_dim}});
+      block.params.push_back({"self_attn.k_norm.weight", {c.head_dim}});
+    }
+    return block;
+  }
+
+  at::Tensor Attention(int index, const at::Tensor& x, BlockOps& ops) const {
+    const int64_t batch = x.size(0), seq = x.size(1);
+    auto split = [&](const at::Tensor& t, int64_t heads) { return t.view({batch, seq, heads, config_.head_dim}); };
+    at::Tensor q = split(ops.Linear(kQ, x), config_.heads);
+    at::Tensor k = split(ops.Linear(kK, x), config_.kv_heads);
+    at::Tensor v = split(ops.Linear(kV, x), config_.kv_heads);
+    if (config_.qk_norm) {
+      q = RmsNorm(q, ops.Param("self_attn.q_norm.weight"), config_.rms_norm_eps);
+      k = RmsNorm(k, ops.Param("self_attn.k_norm.weight"), config_.rms_norm_eps);
+    }
+    q = Rotate(q.transpose(1, 2), ops.position_tables());
+    k = Rotate(k.transpose(1, 2), ops.position_tables());
+    at::Tensor out = CausalAttention(q, k, v.transpose(1, 2), 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
+                                     config_.window[index]);
+    return ops.Linear(kO, out.transpose(1, 2).reshape({batch, seq, config_.heads * config_.head_dim}));
+  }
+
+  DenseDecoderConfig config_;
+  ModelSpec spec_;
+};
+
+absl::StatusOr<int64_t> Positive(const Json& config, const char* key, int64_t max) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(int64_t value, JsonInt(config, key, kWhat));
+  if (value < 1 || value > max) {
+    return absl::InvalidArgumentError(absl::StrCat("config.json: ", key, " is ", value, ", must be between 1 and ", max));
+  }
+  return value;
+}
+
+absl::StatusOr<int64_t> PositiveOr(const Json& config, const char* key, int64_t max, int64_t fallback) {
+  if (JsonFind(config, key) == nullptr) return fallback;
+  return Positive(config, key, max);
+}
+
+}  // namespace
+
+absl::StatusOr<DenseDecoderConfig> ReadDenseDecoderConfig(const Json& config, const std::string& model_type,
+                                                          int64_t default_head_dim) {
+  DenseDecoderConfig c;
+  c.model_type = model_type;
+  AUTOSCHEME_ASSIGN_OR_RETURN(c.hidden, Positive(config, "hidden_size", kMaxWidth));
+  AUTOSCHEME_ASSIGN_OR_RETURN(c.intermediate, Positive(config, "intermediate_size", kMaxWidth));
+  AUTOSCHEME_ASSIGN_OR_RETURN(c.blocks, Positive(config, "num_hidden_layers", kMaxBlocks));
+  AUTOSCHEME_ASSIGN_OR_RETURN(c.vocab, Positive(config, "vocab_size", kMaxWidth));
+  AUTOSCHEME_ASSIGN_OR_RETURN(c.heads, Positive(config, "num_attention_heads", kMaxWidth));
+  AUTOSCHEME_ASSIGN_OR_RETURN(c.kv_heads, PositiveOr(config, "num_key_value_heads", kMaxWidth, c.heads));
+  if (c.heads % c.kv_heads != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("config.json: num_attention_heads (", c.heads,
+                                                   ") is not a multiple of num_key_value_heads (", c.kv_heads, ")"));
+  }
+  if (JsonFind(config, "head_dim") != nullptr) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(c.head_dim, Positive(config, "head_dim", kMaxWidth));
+  } else if (default_head_dim > 0) {
+    c.head_dim = default_head_dim;
+  } else if (c.hidden % c.heads == 0) {
+    c.head_dim = c.hidden / c.heads;
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat("config.json: hidden_size (", c.hidden,
+                                                   ") is not a multiple of num_attention_heads (", c.heads,
+                                                   ") and head_dim is not given"));
+  }
+  if (c.head_dim % 2 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("config.json: head_dim is ", c.head_dim, ", rotary embedding needs an even one"));
+  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(c.max_positions, PositiveOr(config, "max_position_embeddings", int64_t{1} << 40, 0));
+  AUTOSCHEME_ASSIGN_OR_RETURN(c.rms_norm_eps, JsonDoubleOr(config, "rms_norm_eps", 1e-6, kWhat));
+  if (!(c.rms_norm_eps > 0)) return absl::InvalidArgumentError("config.json: rms_norm_eps must be positive");
+  AUTOSCHEME_ASSIGN_OR_RETURN(c.rope, ReadRopeConfig(config, 10000.0));
+  AUTOSCHEME_ASSIGN_OR_RETURN(std::string activation, JsonStringOr(config, "hidden_act", "silu", kWhat));
+  if (activation != "silu" && activation != "swish") {
+    return absl::UnimplementedError(
+        absl::StrCat("config.json: hidden_act ", Quoted(activation), " is not supported for ", model_type, "; known: silu"));
+  }
+  c.tied_head_given = JsonFind(config, "tie_word_embeddings") != nullptr;
+  AUTOSCHEME_ASSIGN_OR_RETURN(c.tied_head, JsonBoolOr(config, "tie_word_embeddings", false, kWhat));
+  c.window.assign(c.blocks, 0);
+  return c;
+}
+
+absl::Status ReadQwenWindows(const Json& config, DenseDecoderConfig& decoder) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(int64_t window, JsonIntOr(config, "sliding_window", 0, kWhat));
+  AUTOSCHEME_ASSIGN_OR_RETURN(bool used, JsonBoolOr(config, "use_sliding_window", false, kWhat));
+  if (const JsonValue* types = JsonFind(config, "layer_types"); types != nullptr) {
+    if (!types->IsArray() || static_cast<int64_t>(types->Size()) != decoder.blocks) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("config.json: layer_types must be a list of num_hidden_layers (", decoder.blocks, ") names"));
+    }
+    for (int64_t i = 0; i < decoder.blocks; ++i) {
+      const JsonValue& type = (*types)[static_cast<rapidjson::SizeType>(i)];
+      const absl::string_view name = type.IsString() ? absl::string_view(type.GetString(), type.GetStringLength()) : "";
+      if (name == "sliding_attention") {
+        if (window < 1) return absl::InvalidArgumentError("config.json: layer_types asks for sliding_attention without a sliding_window");
+        decoder.window[i] = window;
+      } else if (name != "full_attention") {
+        return absl::UnimplementedError(absl::StrCat("config.json: layer_types[", i, "] is ", Quoted(name),
+                                                     "; known: full_attention, sliding_attention"));
+      }
+    }
+    return absl::OkStatus();
+  }
+  if (!used || window < 1) return absl::OkStatus();
+  AUTOSCHEME_ASSIGN_OR_RETURN(int64_t first, JsonIntOr(config, "max_window_layers", 28, kWhat));
+  for (int64_t i = 0; i < decoder.blocks; ++i) decoder.window[i] = i >= first ? window : 0;
+  return absl::OkStatus();
+}
+
+std::unique_ptr<Architecture> MakeDenseDecoder(DenseDecoderConfig config) {
+  return std::make_unique<DenseDecoder>(std::move(config));
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,37 @@
+// The decoder that Llama, Mistral, Qwen2 and Qwen3 share: pre-norm, rotary grouped-query attention, SwiGLU.
+#ifndef AUTOSCHEME_SKELETON_DENSE_DECODER_H_
+#define AUTOSCHEME_SKELETON_DENSE_DECODER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "skeleton/architecture.h"
+#include "skeleton/ops.h"
+
+namespace autoscheme {
+
+struct DenseDecoderConfig {
+  std::string model_type;
+  int64_t hidden = 0, intermediate = 0, heads = 0, kv_heads = 0, head_dim = 0, blocks = 0, vocab = 0, max_positions = 0;
+  double rms_norm_eps = 1e-6;
+  RopeConfig rope;
+  bool qkv_bias = false, o_bias = false, mlp_bias = false;
+  bool qk_norm = false;  // RMS norm of every query and key head
+  bool tied_head = false, tied_head_given = false;
+  std::vector<int64_t> window;  // per block; 0 = full attention
+};
+
+// The fields that all these families spell alike; the family's file sets the flags. INVALID_ARGUMENT names the key.
+// Without a head_dim key it is `default_head_dim`, or hidden / heads when that is 0.
+absl::StatusOr<DenseDecoderConfig> ReadDenseDecoderConfig(const Json& config, const std::string& model_type,
+                                                          int64_t default_head_dim = 0);
+
+// Sets `window` from layer_types (transformers 5) or from use_sliding_window + max_window_layers (the Qwen spelling).
+absl::Status ReadQwenWindows(const Json& config, DenseDecoderConfig& decoder);
+
+std::unique_ptr<Architecture> MakeDenseDecoder(DenseDecoderConfig config);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SKELETON_DENSE_DECODER_H_

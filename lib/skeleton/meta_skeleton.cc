@@ -1,0 +1,231 @@
+#include "autoscheme/meta_skeleton.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <rapidjson/stringbuffer.h>
+#include <rapidjson/prettywriter.h>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/io.h"
+#include "base/sha256.h"
+#include "base/status_macros.h"
+#include "checkpoint/checkpoint.h"
+#include "skeleton/architecture.h"
+
+namespace autoscheme {
+
+struct MetaSkeleton::Rep {
+  std::string model, fingerprint;
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<Architecture> architecture;
+  std::vector<Block> blocks;
+  const TensorInfo* embedding = nullptr;
+  LinearLayer head;
+  bool tied_head = false;
+  std::vector<const TensorInfo*> others;
+};
+
+namespace {
+
+std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
+
+// Looks tensors of the architecture up in the checkpoint and checks them; collects every absent name, so that one
+// message tells all.
+class TensorFinder {
+ public:
+  explicit TensorFinder(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  const TensorInfo* Find(const std::string& name, const std::vector<int64_t>& shape) {
+    const TensorInfo* info = checkpoint_.Find(name);
+    if (info == nullptr) {
+      missing_.push_back(name);
+      return nullptr;
+    }
+    used_.insert(info);
+    if (info->shape != shape) {
+      Fail(absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(name), " has shape ", ShapeText(info->shape),
+                                                   ", config.json asks for ", ShapeText(shape))));
+    } else if (info->dtype != Dtype::kBF16 && info->dtype != Dtype::kF16 && info->dtype != Dtype::kF32) {
+      Fail(absl::UnimplementedError(absl::StrCat("tensor ", Quoted(name), " has dtype ", DtypeName(info->dtype),
+                                                 "; weights must be BF16, F16 or F32")));
+    }
+    return info;
+  }
+
+  absl::Status status() const {
+    if (!missing_.empty()) {
+      const size_t shown = std::min<size_t>(missing_.size(), 5);
+      std::string text = absl::StrCat(missing_.size(), " tensor", missing_.size() == 1 ? "" : "s",
+                                      " that config.json asks for ", missing_.size() == 1 ? "is" : "are",
+                                      " not in the checkpoint: ");
+      for (size_t i = 0; i < shown; ++i) absl::StrAppend(&text, i == 0 ? "" : ", ", Quoted(missing_[i]));
+      if (shown < missing_.size()) absl::StrAppend(&text, ", ...");
+      return absl::NotFoundError(text);
+    }
+    return status_;
+  }
+  size_t used() const { return used_.size(); }
+
+ private:
+  void Fail(absl::Status status) {
+    if (status_.ok()) status_ = std::move(status);
+  }
+  const Checkpoint& checkpoint_;
+  std::vector<std::string> missing_;
+  absl::flat_hash_set<const TensorInfo*> used_;
+  absl::Status status_;
+};
+
+LinearLayer FindLinear(const std::string& prefix, const LinearSpec& spec, TensorFinder& finder) {
+  LinearLayer layer;
+  layer.name = prefix + spec.name;
+  layer.out_features = spec.out_features;
+  layer.in_features = spec.in_features;
+  layer.weight = finder.Find(layer.name + ".weight", {spec.out_features, spec.in_features});
+  if (spec.bias) layer.bias = finder.Find(layer.name + ".bias", {spec.out_features});
+  return layer;
+}
+
+Block FindBlock(const BlockSpec& spec, TensorFinder& finder) {
+  Block block;
+  block.name = spec.name;
+  for (const LinearSpec& linear : spec.linears) {
+    block.linears.push_back(FindLinear(spec.name + ".", linear, finder));
+    const LinearLayer& layer = block.linears.back();
+    if (layer.weight != nullptr) block.tensors.push_back(layer.weight);
+    if (layer.bias != nullptr) block.tensors.push_back(layer.bias);
+  }
+  for (const ParamSpec& param : spec.params) {
+    if (const TensorInfo* info = finder.Find(spec.name + "." + param.name, param.shape)) block.tensors.push_back(info);
+  }
+  std::sort(block.tensors.begin(), block.tensors.end(), [](const TensorInfo* a, const TensorInfo* b) {
+    return std::make_pair(a->shard, a->offset) < std::make_pair(b->shard, b->offset);
+  });
+  for (const TensorInfo* info : block.tensors) block.bytes += info->bytes;
+  return block;
+}
+
+std::string Fingerprint(const Checkpoint& checkpoint) {
+  std::string text = checkpoint.config_text();
+  for (const TensorInfo& t : checkpoint.tensors()) {
+    absl::StrAppend(&text, "\n", t.name, " ", DtypeName(t.dtype), " ", ShapeText(t.shape));
+  }
+  return Sha256Hex(text);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& context, const std::string& model) {
+  auto rep = std::make_unique<Rep>();
+  rep->model = model;
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::Open(context, model));
+  const Checkpoint& checkpoint = *rep->checkpoint;
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->architecture, CreateArchitecture(checkpoint.config()));
+  const ModelSpec& spec = rep->architecture->spec();
+
+  TensorFinder finder(checkpoint);
+  rep->embedding = finder.Find(spec.embedding, {spec.vocab_size, spec.hidden_size});
+  rep->tied_head = spec.tied_head_given ? spec.tied_head : checkpoint.Find(spec.head.name + ".weight") == nullptr;
+  if (rep->tied_head) {
+    rep->head.name = spec.head.name;
+    rep->head.out_features = spec.head.out_features;
+    rep->head.in_features = spec.head.in_features;
+    rep->head.weight = rep->embedding;
+  } else {
+    rep->head = FindLinear("", spec.head, finder);
+  }
+  for (const ParamSpec& param : spec.others) rep->others.push_back(finder.Find(param.name, param.shape));
+  for (const BlockSpec& block : spec.blocks) {
+    AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
+    rep->blocks.push_back(FindBlock(block, finder));
+  }
+  AUTOSCHEME_RETURN_IF_ERROR(finder.status());
+  if (const size_t unused = checkpoint.tensors().size() - finder.used(); unused > 0) {
+    context.Warn(absl::StrCat(unused, " tensors of the checkpoint are not part of a ", spec.model_type, " model with ",
+                              spec.blocks.size(), " blocks and are ignored"));
+  }
+  rep->fingerprint = Fingerprint(checkpoint);
+  return std::unique_ptr<MetaSkeleton>(new MetaSkeleton(std::move(rep)));
+}
+
+MetaSkeleton::MetaSkeleton(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
+MetaSkeleton::~MetaSkeleton() = default;
+
+const std::string& MetaSkeleton::model() const { return rep_->model; }
+const std::string& MetaSkeleton::directory() const { return rep_->checkpoint->directory(); }
+const std::string& MetaSkeleton::model_type() const { return rep_->architecture->spec().model_type; }
+const std::string& MetaSkeleton::fingerprint() const { return rep_->fingerprint; }
+absl::Span<const Block> MetaSkeleton::blocks() const { return rep_->blocks; }
+int64_t MetaSkeleton::hidden_size() const { return rep_->architecture->spec().hidden_size; }
+int64_t MetaSkeleton::vocab_size() const { return rep_->architecture->spec().vocab_size; }
+const TensorInfo* MetaSkeleton::embedding() const { return rep_->embedding; }
+const LinearLayer& MetaSkeleton::head() const { return rep_->head; }
+bool MetaSkeleton::tied_head() const { return rep_->tied_head; }
+absl::Span<const TensorInfo* const> MetaSkeleton::other_tensors() const { return rep_->others; }
+int64_t MetaSkeleton::max_positions() const { return rep_->architecture->spec().max_positions; }
+const Checkpoint& MetaSkeleton::checkpoint() const { return *rep_->checkpoint; }
+const Architecture& MetaSkeleton::architecture() const { return *rep_->architecture; }
+
+int64_t MetaSkeleton::total_params() const {
+  int64_t n = rep_->embedding->numel();
+  if (!rep_->tied_head) n += rep_->head.weight->numel() + (rep_->head.bias != nullptr ? rep_->head.bias->numel() : 0);
+  for (const TensorInfo* info : rep_->others) n += info->numel();
+  for (const Block& block : rep_->blocks) {
+    for (const TensorInfo* info : block.tensors) n += info->numel();
+  }
+  return n;
+}
+
+uint64_t MetaSkeleton::total_bytes() const {
+  uint64_t n = rep_->embedding->bytes;
+  if (!rep_->tied_head) n += rep_->head.weight->bytes + (rep_->head.bias != nullptr ? rep_->head.bias->bytes : 0);
+  for (const TensorInfo* info : rep_->others) n += info->bytes;
+  for (const Block& block : rep_->blocks) n += block.bytes;
+  return n;
+}
+
+std::string MetaSkeleton::ToJson() const {
+  rapidjson::StringBuffer buffer;
+  rapidjson::PrettyWriter<rapidjson::StringBuffer> w(buffer);
+  w.SetIndent(' ', 1);
+  auto key = [&](const char* k) { w.Key(k); };
+  auto str = [&](absl::string_view s) { w.String(s.data(), static_cast<rapidjson::SizeType>(s.size())); };
+  auto linear = [&](const LinearLayer& layer) {
+    w.StartObject();
+    key("name"), str(layer.name);
+    key("out_features"), w.Int64(layer.out_features);
+    key("in_features"), w.Int64(layer.in_features);
+    key("dtype"), str(DtypeName(layer.weight->dtype));
+    key("bias"), w.Bool(layer.bias != nullptr);
+    w.EndObject();
+  };
+  w.StartObject();
+  key("model"), str(rep_->model);
+  key("model_type"), str(model_type());
+  key("fingerprint"), str(fingerprint());
+  key("hidden_size"), w.Int64(hidden_size());
+  key("vocab_size"), w.Int64(vocab_size());
+  key("tied_head"), w.Bool(tied_head());
+  key("max_positions"), w.Int64(max_positions());
+  key("total_params"), w.Int64(total_params());
+  key("total_bytes"), w.Uint64(total_bytes());
+  key("head"), linear(head());
+  key("blocks"), w.StartArray();
+  for (const Block& block : rep_->blocks) {
+    w.StartObject();
+    key("name"), str(block.name);
+    key("bytes"), w.Uint64(block.bytes);
+    key("linears"), w.StartArray();
+    for (const LinearLayer& layer : block.linears) linear(layer);
+    w.EndArray();
+    w.EndObject();
+  }
+  w.EndArray();
+  w.EndObject();
+  return std::string(buffer.GetString(), buffer.GetSize());
+}
+
+}  // namespace autoscheme

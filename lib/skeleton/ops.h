@@ -1,0 +1,43 @@
+// Differentiable pieces that blocks are made of. Each keeps for the backward pass only what it needs.
+#ifndef AUTOSCHEME_SKELETON_OPS_H_
+#define AUTOSCHEME_SKELETON_OPS_H_
+
+#include <cstdint>
+#include <optional>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/statusor.h"
+#include "base/json.h"
+
+namespace autoscheme {
+
+// x / rms(x) * weight over the last dimension; the mean square in float32, the weight applied in x's dtype.
+// Gradient for x only.
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+// Rotary embedding, halves layout. x [batch, heads, seq, dim]; tables [2, seq, dim / 2]: cos, sin (float32).
+at::Tensor Rotate(const at::Tensor& x, const at::Tensor& tables);
+
+// silu(gate) * up.
+at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up);
+
+// Causal attention with grouped keys: q [batch, heads, seq, dim], k and v [batch, kv_heads, seq, dim] -> as q. With
+// window > 0 a query sees itself and the window - 1 positions before it.
+at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale, int64_t window);
+
+// Rotary frequencies from config.json, in both spellings: rope_parameters (transformers 5) and rope_theta + rope_scaling.
+struct RopeConfig {
+  double theta = 10000.0;
+  std::string type = "default";  // "default", "linear" or "llama3"
+  double factor = 1, low_freq_factor = 1, high_freq_factor = 1;
+  double original_max_positions = 0;
+};
+absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, double default_theta);
+
+// [2, seqlen, head_dim / 2]: cos and sin of position x frequency, float32.
+at::Tensor RopeTables(const RopeConfig& rope, int64_t head_dim, int64_t seqlen);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SKELETON_OPS_H_
