@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "autoscheme/context.h"
 #include "autoscheme/tensor.h"
@@ -16,10 +17,23 @@ namespace autoscheme {
 class Checkpoint;
 class MemoryBudget;  // lib/base/budget.h
 
+// Consecutive rows of a tensor; a row is a slice of the first dimension. A scalar has one row.
+struct TensorRange {
+  const TensorInfo* info = nullptr;  // borrowed
+  int64_t first_row = 0;
+  int64_t rows = 0;
+
+  friend bool operator==(const TensorRange& a, const TensorRange& b) {
+    return a.info == b.info && a.first_row == b.first_row && a.rows == b.rows;
+  }
+};
+TensorRange WholeTensor(const TensorInfo& info);
+
 // The tensors of one step of the order, resident. Dies with the next call of Next().
 struct BlockView {
-  int step = 0;  // index into the order
-  absl::Span<const TensorView> tensors;
+  int step = 0;                          // index into the order
+  absl::Span<const TensorView> tensors;  // in the step's order; data is the first byte of the range
+  absl::Span<const TensorRange> ranges;  // parallel to tensors: the rows that are there
   // The tensor of that name. Null if the step does not hold it.
   const TensorView* Find(absl::string_view name) const;
 };
@@ -30,29 +44,46 @@ struct StreamStats {
   double stall_s = 0;       // time Next() waited for the reader
 };
 
-// Reads with pread only, never mmap, and drops what it read from the page cache. Holds `slots` buffers, each as large
-// as the largest step, allocated once. One reader thread, started by Create and joined by the destructor.
+// Reads with pread only, never mmap, and drops what it read from the page cache. Tensors that lie side by side in a
+// shard are one read; gaps are not read. Holds `slots` buffers, each as large as the largest step, allocated once. One
+// reader thread, started by Create and joined by the destructor; with one slot, or where the system has no thread to
+// give, Next() reads on its caller's thread instead.
 //
-// Thread-safety: Next() from one thread. The context's cancel token from any.
+// Thread-safety: Next() from one thread. The context's cancel token and stats() from any.
 // Errors of Next: OUT_OF_RANGE after the last step; DATA_LOSS when a shard ends early or has changed since it was
-// opened (names tensor, shard, offset); CANCELLED. After an error every further call returns the same error.
+// opened (names tensor, shard, offset); UNAVAILABLE for other read errors; CANCELLED. Steps before the one that failed
+// are still delivered, partial ones never. After an error every further call returns the same error.
 class BlockStreamer {
  public:
   using Step = std::vector<const TensorInfo*>;  // tensors read together; borrowed, must outlive the streamer
+  using RangeStep = std::vector<TensorRange>;   // the same for parts of tensors (tiles)
 
   struct Options {
-    int slots = 2;  // 1 = no read-ahead
+    int slots = 2;  // 1 = no read-ahead; more than there are steps to read are not made
     // A step equal to the one before it (the turn of a forward-backward order) is not read again when true.
     bool reuse_repeated_step = false;
+    // False leaves what was read in the page cache, for a second sweep where memory has room for it.
+    bool drop_page_cache = true;
   };
 
-  // RESOURCE_EXHAUSTED when slots x largest step does not fit `budget` (null: unlimited).
+  // INVALID_ARGUMENT for a step that is not of this checkpoint (names step and tensor). RESOURCE_EXHAUSTED when slots x
+  // largest step does not fit `budget` (null: unlimited).
   static absl::StatusOr<std::unique_ptr<BlockStreamer>> Create(const Context& context, const Checkpoint& checkpoint,
                                                                std::vector<Step> order, const Options& options,
                                                                MemoryBudget* budget = nullptr);
+  static absl::StatusOr<std::unique_ptr<BlockStreamer>> CreateFromRanges(const Context& context,
+                                                                         const Checkpoint& checkpoint,
+                                                                         std::vector<RangeStep> order,
+                                                                         const Options& options,
+                                                                         MemoryBudget* budget = nullptr);
+  // Room that a step takes in a slot: what a planner multiplies by `slots`. INVALID_ARGUMENT for rows out of range.
+  static absl::StatusOr<uint64_t> SlotBytes(const RangeStep& step);
+  static absl::StatusOr<uint64_t> SlotBytes(const Step& step);
+
+  // Waits at most for the read that is under way (4 MiB).
   ~BlockStreamer();
 
-  // Blocks until the next step of the order is resident.
+  // Blocks until the next step of the order is resident. Gives the slot of the step before back to the reader.
   absl::StatusOr<BlockView> Next();
   StreamStats stats() const;
   // Bytes that the whole order will read, known before the first read.

@@ -14,8 +14,8 @@
 
 namespace autoscheme {
 
-// A table of `count` records of at most `record_bytes` each, written once in any order and read back any number of times.
-// One thread at a time.
+// A table of `count` records of at most `record_bytes` each, written once in any order and read back any number of
+// times. One thread at a time.
 class BoundaryStore {
  public:
   struct Options {
@@ -31,7 +31,8 @@ class BoundaryStore {
 
   // Copies `bytes` in. INVALID_ARGUMENT when index or size is out of range.
   absl::Status Put(int64_t index, absl::Span<const std::byte> bytes);
-  // Copies record `index` out; out.size() must be what was put. DATA_LOSS when the checksum does not match.
+  // Copies record `index` out; out.size() must be what was put. DATA_LOSS when a spilled record's checksum does not
+  // match (records in RAM have none), FAILED_PRECONDITION when nothing was put there.
   absl::Status Get(int64_t index, absl::Span<std::byte> out);
   uint64_t bytes_written() const;
 

@@ -1,0 +1,361 @@
+#include "autoscheme/block_streamer.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/budget.h"
+#include "base/checked.h"
+#include "base/io.h"
+#include "base/status_macros.h"
+#include "checkpoint/checkpoint.h"
+#include "stream/extents.h"
+#include "stream/pages.h"
+
+namespace autoscheme {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Large enough for full disk speed, small enough that a cancel between two of them is seen within milliseconds.
+constexpr uint64_t kChunkBytes = 4 << 20;
+// How often a waiting Next() looks at the cancel token, which has no way to wake it.
+constexpr auto kCancelPoll = std::chrono::milliseconds(10);
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// One filling of a slot; serves one step, or several equal ones in a row.
+struct Load {
+  StepPlan plan;
+  absl::Span<const TensorRange> ranges;
+  std::vector<TensorView> views;
+  std::byte* slot = nullptr;
+  int step = 0;         // the first step that it serves
+  int free_after = -1;  // the slot may be filled once this step has been given up
+};
+
+uint64_t WholePages(uint64_t slot_bytes) { return std::max(RoundUp(slot_bytes, kPageBytes), kPageBytes); }
+
+absl::Status Annotate(const absl::Status& status, absl::string_view text) {
+  return absl::Status(status.code(), absl::StrCat(text, ": ", status.message()));
+}
+
+std::vector<TensorRange> WholeTensors(const BlockStreamer::Step& step) {
+  std::vector<TensorRange> ranges;
+  ranges.reserve(step.size());
+  for (const TensorInfo* info : step) ranges.push_back(info == nullptr ? TensorRange{} : WholeTensor(*info));
+  return ranges;
+}
+
+}  // namespace
+
+struct BlockStreamer::Rep {
+  Rep(const Context& c, const Checkpoint& ckpt, std::vector<RangeStep> o)
+      : context(c), checkpoint(ckpt), order(std::move(o)) {}
+  ~Rep();
+
+  absl::Status Plan(const Options& options, MemoryBudget* budget);
+  void StartReader();
+  void ReaderMain();
+  absl::StatusOr<BlockView> Next();
+  // Until the slot of `load` is filled. Its error is the load's, or CANCELLED.
+  absl::Status WaitFor(size_t load);
+  absl::Status Fill(const Load& load);
+  absl::Status ReadExtent(const Load& load, const Extent& extent);
+  absl::Status NameTensor(const Load& load, const Extent& extent, ByteRange chunk, const absl::Status& status) const;
+  absl::Status Fail(absl::Status status);
+
+  const Context context;
+  const Checkpoint& checkpoint;
+  const std::vector<RangeStep> order;
+  bool drop_page_cache = true;
+  MemoryBudget::Hold hold;  // given back after the slots are gone
+  std::vector<Pages> slots;
+  std::vector<Load> loads;
+  std::vector<size_t> load_of_step;
+  uint64_t planned_bytes = 0;
+
+  // Of the thread that calls Next.
+  int step = -1;
+  absl::Status failed;
+
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> bytes_read{0};
+
+  mutable std::mutex mutex;
+  std::condition_variable slot_given_up;  // the reader waits
+  std::condition_variable load_done;      // Next waits
+  int current_step = -1;                  // steps before it have been given up
+  size_t filled = 0;                      // loads that are complete
+  absl::Status read_status;               // why the reader ended early
+  double read_s = 0, stall_s = 0;
+
+  std::thread reader;  // not running: Next fills the slots itself
+};
+
+absl::StatusOr<std::unique_ptr<BlockStreamer>> BlockStreamer::Create(const Context& context,
+                                                                     const Checkpoint& checkpoint,
+                                                                     std::vector<Step> order, const Options& options,
+                                                                     MemoryBudget* budget) {
+  std::vector<RangeStep> ranges;
+  ranges.reserve(order.size());
+  for (const Step& step : order) ranges.push_back(WholeTensors(step));
+  return CreateFromRanges(context, checkpoint, std::move(ranges), options, budget);
+}
+
+absl::StatusOr<std::unique_ptr<BlockStreamer>> BlockStreamer::CreateFromRanges(const Context& context,
+                                                                               const Checkpoint& checkpoint,
+                                                                               std::vector<RangeStep> order,
+                                                                               const Options& options,
+                                                                               MemoryBudget* budget) {
+  auto rep = std::make_unique<Rep>(context, checkpoint, std::move(order));
+  AUTOSCHEME_RETURN_IF_ERROR(rep->Plan(options, budget));
+  if (rep->slots.size() > 1) rep->StartReader();
+  return std::unique_ptr<BlockStreamer>(new BlockStreamer(std::move(rep)));
+}
+
+BlockStreamer::BlockStreamer(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
+BlockStreamer::~BlockStreamer() = default;
+
+absl::StatusOr<BlockView> BlockStreamer::Next() { return rep_->Next(); }
+
+StreamStats BlockStreamer::stats() const {
+  std::lock_guard<std::mutex> lock(rep_->mutex);
+  return {rep_->bytes_read.load(), rep_->read_s, rep_->stall_s};
+}
+
+uint64_t BlockStreamer::planned_bytes() const { return rep_->planned_bytes; }
+
+absl::StatusOr<uint64_t> BlockStreamer::SlotBytes(const RangeStep& step) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(const StepPlan plan, PlanStep(step));
+  return WholePages(plan.slot_bytes);
+}
+
+absl::StatusOr<uint64_t> BlockStreamer::SlotBytes(const Step& step) { return SlotBytes(WholeTensors(step)); }
+
+const TensorView* BlockView::Find(absl::string_view name) const {
+  for (const TensorView& view : tensors) {
+    if (view.info->name == name) return &view;
+  }
+  return nullptr;
+}
+
+// Decides, before anything is read, which load serves which step and which slot it goes to. A load needs to know only
+// which step must have been given up first, so keeping blocks for later steps is a matter of this function alone.
+absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budget) {
+  if (options.slots < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("a stream needs at least 1 slot, not ", options.slots));
+  }
+  drop_page_cache = options.drop_page_cache;
+  const absl::Span<const Shard> shards = checkpoint.shards();
+  uint64_t slot_bytes = 0;
+  for (size_t s = 0; s < order.size(); ++s) {
+    if (options.reuse_repeated_step && s > 0 && order[s] == order[s - 1]) {
+      load_of_step.push_back(loads.size() - 1);
+      continue;
+    }
+    absl::StatusOr<StepPlan> plan = PlanStep(order[s]);
+    if (!plan.ok()) return Annotate(plan.status(), absl::StrCat("step ", s));
+    for (const TensorRange& range : order[s]) {
+      const int shard = range.info->shard;
+      if (shard < 0 || static_cast<size_t>(shard) >= shards.size() ||
+          FileBytes(range).end > shards[shard].file.size()) {
+        return absl::InvalidArgumentError(absl::StrCat("step ", s, ": tensor ", Quoted(range.info->name),
+                                                       " does not lie in this checkpoint: shard ", shard, " of ",
+                                                       shards.size(), ", bytes up to ", FileBytes(range).end));
+      }
+    }
+    Load load;
+    load.plan = *std::move(plan);
+    load.ranges = order[s];
+    load.step = static_cast<int>(s);
+    slot_bytes = std::max(slot_bytes, load.plan.slot_bytes);
+    planned_bytes += load.plan.read_bytes;
+    load_of_step.push_back(loads.size());
+    loads.push_back(std::move(load));
+  }
+  if (loads.empty()) return absl::OkStatus();
+
+  const size_t count = std::min(static_cast<size_t>(options.slots), loads.size());
+  const std::optional<uint64_t> total = CheckedMul(WholePages(slot_bytes), count);
+  if (!total) return absl::ResourceExhaustedError(absl::StrCat(count, " slots of ", slot_bytes, " bytes overflow"));
+  const std::string what = absl::StrCat(count, " block slots of ", WholePages(slot_bytes), " bytes");
+  if (budget != nullptr) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(hold, budget->Take(*total, what));
+  }
+  for (size_t i = 0; i < count; ++i) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(Pages pages, Pages::Allocate(slot_bytes, what));
+    slots.push_back(std::move(pages));
+  }
+  for (size_t l = 0; l < loads.size(); ++l) {
+    Load& load = loads[l];
+    load.slot = slots[l % count].data();
+    if (l >= count) load.free_after = loads[l - count + 1].step - 1;
+    load.views.reserve(load.ranges.size());
+    for (size_t i = 0; i < load.ranges.size(); ++i) {
+      load.views.push_back({load.ranges[i].info, load.slot + load.plan.slot_offsets[i]});
+    }
+  }
+  return absl::OkStatus();
+}
+
+void BlockStreamer::Rep::StartReader() {
+  try {
+    reader = std::thread([this] { ReaderMain(); });
+  } catch (const std::system_error& e) {
+    context.Warn(absl::StrCat("no thread for reading ahead (", e.what(), "): blocks are read when they are asked for"));
+  }
+}
+
+BlockStreamer::Rep::~Rep() {
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    stop = true;
+  }
+  slot_given_up.notify_all();
+  if (reader.joinable()) reader.join();
+}
+
+void BlockStreamer::Rep::ReaderMain() {
+  for (const Load& load : loads) {
+    {
+      std::unique_lock<std::mutex> lock(mutex);
+      slot_given_up.wait(lock, [&] { return stop || current_step > load.free_after; });
+      if (stop) return;
+    }
+    const Clock::time_point start = Clock::now();
+    absl::Status status = Fill(load);
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      read_s += SecondsSince(start);
+      if (status.ok()) {
+        ++filled;
+      } else {
+        read_status = std::move(status);
+      }
+      load_done.notify_all();
+      if (!read_status.ok()) return;
+    }
+  }
+}
+
+absl::StatusOr<BlockView> BlockStreamer::Rep::Next() {
+  if (!failed.ok()) return failed;
+  if (absl::Status status = context.CheckCancelled(); !status.ok()) return Fail(std::move(status));
+  if (step + 1 == static_cast<int>(order.size())) {
+    return Fail(absl::OutOfRangeError(absl::StrCat("all ", order.size(), " steps of the stream have been delivered")));
+  }
+  ++step;
+  const size_t load = load_of_step[step];
+  if (absl::Status status = WaitFor(load); !status.ok()) return Fail(std::move(status));
+  BlockView view;
+  view.step = step;
+  view.tensors = loads[load].views;
+  view.ranges = loads[load].ranges;
+  return view;
+}
+
+absl::Status BlockStreamer::Rep::WaitFor(size_t load) {
+  const Clock::time_point start = Clock::now();
+  std::unique_lock<std::mutex> lock(mutex);
+  current_step = step;
+  slot_given_up.notify_all();
+  if (filled > load) return absl::OkStatus();
+  if (!reader.joinable()) {
+    lock.unlock();
+    AUTOSCHEME_RETURN_IF_ERROR(Fill(loads[load]));
+    lock.lock();
+    ++filled;
+    read_s += SecondsSince(start);
+  }
+  while (filled <= load && read_status.ok()) {
+    if (context.cancel == nullptr) {
+      load_done.wait(lock);
+    } else {
+      load_done.wait_for(lock, kCancelPoll);
+      AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
+    }
+  }
+  stall_s += SecondsSince(start);
+  return filled > load ? absl::OkStatus() : read_status;
+}
+
+// Keeps the error for later calls, and the reader from reading what nobody will take.
+absl::Status BlockStreamer::Rep::Fail(absl::Status status) {
+  failed = std::move(status);
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    stop = true;
+  }
+  slot_given_up.notify_all();
+  return failed;
+}
+
+absl::Status BlockStreamer::Rep::Fill(const Load& load) {
+  for (const Extent& extent : load.plan.extents) AUTOSCHEME_RETURN_IF_ERROR(ReadExtent(load, extent));
+  int checked = -1;
+  for (const Extent& extent : load.plan.extents) {
+    if (extent.shard == checked) continue;
+    checked = extent.shard;
+    if (absl::Status status = checkpoint.shards()[checked].file.CheckUnchanged(); !status.ok()) {
+      return NameTensor(load, extent, {extent.file_offset, extent.file_offset + extent.bytes}, status);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BlockStreamer::Rep::ReadExtent(const Load& load, const Extent& extent) {
+  const File& file = checkpoint.shards()[extent.shard].file;
+  const uint64_t end = extent.file_offset + extent.bytes;
+  for (uint64_t begin = extent.file_offset; begin < end;) {
+    AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
+    if (stop.load(std::memory_order_relaxed)) return absl::CancelledError("the stream has ended");
+    // Cut at whole pages of the file, so that every page is read, and dropped, once.
+    const uint64_t chunk_end = std::min(end, (begin + kChunkBytes) / kPageBytes * kPageBytes);
+    std::byte* to = load.slot + extent.slot_offset + (begin - extent.file_offset);
+    if (absl::Status status = file.ReadAt(begin, absl::MakeSpan(to, chunk_end - begin)); !status.ok()) {
+      return NameTensor(load, extent, {begin, chunk_end}, status);
+    }
+    bytes_read += chunk_end - begin;
+    if (drop_page_cache) {
+      const uint64_t first_page = begin / kPageBytes * kPageBytes;
+      file.DropCache(first_page, RoundUp(chunk_end, kPageBytes) - first_page);
+    }
+    begin = chunk_end;
+  }
+  return absl::OkStatus();
+}
+
+// Adds to a read error whose bytes they were: of the tensors in the chunk, the first whose last byte cannot be read
+// (a shard that ends early still has the ones before), or else the first.
+absl::Status BlockStreamer::Rep::NameTensor(const Load& load, const Extent& extent, ByteRange chunk,
+                                            const absl::Status& status) const {
+  const Shard& shard = checkpoint.shards()[extent.shard];
+  std::vector<std::pair<ByteRange, const TensorInfo*>> in_chunk;
+  for (const TensorRange& range : load.ranges) {
+    const ByteRange bytes = FileBytes(range);
+    if (range.info->shard == extent.shard && bytes.begin < bytes.end && bytes.begin < chunk.end &&
+        bytes.end > chunk.begin) {
+      in_chunk.emplace_back(bytes, range.info);
+    }
+  }
+  std::sort(in_chunk.begin(), in_chunk.end(),
+            [](const auto& a, const auto& b) { return a.first.begin < b.first.begin; });
+  auto named = std::find_if(in_chunk.begin(), in_chunk.end(), [&](const auto& tensor) {
+    std::byte last;
+    const uint64_t offset = std::min(tensor.first.end, chunk.end) - 1;
+    return absl::IsDataLoss(status) && !shard.file.ReadAt(offset, absl::MakeSpan(&last, 1)).ok();
+  });
+  if (named == in_chunk.end()) named = in_chunk.begin();
+  return Annotate(status, absl::StrCat("step ", load.step, ", tensor ", Quoted(named->second->name), " at offset ",
+                                       named->first.begin, " of shard ", Quoted(shard.name)));
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,43 @@
+// SpillFile: room on disk for bytes that must come back unchanged later in the same run.
+#ifndef AUTOSCHEME_STREAM_SPILL_FILE_H_
+#define AUTOSCHEME_STREAM_SPILL_FILE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "autoscheme/context.h"
+#include "base/io.h"
+
+namespace autoscheme {
+
+// Preallocated and nameless (File::CreateSpill), so a full disk is found at creation and no way of dying leaves a file
+// behind. Keeps its own bytes out of the page cache. Movable. One thread at a time.
+class SpillFile {
+ public:
+  // Where a record must start, so that records share no page.
+  static constexpr uint64_t kAlignment = 4096;
+
+  // `dir` empty: $TMPDIR, else /tmp. `what` names the use in messages. RESOURCE_EXHAUSTED with bytes and folder.
+  static absl::StatusOr<SpillFile> Create(const Context& context, const std::string& dir, uint64_t bytes,
+                                          absl::string_view what);
+
+  // Writes a record and returns its checksum, which the caller keeps. `id` is part of the checksum: a record that is
+  // read back as another one does not match. `offset` must be a multiple of kAlignment.
+  absl::StatusOr<uint64_t> Write(uint64_t id, uint64_t offset, absl::Span<const std::byte> bytes);
+  // DATA_LOSS when the bytes are not those of that checksum.
+  absl::Status Read(uint64_t id, uint64_t offset, uint64_t checksum, absl::Span<std::byte> out) const;
+
+ private:
+  void DropBehindWrite(uint64_t offset, uint64_t bytes);
+
+  File file_;
+  std::string what_;
+  uint64_t written_since_drop_ = 0;
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_STREAM_SPILL_FILE_H_
