@@ -38,5 +38,11 @@ function(autoscheme_use_torch_pch target)
       <ATen/ATen.h> <ATen/Parallel.h> <torch/csrc/autograd/autograd.h> <torch/csrc/autograd/custom_function.h>
       <torch/csrc/autograd/grad_mode.h> <torch/csrc/autograd/variable.h> <string> <vector> <memory>)
   endif()
+  # The header is compiled with -fPIC; a program that was compiled with -fPIE could not use it.
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "EXECUTABLE")
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
+  endif()
   target_precompile_headers(${target} REUSE_FROM autoscheme_torch_pch)
 endfunction()
