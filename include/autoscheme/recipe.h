@@ -22,6 +22,7 @@ struct Recipe {
   double target_avg_bits = 0;  // what was asked for
   double avg_bits = 0;         // what the choice costs: total_bits / total_params
   double loss = 0;             // predicted: sum of the chosen layers' losses
+  double gap = 0;              // no choice of the same cost is better than loss - gap; 0 = proven optimal
   int64_t total_bits = 0;      // storage bits of all layers, scales included unless ignored (SPEC 6.1)
   int64_t total_params = 0;    // weights of all layers, fixed ones included
   std::vector<LayerChoice> layers;  // in the order of ScoreTable::layers

@@ -1,0 +1,158 @@
+#include "select/groups.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "base/io.h"
+#include "scheme/layer_pattern.h"
+#include "select/losses.h"
+
+namespace autoscheme {
+namespace {
+
+using Group = std::vector<int>;
+
+std::vector<Group> SharedGroups(const std::vector<LayerInfo>& layers,
+                                const std::vector<std::vector<std::string>>& shared_layers, const Context& context);
+std::vector<Group> ExpertGroups(const std::vector<LayerInfo>& layers);
+std::vector<Group> Merge(size_t layer_count, const std::vector<Group>& groups);
+
+}  // namespace
+
+std::vector<std::vector<int>> GroupLayers(const std::vector<LayerInfo>& layers,
+                                          const std::vector<std::vector<std::string>>& shared_layers,
+                                          const Context& context) {
+  std::vector<Group> groups = SharedGroups(layers, shared_layers, context);
+  for (Group& group : ExpertGroups(layers)) groups.push_back(std::move(group));
+  std::vector<Group> keys;
+  std::vector<bool> grouped(layers.size(), false);
+  for (const Group& group : Merge(layers.size(), groups)) {
+    Group free;
+    for (int l : group) {
+      grouped[l] = true;
+      if (!layers[l].fixed.has_value()) free.push_back(l);
+    }
+    if (!free.empty()) keys.push_back(std::move(free));
+  }
+  for (size_t l = 0; l < layers.size(); ++l) {
+    if (!grouped[l] && !layers[l].fixed.has_value()) keys.push_back({static_cast<int>(l)});
+  }
+  return keys;
+}
+
+namespace {
+
+void SortByName(const std::vector<LayerInfo>& layers, Group* group) {
+  std::sort(group->begin(), group->end(), [&](int a, int b) { return layers[a].name < layers[b].name; });
+}
+
+std::vector<Group> SharedGroups(const std::vector<LayerInfo>& layers,
+                                const std::vector<std::vector<std::string>>& shared_layers, const Context& context) {
+  absl::flat_hash_map<std::string, int> by_name;
+  std::set<int> blocks;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    by_name[layers[l].name] = static_cast<int>(l);
+    if (layers[l].block >= 0) blocks.insert(layers[l].block);
+  }
+  // Groups of exact names come before those of patterns; those of patterns go block by block.
+  std::vector<Group> exact_groups;
+  std::map<int, std::vector<Group>> block_groups;
+  for (const std::vector<std::string>& entries : shared_layers) {
+    Group exact;
+    std::map<int, std::set<int>> matched;  // by block
+    bool any_pattern = false;
+    for (const std::string& entry : entries) {
+      if (const auto found = by_name.find(entry); found != by_name.end()) {
+        exact.push_back(found->second);
+        continue;
+      }
+      any_pattern = true;
+      std::optional<LayerPattern> pattern;
+      if (auto parsed = LayerPattern::Parse(entry, "shared_layers"); parsed.ok()) {
+        pattern = *std::move(parsed);
+      } else {
+        context.Warn(parsed.status().message());
+      }
+      bool any = false;
+      for (size_t l = 0; l < layers.size(); ++l) {
+        const std::string& name = layers[l].name;
+        if (layers[l].block < 0) continue;
+        if (!absl::StrContains(name, entry) && !(pattern.has_value() && pattern->Matches(name))) continue;
+        matched[layers[l].block].insert(static_cast<int>(l));
+        any = true;
+      }
+      if (!any && pattern.has_value()) {
+        context.Warn(
+            absl::StrCat("shared_layers: ", Quoted(entry), " matches no layer of any block; it has no effect"));
+      }
+    }
+    if (!any_pattern) {
+      if (!exact.empty()) exact_groups.push_back(std::move(exact));
+      continue;
+    }
+    for (int block : blocks) {
+      std::set<int> members = matched[block];
+      members.insert(exact.begin(), exact.end());
+      if (members.empty()) continue;
+      Group group(members.begin(), members.end());
+      SortByName(layers, &group);
+      block_groups[block].push_back(std::move(group));
+    }
+  }
+  for (auto& block : block_groups) {
+    for (Group& group : block.second) exact_groups.push_back(std::move(group));
+  }
+  return exact_groups;
+}
+
+std::vector<Group> ExpertGroups(const std::vector<LayerInfo>& layers) {
+  std::map<int, Group> by_block;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    if (layers[l].block < 0 || layers[l].fixed.has_value() || !ExpertKey(layers[l].name).has_value()) continue;
+    by_block[layers[l].block].push_back(static_cast<int>(l));
+  }
+  std::vector<Group> groups;
+  for (auto& [block, group] : by_block) {
+    if (group.size() < 2) continue;
+    SortByName(layers, &group);
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+// Members in the order in which they are first seen; groups in the order of their first members.
+std::vector<Group> Merge(size_t layer_count, const std::vector<Group>& groups) {
+  std::vector<int> parent(layer_count);
+  std::iota(parent.begin(), parent.end(), 0);
+  const auto root = [&](int l) {
+    while (parent[l] != l) l = parent[l] = parent[parent[l]];
+    return l;
+  };
+  std::vector<int> seen;
+  std::vector<bool> is_seen(layer_count, false);
+  for (const Group& group : groups) {
+    for (int l : group) {
+      if (!is_seen[l]) seen.push_back(l);
+      is_seen[l] = true;
+      parent[root(l)] = root(group.front());
+    }
+  }
+  std::vector<Group> merged;
+  absl::flat_hash_map<int, size_t> index;
+  for (int l : seen) {
+    const auto [at, is_new] = index.try_emplace(root(l), merged.size());
+    if (is_new) merged.emplace_back();
+    merged[at->second].push_back(l);
+  }
+  return merged;
+}
+
+}  // namespace
+}  // namespace autoscheme

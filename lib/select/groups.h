@@ -1,0 +1,26 @@
+// Layers that must get the same scheme (SPEC 7.4).
+#ifndef AUTOSCHEME_SELECT_GROUPS_H_
+#define AUTOSCHEME_SELECT_GROUPS_H_
+
+#include <string>
+#include <vector>
+
+#include "autoscheme/context.h"
+#include "autoscheme/score_table.h"
+
+namespace autoscheme {
+
+// The layers that are chosen together, as indices into `layers`, in the order in which the reference decides: groups
+// first, then every other layer by itself, in model order. Fixed layers are in none.
+//
+// Each entry of `shared_layers` is one group of patterns. If all are exact names they form one group over the whole
+// model; otherwise they group what they match within each block. Groups that share a layer are merged. The experts of a
+// block are always one group. A pattern that is no valid expression, or that matches nothing, is reported through the
+// context.
+std::vector<std::vector<int>> GroupLayers(const std::vector<LayerInfo>& layers,
+                                          const std::vector<std::vector<std::string>>& shared_layers,
+                                          const Context& context = {});
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SELECT_GROUPS_H_
