@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -53,7 +54,7 @@ class File {
   // INVALID_ARGUMENT (not a regular file).
   static absl::StatusOr<File> OpenRead(Io& io, const std::string& path);
   // A new private file of `size` bytes in `dir`, mode 0600, unlinked before this returns, so that no way of dying
-  // leaves it behind. RESOURCE_EXHAUSTED with the bytes needed when the disk is full.
+  // leaves it behind. Readable and writable. RESOURCE_EXHAUSTED with the bytes needed when the disk is full.
   static absl::StatusOr<File> CreateSpill(Io& io, const std::string& dir, uint64_t size);
 
   // Exactly out.size() bytes at `offset`. DATA_LOSS when the file ends before; UNAVAILABLE for EIO and the like.
@@ -64,7 +65,7 @@ class File {
   // OK if size and modification time are as they were at open; else DATA_LOSS "changed while it was read".
   absl::Status CheckUnchanged() const;
 
-  uint64_t size() const { return size_; }
+  uint64_t size() const { return size_; }  // at open
   const std::string& path() const { return path_; }
   bool is_open() const { return fd_ >= 0; }
 
@@ -80,15 +81,29 @@ class File {
 absl::StatusOr<std::string> ReadFileToString(Io& io, const std::string& path, uint64_t max_bytes);
 
 // Temporary file in the same folder, write, fsync, rename, fsync of the folder: afterwards `path` holds either the old
-// or the new contents. On error the temporary file is gone and the old one untouched.
+// or the new contents. On error the temporary file is gone and the old one untouched; only when the folder's fsync is
+// what failed, the new contents stand but may not survive a power cut.
 absl::Status WriteFileAtomically(Io& io, const std::string& path, absl::string_view contents);
 
 // Checks that WriteFileAtomically(path) can work, by creating and removing a temporary file: to be called before hours
 // of work.
 absl::Status CheckWritable(Io& io, const std::string& path);
 
-// `text` with control bytes, quotes, backslashes and invalid UTF-8 escaped, cut to 200 bytes, in double quotes: for names from
-// files in messages.
+// The status of a failed system call: "<what>: <errno's text>". ENOENT gives NOT_FOUND, EACCES PERMISSION_DENIED, a full
+// disk, memory or descriptor table RESOURCE_EXHAUSTED, a path that cannot name a file INVALID_ARGUMENT, EIO and the rest
+// UNAVAILABLE. `error` is positive.
+absl::Status ErrnoStatus(int error, absl::string_view what);
+
+// Runs `call` (a lambda around one Io function) again for as long as a signal interrupts it.
+template <typename Call>
+auto RetryInterrupted(Call&& call) {
+  auto result = call();
+  while (result == -EINTR) result = call();
+  return result;
+}
+
+// `text` with control bytes, quotes, backslashes, invalid UTF-8 and characters that redirect a terminal escaped, cut to
+// 200 bytes, in double quotes: for names from files in messages.
 std::string Quoted(absl::string_view text);
 
 }  // namespace autoscheme

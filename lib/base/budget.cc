@@ -1,0 +1,73 @@
+#include "base/budget.h"
+
+#include <fcntl.h>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/io.h"
+
+namespace autoscheme {
+
+absl::StatusOr<MemoryBudget::Hold> MemoryBudget::Take(uint64_t bytes, const std::string& what) {
+  uint64_t used = used_.load();
+  uint64_t wanted;
+  do {
+    const bool overflow = __builtin_add_overflow(used, bytes, &wanted);
+    if (overflow || (limit_ != 0 && wanted > limit_)) {
+      return absl::ResourceExhaustedError(absl::StrCat("no memory for ", what, ": ", bytes, " bytes wanted, ", used,
+                                                       " in use of a budget of ", limit_,
+                                                       "; raise the budget or lower the demand"));
+    }
+  } while (!used_.compare_exchange_weak(used, wanted));
+  uint64_t peak = peak_.load();
+  while (peak < wanted && !peak_.compare_exchange_weak(peak, wanted)) {
+  }
+  Hold hold;
+  hold.budget_ = this;
+  hold.bytes_ = bytes;
+  return hold;
+}
+
+MemoryBudget::Hold& MemoryBudget::Hold::operator=(Hold&& o) noexcept {
+  if (this != &o) {
+    if (budget_ != nullptr) budget_->used_.fetch_sub(bytes_);
+    budget_ = std::exchange(o.budget_, nullptr);
+    bytes_ = std::exchange(o.bytes_, 0);
+  }
+  return *this;
+}
+
+MemoryBudget::Hold::~Hold() {
+  if (budget_ != nullptr) budget_->used_.fetch_sub(bytes_);
+}
+
+ProcessMemory ReadProcessMemory() {
+  ProcessMemory memory;
+  Io& io = Io::Posix();
+  const int fd = RetryInterrupted([&] { return io.Open("/proc/self/status", O_RDONLY | O_CLOEXEC, 0); });
+  if (fd < 0) return memory;
+  char text[8192];
+  const ssize_t size = RetryInterrupted([&] { return io.Pread(fd, text, sizeof(text), 0); });
+  io.Close(fd);
+  if (size <= 0) return memory;
+
+  const std::pair<absl::string_view, uint64_t*> fields[] = {{"VmRSS:", &memory.rss},
+                                                            {"VmHWM:", &memory.peak_rss},
+                                                            {"RssAnon:", &memory.anon},
+                                                            {"RssFile:", &memory.file}};
+  for (absl::string_view line : absl::StrSplit(absl::string_view(text, static_cast<size_t>(size)), '\n')) {
+    for (const auto& [name, value] : fields) {
+      // "VmRSS:      1234 kB"
+      if (!absl::ConsumePrefix(&line, name)) continue;
+      absl::ConsumeSuffix(&line, "kB");
+      uint64_t kib = 0;
+      if (absl::SimpleAtoi(line, &kib)) *value = kib * 1024;
+    }
+  }
+  return memory;
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,231 @@
+#include "base/io.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <limits>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "base/temp_name.h"
+
+namespace autoscheme {
+namespace {
+
+constexpr uint64_t kMaxOffset = std::numeric_limits<int64_t>::max();
+
+int64_t MtimeNs(const struct stat& st) { return int64_t{st.st_mtim.tv_sec} * 1000000000 + st.st_mtim.tv_nsec; }
+
+int NegativeErrno(int result) { return result < 0 ? -errno : result; }
+
+// Takes the disk space of `size` bytes now, so that a full disk shows before hours of work. 0 or a negative errno.
+int Reserve(Io& io, int fd, uint64_t size) {
+  if (size == 0) return 0;
+  const int result = RetryInterrupted([&] { return io.Allocate(fd, static_cast<off_t>(size)); });
+  if (result != -EOPNOTSUPP) return result;
+  const char zero = 0;  // a file system that cannot reserve at least gets the size
+  const ssize_t written = RetryInterrupted([&] { return io.Pwrite(fd, &zero, 1, static_cast<off_t>(size - 1)); });
+  return written < 0 ? static_cast<int>(written) : 0;
+}
+
+}  // namespace
+
+absl::StatusOr<File> File::OpenRead(Io& io, const std::string& path) {
+  if (path.empty() || path.find('\0') != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot open ", Quoted(path), ": not a file name"));
+  }
+  // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. It has no effect on a regular file.
+  const int fd = RetryInterrupted([&] { return io.Open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0); });
+  if (fd < 0) return ErrnoStatus(-fd, absl::StrCat("cannot open ", Quoted(path)));
+  File file;
+  file.io_ = &io;
+  file.fd_ = fd;
+  file.path_ = path;
+
+  struct stat st;
+  const int result = RetryInterrupted([&] { return io.Fstat(fd, &st); });
+  if (result < 0) return ErrnoStatus(-result, absl::StrCat("cannot read the size of ", Quoted(path)));
+  if (!S_ISREG(st.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(Quoted(path), S_ISDIR(st.st_mode)
+                                                                     ? " is a folder, not a file"
+                                                                     : " is not a regular file (a pipe or a device?)"));
+  }
+  file.size_ = static_cast<uint64_t>(st.st_size);
+  file.mtime_ns_ = MtimeNs(st);
+  return file;
+}
+
+absl::StatusOr<File> File::CreateSpill(Io& io, const std::string& dir, uint64_t size) {
+  if (size > kMaxOffset) {
+    return absl::ResourceExhaustedError(absl::StrCat("a spill file of ", size, " bytes is larger than files can be"));
+  }
+  const std::string path = TempName(dir, "autoscheme-spill");
+  const auto failed = [&](int error) {
+    return ErrnoStatus(error, absl::StrCat("cannot create a spill file of ", size, " bytes in ", Quoted(dir)));
+  };
+  // The random name, O_EXCL and O_NOFOLLOW keep another user of the folder from planting a link there.
+  const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  const int fd = RetryInterrupted([&] { return io.Open(path.c_str(), flags, 0600); });
+  if (fd < 0) return failed(-fd);
+  File file;
+  file.io_ = &io;
+  file.fd_ = fd;
+  file.path_ = path;
+  file.size_ = size;
+  const int unlinked = RetryInterrupted([&] { return io.Unlink(path.c_str()); });
+  if (unlinked < 0) {
+    io.Unlink(path.c_str());
+    return failed(-unlinked);
+  }
+  const int reserved = Reserve(io, fd, size);
+  if (reserved < 0) return failed(-reserved);
+  return file;
+}
+
+absl::Status File::ReadAt(uint64_t offset, absl::Span<std::byte> out) const {
+  if (fd_ < 0) return absl::FailedPreconditionError("read from a file that is not open");
+  if (offset > kMaxOffset || out.size() > kMaxOffset - offset) {
+    return absl::DataLossError(absl::StrCat(Quoted(path_), ": a read of ", out.size(), " bytes at offset ", offset,
+                                            " is beyond the end of any file"));
+  }
+  size_t done = 0;
+  while (done < out.size()) {
+    const ssize_t n = RetryInterrupted([&] {
+      return io_->Pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    });
+    if (n < 0) {
+      return ErrnoStatus(static_cast<int>(-n), absl::StrCat("cannot read ", out.size() - done, " bytes at offset ",
+                                                            offset + done, " of ", Quoted(path_)));
+    }
+    if (n == 0) {
+      return absl::DataLossError(absl::StrCat(Quoted(path_), " ends at byte ", offset + done, ", where ",
+                                              out.size() - done, " more bytes were expected (it had ", size_,
+                                              " bytes when it was opened)"));
+    }
+    done += static_cast<size_t>(n);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status File::WriteAt(uint64_t offset, absl::Span<const std::byte> data) const {
+  if (fd_ < 0) return absl::FailedPreconditionError("write to a file that is not open");
+  if (offset > kMaxOffset || data.size() > kMaxOffset - offset) {
+    return absl::InvalidArgumentError(absl::StrCat("a write of ", data.size(), " bytes at offset ", offset,
+                                                   " is larger than files can be"));
+  }
+  size_t done = 0;
+  while (done < data.size()) {
+    ssize_t n = RetryInterrupted([&] {
+      return io_->Pwrite(fd_, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
+    });
+    if (n == 0) n = -EIO;
+    if (n < 0) {
+      return ErrnoStatus(static_cast<int>(-n), absl::StrCat("cannot write ", data.size() - done, " bytes at offset ",
+                                                            offset + done, " of ", Quoted(path_)));
+    }
+    done += static_cast<size_t>(n);
+  }
+  return absl::OkStatus();
+}
+
+void File::DropCache(uint64_t offset, uint64_t size) const {
+  if (fd_ < 0 || offset > kMaxOffset || size > kMaxOffset) return;
+  io_->DropCache(fd_, static_cast<off_t>(offset), static_cast<off_t>(size));
+}
+
+absl::Status File::CheckUnchanged() const {
+  if (fd_ < 0) return absl::FailedPreconditionError("check of a file that is not open");
+  struct stat st;
+  const int result = RetryInterrupted([&] { return io_->Fstat(fd_, &st); });
+  if (result < 0) return ErrnoStatus(-result, absl::StrCat("cannot read the size of ", Quoted(path_)));
+  if (static_cast<uint64_t>(st.st_size) != size_) {
+    return absl::DataLossError(absl::StrCat(Quoted(path_), " changed while it was read: ", size_,
+                                            " bytes when opened, ", st.st_size, " now"));
+  }
+  if (MtimeNs(st) != mtime_ns_) {
+    return absl::DataLossError(absl::StrCat(Quoted(path_), " changed while it was read: modified at ", mtime_ns_,
+                                            " ns when opened, ", MtimeNs(st), " ns now"));
+  }
+  return absl::OkStatus();
+}
+
+File& File::operator=(File&& o) noexcept {
+  if (this != &o) {
+    if (fd_ >= 0) io_->Close(fd_);
+    io_ = std::exchange(o.io_, nullptr);
+    fd_ = std::exchange(o.fd_, -1);
+    size_ = std::exchange(o.size_, 0);
+    mtime_ns_ = std::exchange(o.mtime_ns_, 0);
+    path_ = std::move(o.path_);
+  }
+  return *this;
+}
+
+File::~File() {
+  if (fd_ >= 0) io_->Close(fd_);
+}
+
+absl::Status ErrnoStatus(int error, absl::string_view what) {
+  const std::string message = absl::StrCat(what, ": ", std::generic_category().message(error));
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+    case ELOOP: return absl::NotFoundError(message);
+    case EACCES:
+    case EPERM:
+    case EROFS: return absl::PermissionDeniedError(message);
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM: return absl::ResourceExhaustedError(message);
+    case EISDIR:
+    case ENAMETOOLONG:
+    case EINVAL: return absl::InvalidArgumentError(message);
+    default: return absl::UnavailableError(message);
+  }
+}
+
+std::string TempName(const std::string& dir, absl::string_view stem) {
+  uint64_t random[2] = {};
+  // Never blocks once the machine is up; were it to fail, O_EXCL still refuses a name that exists.
+  if (getrandom(random, sizeof(random), GRND_NONBLOCK) != sizeof(random)) {
+    struct timespec now = {};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    random[0] = static_cast<uint64_t>(getpid());
+    random[1] = static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
+  }
+  return absl::StrCat(dir.empty() ? "." : dir, "/.", stem, ".", absl::Hex(random[0], absl::kZeroPad16),
+                      absl::Hex(random[1], absl::kZeroPad16), ".tmp");
+}
+
+int Io::Open(const char* path, int flags, mode_t mode) { return NegativeErrno(::open(path, flags, mode)); }
+int Io::Close(int fd) { return NegativeErrno(::close(fd)); }
+int Io::Fstat(int fd, struct stat* out) { return NegativeErrno(::fstat(fd, out)); }
+int Io::Stat(const char* path, struct stat* out) { return NegativeErrno(::stat(path, out)); }
+int Io::Fsync(int fd) { return NegativeErrno(::fsync(fd)); }
+int Io::Rename(const char* from, const char* to) { return NegativeErrno(::rename(from, to)); }
+int Io::Unlink(const char* path) { return NegativeErrno(::unlink(path)); }
+int Io::Allocate(int fd, off_t size) { return -::posix_fallocate(fd, 0, size); }
+int Io::DropCache(int fd, off_t offset, off_t size) {
+  return -::posix_fadvise(fd, offset, size, POSIX_FADV_DONTNEED);
+}
+
+ssize_t Io::Pread(int fd, void* data, size_t size, off_t offset) {
+  const ssize_t n = ::pread(fd, data, size, offset);
+  return n < 0 ? -errno : n;
+}
+
+ssize_t Io::Pwrite(int fd, const void* data, size_t size, off_t offset) {
+  const ssize_t n = ::pwrite(fd, data, size, offset);
+  return n < 0 ? -errno : n;
+}
+
+Io& Io::Posix() {
+  static Io& io = *new Io;
+  return io;
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,18 @@
+// Well-formed UTF-8 (Unicode 15, table 3-7): no overlong forms, no surrogates, nothing above U+10FFFF.
+#ifndef AUTOSCHEME_BASE_UTF8_H_
+#define AUTOSCHEME_BASE_UTF8_H_
+
+#include <cstddef>
+
+#include "absl/strings/string_view.h"
+
+namespace autoscheme {
+
+// Bytes of the character that `text` begins with, 1 to 4; 0 if it is empty or begins with an ill-formed sequence.
+size_t Utf8CharLength(absl::string_view text);
+
+bool IsValidUtf8(absl::string_view text);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_BASE_UTF8_H_
