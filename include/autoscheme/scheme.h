@@ -46,6 +46,10 @@ const std::vector<Scheme>& SchemeCatalogue();
 // Looks a preset up; case-insensitive, aliases included. INVALID_ARGUMENT names the known ones.
 absl::StatusOr<Scheme> FindScheme(absl::string_view name);
 
+// True when the two quantize alike. Names do not count, nor do act_* fields where neither quantizes activations
+// (act_bits unset or >= 16), as SPEC 1.5 compares options.
+bool SameScheme(const Scheme& a, const Scheme& b);
+
 // "W2A16, w4a16,MXFP4" -> schemes, in order; a second scheme equal to an earlier one is dropped (SPEC 1.5).
 // INVALID_ARGUMENT for an unknown name or an empty list.
 absl::StatusOr<std::vector<Scheme>> ParseSchemeList(absl::string_view comma_separated);

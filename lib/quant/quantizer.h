@@ -2,11 +2,12 @@
 #ifndef AUTOSCHEME_QUANT_QUANTIZER_H_
 #define AUTOSCHEME_QUANT_QUANTIZER_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
 
-#include <ATen/core/Tensor.h>
-
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "autoscheme/scheme.h"
 
@@ -17,20 +18,27 @@ class WeightQuantizer {
  public:
   virtual ~WeightQuantizer() = default;
 
-  // Rows come in chunks: a chunk's height must be a multiple of this (1 for groups along the row, the tile height for
-  // 2-D groups, 0 = only the whole weight at once).
+  // INVALID_ARGUMENT when the scheme cannot hold a weight of that shape (K types need whole super-groups). Forward and
+  // Backward may only be called for shapes that pass.
+  virtual absl::Status CheckShape(int64_t /*out_features*/, int64_t /*in_features*/) const { return absl::OkStatus(); }
+
+  // Rows come in chunks: a chunk's height must be a multiple of this, but for the last chunk of a weight (1 for groups
+  // along the row, the tile height for 2-D groups, the groups in a super-group for K types, 0 = only the whole weight
+  // at once).
   virtual int64_t row_multiple() const { return 1; }
 
   // True when Prepare must see the whole weight first (a scale shared by the whole tensor).
   virtual bool needs_whole_tensor() const { return false; }
-  // Whatever depends on the whole weight [out, in] (a global scale). The result is handed to Forward. Default: undefined.
+  // Whatever depends on the whole weight [out, in] (a global scale). The result is handed to Forward. Default:
+  // undefined.
   virtual at::Tensor Prepare(const at::Tensor& weight) const;
 
-  // Quant-dequant of a row chunk [rows, in], float32 or bfloat16 -> same shape and dtype; no autograd. `prepared` is what
-  // Prepare gave for the whole weight.
+  // Quant-dequant of a row chunk [rows, in], float32 or bfloat16 -> same shape and dtype; no autograd. `prepared` is
+  // what Prepare gave for the whole weight.
   virtual at::Tensor Forward(const at::Tensor& rows, const at::Tensor& prepared) const = 0;
 
   // dL/dW for dL/dWq = grad. Scoring does not need it (its gradient ends at Wq); the fixtures and tuning hosts do.
+  // Where one group spans the tensor, `rows` must be the whole weight. K types: grad itself (their Wq is a constant).
   virtual at::Tensor Backward(const at::Tensor& rows, const at::Tensor& prepared, const at::Tensor& grad) const = 0;
 };
 
@@ -44,7 +52,10 @@ class ActivationQuantizer {
 };
 
 // Null when the scheme leaves that side alone (16 bits). UNIMPLEMENTED names what this build lacks.
-absl::StatusOr<std::unique_ptr<WeightQuantizer>> MakeWeightQuantizer(const Scheme& scheme);
+// `imatrix`: sum of squares of each input channel, float32 [in], for the K types; other schemes ignore it. Undefined:
+// none.
+absl::StatusOr<std::unique_ptr<WeightQuantizer>> MakeWeightQuantizer(const Scheme& scheme,
+                                                                     const at::Tensor& imatrix = {});
 absl::StatusOr<std::unique_ptr<ActivationQuantizer>> MakeActivationQuantizer(const Scheme& scheme);
 
 }  // namespace autoscheme

@@ -1,0 +1,17 @@
+// Turns a codec of groups into the two sides of a quantizer: grouping, padding, slicing, threads (SPEC 3.1).
+#ifndef AUTOSCHEME_QUANT_GROUPED_H_
+#define AUTOSCHEME_QUANT_GROUPED_H_
+
+#include <memory>
+
+#include "quant/codec.h"
+#include "quant/quantizer.h"
+
+namespace autoscheme {
+
+std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const GroupSize& group, std::unique_ptr<GroupCodec> codec);
+std::unique_ptr<ActivationQuantizer> MakeGroupedActivation(const GroupSize& group, std::unique_ptr<GroupCodec> codec);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_QUANT_GROUPED_H_

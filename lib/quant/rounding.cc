@@ -1,0 +1,32 @@
+#include "quant/rounding.h"
+
+#include <ATen/ATen.h>
+
+namespace autoscheme {
+
+at::Tensor FirstArgAbsMax(const at::Tensor& x) { return std::get<1>(x.abs().max(1, true)); }
+
+void AddAt(at::Tensor& dx, const at::Tensor& index, const at::Tensor& value) {
+  dx.scatter_add_(1, index, value.to(dx.scalar_type()));
+}
+
+at::Tensor ReciprocalOrZero(const at::Tensor& t) {
+  const at::Tensor zero = t.eq(0);
+  return t.masked_fill(zero, 1).reciprocal().masked_fill_(zero, 0);
+}
+
+at::Tensor ReciprocalOrZeroBelowEps(const at::Tensor& t) {
+  const at::Tensor small = t.abs().lt(1e-30);
+  return t.masked_fill(small, 1).reciprocal().masked_fill_(small, 0);
+}
+
+at::Tensor RoundE4m3(const at::Tensor& t) { return t.to(at::kFloat8_e4m3fn).to(at::kFloat); }
+
+at::Tensor RoundE2m1(const at::Tensor& t) {
+  const at::Tensor a = t.abs();
+  at::Tensor r =
+      at::where(a.lt(2), a.mul(2).round_().mul_(0.5), at::where(a.lt(4), a.round(), a.mul(0.5).round_().mul_(2)));
+  return r.clamp_max_(6).mul_(t.sign());
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,27 @@
+// Small tensor expressions that the codecs share.
+#ifndef AUTOSCHEME_QUANT_ROUNDING_H_
+#define AUTOSCHEME_QUANT_ROUNDING_H_
+
+#include <ATen/core/Tensor.h>
+
+namespace autoscheme {
+
+// First position of the largest |x|, largest x, smallest x in each row: [rows, 1] int64. Ties go to the first.
+at::Tensor FirstArgAbsMax(const at::Tensor& x);
+
+// dx[r, index[r]] += value[r]; index and value [rows, 1].
+void AddAt(at::Tensor& dx, const at::Tensor& index, const at::Tensor& value);
+
+// t == 0 ? 0 : 1 / t.
+at::Tensor ReciprocalOrZero(const at::Tensor& t);
+// |t| < 1e-30 ? 0 : 1 / t (float32).
+at::Tensor ReciprocalOrZeroBelowEps(const at::Tensor& t);
+
+// Through float8_e4m3fn and back to float32; |t| <= 448.
+at::Tensor RoundE4m3(const at::Tensor& t);
+// To the nearest of 0, 0.5, 1, 1.5, 2, 3, 4, 6 with the sign of t, ties to even codes; beyond 6 becomes 6 (SPEC 3.7).
+at::Tensor RoundE2m1(const at::Tensor& t);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_QUANT_ROUNDING_H_
