@@ -1,0 +1,924 @@
+/*
+ * autoscheme: which quantization scheme for which layer of a language model.
+ *
+ * This header is the whole C interface and its manual. It is C99, and C11 and C++17 as well; it includes nothing but
+ * <stddef.h> and <stdint.h>.
+ *
+ * ====================================================================================================================
+ * Introduction
+ * ====================================================================================================================
+ *
+ * Give autoscheme a model folder (config.json and safetensors files), some calibration token ids, a menu of schemes and
+ * an average number of bits per weight. It streams the model block by block, measures for every layer and every scheme
+ * how much the model's loss would move, and picks one scheme for each layer so that the sum is least within the budget.
+ *
+ *     autoscheme_context* context = NULL;
+ *     autoscheme_skeleton* model = NULL;
+ *     autoscheme_options* options = NULL;
+ *     autoscheme_calibration* tokens = NULL;
+ *     autoscheme_generator* generator = NULL;
+ *     autoscheme_recipes* recipes = NULL;
+ *     autoscheme_error* error = NULL;
+ *     if (autoscheme_context_create(&context, &error) ||
+ *         autoscheme_skeleton_open(context, "path/to/model", &model, &error) ||
+ *         autoscheme_calibration_load(context, "tokens.json", &tokens, &error) ||
+ *         autoscheme_options_create(&options, &error) ||
+ *         autoscheme_options_set_str(options, AUTOSCHEME_OPTION_SCHEMES, "W2A16,W4A16,W8A16", &error) ||
+ *         autoscheme_options_set_f64(options, AUTOSCHEME_OPTION_AVG_BITS, 4.5, &error) ||
+ *         autoscheme_generator_create(context, model, options, &generator, &error) ||
+ *         autoscheme_generator_run(generator, tokens, NULL, &recipes, &error) ||
+ *         autoscheme_recipes_save(recipes, "recipe.json", &error)) {
+ *       fprintf(stderr, "%s\n", autoscheme_error_message(error));
+ *     }
+ *     (free all of them, in any order; see examples/score.c)
+ *
+ * The parts can be used alone: a skeleton is a model's structure without its weights, a streamer brings blocks as
+ * DLPack tensors, an offload manager frees and brings back a host's own weights, and scores can be stored and solved
+ * again for other budgets without the model.
+ *
+ * ====================================================================================================================
+ * Conventions
+ * ====================================================================================================================
+ *
+ * Ownership   What comes through an out-parameter is owned by the caller and given back with the matching _free. What
+ *             comes as a return value, or as a pointer inside a struct, is borrowed; the comment says until when. Every
+ *             _free takes NULL and cannot fail. Handles keep alive what they were made from, so they may be freed in
+ *             any order.
+ * Errors      A function that can fail returns autoscheme_status: 0 is success. Its last parameter receives an error
+ *             object with the code and one line of text. It may be NULL; otherwise it is always written: NULL on
+ *             success, on failure an object owned by the caller. A failed call sets its out-parameters to NULL and
+ *             leaves its handles usable. Each function names its likely codes; every function can also return
+ *             AUTOSCHEME_INVALID_ARGUMENT (a NULL or meaningless argument), AUTOSCHEME_RESOURCE_EXHAUSTED (no memory
+ *             left) and AUTOSCHEME_INTERNAL (a defect of the library). Nothing here exits, aborts, prints or installs a
+ *             handler.
+ * Threads     Each handle type has its own line. "Immutable" means any thread at any time.
+ * Long calls  Marked [long]. One at a time on a context; a second one gets AUTOSCHEME_FAILED_PRECONDITION. They report
+ *             progress and stop for autoscheme_cancel. Use a context for each if they shall run side by side.
+ * Callbacks   Return 0 to go on, anything else to stop; the call then fails with AUTOSCHEME_CALLBACK_FAILED and the
+ *             error carries the value. They come with user_data and user_data_free, which may be NULL;
+ *             user_data_free(user_data) runs exactly once, when the library is done with the callback or at once if the
+ *             registration fails. A callback must not start a long call on the same context
+ *             (AUTOSCHEME_FAILED_PRECONDITION), must not longjmp, and must not free the handle whose call it runs in. A
+ *             C++ exception from it becomes AUTOSCHEME_INTERNAL.
+ * Strings     UTF-8, NUL-terminated. Paths are what the operating system takes. Text that a model file controls is
+ *             quoted and escaped in messages.
+ * Structs     The few visible structs are passed by pointer and begin with struct_size. Set it to sizeof before the
+ *             call. Later versions only append fields. A struct that the library fills: it writes the fields that fit
+ *             and zeroes whatever lies beyond those it knows. A struct that the library reads: missing fields are zero,
+ *             unknown fields must be zero. struct_size too small for the fields of 0.1 is AUTOSCHEME_INVALID_ARGUMENT.
+ * Versions    "since" is the version that first had it. Functions are never changed or removed while
+ *             AUTOSCHEME_ABI_VERSION, which is also the shared library's soname, stays the same.
+ * Unloading   Do not dlclose the library: LibTorch, which it is linked to, cannot be unloaded.
+ */
+#ifndef AUTOSCHEME_CAPI_AUTOSCHEME_H_
+#define AUTOSCHEME_CAPI_AUTOSCHEME_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define AUTOSCHEME_API __attribute__((visibility("default")))
+#define AUTOSCHEME_CHECKED __attribute__((visibility("default"), warn_unused_result))
+#else
+#define AUTOSCHEME_API
+#define AUTOSCHEME_CHECKED
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * ====================================================================================================================
+ * Versions
+ * ====================================================================================================================
+ */
+#define AUTOSCHEME_VERSION_MAJOR 0
+#define AUTOSCHEME_VERSION_MINOR 1
+#define AUTOSCHEME_VERSION_PATCH 0
+#define AUTOSCHEME_VERSION "0.1.0"
+/* Raised by every change that breaks a compiled program, also before version 1. */
+#define AUTOSCHEME_ABI_VERSION 1
+
+/* Version of the library that runs, "0.1.0". Borrowed forever. Any thread. since 0.1 */
+AUTOSCHEME_API const char* autoscheme_version(void);
+
+/* AUTOSCHEME_ABI_VERSION of the library that runs. A program that loads it by dlopen compares this first. Any thread.
+ * since 0.1 */
+AUTOSCHEME_API int32_t autoscheme_abi_version(void);
+
+/*
+ * ====================================================================================================================
+ * Status and errors
+ * ====================================================================================================================
+ */
+
+/* One of the constants below; others may come in later versions, so treat an unknown one as failure. */
+typedef int32_t autoscheme_status;
+
+/* The numbers are those of google.rpc.Code and never change. */
+enum {
+  AUTOSCHEME_OK = 0,
+  AUTOSCHEME_CANCELLED = 1,            /* autoscheme_cancel was called */
+  AUTOSCHEME_UNKNOWN = 2,
+  AUTOSCHEME_INVALID_ARGUMENT = 3,     /* an argument, option, id or pattern is wrong */
+  AUTOSCHEME_DEADLINE_EXCEEDED = 4,
+  AUTOSCHEME_NOT_FOUND = 5,            /* a file, folder, tensor or name does not exist */
+  AUTOSCHEME_ALREADY_EXISTS = 6,
+  AUTOSCHEME_PERMISSION_DENIED = 7,
+  AUTOSCHEME_RESOURCE_EXHAUSTED = 8,   /* memory, disk space or the memory budget; says what would do */
+  AUTOSCHEME_FAILED_PRECONDITION = 9,  /* not now: another long call runs, or a call is out of order */
+  AUTOSCHEME_ABORTED = 10,
+  AUTOSCHEME_OUT_OF_RANGE = 11,        /* an index is past the end; the streamer has no further step */
+  AUTOSCHEME_UNIMPLEMENTED = 12,       /* an architecture, scheme or device that this build does not know */
+  AUTOSCHEME_INTERNAL = 13,            /* a defect of the library; please report it */
+  AUTOSCHEME_UNAVAILABLE = 14,         /* the operating system failed to read or write */
+  AUTOSCHEME_DATA_LOSS = 15,           /* a malformed, truncated or changed file; weights that are not numbers */
+  AUTOSCHEME_UNAUTHENTICATED = 16,
+  AUTOSCHEME_CALLBACK_FAILED = 100     /* a callback of the host returned non-zero */
+};
+
+/* What went wrong: code and one line. Immutable. */
+typedef struct autoscheme_error autoscheme_error;
+
+/* "INVALID_ARGUMENT" for 3, and so on; "UNKNOWN_STATUS" for a number without a name. Borrowed forever. Any thread.
+ * since 0.1 */
+AUTOSCHEME_API const char* autoscheme_status_name(autoscheme_status status);
+
+/* The status that the failed call returned; AUTOSCHEME_OK for NULL. since 0.1 */
+AUTOSCHEME_API autoscheme_status autoscheme_error_code(const autoscheme_error* error);
+
+/* What, where, which numbers, what to do: one line without a line feed. Borrowed until the error is freed; "" for NULL.
+ * since 0.1 */
+AUTOSCHEME_API const char* autoscheme_error_message(const autoscheme_error* error);
+
+/* What the host's callback returned, if the code is AUTOSCHEME_CALLBACK_FAILED; else 0. since 0.1 */
+AUTOSCHEME_API int32_t autoscheme_error_callback_value(const autoscheme_error* error);
+
+/* since 0.1 */
+AUTOSCHEME_API void autoscheme_error_free(autoscheme_error* error);
+
+/*
+ * ====================================================================================================================
+ * Context: log, progress, cancel
+ * ====================================================================================================================
+ */
+
+/* What every call reports to. Silent until callbacks are set.
+ * Threads: any. One [long] call at a time. */
+typedef struct autoscheme_context autoscheme_context;
+
+/* since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_create(autoscheme_context** out, autoscheme_error** error);
+
+/* Handles made with the context keep what they need of it, so it may go first. since 0.1 */
+AUTOSCHEME_API void autoscheme_context_free(autoscheme_context* context);
+
+/* Levels of autoscheme_log_message. */
+enum { AUTOSCHEME_LOG_INFO = 0, AUTOSCHEME_LOG_WARNING = 1 };
+
+/* Borrowed for the call of the callback, with all it points to. */
+typedef struct autoscheme_log_message {
+  size_t struct_size;
+  int32_t level;    /* AUTOSCHEME_LOG_* */
+  int32_t reserved; /* 0 */
+  const char* text; /* one line */
+} autoscheme_log_message;
+
+typedef int32_t (*autoscheme_log_fn)(void* user_data, const autoscheme_log_message* message);
+
+/* Sends messages to `fn`; NULL makes the context silent again. Replaces the callback that was set before.
+ * The callback may run on a worker thread, and on several at a time. A non-zero return stops the [long] call that runs,
+ * at its next step; outside of one it is ignored. Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_log(autoscheme_context* context, autoscheme_log_fn fn,
+                                                                void* user_data, void (*user_data_free)(void*),
+                                                                autoscheme_error** error);
+
+/* One step of a [long] call. Borrowed for the call of the callback, with all it points to. */
+typedef struct autoscheme_progress {
+  size_t struct_size;
+  const char* stage;  /* "forward", "head", "backward" or "select"; later versions may add others */
+  int64_t done;       /* steps of this stage that are finished; a step is a block or a tile of the head */
+  int64_t total;      /* steps of this stage */
+  int64_t bytes_read; /* of the checkpoint, since the call began */
+  double elapsed_s;   /* since the call began */
+} autoscheme_progress;
+
+typedef int32_t (*autoscheme_progress_fn)(void* user_data, const autoscheme_progress* progress);
+
+/* Calls `fn` at least once for each block; NULL ends that. Replaces the callback that was set before. It runs on the
+ * thread that made the [long] call. Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_progress(autoscheme_context* context,
+                                                                     autoscheme_progress_fn fn, void* user_data,
+                                                                     void (*user_data_free)(void*),
+                                                                     autoscheme_error** error);
+
+/* Asks the [long] call that runs on the context to stop; it returns AUTOSCHEME_CANCELLED within one block and leaves no
+ * file behind. A request is forgotten when the next [long] call begins: cancelling an idle context does nothing, and
+ * after a cancelled call the context runs again. A host that must not lose a request made just before a call begins
+ * returns non-zero from its progress callback. Any thread; also from a signal handler. NULL is ignored. since 0.1 */
+AUTOSCHEME_API void autoscheme_cancel(autoscheme_context* context);
+
+/*
+ * ====================================================================================================================
+ * Schemes: the catalogue
+ * ====================================================================================================================
+ */
+
+/* In the integer fields of autoscheme_scheme_info: the scheme does not say. */
+#define AUTOSCHEME_UNSET INT32_MIN
+
+/* A quantization scheme. Bits of 16 and more mean: not quantized.
+ * Groups share a scale: group_rows == 0 means group_size elements along a row (> 0), the whole row (-1) or the whole
+ * tensor (0); group_rows > 0 means a tile of group_rows x group_size elements. */
+typedef struct autoscheme_scheme_info {
+  size_t struct_size;
+  const char* name;          /* "W4A16", "MXFP4", ... */
+  const char* data_type;     /* "int", "mx_fp", ... as the AutoRound project spells them */
+  int32_t bits;
+  int32_t group_size;
+  int32_t group_rows;
+  int32_t sym;               /* 1 or 0 */
+  const char* act_data_type; /* of the activations; NULL if unset */
+  int32_t act_bits;          /* this and all below: AUTOSCHEME_UNSET if unset */
+  int32_t act_group_size;
+  int32_t act_group_rows;
+  int32_t act_sym;           /* 1 or 0 */
+  int32_t act_dynamic;       /* 1 or 0 */
+  int32_t super_bits;        /* of the scales of scales */
+  int32_t super_group_size;
+  int32_t reserved;          /* 0 */
+} autoscheme_scheme_info;
+
+/* Number of presets. Any thread. since 0.1 */
+AUTOSCHEME_API int64_t autoscheme_scheme_count(void);
+
+/* The preset at `index`. Its strings are borrowed forever. OUT_OF_RANGE. Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_get(int64_t index, autoscheme_scheme_info* info,
+                                                           autoscheme_error** error);
+
+/* The preset of that name; case does not matter and aliases are known. Its strings are borrowed forever.
+ * INVALID_ARGUMENT for an unknown name. Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_find(const char* name, autoscheme_scheme_info* info,
+                                                            autoscheme_error** error);
+
+/*
+ * ====================================================================================================================
+ * Options
+ * ====================================================================================================================
+ *
+ * An option has an id, a name, a type, bounds, a default and a help text, all of which can be asked, so that a host can
+ * build its own flags from them. An unknown id or name is an error, never ignored. Ids are never reused.
+ */
+
+/* Settings of a generator, a streamer, an offload manager or a selection; each takes those that concern it and copies
+ * them. Threads: one at a time. */
+typedef struct autoscheme_options autoscheme_options;
+
+/* Ids. What each means is in its help text; autoscheme_option_describe returns it. */
+enum {
+  /* 100..: what may be chosen, and what for */
+  AUTOSCHEME_OPTION_SCHEMES = 100,              /* str   the menu: "W2A16,W4A16,W8A16"; needed for scoring */
+  AUTOSCHEME_OPTION_AVG_BITS = 101,             /* list  targets in bits per weight: "4.5" or "3.5,4.5" */
+  AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS = 102, /* bool  count weights only, not scales and zero points */
+  AUTOSCHEME_OPTION_SHARED_LAYERS = 103,        /* str   layers that get one scheme: "q_proj,k_proj;up,gate" */
+  AUTOSCHEME_OPTION_IGNORE_LAYERS = 104,        /* str   layers that stay at 16 bits, comma separated */
+  AUTOSCHEME_OPTION_LAYER_CONFIG = 105,         /* str   JSON object: layer or pattern -> scheme, fixed beforehand */
+  AUTOSCHEME_OPTION_QUANT_LM_HEAD = 106,        /* bool  score and budget the output head too */
+  /* 200..: calibration */
+  AUTOSCHEME_OPTION_BATCH_SIZE = 200,           /* i64   rows in a batch; part of the definition of the scores */
+  /* 300..: resources */
+  AUTOSCHEME_OPTION_MAX_RAM_BYTES = 300,        /* bytes a promise: never more than this; 0 = no limit */
+  AUTOSCHEME_OPTION_PROCESS_BUDGET = 301,       /* bool  max_ram_bytes is the peak RSS of the process */
+  AUTOSCHEME_OPTION_WORK_DIR = 302,             /* str   folder for spill files */
+  AUTOSCHEME_OPTION_THREADS = 303,              /* i64   threads that compute; 0 = as the process is set */
+  /* 400..: computing */
+  AUTOSCHEME_OPTION_DTYPE = 400,                /* str   "float32" or "bfloat16" */
+  AUTOSCHEME_OPTION_DEVICE = 401,               /* str   "cpu" */
+  /* 500..: streamer */
+  AUTOSCHEME_OPTION_STREAM_SLOTS = 500,         /* i64   steps in memory at a time; 1 = no read-ahead */
+  AUTOSCHEME_OPTION_STREAM_REUSE = 501,         /* bool  a step equal to the one before is not read again */
+  /* 600..: offload manager */
+  AUTOSCHEME_OPTION_OFFLOAD_MODE = 600          /* str   "clean" or "offload" */
+};
+
+/* Types of options. */
+enum {
+  AUTOSCHEME_TYPE_I64 = 1,
+  AUTOSCHEME_TYPE_F64 = 2,
+  AUTOSCHEME_TYPE_STR = 3,
+  AUTOSCHEME_TYPE_BOOL = 4,    /* set_i64 with 0 or 1 */
+  AUTOSCHEME_TYPE_BYTES = 5,   /* set_i64 with a number of bytes; as text also "400MiB", "1.5GB" */
+  AUTOSCHEME_TYPE_F64_LIST = 6 /* set_f64 with one number; as text "3.5,4.5" */
+};
+
+/* since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_options_create(autoscheme_options** out, autoscheme_error** error);
+
+/* since 0.1 */
+AUTOSCHEME_API void autoscheme_options_free(autoscheme_options* options);
+
+/* For I64, BOOL and BYTES. INVALID_ARGUMENT for an unknown id, another type, a value out of bounds. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_options_set_i64(autoscheme_options* options, int32_t id, int64_t value,
+                                                                autoscheme_error** error);
+
+/* For F64 and F64_LIST. INVALID_ARGUMENT as above, and for a value that is not finite. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_options_set_f64(autoscheme_options* options, int32_t id, double value,
+                                                                autoscheme_error** error);
+
+/* For every type: parses the text as that type. Copies it. INVALID_ARGUMENT for text that the option cannot take: an
+ * unknown scheme, a size without a known unit, a bool other than 0, 1, true, false. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_options_set_str(autoscheme_options* options, int32_t id,
+                                                                const char* value, autoscheme_error** error);
+
+/* The value, default included. For I64, BOOL and BYTES. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_options_get_i64(const autoscheme_options* options, int32_t id,
+                                                                int64_t* value, autoscheme_error** error);
+
+/* The value, default included. For F64. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_options_get_f64(const autoscheme_options* options, int32_t id,
+                                                                double* value, autoscheme_error** error);
+
+/* The value as text that autoscheme_options_set_str takes, for every type. Borrowed until the option is set again or
+ * the options are freed. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_options_get_str(const autoscheme_options* options, int32_t id,
+                                                                const char** value, autoscheme_error** error);
+
+/* What an option is. Strings are borrowed forever. Bounds are inclusive; those of another type than the option's are
+ * 0. */
+typedef struct autoscheme_option_info {
+  size_t struct_size;
+  int32_t id;
+  int32_t type;              /* AUTOSCHEME_TYPE_* */
+  const char* name;          /* "max_ram_bytes" */
+  const char* help;          /* one or two sentences */
+  const char* since;         /* version that first had it */
+  const char* default_value; /* as text that set_str takes; "" for none */
+  const char* choices;       /* comma separated, if the text must be one of them; else NULL */
+  int64_t min_i64, max_i64;  /* of I64, BOOL and BYTES */
+  double min_f64, max_f64;   /* of F64, and of each item of F64_LIST */
+} autoscheme_option_info;
+
+/* Number of options. Any thread. since 0.1 */
+AUTOSCHEME_API int64_t autoscheme_option_count(void);
+
+/* The id of the option at `index`, in the order of ids; 0 past the end. Any thread. since 0.1 */
+AUTOSCHEME_API int32_t autoscheme_option_at(int64_t index);
+
+/* The id of the option of that name; 0 if there is none. Any thread. since 0.1 */
+AUTOSCHEME_API int32_t autoscheme_option_find(const char* name);
+
+/* INVALID_ARGUMENT for an unknown id. Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_option_describe(int32_t id, autoscheme_option_info* info,
+                                                                autoscheme_error** error);
+
+/*
+ * ====================================================================================================================
+ * Skeleton: a model without its weights
+ * ====================================================================================================================
+ */
+
+/* Element types of tensors: those of the safetensors format. */
+enum {
+  AUTOSCHEME_DTYPE_BOOL = 1,
+  AUTOSCHEME_DTYPE_F4 = 2,
+  AUTOSCHEME_DTYPE_F6_E2M3 = 3,
+  AUTOSCHEME_DTYPE_F6_E3M2 = 4,
+  AUTOSCHEME_DTYPE_U8 = 5,
+  AUTOSCHEME_DTYPE_I8 = 6,
+  AUTOSCHEME_DTYPE_F8_E5M2 = 7,
+  AUTOSCHEME_DTYPE_F8_E4M3 = 8,
+  AUTOSCHEME_DTYPE_F8_E8M0 = 9,
+  AUTOSCHEME_DTYPE_F8_E4M3FNUZ = 10,
+  AUTOSCHEME_DTYPE_F8_E5M2FNUZ = 11,
+  AUTOSCHEME_DTYPE_I16 = 12,
+  AUTOSCHEME_DTYPE_U16 = 13,
+  AUTOSCHEME_DTYPE_F16 = 14,
+  AUTOSCHEME_DTYPE_BF16 = 15,
+  AUTOSCHEME_DTYPE_I32 = 16,
+  AUTOSCHEME_DTYPE_U32 = 17,
+  AUTOSCHEME_DTYPE_F32 = 18,
+  AUTOSCHEME_DTYPE_C64 = 19,
+  AUTOSCHEME_DTYPE_F64 = 20,
+  AUTOSCHEME_DTYPE_I64 = 21,
+  AUTOSCHEME_DTYPE_U64 = 22
+};
+
+/* A model's structure, read from config.json and the headers of its tensor files. Immutable. */
+typedef struct autoscheme_skeleton autoscheme_skeleton;
+
+/* `model` is a folder, or a repo id ("org/name") that is looked up in the local Hugging Face cache; no network is used.
+ * Reads no weight.
+ * NOT_FOUND (folder, config.json, shards; all that are missing are listed), DATA_LOSS (malformed or truncated file),
+ * INVALID_ARGUMENT (a config field or a tensor's shape is wrong), UNIMPLEMENTED (unknown architecture, or a model that
+ * is quantized already). Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_open(autoscheme_context* context, const char* model,
+                                                              autoscheme_skeleton** out, autoscheme_error** error);
+
+/* since 0.1 */
+AUTOSCHEME_API void autoscheme_skeleton_free(autoscheme_skeleton* skeleton);
+
+/* Strings are borrowed until the skeleton is freed. */
+typedef struct autoscheme_skeleton_info {
+  size_t struct_size;
+  const char* model;       /* as given to open */
+  const char* directory;   /* the folder that was opened */
+  const char* model_type;  /* "llama", "qwen3", ... */
+  const char* fingerprint; /* hex; equal for equal structure */
+  int64_t block_count;
+  int64_t layer_count;     /* linear layers of all blocks, and the head */
+  int64_t tensor_count;
+  int64_t hidden_size;
+  int64_t vocab_size;
+  int64_t max_positions;   /* longest sequence the model was made for; 0 if it does not say */
+  int64_t total_params;
+  uint64_t total_bytes;    /* of all tensors */
+  int32_t tied_head;       /* 1 if the head is the embedding */
+  int32_t reserved;        /* 0 */
+} autoscheme_skeleton_info;
+
+/* since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_info(const autoscheme_skeleton* skeleton,
+                                                                  autoscheme_skeleton_info* info,
+                                                                  autoscheme_error** error);
+
+/* A decoder block: what is read together and computed together. Strings as in autoscheme_skeleton_info. */
+typedef struct autoscheme_block_info {
+  size_t struct_size;
+  const char* name;     /* "model.layers.0" */
+  uint64_t bytes;       /* of its tensors */
+  int64_t first_layer;  /* its layers are first_layer .. first_layer + layer_count - 1 */
+  int64_t layer_count;
+  int64_t first_tensor; /* its tensors, likewise */
+  int64_t tensor_count;
+} autoscheme_block_info;
+
+/* OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_block(const autoscheme_skeleton* skeleton, int64_t block,
+                                                                   autoscheme_block_info* info,
+                                                                   autoscheme_error** error);
+
+/* A linear layer: weight [out_features, in_features]. Strings are borrowed until the handle that it was asked of is
+ * freed. */
+typedef struct autoscheme_layer_info {
+  size_t struct_size;
+  const char* name;         /* "model.layers.0.self_attn.q_proj" */
+  int64_t out_features;
+  int64_t in_features;
+  int64_t block;            /* index of its block; -1 outside the blocks */
+  int32_t is_head;          /* 1 for the output head */
+  int32_t has_bias;         /* 1 or 0; -1 if not known (scores do not say) */
+  const char* fixed_scheme; /* scores: name of the scheme it was fixed to, NULL if it is free; skeleton: NULL */
+} autoscheme_layer_info;
+
+/* Layers in the model's order, the head last. OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_layer(const autoscheme_skeleton* skeleton, int64_t layer,
+                                                                   autoscheme_layer_info* info,
+                                                                   autoscheme_error** error);
+
+/* A tensor of the checkpoint. Pointers are borrowed until the handle that it was asked of is freed. */
+typedef struct autoscheme_tensor_info {
+  size_t struct_size;
+  const char* name;       /* "model.layers.0.mlp.up_proj.weight" */
+  int32_t dtype;          /* AUTOSCHEME_DTYPE_* */
+  int32_t rank;
+  const int64_t* shape;   /* `rank` numbers, C order; NULL for a scalar */
+  uint64_t bytes;
+  uint64_t offset;        /* of the first byte in its shard file */
+  int32_t shard;          /* index of the shard file */
+  int32_t reserved;       /* 0 */
+  int64_t block;          /* index of its block; -1 outside the blocks */
+} autoscheme_tensor_info;
+
+/* Tensors of the blocks in order, each block's by place in the file; then the embedding, the head if it is not tied,
+ * and the others (the final norm). OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_tensor(const autoscheme_skeleton* skeleton,
+                                                                    int64_t tensor, autoscheme_tensor_info* info,
+                                                                    autoscheme_error** error);
+
+/* The structure as JSON (docs/formats.md). Borrowed until the skeleton is freed; `length` may be NULL. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_json(const autoscheme_skeleton* skeleton, const char** json,
+                                                              size_t* length, autoscheme_error** error);
+
+/* Number of architectures that can be opened, and the model_type of each ("llama"); NULL past the end. Borrowed
+ * forever. Any thread. since 0.1 */
+AUTOSCHEME_API int64_t autoscheme_model_type_count(void);
+AUTOSCHEME_API const char* autoscheme_model_type_at(int64_t index);
+
+/*
+ * ====================================================================================================================
+ * Calibration: the token ids that scoring runs on
+ * ====================================================================================================================
+ */
+
+/* nsamples rows of seqlen token ids. Immutable. */
+typedef struct autoscheme_calibration autoscheme_calibration;
+
+/* Reads .json (a list of equally long lists of ids, or an object whose "input_ids" is one), .npy (int32 or int64, two
+ * dimensions) or .safetensors ("input_ids"), told apart by content.
+ * NOT_FOUND; INVALID_ARGUMENT with the row for ragged, empty, negative or over-large ids. Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_load(autoscheme_context* context, const char* path,
+                                                                 autoscheme_calibration** out,
+                                                                 autoscheme_error** error);
+
+/* Copies nsamples x seqlen ids, row after row. INVALID_ARGUMENT for none, or for an id that is negative or larger than
+ * 2^31 - 1 (with its row and column). Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_from_i32(const int32_t* ids, int64_t nsamples,
+                                                                     int64_t seqlen, autoscheme_calibration** out,
+                                                                     autoscheme_error** error);
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_from_i64(const int64_t* ids, int64_t nsamples,
+                                                                     int64_t seqlen, autoscheme_calibration** out,
+                                                                     autoscheme_error** error);
+
+/* A copy of the first nsamples rows and the first seqlen ids of each; 0 keeps all. INVALID_ARGUMENT if there are fewer.
+ * Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_truncate(const autoscheme_calibration* calibration,
+                                                                     int64_t nsamples, int64_t seqlen,
+                                                                     autoscheme_calibration** out,
+                                                                     autoscheme_error** error);
+
+/* since 0.1 */
+AUTOSCHEME_API void autoscheme_calibration_free(autoscheme_calibration* calibration);
+
+/* Pointers are borrowed until the calibration is freed. */
+typedef struct autoscheme_calibration_info {
+  size_t struct_size;
+  int64_t nsamples;
+  int64_t seqlen;
+  const int32_t* ids; /* nsamples x seqlen, row after row */
+  const char* sha256; /* hex, over the ids as int64 little-endian */
+} autoscheme_calibration_info;
+
+/* since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_get_info(const autoscheme_calibration* calibration,
+                                                                     autoscheme_calibration_info* info,
+                                                                     autoscheme_error** error);
+
+/*
+ * ====================================================================================================================
+ * Generator: plan, score, select
+ * ====================================================================================================================
+ */
+
+/* Scores one model with one set of options. Threads: one at a time. */
+typedef struct autoscheme_generator autoscheme_generator;
+typedef struct autoscheme_plan autoscheme_plan;       /* immutable */
+typedef struct autoscheme_scores autoscheme_scores;   /* immutable */
+typedef struct autoscheme_recipes autoscheme_recipes; /* immutable */
+
+/* Copies the options; needs AUTOSCHEME_OPTION_SCHEMES.
+ * INVALID_ARGUMENT (a bad option, by name), UNIMPLEMENTED (a scheme or device that this build cannot run). since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_create(autoscheme_context* context,
+                                                                 const autoscheme_skeleton* skeleton,
+                                                                 const autoscheme_options* options,
+                                                                 autoscheme_generator** out,
+                                                                 autoscheme_error** error);
+
+/* since 0.1 */
+AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
+
+/* What a run with this calibration will hold, read and write; runs nothing.
+ * RESOURCE_EXHAUSTED if max_ram_bytes cannot be kept; the message names the smallest budget that would do. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
+                                                               const autoscheme_calibration* calibration,
+                                                               autoscheme_plan** out, autoscheme_error** error);
+
+/* [long] Measures every layer under every scheme of the menu.
+ * RESOURCE_EXHAUSTED as in _plan, before any work; INVALID_ARGUMENT for ids outside the vocabulary (row, column, id);
+ * DATA_LOSS for a shard that ends early or weights that are not finite (tensor, count, first index); CANCELLED;
+ * CALLBACK_FAILED; FAILED_PRECONDITION if the context or the generator is busy. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_score(autoscheme_generator* generator,
+                                                                const autoscheme_calibration* calibration,
+                                                                autoscheme_scores** out, autoscheme_error** error);
+
+/* [long] One recipe for each of `count` targets, from scores made with this generator's options; `avg_bits` NULL and
+ * `count` 0 takes AUTOSCHEME_OPTION_AVG_BITS. Never touches the model.
+ * INVALID_ARGUMENT for a target out of reach (names the reachable range); DATA_LOSS if a layer has no finite loss.
+ * since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_select(const autoscheme_generator* generator,
+                                                                 const autoscheme_scores* scores,
+                                                                 const double* avg_bits, int64_t count,
+                                                                 autoscheme_recipes** out, autoscheme_error** error);
+
+/* [long] _score and then _select for AUTOSCHEME_OPTION_AVG_BITS. `out_scores` may be NULL; it is set as soon as scoring
+ * has succeeded, even if the selection then fails. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_run(autoscheme_generator* generator,
+                                                              const autoscheme_calibration* calibration,
+                                                              autoscheme_scores** out_scores,
+                                                              autoscheme_recipes** out, autoscheme_error** error);
+
+/* What the last scoring of a generator has cost. */
+typedef struct autoscheme_stats {
+  size_t struct_size;
+  uint64_t planned_read_bytes; /* of the checkpoint */
+  uint64_t read_bytes;
+  uint64_t spill_bytes;        /* size of the spill file */
+  uint64_t planned_peak_bytes;
+  uint64_t peak_rss_bytes;     /* of the process (VmHWM) at the end; 0 if the system does not say */
+  double forward_s;
+  double head_s;
+  double backward_s;
+  double stall_s;              /* waiting for the disk, part of the three above */
+  double total_s;
+} autoscheme_stats;
+
+/* All 0 before the first scoring. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* generator,
+                                                                    autoscheme_stats* stats,
+                                                                    autoscheme_error** error);
+
+/*
+ * ====================================================================================================================
+ * Results
+ * ====================================================================================================================
+ */
+
+/* ---- plan ---- */
+
+/* since 0.1 */
+AUTOSCHEME_API void autoscheme_plan_free(autoscheme_plan* plan);
+
+typedef struct autoscheme_plan_info {
+  size_t struct_size;
+  uint64_t peak_bytes;       /* the promised peak: sum of the items */
+  uint64_t least_bytes;      /* the smallest max_ram_bytes that would do */
+  uint64_t read_bytes;       /* of the checkpoint */
+  uint64_t spill_bytes;      /* size of the spill file; 0 if there is none */
+  int64_t item_count;        /* what is in memory at the peak */
+  int32_t boundaries_in_ram; /* 1 if block inputs are kept in memory, 0 if in the spill file */
+  int32_t reserved;          /* 0 */
+} autoscheme_plan_info;
+
+/* since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_get_info(const autoscheme_plan* plan, autoscheme_plan_info* info,
+                                                              autoscheme_error** error);
+
+typedef struct autoscheme_plan_item {
+  size_t struct_size;
+  const char* name; /* "block slots", ...; borrowed until the plan is freed */
+  uint64_t bytes;
+} autoscheme_plan_item;
+
+/* OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_get_item(const autoscheme_plan* plan, int64_t index,
+                                                              autoscheme_plan_item* item, autoscheme_error** error);
+
+/* The plan as JSON text. Borrowed until the plan is freed; `length` may be NULL. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_json(const autoscheme_plan* plan, const char** json,
+                                                          size_t* length, autoscheme_error** error);
+
+/* ---- scores ---- */
+
+/* Reads scores.json (docs/formats.md). NOT_FOUND, DATA_LOSS. Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_load(autoscheme_context* context, const char* path,
+                                                            autoscheme_scores** out, autoscheme_error** error);
+
+/* since 0.1 */
+AUTOSCHEME_API void autoscheme_scores_free(autoscheme_scores* scores);
+
+/* Writes scores.json; afterwards `path` holds either the old contents or the whole new ones. NOT_FOUND (no such
+ * folder), PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk full), UNAVAILABLE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_save(const autoscheme_scores* scores, const char* path,
+                                                            autoscheme_error** error);
+
+/* The contents of scores.json. Borrowed until the scores are freed; `length` may be NULL. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_json(const autoscheme_scores* scores, const char** json,
+                                                            size_t* length, autoscheme_error** error);
+
+/* Strings are borrowed until the scores are freed. */
+typedef struct autoscheme_scores_info {
+  size_t struct_size;
+  const char* model;
+  const char* model_type;
+  const char* fingerprint;        /* of the skeleton */
+  const char* calibration_sha256;
+  const char* dtype;              /* that was computed in */
+  int64_t nsamples;
+  int64_t seqlen;
+  int64_t batch_size;
+  int64_t scheme_count;
+  int64_t layer_count;
+  int32_t tied_head;              /* 1 or 0 */
+  int32_t reserved;               /* 0 */
+} autoscheme_scores_info;
+
+/* since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_info(const autoscheme_scores* scores,
+                                                                autoscheme_scores_info* info,
+                                                                autoscheme_error** error);
+
+/* A scheme of the menu. Its strings are borrowed until the scores are freed. OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_scheme(const autoscheme_scores* scores, int64_t scheme,
+                                                                  autoscheme_scheme_info* info,
+                                                                  autoscheme_error** error);
+
+/* A layer that takes part in the budget, in the model's order. OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_layer(const autoscheme_scores* scores, int64_t layer,
+                                                                 autoscheme_layer_info* info,
+                                                                 autoscheme_error** error);
+
+/* How much the loss would move if the layer had that scheme, to first order, summed over the batches: the term of its
+ * weight and the term of its input. Which of them count depends on the menu; autoscheme_scores_json has the sum.
+ * `weight` and `activation` may be NULL. OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_loss(const autoscheme_scores* scores, int64_t scheme,
+                                                                int64_t layer, double* weight, double* activation,
+                                                                autoscheme_error** error);
+
+/* [long] As autoscheme_generator_select, without model or generator. Takes from the options: avg_bits (unless
+ * `count` > 0), schemes (a subset of the menu that was scored; all if not set), ignore_scale_zp_bits, shared_layers.
+ * `options` may be NULL if `count` > 0. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_select(const autoscheme_scores* scores,
+                                                              const autoscheme_options* options,
+                                                              const double* avg_bits, int64_t count,
+                                                              autoscheme_recipes** out, autoscheme_error** error);
+
+/* ---- recipes ---- */
+
+/* since 0.1 */
+AUTOSCHEME_API void autoscheme_recipes_free(autoscheme_recipes* recipes);
+
+/* Number of recipes, one for each target, in the order of the targets; 0 for NULL. since 0.1 */
+AUTOSCHEME_API int64_t autoscheme_recipes_count(const autoscheme_recipes* recipes);
+
+typedef struct autoscheme_recipe_info {
+  size_t struct_size;
+  double target_avg_bits; /* that was asked for */
+  double avg_bits;        /* that the choice costs: total_bits / total_params */
+  double loss;            /* predicted */
+  int64_t total_bits;
+  int64_t total_params;   /* weights of all layers */
+  int64_t layer_count;
+} autoscheme_recipe_info;
+
+/* OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_get_info(const autoscheme_recipes* recipes, int64_t recipe,
+                                                                 autoscheme_recipe_info* info,
+                                                                 autoscheme_error** error);
+
+/* The scheme of the layer at `layer`. Any of `name` (the layer's), `scheme` and `fixed` (1 if it was fixed beforehand)
+ * may be NULL. Strings are borrowed until the recipes are freed. OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_get_layer(const autoscheme_recipes* recipes, int64_t recipe,
+                                                                  int64_t layer, const char** name,
+                                                                  autoscheme_scheme_info* scheme, int32_t* fixed,
+                                                                  autoscheme_error** error);
+
+/* The index of the layer of that name; NOT_FOUND if the recipe does not have it. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_find_layer(const autoscheme_recipes* recipes, int64_t recipe,
+                                                                   const char* name, int64_t* layer,
+                                                                   autoscheme_error** error);
+
+/* The contents of recipe.json (docs/formats.md). Borrowed until the recipes are freed; `length` may be NULL. since
+ * 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_json(const autoscheme_recipes* recipes, const char** json,
+                                                             size_t* length, autoscheme_error** error);
+
+/* Writes recipe.json, as autoscheme_scores_save does. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_save(const autoscheme_recipes* recipes, const char* path,
+                                                             autoscheme_error** error);
+
+/*
+ * ====================================================================================================================
+ * Streamer: blocks as tensors, one after the other
+ * ====================================================================================================================
+ */
+
+/* The DLPack interchange struct, <dlpack/dlpack.h> version 1. */
+struct DLManagedTensorVersioned;
+
+/* Reads steps in a given order, the next one while the caller works with this one. An open streamer counts as a [long]
+ * call on its context until it is freed. Threads: one at a time. */
+typedef struct autoscheme_streamer autoscheme_streamer;
+
+/* What an order is made of: a block's index, or one of these. */
+enum {
+  AUTOSCHEME_STEP_EMBEDDING = -1, /* the whole embedding */
+  AUTOSCHEME_STEP_HEAD = -2,      /* the head's weight and bias; the embedding if it is tied */
+  AUTOSCHEME_STEP_OTHER = -3      /* tensors outside blocks, embedding and head: the final norm */
+};
+
+/* Takes stream_slots, stream_reuse and max_ram_bytes from the options, which may be NULL. `order` NULL and `count` 0
+ * means all blocks, forward.
+ * INVALID_ARGUMENT for a block that does not exist; RESOURCE_EXHAUSTED if the slots do not fit max_ram_bytes;
+ * FAILED_PRECONDITION if the context is busy. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_streamer_create(autoscheme_context* context,
+                                                                const autoscheme_skeleton* skeleton,
+                                                                const autoscheme_options* options,
+                                                                const int64_t* order, int64_t count,
+                                                                autoscheme_streamer** out, autoscheme_error** error);
+
+/* Stops reading ahead. Memory of tensors that are still held goes when they are given back. since 0.1 */
+AUTOSCHEME_API void autoscheme_streamer_free(autoscheme_streamer* streamer);
+
+/* The step that is resident. */
+typedef struct autoscheme_step {
+  size_t struct_size;
+  int64_t index;        /* of the step in the order */
+  int64_t block;        /* the block, or AUTOSCHEME_STEP_* */
+  int64_t tensor_count;
+  uint64_t bytes;
+} autoscheme_step;
+
+/* Waits until the next step is in memory; the step before it is gone. `step` may be NULL.
+ * OUT_OF_RANGE after the last; FAILED_PRECONDITION while a tensor of the step before has not been given back; DATA_LOSS
+ * for a shard that ends early or has changed since it was opened (tensor, shard, offset); CANCELLED. After DATA_LOSS or
+ * CANCELLED every further call fails in the same way. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_streamer_next(autoscheme_streamer* streamer, autoscheme_step* step,
+                                                              autoscheme_error** error);
+
+/* A tensor of the step that is resident; pointers are borrowed until the skeleton is freed. FAILED_PRECONDITION before
+ * the first step; OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_streamer_get_tensor_info(const autoscheme_streamer* streamer,
+                                                                         int64_t index, autoscheme_tensor_info* info,
+                                                                         autoscheme_error** error);
+
+/* The tensor itself, not copied: CPU memory, C order, read-only flag set, no alignment promised. Owned by the caller,
+ * who calls its deleter, on any thread, before autoscheme_streamer_next. Its memory stays valid until then, also if the
+ * streamer is freed before. Float types of 4 and 6 bits come packed, as in the file. UNIMPLEMENTED for an element type
+ * that DLPack cannot say. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_streamer_get_tensor(autoscheme_streamer* streamer, int64_t index,
+                                                                    struct DLManagedTensorVersioned** out,
+                                                                    autoscheme_error** error);
+
+typedef struct autoscheme_streamer_stats {
+  size_t struct_size;
+  uint64_t planned_bytes; /* that the whole order will read */
+  uint64_t read_bytes;    /* so far */
+  double read_s;          /* that the reader has spent reading */
+  double stall_s;         /* that _next has waited */
+} autoscheme_streamer_stats;
+
+/* since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_streamer_get_stats(const autoscheme_streamer* streamer,
+                                                                   autoscheme_streamer_stats* stats,
+                                                                   autoscheme_error** error);
+
+/*
+ * ====================================================================================================================
+ * Offload manager: a host's own weights, freed for a while
+ * ====================================================================================================================
+ */
+
+/* The ledger of tensors that live in the host's memory: which are there, and how the others come back. Never frees what
+ * it cannot restore. Threads: one at a time. */
+typedef struct autoscheme_offload autoscheme_offload;
+
+/* How the host gives up and takes back a tensor. They run on the thread that calls _release, _reload or _free. Read
+ * during _create only. */
+typedef struct autoscheme_offload_callbacks {
+  size_t struct_size;
+  /* Copies the tensor into `out`, exactly `bytes` long. Needed in mode "offload", never called in mode "clean". */
+  int32_t (*save)(void* user_data, const char* name, void* out, size_t bytes);
+  /* Frees the host's memory of the tensor. */
+  int32_t (*release)(void* user_data, const char* name);
+  /* Copies the tensor's bytes, borrowed for the call, back into memory of the host. */
+  int32_t (*restore)(void* user_data, const char* name, const void* data, size_t bytes);
+} autoscheme_offload_callbacks;
+
+/* Takes offload_mode and work_dir from the options, which may be NULL. Mode "clean" drops tensors and reads them again
+ * from the skeleton's checkpoint; mode "offload" writes them to a spill file first, and `skeleton` may then be NULL.
+ * INVALID_ARGUMENT for a callback that the mode needs. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_offload_create(autoscheme_context* context,
+                                                               const autoscheme_skeleton* skeleton,
+                                                               const autoscheme_options* options,
+                                                               const autoscheme_offload_callbacks* callbacks,
+                                                               void* user_data, void (*user_data_free)(void*),
+                                                               autoscheme_offload** out, autoscheme_error** error);
+
+/* Restores what is still released; failures go to the log. Call _reload first to hear of them. since 0.1 */
+AUTOSCHEME_API void autoscheme_offload_free(autoscheme_offload* offload);
+
+/* Registers a tensor of the host, which is resident. `shape` may be NULL if `rank` is 0. In mode "clean" the checkpoint
+ * must hold it with the same type and shape. ALREADY_EXISTS, NOT_FOUND, INVALID_ARGUMENT. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_offload_manage(autoscheme_offload* offload, const char* name,
+                                                               int32_t dtype, const int64_t* shape, int64_t rank,
+                                                               autoscheme_error** error);
+
+/* Frees the named tensors; all if `names` is NULL and `count` 0. If one cannot be freed, those that were are restored.
+ * NOT_FOUND (not managed), CALLBACK_FAILED, RESOURCE_EXHAUSTED (spill file), UNAVAILABLE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_offload_release(autoscheme_offload* offload, const char* const* names,
+                                                                int64_t count, autoscheme_error** error);
+
+/* Brings the named tensors back; all if `names` is NULL and `count` 0. Goes on after a failure and returns the first
+ * one; what could not be restored stays released and can be tried again. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_offload_reload(autoscheme_offload* offload, const char* const* names,
+                                                               int64_t count, autoscheme_error** error);
+
+typedef struct autoscheme_offload_info {
+  size_t struct_size;
+  uint64_t resident_bytes;
+  uint64_t released_bytes;
+} autoscheme_offload_info;
+
+/* since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_offload_get_info(const autoscheme_offload* offload,
+                                                                 autoscheme_offload_info* info,
+                                                                 autoscheme_error** error);
+
+/* 1 if the tensor is managed and resident, else 0. since 0.1 */
+AUTOSCHEME_API int32_t autoscheme_offload_is_resident(const autoscheme_offload* offload, const char* name);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* AUTOSCHEME_CAPI_AUTOSCHEME_H_ */

@@ -1,0 +1,144 @@
+// Contexts: callbacks of the host, cancelling, and the place for one [long] call.
+#include "absl/strings/string_view.h"
+#include "handles.h"
+
+using autoscheme::capi::Callback;
+using autoscheme::capi::ContextState;
+using autoscheme::capi::Guard;
+using autoscheme::capi::UserData;
+
+namespace {
+
+// `member` is where the state keeps this kind of callback. The one that was there before is given back outside of the
+// lock, when its last call has ended.
+template <typename Fn>
+autoscheme_status SetCallback(autoscheme_context* context, std::shared_ptr<Callback<Fn>> ContextState::*member, Fn fn,
+                              void* user_data, void (*user_data_free)(void*), autoscheme_error** error) {
+  UserData owned(user_data, user_data_free);
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(context);
+    std::shared_ptr<Callback<Fn>> callback;
+    if (fn != nullptr) callback = std::make_shared<Callback<Fn>>(fn, std::move(owned));
+    std::lock_guard<std::mutex> lock(context->state->mutex);
+    ((*context->state).*member).swap(callback);
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace
+
+extern "C" {
+
+autoscheme_status autoscheme_context_create(autoscheme_context** out, autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(out);
+    *out = nullptr;
+    auto context = std::make_unique<autoscheme_context>();
+    context->state = std::make_shared<ContextState>();
+    *out = context.release();
+    return absl::OkStatus();
+  });
+}
+
+void autoscheme_context_free(autoscheme_context* context) { delete context; }
+
+autoscheme_status autoscheme_context_set_log(autoscheme_context* context, autoscheme_log_fn fn, void* user_data,
+                                             void (*user_data_free)(void*), autoscheme_error** error) {
+  return SetCallback(context, &ContextState::log, fn, user_data, user_data_free, error);
+}
+
+autoscheme_status autoscheme_context_set_progress(autoscheme_context* context, autoscheme_progress_fn fn,
+                                                  void* user_data, void (*user_data_free)(void*),
+                                                  autoscheme_error** error) {
+  return SetCallback(context, &ContextState::progress, fn, user_data, user_data_free, error);
+}
+
+void autoscheme_cancel(autoscheme_context* context) {
+  if (context != nullptr) context->state->cancel.Cancel();
+}
+
+}  // extern "C"
+
+namespace autoscheme::capi {
+namespace {
+
+template <typename Fn>
+std::shared_ptr<Callback<Fn>> Current(ContextState* state, std::shared_ptr<Callback<Fn>> ContextState::*member) {
+  std::lock_guard<std::mutex> lock(state->mutex);
+  return state->*member;
+}
+
+// Never throws: it is called from worker threads, and a host's exception must not end them.
+void Log(ContextState* state, LogLevel level, absl::string_view text) {
+  try {
+    const auto callback = Current(state, &ContextState::log);
+    if (callback == nullptr) return;
+    const std::string line(text);
+    autoscheme_log_message message{};
+    message.struct_size = sizeof(message);
+    message.level = level == LogLevel::kWarning ? AUTOSCHEME_LOG_WARNING : AUTOSCHEME_LOG_INFO;
+    message.text = line.c_str();
+    const int32_t value = callback->fn(callback->user_data.get(), &message);
+    if (value != 0 && state->busy) {
+      state->callback_value = value;
+      state->cancel.Cancel();
+    }
+  } catch (...) {
+  }
+}
+
+absl::Status ReportProgress(ContextState* state, const Progress& progress) {
+  const auto callback = Current(state, &ContextState::progress);
+  if (callback == nullptr) return absl::OkStatus();
+  const std::string stage(progress.stage);
+  autoscheme_progress step{};
+  step.struct_size = sizeof(step);
+  step.stage = stage.c_str();
+  step.done = progress.done;
+  step.total = progress.total;
+  step.bytes_read = progress.bytes_read;
+  step.elapsed_s = progress.elapsed_s;
+  int32_t value = 0;
+  try {
+    value = callback->fn(callback->user_data.get(), &step);
+  } catch (...) {
+    return absl::InternalError("the progress callback threw an exception");
+  }
+  if (value == 0) return absl::OkStatus();
+  state->callback_value = value;
+  return absl::CancelledError("stopped by the progress callback");
+}
+
+}  // namespace
+
+Context MakeContext(ContextState* state, bool cancellable) {
+  Context context;
+  context.log = [state](LogLevel level, absl::string_view text) { Log(state, level, text); };
+  context.progress = [state](const Progress& progress) { return ReportProgress(state, progress); };
+  if (cancellable) context.cancel = &state->cancel;
+  return context;
+}
+
+LongCall::LongCall(std::shared_ptr<ContextState> state)
+    : state_(std::move(state)), acquired_(!state_->busy.exchange(true)) {
+  if (!acquired_) return;
+  state_->callback_value = 0;
+  state_->cancel.Reset();
+}
+
+LongCall::~LongCall() {
+  if (acquired_) state_->busy = false;
+}
+
+absl::Status LongCall::status() const {
+  if (acquired_) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "the context is busy: another long call runs on it or a streamer is open; wait, or use a context of its own");
+}
+
+Outcome LongCall::Finish(absl::Status status) const {
+  const int32_t value = status.ok() ? 0 : state_->callback_value.load();
+  return Outcome(std::move(status), value);
+}
+
+}  // namespace autoscheme::capi

@@ -1,0 +1,154 @@
+// The generator: options and a skeleton -> plan, scores, recipes.
+#include "autoscheme/scheme_generator.h"
+#include "calibration.h"
+#include "options.h"
+#include "results.h"
+#include "skeleton.h"
+
+using autoscheme::SchemeGenerator;
+using autoscheme::capi::Guard;
+using autoscheme::capi::LongCall;
+using autoscheme::capi::MakeContext;
+using autoscheme::capi::Outcome;
+
+namespace {
+
+// Declared in the order of who borrows from whom: the generator goes first.
+struct GeneratorState {
+  std::shared_ptr<autoscheme::capi::ContextState> context_state;
+  std::shared_ptr<autoscheme::capi::SkeletonState> skeleton;
+  autoscheme_options options;
+  std::unique_ptr<SchemeGenerator> generator;
+};
+
+}  // namespace
+
+struct autoscheme_generator {
+  std::shared_ptr<GeneratorState> state;
+};
+
+extern "C" {
+
+autoscheme_status autoscheme_generator_create(autoscheme_context* context, const autoscheme_skeleton* skeleton,
+                                              const autoscheme_options* options, autoscheme_generator** out,
+                                              autoscheme_error** error) {
+  if (out != nullptr) *out = nullptr;
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(context);
+    CAPI_REQUIRE(skeleton);
+    CAPI_REQUIRE(options);
+    CAPI_REQUIRE(out);
+    auto converted = autoscheme::capi::ToOptions(*options);
+    if (!converted.ok()) return converted.status();
+    auto state = std::make_shared<GeneratorState>();
+    state->context_state = context->state;
+    state->skeleton = skeleton->state;
+    state->options = *options;
+    auto generator = SchemeGenerator::Create(MakeContext(context->state.get(), /*cancellable=*/true),
+                                             *skeleton->state->skeleton, *std::move(converted));
+    if (!generator.ok()) return generator.status();
+    state->generator = *std::move(generator);
+    *out = new autoscheme_generator{std::move(state)};
+    return absl::OkStatus();
+  });
+}
+
+void autoscheme_generator_free(autoscheme_generator* generator) { delete generator; }
+
+autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
+                                            const autoscheme_calibration* calibration, autoscheme_plan** out,
+                                            autoscheme_error** error) {
+  if (out != nullptr) *out = nullptr;
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(calibration);
+    CAPI_REQUIRE(out);
+    auto plan = generator->state->generator->MakePlan(calibration->calibration);
+    if (!plan.ok()) return plan.status();
+    *out = autoscheme::capi::MakePlanHandle(*std::move(plan));
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_generator_score(autoscheme_generator* generator, const autoscheme_calibration* calibration,
+                                             autoscheme_scores** out, autoscheme_error** error) {
+  if (out != nullptr) *out = nullptr;
+  return Guard(error, [&]() -> Outcome {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(calibration);
+    CAPI_REQUIRE(out);
+    LongCall call(generator->state->context_state);
+    CAPI_RETURN_IF_ERROR(call.status());
+    auto table = generator->state->generator->Score(calibration->calibration);
+    if (!table.ok()) return call.Finish(table.status());
+    *out = autoscheme::capi::MakeScoresHandle(generator->state->context_state, *std::move(table));
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_generator_select(const autoscheme_generator* generator, const autoscheme_scores* scores,
+                                              const double* avg_bits, int64_t count, autoscheme_recipes** out,
+                                              autoscheme_error** error) {
+  if (out != nullptr) *out = nullptr;
+  return Guard(error, [&]() -> Outcome {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(scores);
+    CAPI_REQUIRE(out);
+    const auto targets = autoscheme::capi::TargetBits(&generator->state->options, avg_bits, count);
+    if (!targets.ok()) return targets.status();
+    LongCall call(generator->state->context_state);
+    CAPI_RETURN_IF_ERROR(call.status());
+    auto recipes = generator->state->generator->Select(scores->table, *targets);
+    if (!recipes.ok()) return call.Finish(recipes.status());
+    *out = autoscheme::capi::MakeRecipesHandle(generator->state->context_state, *std::move(recipes));
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_generator_run(autoscheme_generator* generator, const autoscheme_calibration* calibration,
+                                           autoscheme_scores** out_scores, autoscheme_recipes** out,
+                                           autoscheme_error** error) {
+  if (out_scores != nullptr) *out_scores = nullptr;
+  if (out != nullptr) *out = nullptr;
+  return Guard(error, [&]() -> Outcome {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(calibration);
+    CAPI_REQUIRE(out);
+    const auto targets = autoscheme::capi::TargetBits(&generator->state->options, nullptr, 0);
+    if (!targets.ok()) return targets.status();
+    LongCall call(generator->state->context_state);
+    CAPI_RETURN_IF_ERROR(call.status());
+    auto table = generator->state->generator->Score(calibration->calibration);
+    if (!table.ok()) return call.Finish(table.status());
+    std::unique_ptr<autoscheme_scores> scores(
+        autoscheme::capi::MakeScoresHandle(generator->state->context_state, *std::move(table)));
+    auto recipes = generator->state->generator->Select(scores->table, *targets);
+    if (out_scores != nullptr) *out_scores = scores.release();
+    if (!recipes.ok()) return call.Finish(recipes.status());
+    *out = autoscheme::capi::MakeRecipesHandle(generator->state->context_state, *std::move(recipes));
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* generator, autoscheme_stats* stats,
+                                                 autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(stats);
+    const autoscheme::RunStats& from = generator->state->generator->stats();
+    autoscheme_stats filled{};
+    filled.planned_read_bytes = from.planned_read_bytes;
+    filled.read_bytes = from.read_bytes;
+    filled.spill_bytes = from.spill_bytes;
+    filled.planned_peak_bytes = from.planned_peak_bytes;
+    filled.peak_rss_bytes = from.peak_rss_bytes;
+    filled.forward_s = from.forward_s;
+    filled.head_s = from.head_s;
+    filled.backward_s = from.backward_s;
+    filled.stall_s = from.stall_s;
+    filled.total_s = from.total_s;
+    return autoscheme::capi::FillStruct(filled, stats, "autoscheme_stats");
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,122 @@
+#include "option_table.h"
+
+#include "handles.h"
+
+namespace autoscheme::capi {
+namespace {
+
+constexpr int64_t kMostI64 = INT64_MAX;
+
+constexpr OptionSpec Text(int32_t id, const char* name, const char* default_value, const char* choices,
+                          const char* help) {
+  return {id, AUTOSCHEME_TYPE_STR, name, help, "0.1", default_value, choices, 0, 0, 0, 0};
+}
+constexpr OptionSpec Flag(int32_t id, const char* name, const char* default_value, const char* help) {
+  return {id, AUTOSCHEME_TYPE_BOOL, name, help, "0.1", default_value, nullptr, 0, 1, 0, 0};
+}
+constexpr OptionSpec Number(int32_t id, const char* name, const char* default_value, int64_t least, int64_t most,
+                            const char* help) {
+  return {id, AUTOSCHEME_TYPE_I64, name, help, "0.1", default_value, nullptr, least, most, 0, 0};
+}
+constexpr OptionSpec Bytes(int32_t id, const char* name, const char* default_value, const char* help) {
+  return {id, AUTOSCHEME_TYPE_BYTES, name, help, "0.1", default_value, nullptr, 0, kMostI64, 0, 0};
+}
+constexpr OptionSpec List(int32_t id, const char* name, double least, double most, const char* help) {
+  return {id, AUTOSCHEME_TYPE_F64_LIST, name, help, "0.1", "", nullptr, 0, 0, least, most};
+}
+
+constexpr OptionSpec kOptions[] = {
+    Text(AUTOSCHEME_OPTION_SCHEMES, "schemes", "", nullptr,
+         "Schemes to choose from, comma separated: \"W2A16,W4A16,W8A16\"; or a JSON list of names and of objects of "
+         "scheme fields. The first one decides which layers' shapes fit."),
+    List(AUTOSCHEME_OPTION_AVG_BITS, "avg_bits", 0.1, 64,
+         "Target average in bits per weight; several, comma separated, give a recipe each."),
+    Flag(AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS, "ignore_scale_zp_bits", "0",
+         "Count the bits of weights only, not those of scales and zero points."),
+    Text(AUTOSCHEME_OPTION_SHARED_LAYERS, "shared_layers", "", nullptr,
+         "Layers of a block that must get the same scheme: patterns separated by commas, groups by semicolons: "
+         "\"q_proj,k_proj,v_proj;gate_proj,up_proj\"."),
+    Text(AUTOSCHEME_OPTION_IGNORE_LAYERS, "ignore_layers", "", nullptr,
+         "Layers that stay at 16 bits: names or parts of names, comma separated."),
+    Text(AUTOSCHEME_OPTION_LAYER_CONFIG, "layer_config", "", nullptr,
+         "Schemes fixed beforehand, as a JSON object: a layer's name, a part of it or a regular expression -> a "
+         "scheme's "
+         "name or an object of its fields."),
+    Flag(AUTOSCHEME_OPTION_QUANT_LM_HEAD, "quant_lm_head", "0",
+         "Score the output head too and count it in the budget."),
+    Number(AUTOSCHEME_OPTION_BATCH_SIZE, "batch_size", "8", 1, 1 << 20,
+           "Rows of calibration in a batch. Scores depend on it by definition; memory does not."),
+    Bytes(
+        AUTOSCHEME_OPTION_MAX_RAM_BYTES, "max_ram_bytes", "0",
+        "Memory that must not be exceeded, in bytes; 0 means no limit. Refused before any work if it cannot be kept."),
+    Flag(AUTOSCHEME_OPTION_PROCESS_BUDGET, "process_budget", "0",
+         "max_ram_bytes is the peak resident memory of the whole process, not only what the library holds."),
+    Text(AUTOSCHEME_OPTION_WORK_DIR, "work_dir", "", nullptr, "Folder for spill files; empty means TMPDIR, else /tmp."),
+    Number(AUTOSCHEME_OPTION_THREADS, "threads", "0", 0, 4096,
+           "Threads that compute; 0 leaves the process as it is set."),
+    Text(AUTOSCHEME_OPTION_DTYPE, "dtype", "float32", "float32,bfloat16", "Number format that is computed in."),
+    Text(AUTOSCHEME_OPTION_DEVICE, "device", "cpu", nullptr, "Device that computes: \"cpu\"."),
+    Number(AUTOSCHEME_OPTION_STREAM_SLOTS, "stream_slots", "2", 1, 64,
+           "Steps of a streamer that are in memory at a time; 1 means no read-ahead."),
+    Flag(AUTOSCHEME_OPTION_STREAM_REUSE, "stream_reuse", "0",
+         "A step of a streamer's order that equals the one before it is not read again."),
+    Text(AUTOSCHEME_OPTION_OFFLOAD_MODE, "offload_mode", "clean", "clean,offload",
+         "clean: drop tensors and read them from the checkpoint again; offload: write them to a spill file first."),
+};
+
+}  // namespace
+
+absl::Span<const OptionSpec> OptionTable() { return kOptions; }
+
+const OptionSpec* FindOption(int32_t id) {
+  for (const OptionSpec& spec : kOptions) {
+    if (spec.id == id) return &spec;
+  }
+  return nullptr;
+}
+
+const OptionSpec* FindOption(absl::string_view name) {
+  for (const OptionSpec& spec : kOptions) {
+    if (spec.name == name) return &spec;
+  }
+  return nullptr;
+}
+
+}  // namespace autoscheme::capi
+
+extern "C" {
+
+int64_t autoscheme_option_count(void) { return static_cast<int64_t>(autoscheme::capi::OptionTable().size()); }
+
+int32_t autoscheme_option_at(int64_t index) {
+  return index >= 0 && index < autoscheme_option_count() ? autoscheme::capi::OptionTable()[index].id : 0;
+}
+
+int32_t autoscheme_option_find(const char* name) {
+  if (name == nullptr) return 0;
+  const auto* spec = autoscheme::capi::FindOption(absl::string_view(name));
+  return spec == nullptr ? 0 : spec->id;
+}
+
+autoscheme_status autoscheme_option_describe(int32_t id, autoscheme_option_info* info, autoscheme_error** error) {
+  return autoscheme::capi::Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(info);
+    const auto* spec = autoscheme::capi::FindOption(id);
+    if (spec == nullptr) return absl::InvalidArgumentError(absl::StrCat("there is no option with id ", id));
+    autoscheme_option_info filled{};
+    filled.id = spec->id;
+    filled.type = spec->type;
+    filled.name = spec->name;
+    filled.help = spec->help;
+    filled.since = spec->since;
+    filled.default_value = spec->default_value;
+    filled.choices = spec->choices;
+    filled.min_i64 = spec->min_i64;
+    filled.max_i64 = spec->max_i64;
+    filled.min_f64 = spec->min_f64;
+    filled.max_f64 = spec->max_f64;
+    return autoscheme::capi::FillStruct(filled, info, "autoscheme_option_info");
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,352 @@
+#include "options.h"
+
+#include <charconv>
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "autoscheme/scheme_text.h"
+#include "handles.h"
+#include "option_table.h"
+
+namespace autoscheme::capi {
+namespace {
+
+absl::StatusOr<OptionValue> Parse(const OptionSpec& spec, absl::string_view text);
+absl::StatusOr<OptionValue> FromI64(const OptionSpec& spec, int64_t value);
+absl::StatusOr<OptionValue> FromList(const OptionSpec& spec, std::vector<double> values);
+
+absl::StatusOr<const OptionSpec*> Known(int32_t id) {
+  const OptionSpec* spec = FindOption(id);
+  if (spec == nullptr) return absl::InvalidArgumentError(absl::StrCat("there is no option with id ", id));
+  return spec;
+}
+
+absl::Status WrongType(const OptionSpec& spec, const char* setter) {
+  return absl::InvalidArgumentError(absl::StrCat("option ", spec.name, " is not of a type that ", setter, " is for"));
+}
+
+bool IsInteger(const OptionSpec& spec) {
+  return spec.type == AUTOSCHEME_TYPE_I64 || spec.type == AUTOSCHEME_TYPE_BOOL || spec.type == AUTOSCHEME_TYPE_BYTES;
+}
+
+}  // namespace
+}  // namespace autoscheme::capi
+
+using autoscheme::capi::FromI64;
+using autoscheme::capi::FromList;
+using autoscheme::capi::GetOption;
+using autoscheme::capi::Guard;
+using autoscheme::capi::IsInteger;
+using autoscheme::capi::Known;
+using autoscheme::capi::OptionValue;
+using autoscheme::capi::WrongType;
+
+extern "C" {
+
+autoscheme_status autoscheme_options_create(autoscheme_options** out, autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(out);
+    *out = nullptr;
+    *out = new autoscheme_options();
+    return absl::OkStatus();
+  });
+}
+
+void autoscheme_options_free(autoscheme_options* options) { delete options; }
+
+autoscheme_status autoscheme_options_set_i64(autoscheme_options* options, int32_t id, int64_t value,
+                                             autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(options);
+    const auto spec = Known(id);
+    if (!spec.ok()) return spec.status();
+    if (!IsInteger(**spec)) return WrongType(**spec, "autoscheme_options_set_i64");
+    auto parsed = FromI64(**spec, value);
+    if (!parsed.ok()) return parsed.status();
+    options->values[id] = *std::move(parsed);
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_options_set_f64(autoscheme_options* options, int32_t id, double value,
+                                             autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(options);
+    const auto spec = Known(id);
+    if (!spec.ok()) return spec.status();
+    if ((*spec)->type != AUTOSCHEME_TYPE_F64 && (*spec)->type != AUTOSCHEME_TYPE_F64_LIST) {
+      return WrongType(**spec, "autoscheme_options_set_f64");
+    }
+    auto parsed = FromList(**spec, {value});
+    if (!parsed.ok()) return parsed.status();
+    options->values[id] = *std::move(parsed);
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_options_set_str(autoscheme_options* options, int32_t id, const char* value,
+                                             autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(options);
+    CAPI_REQUIRE(value);
+    const auto spec = Known(id);
+    if (!spec.ok()) return spec.status();
+    auto parsed = autoscheme::capi::Parse(**spec, value);
+    if (!parsed.ok()) return parsed.status();
+    options->values[id] = *std::move(parsed);
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_options_get_i64(const autoscheme_options* options, int32_t id, int64_t* value,
+                                             autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(options);
+    CAPI_REQUIRE(value);
+    const auto spec = Known(id);
+    if (!spec.ok()) return spec.status();
+    if (!IsInteger(**spec)) return WrongType(**spec, "autoscheme_options_get_i64");
+    *value = GetOption(options, id).i64;
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_options_get_f64(const autoscheme_options* options, int32_t id, double* value,
+                                             autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(options);
+    CAPI_REQUIRE(value);
+    const auto spec = Known(id);
+    if (!spec.ok()) return spec.status();
+    if ((*spec)->type != AUTOSCHEME_TYPE_F64) return WrongType(**spec, "autoscheme_options_get_f64");
+    *value = GetOption(options, id).f64;
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_options_get_str(const autoscheme_options* options, int32_t id, const char** value,
+                                             autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(options);
+    CAPI_REQUIRE(value);
+    const auto spec = Known(id);
+    if (!spec.ok()) return spec.status();
+    const auto set = options->values.find(id);
+    *value = set == options->values.end() ? (*spec)->default_value : set->second.text.c_str();
+    return absl::OkStatus();
+  });
+}
+
+}  // extern "C"
+
+namespace autoscheme::capi {
+namespace {
+
+// The shortest text that reads back as the same number.
+std::string ToText(double value) {
+  char text[64];
+  const auto end = std::to_chars(text, text + sizeof(text), value);
+  return std::string(text, end.ptr);
+}
+
+absl::StatusOr<OptionValue> FromI64(const OptionSpec& spec, int64_t value) {
+  if (value < spec.min_i64 || value > spec.max_i64) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("option ", spec.name, " is ", value, ", must be from ", spec.min_i64, " to ", spec.max_i64));
+  }
+  OptionValue parsed;
+  parsed.text = absl::StrCat(value);
+  parsed.i64 = value;
+  return parsed;
+}
+
+absl::StatusOr<OptionValue> FromList(const OptionSpec& spec, std::vector<double> values) {
+  OptionValue parsed;
+  for (const double value : values) {
+    if (!std::isfinite(value) || value < spec.min_f64 || value > spec.max_f64) {
+      return absl::InvalidArgumentError(absl::StrCat("option ", spec.name, " is ", ToText(value), ", must be from ",
+                                                     ToText(spec.min_f64), " to ", ToText(spec.max_f64)));
+    }
+    absl::StrAppend(&parsed.text, parsed.text.empty() ? "" : ",", ToText(value));
+  }
+  if (!values.empty()) parsed.f64 = values.front();
+  parsed.list = std::move(values);
+  return parsed;
+}
+
+absl::Status BadText(const OptionSpec& spec, absl::string_view text, absl::string_view wanted) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("option ", spec.name, " is \"", absl::CHexEscape(text.substr(0, 200)), "\", must be ", wanted));
+}
+
+// "400MiB", "1.5GB", "4096": a number, and a unit of 1000 or 1024 bytes to some power.
+absl::StatusOr<int64_t> ParseBytes(const OptionSpec& spec, absl::string_view text) {
+  absl::string_view number = absl::StripAsciiWhitespace(text);
+  size_t digits = 0;
+  while (digits < number.size() && (absl::ascii_isdigit(number[digits]) || number[digits] == '.')) ++digits;
+  absl::string_view unit = absl::StripAsciiWhitespace(number.substr(digits));
+  number = number.substr(0, digits);
+
+  double scale = 1;
+  if (!unit.empty() && !absl::EqualsIgnoreCase(unit, "B")) {
+    const size_t power = absl::string_view("KMGT").find(absl::ascii_toupper(unit[0]));
+    const bool binary = absl::EqualsIgnoreCase(unit.substr(1), "iB");
+    if (power == absl::string_view::npos || !(binary || absl::EqualsIgnoreCase(unit.substr(1), "B"))) {
+      return BadText(spec, text, "a number of bytes, with one of the units B, KB, MB, GB, TB, KiB, MiB, GiB, TiB");
+    }
+    scale = std::pow(binary ? 1024.0 : 1000.0, static_cast<double>(power + 1));
+  }
+  int64_t whole = 0;
+  if (scale == 1 && absl::SimpleAtoi(number, &whole)) return whole;
+  double value = 0;
+  if (number.empty() || !absl::SimpleAtod(number, &value) || !(value * scale < 9.2e18)) {
+    return BadText(spec, text, "a number of bytes below 2^63, as 2147483648, 400MiB or 1.5GB");
+  }
+  return static_cast<int64_t>(value * scale);
+}
+
+absl::StatusOr<OptionValue> ParseText(const OptionSpec& spec, absl::string_view text) {
+  if (spec.choices != nullptr) {
+    const std::vector<absl::string_view> choices = absl::StrSplit(spec.choices, ',');
+    if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
+      return BadText(spec, text, absl::StrCat("one of ", absl::StrJoin(choices, ", ")));
+    }
+  }
+  if (spec.id == AUTOSCHEME_OPTION_SCHEMES && !text.empty()) CAPI_RETURN_IF_ERROR(ParseMenu(text).status());
+  if (spec.id == AUTOSCHEME_OPTION_LAYER_CONFIG && !text.empty()) {
+    CAPI_RETURN_IF_ERROR(ParseLayerConfig(text).status());
+  }
+  OptionValue parsed;
+  parsed.text = std::string(text);
+  return parsed;
+}
+
+absl::StatusOr<OptionValue> Parse(const OptionSpec& spec, absl::string_view text) {
+  switch (spec.type) {
+    case AUTOSCHEME_TYPE_I64: {
+      int64_t value = 0;
+      if (!absl::SimpleAtoi(text, &value)) return BadText(spec, text, "a whole number");
+      return FromI64(spec, value);
+    }
+    case AUTOSCHEME_TYPE_BOOL: {
+      if (text == "1" || absl::EqualsIgnoreCase(text, "true")) return FromI64(spec, 1);
+      if (text == "0" || absl::EqualsIgnoreCase(text, "false")) return FromI64(spec, 0);
+      return BadText(spec, text, "0, 1, true or false");
+    }
+    case AUTOSCHEME_TYPE_BYTES: {
+      const auto value = ParseBytes(spec, text);
+      if (!value.ok()) return value.status();
+      return FromI64(spec, *value);
+    }
+    case AUTOSCHEME_TYPE_F64:
+    case AUTOSCHEME_TYPE_F64_LIST: {
+      std::vector<double> values;
+      for (const absl::string_view item : absl::StrSplit(text, ',', absl::SkipWhitespace())) {
+        double value = 0;
+        if (!absl::SimpleAtod(item, &value)) return BadText(spec, text, "numbers, comma separated");
+        values.push_back(value);
+      }
+      if (spec.type == AUTOSCHEME_TYPE_F64 && values.size() != 1) return BadText(spec, text, "one number");
+      return FromList(spec, std::move(values));
+    }
+    default:
+      return ParseText(spec, text);
+  }
+}
+
+std::vector<std::vector<std::string>> ParseGroups(absl::string_view text) {
+  std::vector<std::vector<std::string>> groups;
+  for (const absl::string_view group : absl::StrSplit(text, ';', absl::SkipWhitespace())) {
+    std::vector<std::string> patterns;
+    for (const absl::string_view pattern : absl::StrSplit(group, ',', absl::SkipWhitespace())) {
+      patterns.emplace_back(absl::StripAsciiWhitespace(pattern));
+    }
+    if (!patterns.empty()) groups.push_back(std::move(patterns));
+  }
+  return groups;
+}
+
+std::string Str(const autoscheme_options* options, int32_t id) { return GetOption(options, id).text; }
+int64_t Int(const autoscheme_options* options, int32_t id) { return GetOption(options, id).i64; }
+
+}  // namespace
+
+OptionValue GetOption(const autoscheme_options* options, int32_t id) {
+  if (options != nullptr) {
+    const auto set = options->values.find(id);
+    if (set != options->values.end()) return set->second;
+  }
+  const OptionSpec* spec = FindOption(id);
+  auto parsed = Parse(*spec, spec->default_value);
+  return parsed.ok() ? *std::move(parsed) : OptionValue();
+}
+
+absl::StatusOr<Options> ToOptions(const autoscheme_options& from) {
+  Options to;
+  const std::string schemes = Str(&from, AUTOSCHEME_OPTION_SCHEMES);
+  if (schemes.empty()) {
+    return absl::InvalidArgumentError("option schemes is not set: give the schemes to choose from, as \"W4A16,W8A16\"");
+  }
+  auto menu = ParseMenu(schemes);
+  if (!menu.ok()) return menu.status();
+  to.schemes = *std::move(menu);
+  const std::string layer_config = Str(&from, AUTOSCHEME_OPTION_LAYER_CONFIG);
+  if (!layer_config.empty()) {
+    auto fixed = ParseLayerConfig(layer_config);
+    if (!fixed.ok()) return fixed.status();
+    to.layer_config = *std::move(fixed);
+  }
+  to.batch_size = Int(&from, AUTOSCHEME_OPTION_BATCH_SIZE);
+  to.dtype = Str(&from, AUTOSCHEME_OPTION_DTYPE);
+  to.device = Str(&from, AUTOSCHEME_OPTION_DEVICE);
+  to.threads = static_cast<int>(Int(&from, AUTOSCHEME_OPTION_THREADS));
+  to.max_ram_bytes = Int(&from, AUTOSCHEME_OPTION_MAX_RAM_BYTES);
+  to.process_budget = Int(&from, AUTOSCHEME_OPTION_PROCESS_BUDGET) != 0;
+  to.work_dir = Str(&from, AUTOSCHEME_OPTION_WORK_DIR);
+  to.ignore_layers = Str(&from, AUTOSCHEME_OPTION_IGNORE_LAYERS);
+  to.quant_lm_head = Int(&from, AUTOSCHEME_OPTION_QUANT_LM_HEAD) != 0;
+  to.ignore_scale_zp_bits = Int(&from, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS) != 0;
+  to.shared_layers = ParseGroups(Str(&from, AUTOSCHEME_OPTION_SHARED_LAYERS));
+  return to;
+}
+
+absl::StatusOr<SelectOptions> ToSelectOptions(const autoscheme_options* from) {
+  SelectOptions to;
+  const std::string schemes = Str(from, AUTOSCHEME_OPTION_SCHEMES);
+  if (!schemes.empty()) {
+    const auto menu = ParseMenu(schemes);
+    if (!menu.ok()) return menu.status();
+    for (const Scheme& scheme : *menu) to.schemes.push_back(scheme.name);
+  }
+  to.ignore_scale_zp_bits = Int(from, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS) != 0;
+  to.shared_layers = ParseGroups(Str(from, AUTOSCHEME_OPTION_SHARED_LAYERS));
+  return to;
+}
+
+absl::StatusOr<std::vector<double>> TargetBits(const autoscheme_options* options, const double* values, int64_t count) {
+  if (count < 0 || (values == nullptr) != (count == 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("avg_bits is ", values == nullptr ? "NULL" : "not NULL", " with count ", count));
+  }
+  std::vector<double> targets(values, values + count);
+  if (count == 0) targets = GetOption(options, AUTOSCHEME_OPTION_AVG_BITS).list;
+  if (targets.empty()) {
+    return absl::InvalidArgumentError("option avg_bits is not set: give the target in bits per weight, as 4.5");
+  }
+  for (const double target : targets) {
+    if (!std::isfinite(target) || target <= 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("a target of ", ToText(target), " bits per weight is not a positive number"));
+    }
+  }
+  return targets;
+}
+
+}  // namespace autoscheme::capi

@@ -1,0 +1,102 @@
+// The plan of a run, and its JSON text.
+#include <rapidjson/stringbuffer.h>
+#include <rapidjson/writer.h>
+
+#include "results.h"
+
+namespace autoscheme::capi {
+namespace {
+
+std::string ToJson(const Plan& plan) {
+  rapidjson::StringBuffer text;
+  rapidjson::Writer<rapidjson::StringBuffer> writer(text);
+  writer.StartObject();
+  writer.Key("peak_bytes");
+  writer.Uint64(plan.peak_bytes);
+  writer.Key("least_bytes");
+  writer.Uint64(plan.least_bytes);
+  writer.Key("read_bytes");
+  writer.Uint64(plan.read_bytes);
+  writer.Key("spill_bytes");
+  writer.Uint64(plan.spill_bytes);
+  writer.Key("boundaries_in_ram");
+  writer.Bool(plan.boundaries_in_ram);
+  writer.Key("resident");
+  writer.StartArray();
+  for (const autoscheme::PlanItem& item : plan.resident) {
+    writer.StartObject();
+    writer.Key("name");
+    writer.String(item.name);
+    writer.Key("bytes");
+    writer.Uint64(item.bytes);
+    writer.EndObject();
+  }
+  writer.EndArray();
+  writer.EndObject();
+  return text.GetString();
+}
+
+}  // namespace
+}  // namespace autoscheme::capi
+
+using autoscheme::capi::CheckIndex;
+using autoscheme::capi::FillStruct;
+using autoscheme::capi::Guard;
+
+extern "C" {
+
+void autoscheme_plan_free(autoscheme_plan* plan) { delete plan; }
+
+autoscheme_status autoscheme_plan_get_info(const autoscheme_plan* plan, autoscheme_plan_info* info,
+                                           autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(plan);
+    CAPI_REQUIRE(info);
+    autoscheme_plan_info filled{};
+    filled.peak_bytes = plan->plan.peak_bytes;
+    filled.least_bytes = plan->plan.least_bytes;
+    filled.read_bytes = plan->plan.read_bytes;
+    filled.spill_bytes = plan->plan.spill_bytes;
+    filled.item_count = static_cast<int64_t>(plan->plan.resident.size());
+    filled.boundaries_in_ram = plan->plan.boundaries_in_ram;
+    return FillStruct(filled, info, "autoscheme_plan_info");
+  });
+}
+
+autoscheme_status autoscheme_plan_get_item(const autoscheme_plan* plan, int64_t index, autoscheme_plan_item* item,
+                                           autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(plan);
+    CAPI_REQUIRE(item);
+    CAPI_RETURN_IF_ERROR(CheckIndex(index, static_cast<int64_t>(plan->plan.resident.size()), "item"));
+    autoscheme_plan_item filled{};
+    filled.name = plan->plan.resident[index].name.c_str();
+    filled.bytes = plan->plan.resident[index].bytes;
+    return FillStruct(filled, item, "autoscheme_plan_item");
+  });
+}
+
+autoscheme_status autoscheme_plan_json(const autoscheme_plan* plan, const char** json, size_t* length,
+                                       autoscheme_error** error) {
+  if (json != nullptr) *json = nullptr;
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(plan);
+    CAPI_REQUIRE(json);
+    const std::string& text = plan->json.Get([&] { return autoscheme::capi::ToJson(plan->plan); });
+    *json = text.c_str();
+    if (length != nullptr) *length = text.size();
+    return absl::OkStatus();
+  });
+}
+
+}  // extern "C"
+
+namespace autoscheme::capi {
+
+autoscheme_plan* MakePlanHandle(Plan plan) {
+  auto made = std::make_unique<autoscheme_plan>();
+  made->plan = std::move(plan);
+  return made.release();
+}
+
+}  // namespace autoscheme::capi

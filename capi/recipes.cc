@@ -1,0 +1,103 @@
+#include "results.h"
+#include "scheme.h"
+
+using autoscheme::Recipe;
+using autoscheme::capi::CheckIndex;
+using autoscheme::capi::FillStruct;
+using autoscheme::capi::Guard;
+
+extern "C" {
+
+void autoscheme_recipes_free(autoscheme_recipes* recipes) { delete recipes; }
+
+int64_t autoscheme_recipes_count(const autoscheme_recipes* recipes) {
+  return recipes == nullptr ? 0 : static_cast<int64_t>(recipes->recipes.size());
+}
+
+autoscheme_status autoscheme_recipes_get_info(const autoscheme_recipes* recipes, int64_t recipe,
+                                              autoscheme_recipe_info* info, autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(recipes);
+    CAPI_REQUIRE(info);
+    CAPI_RETURN_IF_ERROR(CheckIndex(recipe, autoscheme_recipes_count(recipes), "recipe"));
+    const Recipe& from = recipes->recipes[recipe];
+    autoscheme_recipe_info filled{};
+    filled.target_avg_bits = from.target_avg_bits;
+    filled.avg_bits = from.avg_bits;
+    filled.loss = from.loss;
+    filled.total_bits = from.total_bits;
+    filled.total_params = from.total_params;
+    filled.layer_count = static_cast<int64_t>(from.layers.size());
+    return FillStruct(filled, info, "autoscheme_recipe_info");
+  });
+}
+
+autoscheme_status autoscheme_recipes_get_layer(const autoscheme_recipes* recipes, int64_t recipe, int64_t layer,
+                                               const char** name, autoscheme_scheme_info* scheme, int32_t* fixed,
+                                               autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(recipes);
+    CAPI_RETURN_IF_ERROR(CheckIndex(recipe, autoscheme_recipes_count(recipes), "recipe"));
+    const Recipe& from = recipes->recipes[recipe];
+    CAPI_RETURN_IF_ERROR(CheckIndex(layer, static_cast<int64_t>(from.layers.size()), "layer"));
+    const autoscheme::LayerChoice& choice = from.layers[layer];
+    if (scheme != nullptr) CAPI_RETURN_IF_ERROR(autoscheme::capi::FillScheme(choice.scheme, scheme));
+    if (name != nullptr) *name = choice.layer.c_str();
+    if (fixed != nullptr) *fixed = choice.fixed;
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_recipes_find_layer(const autoscheme_recipes* recipes, int64_t recipe, const char* name,
+                                                int64_t* layer, autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(recipes);
+    CAPI_REQUIRE(name);
+    CAPI_REQUIRE(layer);
+    CAPI_RETURN_IF_ERROR(CheckIndex(recipe, autoscheme_recipes_count(recipes), "recipe"));
+    const auto& layers = recipes->recipes[recipe].layers;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      if (layers[i].layer != name) continue;
+      *layer = static_cast<int64_t>(i);
+      return absl::OkStatus();
+    }
+    return absl::NotFoundError(
+        absl::StrCat("the recipe has no layer \"", name, "\" among its ", layers.size(), " layers"));
+  });
+}
+
+autoscheme_status autoscheme_recipes_json(const autoscheme_recipes* recipes, const char** json, size_t* length,
+                                          autoscheme_error** error) {
+  if (json != nullptr) *json = nullptr;
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(recipes);
+    CAPI_REQUIRE(json);
+    const std::string& text = recipes->json.Get([&] { return autoscheme::RecipesToJson(recipes->recipes); });
+    *json = text.c_str();
+    if (length != nullptr) *length = text.size();
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_recipes_save(const autoscheme_recipes* recipes, const char* path,
+                                          autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(recipes);
+    CAPI_REQUIRE(path);
+    const auto context = autoscheme::capi::MakeContext(recipes->context_state.get(), /*cancellable=*/false);
+    return autoscheme::WriteRecipes(context, recipes->recipes, path);
+  });
+}
+
+}  // extern "C"
+
+namespace autoscheme::capi {
+
+autoscheme_recipes* MakeRecipesHandle(std::shared_ptr<ContextState> state, std::vector<Recipe> recipes) {
+  auto made = std::make_unique<autoscheme_recipes>();
+  made->context_state = std::move(state);
+  made->recipes = std::move(recipes);
+  return made.release();
+}
+
+}  // namespace autoscheme::capi

@@ -1,0 +1,56 @@
+// What planning, scoring and selecting give: values with their JSON text.
+#ifndef AUTOSCHEME_CAPI_RESULTS_H_
+#define AUTOSCHEME_CAPI_RESULTS_H_
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "autoscheme/recipe.h"
+#include "autoscheme/scheme_generator.h"
+#include "autoscheme/score_table.h"
+#include "handles.h"
+
+namespace autoscheme::capi {
+
+// Text that is made on first use. Thread-safe.
+class LazyText {
+ public:
+  template <typename Make>
+  const std::string& Get(Make&& make) const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (text_.empty()) text_ = make();
+    return text_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::string text_;
+};
+
+autoscheme_plan* MakePlanHandle(Plan plan);
+autoscheme_scores* MakeScoresHandle(std::shared_ptr<ContextState> state, ScoreTable table);
+autoscheme_recipes* MakeRecipesHandle(std::shared_ptr<ContextState> state, std::vector<Recipe> recipes);
+
+}  // namespace autoscheme::capi
+
+struct autoscheme_plan {
+  autoscheme::Plan plan;
+  autoscheme::capi::LazyText json;
+};
+
+struct autoscheme_scores {
+  std::shared_ptr<autoscheme::capi::ContextState> context_state;
+  autoscheme::ScoreTable table;
+  autoscheme::capi::LazyText json;
+};
+
+struct autoscheme_recipes {
+  std::shared_ptr<autoscheme::capi::ContextState> context_state;
+  std::vector<autoscheme::Recipe> recipes;
+  autoscheme::capi::LazyText json;
+};
+
+#endif  // AUTOSCHEME_CAPI_RESULTS_H_

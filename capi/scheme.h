@@ -1,0 +1,16 @@
+// Schemes as the C interface shows them.
+#ifndef AUTOSCHEME_CAPI_SCHEME_H_
+#define AUTOSCHEME_CAPI_SCHEME_H_
+
+#include "absl/status/status.h"
+#include "autoscheme.h"
+#include "autoscheme/scheme.h"
+
+namespace autoscheme::capi {
+
+// The strings in `out` are those of `scheme`.
+absl::Status FillScheme(const Scheme& scheme, autoscheme_scheme_info* out);
+
+}  // namespace autoscheme::capi
+
+#endif  // AUTOSCHEME_CAPI_SCHEME_H_
