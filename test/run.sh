@@ -40,7 +40,7 @@ main() {
   cmake --preset release
   cmake --build build
   begin "tests"
-  run_ctest build --exclude-regex '^fixtures: '
+  run_ctest build --exclude-regex '^fixtures$'
   if ! $quick; then
     local folder
     for folder in "${AUTOSCHEME_FIXTURES:-../shared/fixtures}" test/golden; do
