@@ -1,6 +1,7 @@
 #include "base/budget.h"
 
 #include <fcntl.h>
+
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -54,10 +55,8 @@ ProcessMemory ReadProcessMemory() {
   io.Close(fd);
   if (size <= 0) return memory;
 
-  const std::pair<absl::string_view, uint64_t*> fields[] = {{"VmRSS:", &memory.rss},
-                                                            {"VmHWM:", &memory.peak_rss},
-                                                            {"RssAnon:", &memory.anon},
-                                                            {"RssFile:", &memory.file}};
+  const std::pair<absl::string_view, uint64_t*> fields[] = {
+      {"VmRSS:", &memory.rss}, {"VmHWM:", &memory.peak_rss}, {"RssAnon:", &memory.anon}, {"RssFile:", &memory.file}};
   for (absl::string_view line : absl::StrSplit(absl::string_view(text, static_cast<size_t>(size)), '\n')) {
     for (const auto& [name, value] : fields) {
       // "VmRSS:      1234 kB"

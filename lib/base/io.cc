@@ -91,9 +91,8 @@ absl::Status File::ReadAt(uint64_t offset, absl::Span<std::byte> out) const {
   }
   size_t done = 0;
   while (done < out.size()) {
-    const ssize_t n = RetryInterrupted([&] {
-      return io_->Pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
-    });
+    const ssize_t n = RetryInterrupted(
+        [&] { return io_->Pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
     if (n < 0) {
       return ErrnoStatus(static_cast<int>(-n), absl::StrCat("cannot read ", out.size() - done, " bytes at offset ",
                                                             offset + done, " of ", Quoted(path_)));
@@ -111,14 +110,13 @@ absl::Status File::ReadAt(uint64_t offset, absl::Span<std::byte> out) const {
 absl::Status File::WriteAt(uint64_t offset, absl::Span<const std::byte> data) const {
   if (fd_ < 0) return absl::FailedPreconditionError("write to a file that is not open");
   if (offset > kMaxOffset || data.size() > kMaxOffset - offset) {
-    return absl::InvalidArgumentError(absl::StrCat("a write of ", data.size(), " bytes at offset ", offset,
-                                                   " is larger than files can be"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a write of ", data.size(), " bytes at offset ", offset, " is larger than files can be"));
   }
   size_t done = 0;
   while (done < data.size()) {
-    ssize_t n = RetryInterrupted([&] {
-      return io_->Pwrite(fd_, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
-    });
+    ssize_t n = RetryInterrupted(
+        [&] { return io_->Pwrite(fd_, data.data() + done, data.size() - done, static_cast<off_t>(offset + done)); });
     if (n == 0) n = -EIO;
     if (n < 0) {
       return ErrnoStatus(static_cast<int>(-n), absl::StrCat("cannot write ", data.size() - done, " bytes at offset ",
@@ -140,8 +138,8 @@ absl::Status File::CheckUnchanged() const {
   const int result = RetryInterrupted([&] { return io_->Fstat(fd_, &st); });
   if (result < 0) return ErrnoStatus(-result, absl::StrCat("cannot read the size of ", Quoted(path_)));
   if (static_cast<uint64_t>(st.st_size) != size_) {
-    return absl::DataLossError(absl::StrCat(Quoted(path_), " changed while it was read: ", size_,
-                                            " bytes when opened, ", st.st_size, " now"));
+    return absl::DataLossError(
+        absl::StrCat(Quoted(path_), " changed while it was read: ", size_, " bytes when opened, ", st.st_size, " now"));
   }
   if (MtimeNs(st) != mtime_ns_) {
     return absl::DataLossError(absl::StrCat(Quoted(path_), " changed while it was read: modified at ", mtime_ns_,
@@ -171,20 +169,25 @@ absl::Status ErrnoStatus(int error, absl::string_view what) {
   switch (error) {
     case ENOENT:
     case ENOTDIR:
-    case ELOOP: return absl::NotFoundError(message);
+    case ELOOP:
+      return absl::NotFoundError(message);
     case EACCES:
     case EPERM:
-    case EROFS: return absl::PermissionDeniedError(message);
+    case EROFS:
+      return absl::PermissionDeniedError(message);
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
     case EMFILE:
     case ENFILE:
-    case ENOMEM: return absl::ResourceExhaustedError(message);
+    case ENOMEM:
+      return absl::ResourceExhaustedError(message);
     case EISDIR:
     case ENAMETOOLONG:
-    case EINVAL: return absl::InvalidArgumentError(message);
-    default: return absl::UnavailableError(message);
+    case EINVAL:
+      return absl::InvalidArgumentError(message);
+    default:
+      return absl::UnavailableError(message);
   }
 }
 
@@ -209,9 +212,7 @@ int Io::Fsync(int fd) { return NegativeErrno(::fsync(fd)); }
 int Io::Rename(const char* from, const char* to) { return NegativeErrno(::rename(from, to)); }
 int Io::Unlink(const char* path) { return NegativeErrno(::unlink(path)); }
 int Io::Allocate(int fd, off_t size) { return -::posix_fallocate(fd, 0, size); }
-int Io::DropCache(int fd, off_t offset, off_t size) {
-  return -::posix_fadvise(fd, offset, size, POSIX_FADV_DONTNEED);
-}
+int Io::DropCache(int fd, off_t offset, off_t size) { return -::posix_fadvise(fd, offset, size, POSIX_FADV_DONTNEED); }
 
 ssize_t Io::Pread(int fd, void* data, size_t size, off_t offset) {
   const ssize_t n = ::pread(fd, data, size, offset);

@@ -31,7 +31,7 @@ class Io {
   virtual ssize_t Pread(int fd, void* data, size_t size, off_t offset);
   virtual ssize_t Pwrite(int fd, const void* data, size_t size, off_t offset);
   virtual int Fsync(int fd);
-  virtual int Allocate(int fd, off_t size);  // posix_fallocate; -EOPNOTSUPP where the file system cannot
+  virtual int Allocate(int fd, off_t size);                 // posix_fallocate; -EOPNOTSUPP where the file system cannot
   virtual int DropCache(int fd, off_t offset, off_t size);  // best effort; errors are ignored by callers
   virtual int Rename(const char* from, const char* to);
   virtual int Unlink(const char* path);
@@ -89,9 +89,9 @@ absl::Status WriteFileAtomically(Io& io, const std::string& path, absl::string_v
 // of work.
 absl::Status CheckWritable(Io& io, const std::string& path);
 
-// The status of a failed system call: "<what>: <errno's text>". ENOENT gives NOT_FOUND, EACCES PERMISSION_DENIED, a full
-// disk, memory or descriptor table RESOURCE_EXHAUSTED, a path that cannot name a file INVALID_ARGUMENT, EIO and the rest
-// UNAVAILABLE. `error` is positive.
+// The status of a failed system call: "<what>: <errno's text>". ENOENT gives NOT_FOUND, EACCES PERMISSION_DENIED, a
+// full disk, memory or descriptor table RESOURCE_EXHAUSTED, a path that cannot name a file INVALID_ARGUMENT, EIO and
+// the rest UNAVAILABLE. `error` is positive.
 absl::Status ErrnoStatus(int error, absl::string_view what);
 
 // Runs `call` (a lambda around one Io function) again for as long as a signal interrupts it.

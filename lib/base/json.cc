@@ -101,19 +101,25 @@ class StrictHandler {
   Json& json_;
   std::string why_;
   size_t depth_ = 0;
-  size_t objects_ = 0;                                // that are open
+  size_t objects_ = 0;                                  // that are open
   std::vector<absl::flat_hash_set<std::string>> keys_;  // of each open object; kept for reuse
 };
 
 absl::string_view TypeName(const JsonValue& value) {
   switch (value.GetType()) {
-    case rapidjson::kNullType: return "null";
+    case rapidjson::kNullType:
+      return "null";
     case rapidjson::kFalseType:
-    case rapidjson::kTrueType: return "a boolean";
-    case rapidjson::kObjectType: return "an object";
-    case rapidjson::kArrayType: return "an array";
-    case rapidjson::kStringType: return "a string";
-    case rapidjson::kNumberType: return "a number";
+    case rapidjson::kTrueType:
+      return "a boolean";
+    case rapidjson::kObjectType:
+      return "an object";
+    case rapidjson::kArrayType:
+      return "an array";
+    case rapidjson::kStringType:
+      return "a string";
+    case rapidjson::kNumberType:
+      return "a number";
   }
   return "an unknown type";
 }
@@ -136,8 +142,8 @@ absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what) 
   if (absl::StartsWith(text, "\xef\xbb\xbf")) {
     return absl::DataLossError(absl::StrCat(what, " is not valid JSON: a byte order mark at byte 0"));
   }
-  constexpr unsigned kFlags = rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag |
-                              rapidjson::kParseNumbersAsStringsFlag;
+  constexpr unsigned kFlags =
+      rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag | rapidjson::kParseNumbersAsStringsFlag;
   Json json;
   StrictHandler handler(json);
   rapidjson::MemoryStream stream(text.data(), text.size());
@@ -157,8 +163,7 @@ absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what) 
 
 const JsonValue* JsonFind(const JsonValue& object, absl::string_view key) {
   if (!object.IsObject()) return nullptr;
-  const auto member =
-      object.FindMember(JsonValue(rapidjson::StringRef(key.data(), static_cast<SizeType>(key.size()))));
+  const auto member = object.FindMember(JsonValue(rapidjson::StringRef(key.data(), static_cast<SizeType>(key.size()))));
   if (member == object.MemberEnd() || member->value.IsNull()) return nullptr;
   return &member->value;
 }

@@ -2,11 +2,11 @@
 #ifndef AUTOSCHEME_BASE_JSON_H_
 #define AUTOSCHEME_BASE_JSON_H_
 
+#include <rapidjson/document.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
-
-#include <rapidjson/document.h>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"

@@ -20,8 +20,7 @@ class Sha256Hasher {
  private:
   void Compress(const uint8_t* block);
 
-  uint32_t state_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                        0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  uint32_t state_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
   uint8_t block_[64] = {};
   size_t fill_ = 0;     // bytes of block_ that are waiting
   uint64_t total_ = 0;  // bytes hashed

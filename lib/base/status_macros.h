@@ -7,11 +7,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define AUTOSCHEME_RETURN_IF_ERROR(expr)                    \
-  do {                                                      \
-    if (absl::Status status_ = (expr); !status_.ok()) {     \
-      return status_;                                       \
-    }                                                       \
+#define AUTOSCHEME_RETURN_IF_ERROR(expr)                \
+  do {                                                  \
+    if (absl::Status status_ = (expr); !status_.ok()) { \
+      return status_;                                   \
+    }                                                   \
   } while (false)
 
 #define AUTOSCHEME_CONCAT_INNER(a, b) a##b

@@ -50,9 +50,8 @@ class TempFile {
   absl::Status Write(absl::string_view contents) {
     size_t done = 0;
     while (done < contents.size()) {
-      ssize_t n = RetryInterrupted([&] {
-        return io_.Pwrite(fd_, contents.data() + done, contents.size() - done, static_cast<off_t>(done));
-      });
+      ssize_t n = RetryInterrupted(
+          [&] { return io_.Pwrite(fd_, contents.data() + done, contents.size() - done, static_cast<off_t>(done)); });
       if (n == 0) n = -EIO;
       if (n < 0) return Failed(static_cast<int>(-n), absl::StrCat(done, " of ", contents.size(), " bytes written"));
       done += static_cast<size_t>(n);

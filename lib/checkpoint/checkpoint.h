@@ -1,4 +1,5 @@
-// A model folder on disk: its config, its shards, and where every tensor lies. Headers only; weights are read by others.
+// A model folder on disk: its config, its shards, and where every tensor lies. Headers only; weights are read by
+// others.
 #ifndef AUTOSCHEME_CHECKPOINT_CHECKPOINT_H_
 #define AUTOSCHEME_CHECKPOINT_CHECKPOINT_H_
 
@@ -7,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -30,20 +30,22 @@ struct Shard {
 class Checkpoint {
  public:
   // `model`: a folder, or a repo id resolved in the local Hugging Face cache (hub_cache.h).
+  // A folder that holds both model.safetensors and an index is read from the former, with a warning.
   // Errors: NOT_FOUND (no folder, config.json or weights; lists every missing shard), DATA_LOSS (truncated or malformed
-  // file), INVALID_ARGUMENT (unsafe shard name), UNIMPLEMENTED (only unsafe formats such as pytorch_model.bin).
+  // file; index and shards disagree), INVALID_ARGUMENT (unsafe shard name), RESOURCE_EXHAUSTED (beyond a limit),
+  // UNIMPLEMENTED (only unsafe formats such as pytorch_model.bin).
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const Context& context, const std::string& model);
 
   const std::string& directory() const { return directory_; }
-  const Json& config() const { return config_; }            // an object
+  const Json& config() const { return config_; }  // an object
   const std::string& config_text() const { return config_text_; }
   absl::Span<const Shard> shards() const { return shards_; }
   // All tensors, sorted by name.
   absl::Span<const TensorInfo> tensors() const { return tensors_; }
   const TensorInfo* Find(absl::string_view name) const;  // null if absent
 
-  // Reads rows [first, first + out.size() / row_bytes) of a tensor, or any byte range of it. DATA_LOSS with tensor,
-  // shard and offset.
+  // Reads out.size() bytes of a tensor, from its byte `offset_in_tensor` on. Large reads leave nothing in the page
+  // cache. DATA_LOSS or UNAVAILABLE with tensor, shard and offset; INVALID_ARGUMENT for a range outside the tensor.
   absl::Status Read(const TensorInfo& tensor, uint64_t offset_in_tensor, absl::Span<std::byte> out) const;
   // Bytes that Read has delivered since Open. Thread-safe.
   uint64_t bytes_read() const;
@@ -55,7 +57,6 @@ class Checkpoint {
   Json config_;
   std::vector<Shard> shards_;
   std::vector<TensorInfo> tensors_;
-  absl::flat_hash_map<std::string, size_t> by_name_;
   mutable std::atomic<uint64_t> bytes_read_{0};
 };
 

@@ -1,0 +1,225 @@
+#include "checkpoint/checkpoint.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/status_macros.h"
+#include "checkpoint/header_handler.h"
+#include "checkpoint/hub_cache.h"
+#include "checkpoint/safetensors.h"
+#include "checkpoint/shard_index.h"
+
+namespace autoscheme {
+
+// Fills a Checkpoint, step by step. Used once.
+class CheckpointBuilder {
+ public:
+  explicit CheckpointBuilder(const Context& context)
+      : context_(context), io_(IoOf(context)), checkpoint_(new Checkpoint) {}
+
+  absl::StatusOr<std::unique_ptr<Checkpoint>> Build(const std::string& model) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->directory_, ResolveModelFolder(io_, model));
+    AUTOSCHEME_RETURN_IF_ERROR(ReadConfig());
+    AUTOSCHEME_RETURN_IF_ERROR(OpenWeights());
+    return std::move(checkpoint_);
+  }
+
+ private:
+  absl::Status ReadConfig();
+  absl::Status OpenWeights();
+  absl::Status OpenSharded(const std::string& index_path);
+  absl::Status CheckShardsExist(const ShardIndex& index) const;
+  absl::Status AddShard(const std::string& name);
+  absl::Status SortTensors();
+  absl::Status Reconcile(const ShardIndex& index, const std::string& index_path) const;
+  absl::Status NoWeights() const;
+  // Whether there is such a file or folder. Errors other than its absence are returned.
+  absl::StatusOr<bool> Exists(const std::string& name) const;
+  std::string Path(absl::string_view name) const { return absl::StrCat(checkpoint_->directory_, "/", name); }
+
+  const Context& context_;
+  Io& io_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+};
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const Context& context, const std::string& model) {
+  return CheckpointBuilder(context).Build(model);
+}
+
+const TensorInfo* Checkpoint::Find(absl::string_view name) const {
+  const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                                   [](const TensorInfo& tensor, absl::string_view key) { return tensor.name < key; });
+  return at != tensors_.end() && at->name == name ? &*at : nullptr;
+}
+
+absl::Status Checkpoint::Read(const TensorInfo& tensor, uint64_t offset_in_tensor, absl::Span<std::byte> out) const {
+  constexpr uint64_t kDropCacheBytes = uint64_t{1} << 20;
+  if (tensor.shard < 0 || static_cast<size_t>(tensor.shard) >= shards_.size() || offset_in_tensor > tensor.bytes ||
+      out.size() > tensor.bytes - offset_in_tensor) {
+    return absl::InvalidArgumentError(absl::StrCat("read of ", out.size(), " bytes at byte ", offset_in_tensor,
+                                                   " of tensor ", Quoted(tensor.name), ", which has ", tensor.bytes,
+                                                   " bytes in shard ", tensor.shard, " of ", shards_.size()));
+  }
+  const Shard& shard = shards_[static_cast<size_t>(tensor.shard)];
+  const uint64_t offset = tensor.offset + offset_in_tensor;
+  absl::Status status = shard.file.ReadAt(offset, out);
+  if (status.ok()) status = shard.file.CheckUnchanged();
+  if (!status.ok()) {
+    return absl::Status(status.code(), absl::StrCat("tensor ", Quoted(tensor.name), " in shard ", Quoted(shard.name),
+                                                    " at offset ", offset, ": ", status.message()));
+  }
+  if (out.size() >= kDropCacheBytes) shard.file.DropCache(offset, out.size());
+  bytes_read_.fetch_add(out.size(), std::memory_order_relaxed);
+  return absl::OkStatus();
+}
+
+uint64_t Checkpoint::bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
+
+absl::Status CheckpointBuilder::ReadConfig() {
+  constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
+  const std::string path = Path("config.json");
+  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_text_, ReadFileToString(io_, path, kMaxConfigBytes));
+  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_, ParseJson(checkpoint_->config_text_, Quoted(path)));
+  if (!checkpoint_->config_.IsObject()) {
+    return absl::DataLossError(absl::StrCat(Quoted(path), " is not a JSON object"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointBuilder::OpenWeights() {
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool single, Exists("model.safetensors"));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool index, Exists("model.safetensors.index.json"));
+  if (single && index) {
+    context_.Warn(absl::StrCat(Quoted(checkpoint_->directory_),
+                               " holds both model.safetensors and model.safetensors.index.json; the index is ignored"));
+  }
+  if (single) {
+    AUTOSCHEME_RETURN_IF_ERROR(AddShard("model.safetensors"));
+    return SortTensors();
+  }
+  return index ? OpenSharded(Path("model.safetensors.index.json")) : NoWeights();
+}
+
+absl::Status CheckpointBuilder::OpenSharded(const std::string& index_path) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(io_, index_path));
+  AUTOSCHEME_RETURN_IF_ERROR(CheckShardsExist(index));
+  for (const std::string& name : index.shards) {
+    AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
+    AUTOSCHEME_RETURN_IF_ERROR(AddShard(name));
+  }
+  AUTOSCHEME_RETURN_IF_ERROR(SortTensors());
+  return Reconcile(index, index_path);
+}
+
+// All missing shards are named at once: a person who has to download them wants the whole list.
+absl::Status CheckpointBuilder::CheckShardsExist(const ShardIndex& index) const {
+  constexpr size_t kMaxListed = 200;
+  std::vector<std::string> missing;
+  size_t count = 0;
+  for (const std::string& name : index.shards) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(const bool exists, Exists(name));
+    if (exists) continue;
+    if (++count <= kMaxListed) missing.push_back(Quoted(name));
+  }
+  if (count == 0) return absl::OkStatus();
+  return absl::NotFoundError(
+      absl::StrCat(count, " of ", index.shards.size(), " shards are missing in ", Quoted(checkpoint_->directory_),
+                   " (an incomplete download?): ", absl::StrJoin(missing, ", "), count > kMaxListed ? ", ..." : ""));
+}
+
+absl::Status CheckpointBuilder::AddShard(const std::string& name) {
+  Shard shard;
+  shard.name = name;
+  AUTOSCHEME_ASSIGN_OR_RETURN(shard.file, File::OpenRead(io_, Path(name)));
+  AUTOSCHEME_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(shard.file));
+  shard.header_sha256 = std::move(header.sha256);
+  const int number = static_cast<int>(checkpoint_->shards_.size());
+  std::vector<TensorInfo>& tensors = checkpoint_->tensors_;
+  if (header.tensors.size() > HeaderHandler::kMaxTensors - tensors.size()) {
+    return absl::ResourceExhaustedError(absl::StrCat(Quoted(checkpoint_->directory_), " holds more than ",
+                                                     HeaderHandler::kMaxTensors, " tensors, which is the limit"));
+  }
+  for (TensorInfo& tensor : header.tensors) {
+    tensor.shard = number;
+    tensors.push_back(std::move(tensor));
+  }
+  checkpoint_->shards_.push_back(std::move(shard));
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointBuilder::SortTensors() {
+  std::vector<TensorInfo>& tensors = checkpoint_->tensors_;
+  std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+  const auto same = std::adjacent_find(tensors.begin(), tensors.end(),
+                                       [](const TensorInfo& a, const TensorInfo& b) { return a.name == b.name; });
+  if (same == tensors.end()) return absl::OkStatus();
+  const auto shard = [&](int i) { return Quoted(checkpoint_->shards_[static_cast<size_t>(i)].name); };
+  return absl::DataLossError(absl::StrCat("tensor ", Quoted(same->name), " is in two shards of ",
+                                          Quoted(checkpoint_->directory_), ", ", shard(same->shard), " and ",
+                                          shard((same + 1)->shard)));
+}
+
+// What the index says and what the shards hold must be the same before any work starts.
+absl::Status CheckpointBuilder::Reconcile(const ShardIndex& index, const std::string& index_path) const {
+  const auto shard = [&](int i) { return Quoted(index.shards[static_cast<size_t>(i)]); };
+  size_t unlisted = 0;
+  uint64_t total = 0;
+  std::string example;
+  for (const TensorInfo& tensor : checkpoint_->tensors_) {
+    total += tensor.bytes;
+    const auto listed = index.shard_of.find(tensor.name);
+    if (listed == index.shard_of.end()) {
+      if (unlisted++ == 0) example = tensor.name;
+    } else if (listed->second != tensor.shard) {
+      return absl::DataLossError(absl::StrCat(Quoted(index_path), " places tensor ", Quoted(tensor.name), " in ",
+                                              shard(listed->second), ", but it is in ", shard(tensor.shard)));
+    }
+  }
+  if (checkpoint_->tensors_.size() - unlisted != index.shard_of.size()) {
+    const std::pair<const std::string, int>* absent = nullptr;
+    for (const auto& entry : index.shard_of) {
+      if (checkpoint_->Find(entry.first) == nullptr && (absent == nullptr || entry.first < absent->first)) {
+        absent = &entry;
+      }
+    }
+    return absl::DataLossError(absl::StrCat(Quoted(index_path), " places tensor ", Quoted(absent->first), " in ",
+                                            shard(absent->second), ", which does not hold it (",
+                                            index.shard_of.size() + unlisted - checkpoint_->tensors_.size(),
+                                            " such tensors; a mixture of two downloads?)"));
+  }
+  if (unlisted > 0) {
+    context_.Warn(absl::StrCat(Quoted(index_path), " does not list ", unlisted,
+                               " tensors that the shards hold, the first of them ", Quoted(example)));
+  }
+  if (index.total_bytes >= 0 && static_cast<uint64_t>(index.total_bytes) != total) {
+    context_.Warn(absl::StrCat(Quoted(index_path), " gives a total_size of ", index.total_bytes,
+                               " bytes; the tensors have ", total));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointBuilder::NoWeights() const {
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "model.ckpt",
+                           "consolidated.00.pth", "consolidated.pth", "tf_model.h5", "flax_model.msgpack"}) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(const bool exists, Exists(name));
+    if (!exists) continue;
+    return absl::UnimplementedError(absl::StrCat(Quoted(checkpoint_->directory_), " holds ", name,
+                                                 " but no safetensors; that format can run code and is never opened; "
+                                                 "convert it to safetensors"));
+  }
+  return absl::NotFoundError(absl::StrCat("no weights in ", Quoted(checkpoint_->directory_),
+                                          ": looked for model.safetensors and model.safetensors.index.json"));
+}
+
+absl::StatusOr<bool> CheckpointBuilder::Exists(const std::string& name) const {
+  struct stat st;
+  const std::string path = Path(name);
+  const int result = RetryInterrupted([&] { return io_.Stat(path.c_str(), &st); });
+  if (result == -ENOENT) return false;
+  if (result < 0) return ErrnoStatus(-result, absl::StrCat("cannot open ", Quoted(path)));
+  return true;
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,27 @@
+// model.safetensors.index.json: which shard holds which tensor.
+#ifndef AUTOSCHEME_CHECKPOINT_SHARD_INDEX_H_
+#define AUTOSCHEME_CHECKPOINT_SHARD_INDEX_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "base/io.h"
+
+namespace autoscheme {
+
+struct ShardIndex {
+  std::vector<std::string> shards;                 // file names without folder, sorted
+  absl::flat_hash_map<std::string, int> shard_of;  // tensor name -> index into shards
+  int64_t total_bytes = -1;                        // metadata.total_size; -1 when absent or not a number
+};
+
+// Errors: NOT_FOUND, DATA_LOSS (malformed), INVALID_ARGUMENT (a shard name that is not a plain file name),
+// RESOURCE_EXHAUSTED (more than 64 MiB or 1,000,000 tensors).
+absl::StatusOr<ShardIndex> ReadShardIndex(Io& io, const std::string& path);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_CHECKPOINT_SHARD_INDEX_H_
