@@ -20,6 +20,9 @@ class GroupCodec {
   virtual bool needs_whole_tensor() const { return false; }
   virtual at::Tensor Prepare(const at::Tensor& /*whole*/) const { return {}; }
 
+  // Forward and Backward take groups in multiples of this, beginning at such a multiple.
+  virtual int64_t group_multiple() const { return 1; }
+
   // x: [groups, size], contiguous, float32 or bfloat16, not empty. Result: same shape and dtype.
   virtual at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const = 0;
   // dL/dx, in x's dtype, for dL/dy = grad.

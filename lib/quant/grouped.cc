@@ -8,6 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "base/checked.h"
+
 namespace autoscheme {
 namespace {
 
@@ -69,9 +72,10 @@ class Grouping {
 
 // Calls work(first, count) over all rows of `groups`, several slices at a time. One slice is the whole matrix when
 // `whole`, or on a device that has its own parallelism.
-void ForEachSlice(const at::Tensor& groups, bool whole, const std::function<void(int64_t, int64_t)>& work) {
+void ForEachSlice(const at::Tensor& groups, bool whole, int64_t multiple,
+                  const std::function<void(int64_t, int64_t)>& work) {
   const int64_t count = groups.size(0);
-  const int64_t rows = std::max<int64_t>(1, kSliceElements / groups.size(1));
+  const int64_t rows = std::max<int64_t>(1, kSliceElements / groups.size(1) / multiple) * multiple;
   if (whole || !groups.is_cpu() || count <= rows) {
     work(0, count);
     return;
@@ -86,7 +90,7 @@ void ForEachSlice(const at::Tensor& groups, bool whole, const std::function<void
 at::Tensor ForwardGroups(const GroupCodec& codec, const at::Tensor& groups, const at::Tensor& prepared) {
   at::Tensor y;
   if (groups.is_cpu()) y = at::empty_like(groups);
-  ForEachSlice(groups, false, [&](int64_t first, int64_t count) {
+  ForEachSlice(groups, false, codec.group_multiple(), [&](int64_t first, int64_t count) {
     const at::Tensor slice = codec.Forward(groups.narrow(0, first, count), prepared);
     if (count == groups.size(0)) {
       y = slice;
@@ -101,7 +105,7 @@ at::Tensor BackwardGroups(const GroupCodec& codec, const at::Tensor& groups, con
                           const at::Tensor& grad) {
   at::Tensor dx;
   if (groups.is_cpu()) dx = at::empty_like(groups);
-  ForEachSlice(groups, codec.backward_needs_whole_tensor(), [&](int64_t first, int64_t count) {
+  ForEachSlice(groups, codec.backward_needs_whole_tensor(), codec.group_multiple(), [&](int64_t first, int64_t count) {
     const at::Tensor slice = codec.Backward(groups.narrow(0, first, count), prepared, grad.narrow(0, first, count));
     if (count == groups.size(0)) {
       dx = slice;
@@ -116,8 +120,19 @@ class GroupedWeight : public WeightQuantizer {
  public:
   GroupedWeight(const GroupSize& group, std::unique_ptr<GroupCodec> codec) : group_(group), codec_(std::move(codec)) {}
 
+  absl::Status CheckShape(int64_t out_features, int64_t in_features) const override {
+    const int64_t multiple = codec_->group_multiple();
+    if (multiple == 1) return absl::OkStatus();
+    const int64_t groups = out_features * CeilDiv(in_features, std::min<int64_t>(group_.size, in_features));
+    if (groups % multiple == 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("a weight of ", out_features, " x ", in_features, " has ", groups,
+                                                   " groups of ", group_.size, ", which super-groups of ", multiple,
+                                                   " do not divide"));
+  }
+
   int64_t row_multiple() const override {
     if (group_.rows > 0) return group_.rows;
+    if (codec_->group_multiple() > 1) return codec_->group_multiple();
     return group_.size == 0 && !codec_->needs_whole_tensor() ? 0 : 1;
   }
   bool needs_whole_tensor() const override { return codec_->needs_whole_tensor(); }

@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "quant/codec.h"
+#include "quant/gguf.h"
 #include "quant/grouped.h"
 #include "scheme/bits.h"
 
@@ -20,8 +21,17 @@ struct Entry {
 };
 
 constexpr Entry kCodecs[] = {
-    {"int", MakeIntCodec},   {"int_asym_float_zp", MakeIntCodec}, {"mx_fp", MakeMxCodec}, {"mx_fp_rceil", MakeMxCodec},
+    {"int", MakeIntCodec},
+    {"int_asym_float_zp", MakeIntCodec},
+    {"mx_fp", MakeMxCodec},
+    {"mx_fp_rceil", MakeMxCodec},
     {"mx_int", MakeMxCodec},
+    {"nv_fp", MakeNvfp4Codec},
+    {"nv_fp4_with_static_gs", MakeNvfp4Codec},
+    {"nvfp4_v2", MakeE5m3Codec},
+    {"fp", MakeFp8Codec},
+    {"int_asym_dq", MakeKCodec},
+    {"int_sym_dq", MakeKCodec},
 };
 
 absl::StatusOr<std::unique_ptr<GroupCodec>> MakeCodec(const Scheme& scheme, const Side& side) {

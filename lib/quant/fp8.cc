@@ -1,0 +1,65 @@
+// FP8 E4M3 with a float scale per group, row, tensor or tile (SPEC 3.9).
+#include <ATen/ATen.h>
+
+#include <memory>
+
+#include "quant/codec.h"
+#include "quant/rounding.h"
+
+namespace autoscheme {
+namespace {
+
+constexpr double kMax = 448, kLeastScale = 1.0 / (448 * 512);
+
+class Fp8Codec : public GroupCodec {
+ public:
+  // `tiles`: the scale and every step stay in the input's dtype, and the gradient of the largest magnitude is split
+  // evenly among its holders; else all is float32 and the first holder gets it.
+  Fp8Codec(bool per_tensor, bool tiles) : per_tensor_(per_tensor), tiles_(tiles) {}
+
+  bool needs_whole_tensor() const override { return per_tensor_; }
+  bool backward_needs_whole_tensor() const override { return per_tensor_; }
+  at::Tensor Prepare(const at::Tensor& whole) const override {
+    return per_tensor_ ? whole.abs().amax().reshape({1, 1}) : at::Tensor();
+  }
+
+  at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const override {
+    const at::Tensor wide = tiles_ ? x : x.to(at::kFloat);
+    const at::Tensor peak = prepared.defined() ? prepared.to(wide.scalar_type()) : wide.abs().amax(1, true);
+    const at::Tensor scale = peak.div(kMax).clamp_min_(kLeastScale);
+    return Round(wide.div(scale)).mul_(scale).to(x.scalar_type());
+  }
+
+  at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
+    const at::Tensor wide = tiles_ ? x : x.to(at::kFloat), g = grad.to(at::kFloat);
+    const auto [peak, argpeak] = wide.abs().max(1, true);
+    const at::Tensor unfloored = peak.div(kMax);
+    const at::Tensor u = wide / unfloored.clamp_min(kLeastScale);
+    const at::Tensor passed = g * u.abs().le(kMax);
+    at::Tensor dx = passed.clone();
+    at::Tensor dpeak = (g * Round(u).to(at::kFloat) - passed * u.to(at::kFloat)).sum(1, true) / kMax;
+    dpeak = dpeak * unfloored.ge(kLeastScale);
+    if (tiles_) {
+      const at::Tensor holders = wide.abs().eq(peak);
+      dx.add_(wide.sign().mul_(holders) * (dpeak / holders.sum(1, true)));
+    } else {
+      AddAt(dx, argpeak, dpeak * wide.gather(1, argpeak).sign());
+    }
+    return dx.to(x.scalar_type());
+  }
+
+ private:
+  static at::Tensor Round(const at::Tensor& u) {
+    return u.clamp(-kMax, kMax).to(at::kFloat8_e4m3fn).to(u.scalar_type());
+  }
+
+  bool per_tensor_, tiles_;
+};
+
+}  // namespace
+
+std::unique_ptr<GroupCodec> MakeFp8Codec(const Side& side) {
+  return std::make_unique<Fp8Codec>(side.group.size == 0, side.group.rows > 0);
+}
+
+}  // namespace autoscheme
