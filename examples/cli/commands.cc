@@ -1,0 +1,94 @@
+// The table of subcommands and their flags.
+#include "commands.h"
+
+namespace cli {
+namespace {
+
+constexpr Flag kModel{"model", "DIR", 0,
+                      "Folder with config.json and safetensors files, or a repo id (org/name) that is in the local "
+                      "Hugging Face cache. No network is used.",
+                      true};
+constexpr Flag kTokens{"tokens", "FILE", 0,
+                       "Calibration token ids: .json (list of equally long lists, or an object with input_ids), .npy "
+                       "(int32 or int64, two dimensions) or .safetensors (input_ids).",
+                       true};
+constexpr Flag kScoresIn{"scores", "FILE", 0, "Scores to select from, as written by 'autoscheme score'.", true};
+constexpr Flag kScoresOut{"out", "FILE", 0, "Where to write the scores (JSON).", true};
+constexpr Flag kRecipeOut{"out", "FILE", 0,
+                          "Where to write the recipes (JSON). Each layer_config in it is what AutoRound takes.", true};
+constexpr Flag kKeepScores{"save-scores", "FILE", 0,
+                           "Also write the scores (JSON), to select for other budgets without scoring again."};
+constexpr Flag kJson{"json", nullptr, 0, "Print JSON instead of a table."};
+
+constexpr Flag kSchemes{"options", "LIST", AUTOSCHEME_OPTION_SCHEMES,
+                        "Schemes to choose from, comma separated: W2A16,W4A16,W8A16; or a JSON file with names and "
+                        "objects of scheme fields. 'autoscheme schemes' lists the names.",
+                        true};
+constexpr Flag kSubset{"options", "LIST", AUTOSCHEME_OPTION_SCHEMES,
+                       "Choose from these schemes only; they must be among those that were scored."};
+constexpr Flag kAvgBits{"avg-bits", "BITS[,BITS]", AUTOSCHEME_OPTION_AVG_BITS, nullptr, true};
+constexpr Flag kMaxRam{"max-ram", "SIZE", AUTOSCHEME_OPTION_MAX_RAM_BYTES,
+                       "Peak resident memory of this process that must not be exceeded: 400MiB, 2GiB, 1.5GB. Refused "
+                       "before any work if it cannot be kept."};
+
+// How much of the calibration is used.
+const std::vector<Flag> kCalibration = {
+    {"nsamples", "N", 0, "Use the first N rows of the calibration."},
+    {"seqlen", "N", 0, "Use the first N ids of each row."},
+    {"max-tokens", "N", 0, "Use as many whole rows as N ids hold."},
+    {"batch-size", "N", AUTOSCHEME_OPTION_BATCH_SIZE, nullptr},
+};
+// Which layers take part, and how they are counted.
+const std::vector<Flag> kRules = {
+    {"ignore-layers", "LIST", AUTOSCHEME_OPTION_IGNORE_LAYERS, nullptr},
+    {"layer-config", "FILE", AUTOSCHEME_OPTION_LAYER_CONFIG,
+     "JSON file with an object of schemes fixed beforehand: a layer's name, a part of it or a regular expression -> a "
+     "scheme's name or an object of its fields."},
+    {"quant-lm-head", nullptr, AUTOSCHEME_OPTION_QUANT_LM_HEAD, nullptr},
+};
+const std::vector<Flag> kSelection = {
+    {"shared-layers", "GROUPS", AUTOSCHEME_OPTION_SHARED_LAYERS, nullptr},
+    {"ignore-scale-zp-bits", nullptr, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS, nullptr},
+};
+const std::vector<Flag> kMachine = {
+    {"threads", "N", AUTOSCHEME_OPTION_THREADS, "Threads that compute. Default: as many as LibTorch takes."},
+    {"dtype", "NAME", AUTOSCHEME_OPTION_DTYPE, nullptr},
+    {"device", "NAME", AUTOSCHEME_OPTION_DEVICE, nullptr},
+    {"work-dir", "DIR", AUTOSCHEME_OPTION_WORK_DIR, nullptr},
+};
+const std::vector<Flag> kReport = {
+    {"progress", "bar|json|none", 0, "Progress on stderr. Default: bar on a terminal, else none."},
+    {"quiet", nullptr, 0, "No progress, no warnings, no table."},
+};
+
+std::vector<Flag> Join(const std::vector<std::vector<Flag>>& parts) {
+  std::vector<Flag> all;
+  for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+
+}  // namespace
+
+const std::vector<Command>& Commands() {
+  static const auto* const commands = new std::vector<Command>{
+      {"inspect", "Print a model's structure: blocks, quantizable layers, sizes", {kModel, kJson}, Inspect},
+      {"plan", "Print what scoring would hold in memory and read, without running it",
+       Join({{kModel, kSchemes, kTokens, kMaxRam, kJson}, kCalibration, kRules, kMachine}), MakePlan},
+      {"score", "Measure every layer under every scheme and write the scores",
+       Join({{kModel, kSchemes, kTokens, kScoresOut, kMaxRam}, kCalibration, kRules, kMachine, kReport}), Score},
+      {"select", "Choose a scheme for each layer from stored scores, for one or several budgets",
+       Join({{kScoresIn, kAvgBits, kRecipeOut, kSubset}, kSelection, kReport}), Select},
+      {"run", "Score and select in one",
+       Join({{kModel, kSchemes, kTokens, kAvgBits, kRecipeOut, kKeepScores, kMaxRam},
+             kCalibration,
+             kRules,
+             kSelection,
+             kMachine,
+             kReport}),
+       Run},
+      {"schemes", "List the schemes that are known by name", {}, Schemes},
+  };
+  return *commands;
+}
+
+}  // namespace cli

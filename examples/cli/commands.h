@@ -1,0 +1,38 @@
+// The subcommands. Each gets its parsed flags and the options set from them, and prints its result to stdout.
+#ifndef AUTOSCHEME_EXAMPLES_CLI_COMMANDS_H_
+#define AUTOSCHEME_EXAMPLES_CLI_COMMANDS_H_
+
+#include <vector>
+
+#include "absl/status/status.h"
+#include "flags.h"
+#include "library.h"
+
+namespace cli {
+
+// What all commands work with.
+struct Session {
+  Flags flags;
+  ContextHandle context;
+  OptionsHandle options;
+};
+
+struct Command {
+  const char* name;
+  const char* summary;  // one line
+  std::vector<Flag> flags;
+  absl::Status (*run)(Session& session);
+};
+
+const std::vector<Command>& Commands();
+
+absl::Status Inspect(Session& session);
+absl::Status Schemes(Session& session);
+absl::Status MakePlan(Session& session);
+absl::Status Score(Session& session);
+absl::Status Select(Session& session);
+absl::Status Run(Session& session);
+
+}  // namespace cli
+
+#endif  // AUTOSCHEME_EXAMPLES_CLI_COMMANDS_H_

@@ -1,0 +1,141 @@
+#include "flags.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+
+namespace cli {
+namespace {
+
+const Flag* FindFlag(const std::vector<Flag>& known, absl::string_view name) {
+  const auto found = std::find_if(known.begin(), known.end(), [&](const Flag& flag) { return flag.name == name; });
+  return found == known.end() ? nullptr : &*found;
+}
+
+bool IsFile(const std::string& path) {
+  struct stat info {};
+  return stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode);
+}
+
+absl::StatusOr<std::string> ReadText(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (!(file && text << file.rdbuf())) return absl::InvalidArgumentError(absl::StrCat("cannot read ", path));
+  return text.str();
+}
+
+// The option's own words, folded into lines that begin with `indent` spaces.
+std::string Fold(absl::string_view text, size_t indent) {
+  constexpr size_t kWidth = 100;
+  std::string folded(indent, ' ');
+  size_t column = indent;
+  for (const absl::string_view word : absl::StrSplit(text, ' ')) {
+    if (column > indent && column + 1 + word.size() > kWidth) {
+      absl::StrAppend(&folded, "\n", std::string(indent, ' '));
+      column = indent;
+    } else if (column > indent) {
+      folded += ' ';
+      ++column;
+    }
+    absl::StrAppend(&folded, word);
+    column += word.size();
+  }
+  return folded;
+}
+
+}  // namespace
+
+absl::StatusOr<Flags> Flags::Parse(const std::vector<Flag>& known, const std::vector<std::string>& arguments) {
+  Flags flags;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    absl::string_view argument = arguments[i];
+    if (!absl::ConsumePrefix(&argument, "--") || argument.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("'", arguments[i], "' is not a flag"));
+    }
+    const size_t equals = argument.find('=');
+    const std::string name(argument.substr(0, equals));
+    const Flag* flag = FindFlag(known, name);
+    if (flag == nullptr) return absl::InvalidArgumentError(absl::StrCat("unknown flag --", name));
+    if (flags.Has(name)) return absl::InvalidArgumentError(absl::StrCat("flag --", name, " is given twice"));
+    if (flag->value == nullptr) {
+      if (equals != absl::string_view::npos) {
+        return absl::InvalidArgumentError(absl::StrCat("flag --", name, " takes no value"));
+      }
+      flags.values_[name] = "1";
+    } else if (equals != absl::string_view::npos) {
+      flags.values_[name] = std::string(argument.substr(equals + 1));
+    } else {
+      if (i + 1 == arguments.size()) {
+        return absl::InvalidArgumentError(absl::StrCat("flag --", name, " needs a value: --", name, " ", flag->value));
+      }
+      flags.values_[name] = arguments[++i];
+    }
+  }
+  for (const Flag& flag : known) {
+    if (flag.required && flags.Get(flag.name).empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("flag --", flag.name, " ", flag.value, " is missing"));
+    }
+  }
+  return flags;
+}
+
+const std::string& Flags::Get(absl::string_view name) const {
+  static const auto* const kNone = new std::string();
+  const auto found = values_.find(std::string(name));
+  return found == values_.end() ? *kNone : found->second;
+}
+
+absl::StatusOr<int64_t> Flags::GetCount(absl::string_view name) const {
+  if (!Has(name)) return 0;
+  int64_t count = 0;
+  if (absl::SimpleAtoi(Get(name), &count) && count >= 1) return count;
+  return absl::InvalidArgumentError(
+      absl::StrCat("flag --", name, " is '", Get(name), "', must be a whole number of at least 1"));
+}
+
+absl::Status Flags::Apply(const std::vector<Flag>& known, autoscheme_options* options) const {
+  for (const Flag& flag : known) {
+    if (flag.option == 0 || !Has(flag.name)) continue;
+    std::string value = Get(flag.name);
+    const bool takes_json = flag.option == AUTOSCHEME_OPTION_SCHEMES || flag.option == AUTOSCHEME_OPTION_LAYER_CONFIG;
+    if (takes_json && IsFile(value)) {
+      absl::StatusOr<std::string> text = ReadText(value);
+      if (!text.ok()) return text.status();
+      value = *std::move(text);
+    }
+    const absl::Status set = Call([&](autoscheme_error** error) {
+      return autoscheme_options_set_str(options, flag.option, value.c_str(), error);
+    });
+    if (!set.ok()) return absl::InvalidArgumentError(absl::StrCat("flag --", flag.name, ": ", set.message()));
+  }
+  return absl::OkStatus();
+}
+
+std::string FlagHelp(const std::vector<Flag>& known) {
+  std::string help;
+  for (const Flag& flag : known) {
+    absl::StrAppend(&help, "  --", flag.name, flag.value == nullptr ? "" : " ", flag.value == nullptr ? "" : flag.value,
+                    flag.required ? "   (needed)" : "", "\n");
+    std::string text = flag.help == nullptr ? "" : flag.help;
+    auto info = Struct<autoscheme_option_info>();
+    if (flag.option != 0 &&
+        Call([&](autoscheme_error** error) { return autoscheme_option_describe(flag.option, &info, error); }).ok()) {
+      if (flag.help == nullptr) text = info.help;
+      if (info.choices != nullptr) absl::StrAppend(&text, " One of ", info.choices, ".");
+      const bool has_default = *info.default_value != '\0' && info.type != AUTOSCHEME_TYPE_BOOL;
+      if (has_default) absl::StrAppend(&text, " Default: ", info.default_value, ".");
+    }
+    absl::StrAppend(&help, Fold(text, 6), "\n");
+  }
+  return help;
+}
+
+}  // namespace cli

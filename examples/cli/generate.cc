@@ -1,0 +1,239 @@
+// plan, score, select and run: from a model and calibration ids to scores and recipes.
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "commands.h"
+#include "output_file.h"
+#include "progress.h"
+#include "report.h"
+
+namespace cli {
+namespace {
+
+// What scoring works on.
+struct Job {
+  SkeletonHandle skeleton;
+  CalibrationHandle calibration;
+  GeneratorHandle generator;
+};
+
+absl::StatusOr<CalibrationHandle> LoadCalibration(const Session& session) {
+  CalibrationHandle all;
+  CLI_RETURN_IF_ERROR(Make(all, [&](autoscheme_calibration** out, autoscheme_error** error) {
+    return autoscheme_calibration_load(session.context.get(), session.flags.Get("tokens").c_str(), out, error);
+  }));
+  auto info = Struct<autoscheme_calibration_info>();
+  CLI_RETURN_IF_ERROR(
+      Call([&](autoscheme_error** error) { return autoscheme_calibration_get_info(all.get(), &info, error); }));
+  const absl::StatusOr<int64_t> rows = session.flags.GetCount("nsamples");
+  if (!rows.ok()) return rows.status();
+  const absl::StatusOr<int64_t> length = session.flags.GetCount("seqlen");
+  if (!length.ok()) return length.status();
+  const absl::StatusOr<int64_t> tokens = session.flags.GetCount("max-tokens");
+  if (!tokens.ok()) return tokens.status();
+
+  const int64_t seqlen = *length > 0 ? *length : info.seqlen;
+  int64_t nsamples = *rows > 0 ? *rows : info.nsamples;
+  if (*tokens > 0) {
+    if (*tokens < seqlen) {
+      return absl::InvalidArgumentError(absl::StrCat("flag --max-tokens is ", *tokens, ", less than one row of ",
+                                                     seqlen, " ids: raise it or give --seqlen"));
+    }
+    nsamples = std::min(nsamples, *tokens / seqlen);
+  }
+  CalibrationHandle used;
+  CLI_RETURN_IF_ERROR(Make(used, [&](autoscheme_calibration** out, autoscheme_error** error) {
+    return autoscheme_calibration_truncate(all.get(), nsamples, seqlen, out, error);
+  }));
+  return used;
+}
+
+// Opens all inputs, then looks at the result files, so that nothing fails late that can fail early.
+absl::StatusOr<Job> Prepare(const Session& session, const std::vector<std::string>& outputs) {
+  Job job;
+  CLI_RETURN_IF_ERROR(Make(job.skeleton, [&](autoscheme_skeleton** out, autoscheme_error** error) {
+    return autoscheme_skeleton_open(session.context.get(), session.flags.Get("model").c_str(), out, error);
+  }));
+  auto model = Struct<autoscheme_skeleton_info>();
+  CLI_RETURN_IF_ERROR(
+      Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(job.skeleton.get(), &model, error); }));
+  for (const std::string& output : outputs) {
+    CLI_RETURN_IF_ERROR(CheckOutput(output, {model.directory, session.flags.Get("tokens"),
+                                             session.flags.Get("layer-config"), session.flags.Get("options")}));
+  }
+  absl::StatusOr<CalibrationHandle> calibration = LoadCalibration(session);
+  if (!calibration.ok()) return calibration.status();
+  job.calibration = *std::move(calibration);
+  // The number that a person gives is what the system shows for this process, not what the library itself holds.
+  CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
+    return autoscheme_options_set_i64(session.options.get(), AUTOSCHEME_OPTION_PROCESS_BUDGET, 1, error);
+  }));
+  CLI_RETURN_IF_ERROR(Make(job.generator, [&](autoscheme_generator** out, autoscheme_error** error) {
+    return autoscheme_generator_create(session.context.get(), job.skeleton.get(), session.options.get(), out, error);
+  }));
+  return job;
+}
+
+absl::Status Save(const autoscheme_scores* scores, const std::string& path) {
+  return Call([&](autoscheme_error** error) { return autoscheme_scores_save(scores, path.c_str(), error); });
+}
+absl::Status Save(const autoscheme_recipes* recipes, const std::string& path) {
+  return Call([&](autoscheme_error** error) { return autoscheme_recipes_save(recipes, path.c_str(), error); });
+}
+
+absl::StatusOr<ScoresHandle> RunScoring(const Job& job) {
+  ScoresHandle scores;
+  CLI_RETURN_IF_ERROR(Make(scores, [&](autoscheme_scores** out, autoscheme_error** error) {
+    return autoscheme_generator_score(job.generator.get(), job.calibration.get(), out, error);
+  }));
+  return scores;
+}
+
+absl::Status PrintHead(const Job& job, const autoscheme_scores* scores) {
+  auto model = Struct<autoscheme_skeleton_info>();
+  CLI_RETURN_IF_ERROR(
+      Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(job.skeleton.get(), &model, error); }));
+  auto info = Struct<autoscheme_scores_info>();
+  CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) { return autoscheme_scores_get_info(scores, &info, error); }));
+  absl::PrintF("model        %s: %s, %d blocks, %s parameters\n", model.directory, model.model_type, model.block_count,
+               HumanCount(model.total_params));
+  absl::PrintF("calibration  %d x %d tokens, batches of %d\n", info.nsamples, info.seqlen, info.batch_size);
+  absl::PrintF("scored       %d layers under %d schemes\n", info.layer_count, info.scheme_count);
+  return absl::OkStatus();
+}
+
+uint64_t MaxRam(const Session& session) {
+  int64_t bytes = 0;
+  const absl::Status status = Call([&](autoscheme_error** error) {
+    return autoscheme_options_get_i64(session.options.get(), AUTOSCHEME_OPTION_MAX_RAM_BYTES, &bytes, error);
+  });
+  return status.ok() ? static_cast<uint64_t>(bytes) : 0;
+}
+
+// Progress goes to stderr for as long as this lives.
+class Reporting {
+ public:
+  static absl::StatusOr<std::unique_ptr<Reporting>> Start(const Session& session) {
+    const auto style = Reporter::StyleOf(session.flags);
+    if (!style.ok()) return style.status();
+    auto reporting = std::make_unique<Reporting>(session.context.get(), *style, session.flags.Has("quiet"));
+    CLI_RETURN_IF_ERROR(reporting->reporter_.Attach(session.context.get()));
+    return reporting;
+  }
+  Reporting(autoscheme_context* context, Reporter::Style style, bool quiet)
+      : context_(context), reporter_(style, quiet) {}
+  ~Reporting() {
+    Finish();
+    (void)!autoscheme_context_set_progress(context_, nullptr, nullptr, nullptr, nullptr);
+    (void)!autoscheme_context_set_log(context_, nullptr, nullptr, nullptr, nullptr);
+  }
+  // Before the result is printed.
+  void Finish() { reporter_.Finish(); }
+
+ private:
+  autoscheme_context* context_;
+  Reporter reporter_;
+};
+
+}  // namespace
+
+absl::Status MakePlan(Session& session) {
+  const auto job = Prepare(session, {});
+  if (!job.ok()) return job.status();
+  PlanHandle plan;
+  CLI_RETURN_IF_ERROR(Make(plan, [&](autoscheme_plan** out, autoscheme_error** error) {
+    return autoscheme_generator_plan(job->generator.get(), job->calibration.get(), out, error);
+  }));
+  if (session.flags.Has("json")) {
+    const char* json = nullptr;
+    CLI_RETURN_IF_ERROR(
+        Call([&](autoscheme_error** error) { return autoscheme_plan_json(plan.get(), &json, nullptr, error); }));
+    absl::PrintF("%s\n", json);
+    return absl::OkStatus();
+  }
+  auto info = Struct<autoscheme_plan_info>();
+  CLI_RETURN_IF_ERROR(
+      Call([&](autoscheme_error** error) { return autoscheme_plan_get_info(plan.get(), &info, error); }));
+  Table table;
+  table.Add({"in memory at the peak", "size"});
+  for (int64_t i = 0; i < info.item_count; ++i) {
+    auto item = Struct<autoscheme_plan_item>();
+    CLI_RETURN_IF_ERROR(
+        Call([&](autoscheme_error** error) { return autoscheme_plan_get_item(plan.get(), i, &item, error); }));
+    table.Add({absl::StrCat("  ", item.name), HumanBytes(item.bytes)});
+  }
+  table.Add({"peak", HumanBytes(info.peak_bytes)});
+  table.Add({"smallest --max-ram that would do", HumanBytes(info.least_bytes)});
+  table.Add({"bytes to read", HumanBytes(info.read_bytes)});
+  table.Add({"spill file", HumanBytes(info.spill_bytes)});
+  absl::PrintF("%s", table.ToString());
+  return absl::OkStatus();
+}
+
+absl::Status Score(Session& session) {
+  const std::string& out = session.flags.Get("out");
+  auto reporting = Reporting::Start(session);
+  if (!reporting.ok()) return reporting.status();
+  const auto job = Prepare(session, {out});
+  if (!job.ok()) return job.status();
+  const auto scores = RunScoring(*job);
+  if (!scores.ok()) return scores.status();
+  CLI_RETURN_IF_ERROR(Save(scores->get(), out));
+  (*reporting)->Finish();
+  if (session.flags.Has("quiet")) return absl::OkStatus();
+  CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
+  CLI_RETURN_IF_ERROR(PrintStats(job->generator.get(), MaxRam(session)));
+  absl::PrintF("wrote %s\n", out);
+  return absl::OkStatus();
+}
+
+absl::Status Select(Session& session) {
+  const std::string& out = session.flags.Get("out");
+  auto reporting = Reporting::Start(session);
+  if (!reporting.ok()) return reporting.status();
+  ScoresHandle scores;
+  CLI_RETURN_IF_ERROR(Make(scores, [&](autoscheme_scores** made, autoscheme_error** error) {
+    return autoscheme_scores_load(session.context.get(), session.flags.Get("scores").c_str(), made, error);
+  }));
+  CLI_RETURN_IF_ERROR(CheckOutput(out, {session.flags.Get("scores"), session.flags.Get("options")}));
+  RecipesHandle recipes;
+  CLI_RETURN_IF_ERROR(Make(recipes, [&](autoscheme_recipes** made, autoscheme_error** error) {
+    return autoscheme_scores_select(scores.get(), session.options.get(), nullptr, 0, made, error);
+  }));
+  CLI_RETURN_IF_ERROR(Save(recipes.get(), out));
+  (*reporting)->Finish();
+  if (session.flags.Has("quiet")) return absl::OkStatus();
+  CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores.get()));
+  absl::PrintF("\nwrote %s\n", out);
+  return absl::OkStatus();
+}
+
+absl::Status Run(Session& session) {
+  const std::string& out = session.flags.Get("out");
+  const std::string& kept = session.flags.Get("save-scores");
+  if (out == kept) return absl::InvalidArgumentError(absl::StrCat("--out and --save-scores are the same file, ", out));
+  std::vector<std::string> outputs = {out};
+  if (!kept.empty()) outputs.push_back(kept);
+  auto reporting = Reporting::Start(session);
+  if (!reporting.ok()) return reporting.status();
+  const auto job = Prepare(session, outputs);
+  if (!job.ok()) return job.status();
+  const auto scores = RunScoring(*job);
+  if (!scores.ok()) return scores.status();
+  if (!kept.empty()) CLI_RETURN_IF_ERROR(Save(scores->get(), kept));
+  RecipesHandle recipes;
+  CLI_RETURN_IF_ERROR(Make(recipes, [&](autoscheme_recipes** made, autoscheme_error** error) {
+    return autoscheme_generator_select(job->generator.get(), scores->get(), nullptr, 0, made, error);
+  }));
+  CLI_RETURN_IF_ERROR(Save(recipes.get(), out));
+  (*reporting)->Finish();
+  if (session.flags.Has("quiet")) return absl::OkStatus();
+  CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
+  CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores->get()));
+  CLI_RETURN_IF_ERROR(PrintStats(job->generator.get(), MaxRam(session)));
+  absl::PrintF("wrote %s%s%s\n", out, kept.empty() ? "" : " and ", kept);
+  return absl::OkStatus();
+}
+
+}  // namespace cli

@@ -1,0 +1,17 @@
+// Ctrl-C: asks the running call to stop, once; a second one ends the program the usual way.
+#ifndef AUTOSCHEME_EXAMPLES_CLI_INTERRUPT_H_
+#define AUTOSCHEME_EXAMPLES_CLI_INTERRUPT_H_
+
+#include <autoscheme.h>
+
+namespace cli {
+
+// SIGINT cancels what runs on `context`, which must live as long as the program handles signals.
+void CancelOnInterrupt(autoscheme_context* context);
+// Puts the default back; `context` may be freed afterwards.
+void StopHandlingInterrupts();
+bool Interrupted();
+
+}  // namespace cli
+
+#endif  // AUTOSCHEME_EXAMPLES_CLI_INTERRUPT_H_

@@ -1,0 +1,115 @@
+// autoscheme: the library at a shell. Everything goes through the C interface.
+//
+// Exit codes: 0 done; 1 failed, with one line on stderr; 2 the command line is wrong; 130 stopped by Ctrl-C.
+#include <malloc.h>
+
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "commands.h"
+#include "interrupt.h"
+#include "progress.h"
+
+namespace {
+
+constexpr int kDone = 0, kFailed = 1, kUsage = 2, kInterrupted = 130;
+
+// --max-ram is a promise about this process, so freed memory must go back to the system at once: large buffers get
+// mappings of their own, the heap's end is trimmed early, and worker threads share one arena more instead of one each.
+// Naming the thresholds also keeps malloc from raising them as it goes.
+void KeepHeapSmall() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+  mallopt(M_ARENA_MAX, 2);
+#endif
+}
+
+std::string Usage() {
+  std::string text =
+      "autoscheme decides for every layer of a language model which quantization scheme it gets.\n\n"
+      "usage: autoscheme COMMAND [FLAGS]\n\n";
+  for (const cli::Command& command : cli::Commands()) {
+    absl::StrAppend(&text, absl::StrFormat("  %-8s  %s\n", command.name, command.summary));
+  }
+  absl::StrAppend(&text,
+                  "\nautoscheme COMMAND --help explains a command's flags; autoscheme --version prints the version.\n"
+                  "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n");
+  return text;
+}
+
+std::string Help(const cli::Command& command) {
+  return absl::StrCat("autoscheme ", command.name, ": ", command.summary, "\n\n", cli::FlagHelp(command.flags));
+}
+
+int UsageError(absl::string_view message, absl::string_view help) {
+  absl::FPrintF(stderr, "autoscheme: %s (see %s)\n", message, help);
+  return kUsage;
+}
+
+const cli::Command* FindCommand(absl::string_view name) {
+  for (const cli::Command& command : cli::Commands()) {
+    if (command.name == name) return &command;
+  }
+  return nullptr;
+}
+
+int RunCommand(const cli::Command& command, const std::vector<std::string>& arguments) {
+  const std::string help = absl::StrCat("autoscheme ", command.name, " --help");
+  cli::Session session;
+  auto flags = cli::Flags::Parse(command.flags, arguments);
+  if (!flags.ok()) return UsageError(flags.status().message(), help);
+  session.flags = *std::move(flags);
+
+  absl::Status status = cli::Make(session.context, autoscheme_context_create);
+  if (status.ok()) status = cli::Make(session.options, autoscheme_options_create);
+  if (status.ok()) {
+    const absl::Status applied = session.flags.Apply(command.flags, session.options.get());
+    if (!applied.ok()) return UsageError(applied.message(), help);
+    for (const char* count : {"nsamples", "seqlen", "max-tokens"}) {
+      if (auto parsed = session.flags.GetCount(count); !parsed.ok()) return UsageError(parsed.status().message(), help);
+    }
+    if (auto style = cli::Reporter::StyleOf(session.flags); !style.ok()) {
+      return UsageError(style.status().message(), help);
+    }
+    cli::CancelOnInterrupt(session.context.get());
+    status = command.run(session);
+    cli::StopHandlingInterrupts();
+  }
+  if (status.ok() && std::fflush(stdout) == 0) return kDone;
+  if (status.ok()) status = absl::UnavailableError("cannot write to stdout");
+  absl::FPrintF(stderr, "autoscheme: %s\n", cli::Interrupted() ? "interrupted" : status.message());
+  return cli::Interrupted() ? kInterrupted : kFailed;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  KeepHeapSmall();
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (arguments.empty()) return UsageError("no command", "autoscheme --help");
+  const std::string name = arguments.front();
+  arguments.erase(arguments.begin());
+  if (name == "--help" || name == "-h" || (name == "help" && arguments.empty())) {
+    absl::PrintF("%s", Usage());
+    return kDone;
+  }
+  if (name == "--version") {
+    absl::PrintF("autoscheme %s\n", autoscheme_version());
+    return kDone;
+  }
+  const bool wants_help = name == "help";
+  const cli::Command* command = FindCommand(wants_help ? arguments.front() : name);
+  if (command == nullptr) {
+    return UsageError(absl::StrCat("unknown command '", wants_help ? arguments.front() : name, "'"),
+                      "autoscheme --help");
+  }
+  for (const std::string& argument : arguments) {
+    if (wants_help || argument == "--help" || argument == "-h") {
+      absl::PrintF("%s", Help(*command));
+      return kDone;
+    }
+  }
+  return RunCommand(*command, arguments);
+}

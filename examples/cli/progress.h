@@ -1,0 +1,44 @@
+// Progress and warnings on stderr: a bar for people, JSON lines for programs, or nothing.
+#ifndef AUTOSCHEME_EXAMPLES_CLI_PROGRESS_H_
+#define AUTOSCHEME_EXAMPLES_CLI_PROGRESS_H_
+
+#include <chrono>
+#include <mutex>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "flags.h"
+#include "library.h"
+
+namespace cli {
+
+class Reporter {
+ public:
+  enum class Style { kNone, kBar, kJson };
+
+  // From --progress and --quiet. INVALID_ARGUMENT for an unknown style.
+  static absl::StatusOr<Style> StyleOf(const Flags& flags);
+
+  Reporter(Style style, bool quiet) : style_(style), quiet_(quiet) {}
+  // Sets the context's callbacks to this, which must outlive every call on the context.
+  absl::Status Attach(autoscheme_context* context);
+  // Removes the bar from the terminal.
+  void Finish();
+
+ private:
+  static int32_t OnProgress(void* self, const autoscheme_progress* progress);
+  static int32_t OnLog(void* self, const autoscheme_log_message* message);
+  void DrawBar(const autoscheme_progress& progress);
+  void ClearBar();
+
+  const Style style_;
+  const bool quiet_;
+  std::mutex mutex_;  // messages may come from worker threads
+  size_t bar_width_ = 0;
+  std::chrono::steady_clock::time_point drawn_;
+};
+
+}  // namespace cli
+
+#endif  // AUTOSCHEME_EXAMPLES_CLI_PROGRESS_H_

@@ -1,0 +1,130 @@
+#include "report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace cli {
+namespace {
+
+struct Share {
+  int64_t layers = 0;
+  int64_t weights = 0;
+};
+
+// What scheme each layer got, in the order of the scheme's first use.
+absl::Status Count(const autoscheme_recipes* recipes, int64_t recipe, const autoscheme_scores* scores,
+                   int64_t layer_count, std::vector<std::string>* order, std::map<std::string, Share>* shares) {
+  for (int64_t layer = 0; layer < layer_count; ++layer) {
+    auto scheme = Struct<autoscheme_scheme_info>();
+    auto info = Struct<autoscheme_layer_info>();
+    int32_t fixed = 0;
+    CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
+      return autoscheme_recipes_get_layer(recipes, recipe, layer, nullptr, &scheme, &fixed, error);
+    }));
+    CLI_RETURN_IF_ERROR(
+        Call([&](autoscheme_error** error) { return autoscheme_scores_get_layer(scores, layer, &info, error); }));
+    const std::string name = absl::StrCat(scheme.name, fixed != 0 ? " (fixed)" : "");
+    if (shares->count(name) == 0) order->push_back(name);
+    Share& share = (*shares)[name];
+    share.layers += 1;
+    share.weights += info.out_features * info.in_features;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PrintRecipe(const autoscheme_recipes* recipes, int64_t recipe, const autoscheme_scores* scores) {
+  auto info = Struct<autoscheme_recipe_info>();
+  CLI_RETURN_IF_ERROR(
+      Call([&](autoscheme_error** error) { return autoscheme_recipes_get_info(recipes, recipe, &info, error); }));
+  std::vector<std::string> order;
+  std::map<std::string, Share> shares;
+  CLI_RETURN_IF_ERROR(Count(recipes, recipe, scores, info.layer_count, &order, &shares));
+  std::sort(order.begin(), order.end());
+
+  absl::PrintF("\nrecipe for %.4g bits per weight: %.4f on average, %s in all, predicted loss %.6g\n",
+               info.target_avg_bits, info.avg_bits, HumanBytes(static_cast<uint64_t>(info.total_bits) / 8), info.loss);
+  Table table;
+  table.Add({"  scheme", "layers", "weights"});
+  for (const std::string& name : order) {
+    const Share& share = shares[name];
+    const double percent =
+        100.0 * static_cast<double>(share.weights) / std::max(1.0, static_cast<double>(info.total_params));
+    table.Add({absl::StrCat("  ", name), absl::StrCat(share.layers), absl::StrFormat("%.1f%%", percent)});
+  }
+  absl::PrintF("%s", table.ToString());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string HumanBytes(uint64_t bytes) {
+  if (bytes < 1024) return absl::StrCat(bytes, " B");
+  const char* const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
+  double value = static_cast<double>(bytes) / 1024;
+  size_t unit = 0;
+  while (value >= 1024 && unit + 1 < std::size(units)) value /= 1024, ++unit;
+  return absl::StrFormat("%.1f %s", value, units[unit]);
+}
+
+std::string HumanSeconds(double seconds) {
+  if (seconds < 60) return absl::StrFormat("%.1f s", seconds);
+  const auto whole = static_cast<int64_t>(std::llround(seconds));
+  if (whole < 3600) return absl::StrFormat("%d min %d s", whole / 60, whole % 60);
+  return absl::StrFormat("%d h %d min", whole / 3600, whole % 3600 / 60);
+}
+
+std::string HumanCount(int64_t count) {
+  if (count < 10000) return absl::StrCat(count);
+  const char* const units[] = {"K", "M", "G", "T"};
+  double value = static_cast<double>(count) / 1000;
+  size_t unit = 0;
+  while (value >= 1000 && unit + 1 < std::size(units)) value /= 1000, ++unit;
+  return absl::StrFormat("%.1f %s", value, units[unit]);
+}
+
+std::string Table::ToString() const {
+  std::vector<size_t> widths;
+  for (const auto& row : rows_) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const auto& row : rows_) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      const std::string pad(widths[i] - row[i].size(), ' ');
+      absl::StrAppend(&line, i == 0 ? "" : "  ", i == 0 ? row[i] : pad, i == 0 ? pad : row[i]);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    absl::StrAppend(&text, line, "\n");
+  }
+  return text;
+}
+
+absl::Status PrintRecipes(const autoscheme_recipes* recipes, const autoscheme_scores* scores) {
+  for (int64_t i = 0; i < autoscheme_recipes_count(recipes); ++i) CLI_RETURN_IF_ERROR(PrintRecipe(recipes, i, scores));
+  return absl::OkStatus();
+}
+
+absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_bytes) {
+  auto stats = Struct<autoscheme_stats>();
+  CLI_RETURN_IF_ERROR(
+      Call([&](autoscheme_error** error) { return autoscheme_generator_get_stats(generator, &stats, error); }));
+  Table table;
+  table.Add({"", "planned", "actual"});
+  table.Add({"bytes read", HumanBytes(stats.planned_read_bytes), HumanBytes(stats.read_bytes)});
+  table.Add({"peak memory", HumanBytes(stats.planned_peak_bytes), HumanBytes(stats.peak_rss_bytes)});
+  if (max_ram_bytes != 0) table.Add({"memory limit", HumanBytes(max_ram_bytes)});
+  if (stats.spill_bytes != 0) table.Add({"spill file", HumanBytes(stats.spill_bytes)});
+  absl::PrintF("\n%s", table.ToString());
+  absl::PrintF("time  %s: forward %s, head %s, backward %s; of this, %s waiting for the disk\n",
+               HumanSeconds(stats.total_s), HumanSeconds(stats.forward_s), HumanSeconds(stats.head_s),
+               HumanSeconds(stats.backward_s), HumanSeconds(stats.stall_s));
+  return absl::OkStatus();
+}
+
+}  // namespace cli

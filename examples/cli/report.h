@@ -1,0 +1,36 @@
+// Tables on stdout.
+#ifndef AUTOSCHEME_EXAMPLES_CLI_REPORT_H_
+#define AUTOSCHEME_EXAMPLES_CLI_REPORT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "library.h"
+
+namespace cli {
+
+std::string HumanBytes(uint64_t bytes);    // "381.5 MiB"
+std::string HumanSeconds(double seconds);  // "4.2 s", "12 min 3 s"
+std::string HumanCount(int64_t count);     // "134.5 M"
+
+// Columns as wide as their widest cell; the first is set to the left, the others to the right.
+class Table {
+ public:
+  void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  std::string ToString() const;
+
+ private:
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// For each recipe: bits, predicted loss, and how many layers and weights get which scheme. `scores` are those that the
+// recipes were selected from.
+absl::Status PrintRecipes(const autoscheme_recipes* recipes, const autoscheme_scores* scores);
+// What the last scoring has read, held and taken. `max_ram_bytes` 0: no limit was given.
+absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_bytes);
+
+}  // namespace cli
+
+#endif  // AUTOSCHEME_EXAMPLES_CLI_REPORT_H_
