@@ -18,6 +18,9 @@ struct LayerInfo {
   int64_t in_features = 0;   // columns of the weight
   int block = -1;            // index of its block; -1 outside the blocks
   bool is_head = false;      // the lm_head
+  // The token embedding [vocabulary, hidden]. It takes part only beside GGUF K types, is never scored, and gets its scheme
+  // by a rule of its own (SPEC 7.3).
+  bool is_embedding = false;
   // Set for a layer whose scheme the user or a shape rule has fixed (SPEC 1.6): it stays unquantized while scoring
   // and is charged to the budget with this scheme.
   std::optional<Scheme> fixed;

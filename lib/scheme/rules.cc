@@ -39,8 +39,12 @@ absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo
 
   // Exact names first, then the user's patterns, then those of ignore_layers: the order in which the reference lets one
   // entry overwrite another.
-  Layers layers = candidates;
-  for (LayerInfo& layer : layers) layer.fixed.reset();
+  Layers layers;
+  for (const LayerInfo& layer : candidates) {
+    if (layer.is_embedding && !gguf) continue;
+    layers.push_back(layer);
+    layers.back().fixed.reset();
+  }
   std::vector<std::pair<LayerPattern, Scheme>> patterns;
   for (const auto& [name, scheme] : options.layer_config) {
     const Scheme filled = FillFrom(defaults, scheme);

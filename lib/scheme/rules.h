@@ -24,13 +24,15 @@ struct RuleOptions {
   std::string config_text;
 };
 
-// `candidates`: all linear layers of the blocks and the head, in model order, with shapes. The result keeps their
+// `candidates`: all linear layers of the blocks, the head and (if K types are to be asked for) the embedding, in
+// model order, with shapes. The result keeps their
 // order, holds those that take part, and sets `fixed` where a rule or the user fixes the scheme:
 //  - ignore_layers: an entry ending in a digit gets a trailing dot ("layers.1" is not "layers.10");
 //  - layer_config: unset fields are filled from the default scheme; a later pattern wins;
 //  - the head takes part when quant_lm_head asks for it, an entry names it, or the default is a GGUF K type; never when
 //  it
 //    is tied, unless GGUF. As in the reference it also takes part, at 16 bits, when the next rule catches it;
+//  - the embedding takes part when the default is a GGUF K type;
 //  - shapes: with an int default, rows or columns that are no multiple of 32 fix a layer at 16 bits; with an MX or NV
 //    default, columns that are no multiple of its group size do.
 // Patterns that match nothing are reported through the context, as is a head that was asked for but is tied.

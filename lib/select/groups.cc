@@ -19,6 +19,8 @@ namespace {
 
 using Group = std::vector<int>;
 
+bool Chosen(const LayerInfo& layer) { return !layer.fixed.has_value() && !layer.is_embedding; }
+
 std::vector<Group> SharedGroups(const std::vector<LayerInfo>& layers,
                                 const std::vector<std::vector<std::string>>& shared_layers, const Context& context);
 std::vector<Group> ExpertGroups(const std::vector<LayerInfo>& layers);
@@ -37,12 +39,12 @@ std::vector<std::vector<int>> GroupLayers(const std::vector<LayerInfo>& layers,
     Group free;
     for (int l : group) {
       grouped[l] = true;
-      if (!layers[l].fixed.has_value()) free.push_back(l);
+      if (Chosen(layers[l])) free.push_back(l);
     }
     if (!free.empty()) keys.push_back(std::move(free));
   }
   for (size_t l = 0; l < layers.size(); ++l) {
-    if (!grouped[l] && !layers[l].fixed.has_value()) keys.push_back({static_cast<int>(l)});
+    if (!grouped[l] && Chosen(layers[l])) keys.push_back({static_cast<int>(l)});
   }
   return keys;
 }

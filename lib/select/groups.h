@@ -11,7 +11,8 @@
 namespace autoscheme {
 
 // The layers that are chosen together, as indices into `layers`, in the order in which the reference decides: groups
-// first, then every other layer by itself, in model order. Fixed layers are in none.
+// first, then every other layer by itself, in model order. Fixed layers and
+// embeddings are in none.
 //
 // Each entry of `shared_layers` is one group of patterns. If all are exact names they form one group over the whole
 // model; otherwise they group what they match within each block. Groups that share a layer are merged. The experts of a

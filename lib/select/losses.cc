@@ -28,7 +28,8 @@ std::vector<std::vector<double>> MenuLosses(const ScoreTable& table, absl::Span<
   for (size_t k = 0; k < menu.size(); ++k) {
     std::vector<double> row(table.layers.size(), 0.0);
     for (size_t l = 0; l < row.size(); ++l) {
-      if (table.layers[l].fixed.has_value() || schemes[k].IsPassThrough()) continue;
+      const LayerInfo& layer = table.layers[l];
+      if (layer.fixed.has_value() || layer.is_embedding || schemes[k].IsPassThrough()) continue;
       const LayerScore& score = table.scores[menu[k]][l];
       if (weight_counts && schemes[k].QuantizesWeight()) row[l] += score.weight;
       if (schemes[k].QuantizesActivation()) row[l] += score.activation;

@@ -1,0 +1,38 @@
+// A score table and a menu turned into what the solver takes: all that does not depend on the target.
+#ifndef AUTOSCHEME_SELECT_PROBLEM_H_
+#define AUTOSCHEME_SELECT_PROBLEM_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "autoscheme/recipe.h"
+#include "select/solver.h"
+
+namespace autoscheme {
+
+struct Problem {
+  std::vector<int> menu;                   // indices of table.schemes; k below indexes this
+  std::vector<std::vector<int64_t>> bits;  // bits[k][l]; a fixed layer has its own scheme's bits under every k
+  std::vector<int64_t> total_bits;         // total_bits[k]: k applied to every layer that is not fixed
+  int64_t fixed_bits = 0;
+  int64_t total_params = 0;
+  std::vector<std::vector<int>> groups;   // layers chosen together, in the order of the decision
+  std::vector<SolverKey> keys;            // finite options of each group
+  std::vector<std::vector<int>> options;  // options[g][j]: the k of keys[g][j]
+  std::vector<int> by_loss;               // every k, least total loss first
+  int head_group = -1;                    // the head, where it is chosen and by itself
+  std::vector<int> embeddings;            // layers that get their scheme by a rule and not by the solver
+  const ScoreTable* table = nullptr;
+
+  const Scheme& scheme(int k) const { return table->schemes[menu[k]]; }
+  // The least that all groups together can cost.
+  int64_t LeastGroupBits() const;
+};
+
+// `table` is borrowed. Errors: as SelectRecipes.
+absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions& options, const Context& context);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SELECT_PROBLEM_H_
