@@ -122,6 +122,7 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
   rules.layer_config = options.layer_config;
   rules.quant_lm_head = options.quant_lm_head;
   rules.tied_head = skeleton.tied_head();
+  rules.config_text = skeleton.checkpoint().config_text();
   AUTOSCHEME_ASSIGN_OR_RETURN(rep->layers, ResolveLayers(CandidateLayers(skeleton), rules, context));
   for (const Scheme& scheme : options.schemes) {
     AUTOSCHEME_RETURN_IF_ERROR(MakeWeightQuantizer(scheme).status());

@@ -98,16 +98,13 @@ double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const a
   return at::parallel_reduce(
       0, grad.numel(), /*grain_size=*/int64_t{1} << 15, 0.0,
       [&](int64_t begin, int64_t end, double sum) {
-        // Short float32 runs in independent lanes, folded into the double: vectorizes, and loses no digit that counts.
-        constexpr int kLanes = 16, kRun = 64;
+        constexpr int kLanes = 8;  // independent sums, so that the loop vectorizes
+        double lane[kLanes] = {};
         int64_t i = begin;
-        while (i + kLanes * kRun <= end) {
-          float lane[kLanes] = {};
-          for (int r = 0; r < kRun; ++r, i += kLanes) {
-            for (int j = 0; j < kLanes; ++j) lane[j] += std::fabs(g[i + j] * (a[i + j] - b[i + j]));
-          }
-          for (float v : lane) sum += v;
+        for (; i + kLanes <= end; i += kLanes) {
+          for (int j = 0; j < kLanes; ++j) lane[j] += std::fabs(g[i + j] * (a[i + j] - b[i + j]));
         }
+        for (double v : lane) sum += v;
         for (; i < end; ++i) sum += std::fabs(g[i] * (a[i] - b[i]));
         return sum;
       },

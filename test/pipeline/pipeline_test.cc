@@ -1,0 +1,227 @@
+// The whole through the C++ API, on a tiny model of two blocks.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <catch2/catch.hpp>
+
+#include "autoscheme/scheme_generator.h"
+
+namespace autoscheme {
+namespace {
+
+const std::string kCase = std::string(AUTOSCHEME_GOLDEN_DIR) + "/scores/llama_ragged";
+
+struct Fixture {
+  std::unique_ptr<MetaSkeleton> skeleton = MetaSkeleton::Open({}, kCase + "/model").value();
+  Calibration calibration = ReadCalibration({}, kCase + "/tokens.json").value();
+  Options options;
+  Context context;
+  Fixture() {
+    options.schemes = ParseSchemeList("W2A16,MXFP4").value();
+    options.batch_size = 2;  // 5 rows: the last batch has 1
+  }
+  absl::StatusOr<ScoreTable> Score() {
+    auto generator = SchemeGenerator::Create(context, *skeleton, options);
+    if (!generator.ok()) return generator.status();
+    auto table = (*generator)->Score(calibration);
+    stats = (*generator)->stats();
+    return table;
+  }
+  RunStats stats;
+};
+
+double WorstDifference(const ScoreTable& a, const ScoreTable& b) {
+  double worst = 0;
+  auto compare = [&](double x, double y) { worst = std::max(worst, std::abs(x - y) / std::max(std::abs(x), 1e-9)); };
+  for (size_t s = 0; s < a.scores.size(); ++s) {
+    for (size_t l = 0; l < a.layers.size(); ++l) {
+      compare(a.scores[s][l].weight, b.scores[s][l].weight);
+      compare(a.scores[s][l].activation, b.scores[s][l].activation);
+    }
+  }
+  return worst;
+}
+
+TEST_CASE("the blocks are read exactly twice whatever the number of schemes and batches") {
+  Fixture f;
+  uint64_t blocks = 0;
+  for (const Block& block : f.skeleton->blocks()) blocks += block.bytes;
+  std::vector<int32_t> distinct = f.calibration.ids;
+  std::sort(distinct.begin(), distinct.end());
+  distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
+  const uint64_t row_bytes = f.skeleton->embedding()->bytes / f.skeleton->embedding()->shape[0];
+  const uint64_t norm_bytes = f.skeleton->other_tensors()[0]->bytes;
+  for (const char* menu : {"W4A16", "W2A16,W4A16,W8A16,MXFP4"}) {
+    for (const int64_t batch_size : {1, 3, 8}) {
+      f.options.schemes = ParseSchemeList(menu).value();
+      f.options.batch_size = batch_size;
+      REQUIRE(f.Score().ok());
+      CHECK(f.stats.read_bytes == 2 * blocks + f.skeleton->head().weight->bytes + distinct.size() * row_bytes + norm_bytes);
+      CHECK(f.stats.read_bytes == f.stats.planned_read_bytes);
+    }
+  }
+}
+
+TEST_CASE("any feasible budget gives the same scores") {
+  Fixture f;
+  const auto generator = SchemeGenerator::Create({}, *f.skeleton, f.options).value();
+  const Plan free = generator->MakePlan(f.calibration).value();
+  CHECK(free.boundaries_in_ram);
+  CHECK(free.least_bytes < free.peak_bytes);
+  const ScoreTable unlimited = f.Score().value();
+  bool spilled = false;
+  for (int step = 0; step <= 6; ++step) {
+    f.options.max_ram_bytes = static_cast<int64_t>(free.least_bytes + (free.peak_bytes - free.least_bytes) * step / 6);
+    const auto table = f.Score();
+    REQUIRE(table.ok());
+    CHECK(f.stats.planned_peak_bytes <= static_cast<uint64_t>(f.options.max_ram_bytes));
+    CHECK(WorstDifference(unlimited, *table) < 1e-5);
+    spilled = spilled || f.stats.spill_bytes > 0;
+  }
+  CHECK(spilled);
+}
+
+TEST_CASE("a budget that cannot be met is refused at once and names the least that works") {
+  Fixture f;
+  f.options.max_ram_bytes = 1000;
+  const absl::Status status = f.Score().status();
+  CHECK(status.code() == absl::StatusCode::kResourceExhausted);
+  const auto generator = SchemeGenerator::Create({}, *f.skeleton, f.options).value();
+  CHECK(generator->MakePlan(f.calibration).status().code() == absl::StatusCode::kResourceExhausted);
+  f.options.max_ram_bytes = 0;
+  const auto unlimited = SchemeGenerator::Create({}, *f.skeleton, f.options).value();
+  const uint64_t least = unlimited->MakePlan(f.calibration).value().least_bytes;
+  CHECK_THAT(std::string(status.message()), Catch::Contains(std::to_string(least)));
+  f.options.max_ram_bytes = static_cast<int64_t>(least) - 1;
+  CHECK(f.Score().status().code() == absl::StatusCode::kResourceExhausted);
+  f.options.max_ram_bytes = static_cast<int64_t>(least);
+  CHECK(f.Score().ok());
+}
+
+TEST_CASE("cancel during every step of every stage stops the run, and the next run is right") {
+  Fixture f;
+  const ScoreTable reference = f.Score().value();
+  CancelToken cancel;
+  std::vector<std::string> stages;
+  int cancel_at = 0, seen = 0;
+  f.context.cancel = &cancel;
+  f.context.progress = [&](const Progress& p) {
+    if (stages.empty() || stages.back() != p.stage) stages.emplace_back(p.stage);
+    if (seen++ == cancel_at) cancel.Cancel();
+    return absl::OkStatus();
+  };
+  int cancelled = 0;
+  for (;; ++cancel_at) {
+    seen = 0;
+    cancel.Reset();
+    const auto table = f.Score();
+    if (seen <= cancel_at) break;  // the run ended before that step
+    if (table.ok()) {
+      CHECK(seen == cancel_at + 1);  // only after the last step is it too late
+      continue;
+    }
+    CHECK(table.status().code() == absl::StatusCode::kCancelled);
+    CHECK(seen == cancel_at + 1);
+    ++cancelled;
+    cancel.Reset();
+    f.context.progress = nullptr;
+    CHECK(WorstDifference(reference, f.Score().value()) < 1e-6);
+    f.context.progress = [&](const Progress& p) {
+      if (stages.empty() || stages.back() != p.stage) stages.emplace_back(p.stage);
+      if (seen++ == cancel_at) cancel.Cancel();
+      return absl::OkStatus();
+    };
+  }
+  CHECK(cancelled >= 4);
+  CHECK(std::count(stages.begin(), stages.end(), "forward") > 0);
+  CHECK(std::count(stages.begin(), stages.end(), "head") > 0);
+  CHECK(std::count(stages.begin(), stages.end(), "backward") > 0);
+}
+
+TEST_CASE("a progress callback's own status comes back") {
+  Fixture f;
+  f.context.progress = [](const Progress&) { return absl::AbortedError("the host had enough"); };
+  CHECK(f.Score().status() == absl::AbortedError("the host had enough"));
+}
+
+TEST_CASE("calibration that does not fit the model is refused with row and column") {
+  Fixture f;
+  f.calibration.ids[f.calibration.seqlen + 3] = 256;
+  const absl::Status outside = f.Score().status();
+  CHECK(outside.code() == absl::StatusCode::kInvalidArgument);
+  CHECK_THAT(std::string(outside.message()), Catch::Contains("row 1, column 3") && Catch::Contains("256"));
+  f.calibration = {1, 1, {7}};
+  CHECK(f.Score().status().code() == absl::StatusCode::kInvalidArgument);
+  f.calibration = {};
+  CHECK(f.Score().status().code() == absl::StatusCode::kInvalidArgument);
+}
+
+TEST_CASE("two tokens are enough") {
+  Fixture f;
+  f.calibration = {1, 2, {7, 9}};
+  const ScoreTable table = f.Score().value();
+  for (const LayerScore& score : table.scores[0]) CHECK(score.weight >= 0);
+  CHECK(table.ce_loss[0].size() == 1);
+  CHECK(table.ce_loss[0][0] > 0);
+}
+
+TEST_CASE("a menu of 16-bit schemes needs no run") {
+  Fixture f;
+  f.options.schemes = ParseSchemeList("BF16").value();
+  const ScoreTable table = f.Score().value();
+  CHECK(f.stats.read_bytes == 0);
+  SelectOptions select;
+  select.avg_bits = {16};
+  const auto recipes = SelectRecipes(table, select).value();
+  CHECK(recipes[0].avg_bits == 16);
+  CHECK(recipes[0].loss == 0);
+}
+
+TEST_CASE("bfloat16 scores lie near the float32 ones") {
+  Fixture f;
+  f.options.schemes = ParseSchemeList("W4A16").value();
+  const ScoreTable wide = f.Score().value();
+  f.options.dtype = "bfloat16";
+  const ScoreTable narrow = f.Score().value();
+  CHECK(narrow.dtype == "bfloat16");
+  const double difference = WorstDifference(wide, narrow);
+  CHECK(difference > 1e-6);
+  CHECK(difference < 0.05);
+}
+
+TEST_CASE("the host's thread count and gradient mode stay as they were") {
+  Fixture f;
+  const int threads = at::get_num_threads();
+  f.options.threads = threads + 1;
+  at::GradMode::set_enabled(false);
+  REQUIRE(f.Score().ok());
+  CHECK(at::get_num_threads() == threads);
+  CHECK_FALSE(at::GradMode::is_enabled());
+  at::GradMode::set_enabled(true);
+  REQUIRE(f.Score().ok());
+  CHECK(at::GradMode::is_enabled());
+}
+
+TEST_CASE("bad options are named") {
+  Fixture f;
+  auto code = [&] { return f.Score().status(); };
+  f.options.batch_size = 0;
+  CHECK_THAT(std::string(code().message()), Catch::Contains("batch_size"));
+  f.options.batch_size = 2;
+  f.options.dtype = "float16";
+  CHECK_THAT(std::string(code().message()), Catch::Contains("float16"));
+  f.options.dtype = "float32";
+  f.options.device = "cuda";
+  CHECK(code().code() == absl::StatusCode::kUnimplemented);
+  f.options.device = "cpu";
+  f.options.schemes.clear();
+  CHECK(code().code() == absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace autoscheme

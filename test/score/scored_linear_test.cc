@@ -1,0 +1,155 @@
+#include "score/scored_linear.h"
+
+#include <cstring>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <catch2/catch.hpp>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "score/weights.h"
+
+namespace autoscheme {
+namespace {
+
+// A weight of random bf16 values in memory, as a streamer would hand it out.
+struct StoredWeight {
+  TensorInfo info;
+  std::vector<std::byte> bytes;
+  at::Tensor value;  // float32
+  StoredWeight(int64_t rows, int64_t cols, size_t misalign = 0) {
+    at::Tensor bf16 = at::randn({rows, cols}).to(at::kBFloat16);
+    value = bf16.to(at::kFloat);
+    info.name = "w";
+    info.shape = {rows, cols};
+    info.bytes = bf16.nbytes();
+    bytes.resize(bf16.nbytes() + 16);
+    offset = misalign;
+    std::memcpy(bytes.data() + offset, bf16.data_ptr(), bf16.nbytes());
+  }
+  TensorView view() const { return {&info, bytes.data() + offset}; }
+  size_t offset = 0;
+};
+
+struct Result {
+  at::Tensor y, dx;
+  LayerScore score;
+};
+
+Result Run(ScoredLinear& linear, const at::Tensor& x, const at::Tensor& grad) {
+  at::Tensor leaf = x.detach().clone().requires_grad_(true);
+  Result r;
+  r.y = linear.Apply(leaf);
+  torch::autograd::backward({r.y}, {grad});
+  r.dx = leaf.grad();
+  r.score = linear.score();
+  return r;
+}
+
+double MaxDifference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+
+TEST_CASE("without quantizers it is the plain linear layer, and scores nothing") {
+  at::manual_seed(1);
+  StoredWeight w(24, 40), b(24, 1);
+  b.info.shape = {24};
+  ScoredLinear::Options options;
+  options.chunk_bytes = 5 * 40 * 4;  // 5 rows: the last chunk is ragged
+  options.measure = true;
+  ScoredLinear linear(w.view(), b.view(), nullptr, nullptr, options);
+  const at::Tensor x = at::randn({2, 3, 40}), g = at::randn({2, 3, 24});
+  const Result r = Run(linear, x, g);
+  CHECK(MaxDifference(r.y, at::matmul(x, w.value.t()) + b.value.view({24})) < 1e-5);
+  CHECK(MaxDifference(r.dx, at::matmul(g, w.value)) < 1e-5);
+  CHECK(r.score.weight == 0);
+  CHECK(r.score.activation == 0);
+}
+
+TEST_CASE("both terms equal those formed from full-size gradients") {
+  at::manual_seed(2);
+  const Scheme scheme = *FindScheme("MXFP4");
+  const auto wq = MakeWeightQuantizer(scheme).value();
+  const auto aq = MakeActivationQuantizer(scheme).value();
+  StoredWeight w(48, 64);
+  ScoredLinear::Options options;
+  options.measure = true;
+  const at::Tensor x = at::randn({2, 5, 64}), g = at::randn({2, 5, 48});
+  const at::Tensor quantized = wq->Forward(w.value, {}), xq = aq->Forward(x);
+  const at::Tensor dw = at::matmul(g.view({-1, 48}).t(), xq.view({-1, 64}));
+  const double weight_term = (dw * (w.value - quantized)).abs().sum(at::kDouble).item<double>();
+  const at::Tensor dxq = at::matmul(g, quantized);
+  const double activation_term = (dxq * (x - xq)).abs().sum(at::kDouble).item<double>();
+  REQUIRE(weight_term > 1);
+  REQUIRE(activation_term > 1);
+
+  for (const bool cached : {false, true}) {
+    for (const int64_t rows : {int64_t{7}, int64_t{48}}) {
+      options.cache_weight = cached;
+      options.chunk_bytes = rows * 64 * 4;
+      ScoredLinear linear(w.view(), {}, wq.get(), aq.get(), options);
+      const Result r = Run(linear, x, g);
+      INFO("cached " << cached << ", chunk of " << rows);
+      CHECK(MaxDifference(r.y, at::matmul(xq, quantized.t())) < 1e-4);
+      CHECK(MaxDifference(r.dx, aq->Backward(x, dxq)) < 1e-4);
+      CHECK(r.score.weight == Approx(weight_term).epsilon(1e-6));
+      CHECK(r.score.activation == Approx(activation_term).epsilon(1e-6));
+    }
+  }
+}
+
+TEST_CASE("scores of two batches add up, each taken after its own gradient is summed") {
+  at::manual_seed(3);
+  const auto wq = MakeWeightQuantizer(*FindScheme("W2A16")).value();
+  StoredWeight w(16, 128);
+  ScoredLinear::Options options;
+  options.measure = true;
+  const at::Tensor x1 = at::randn({4, 128}), x2 = at::randn({4, 128}), g1 = at::randn({4, 16}), g2 = at::randn({4, 16});
+  ScoredLinear both(w.view(), {}, wq.get(), nullptr, options), first(w.view(), {}, wq.get(), nullptr, options),
+      second(w.view(), {}, wq.get(), nullptr, options);
+  Run(both, x1, g1);
+  const double sum = Run(both, x2, g2).score.weight;
+  const double one = Run(first, x1, g1).score.weight, two = Run(second, x2, g2).score.weight;
+  CHECK(sum == Approx(one + two).epsilon(1e-9));
+}
+
+TEST_CASE("a forward pass that is not measured leaves the score alone") {
+  at::manual_seed(4);
+  const auto wq = MakeWeightQuantizer(*FindScheme("W4A16")).value();
+  StoredWeight w(16, 128);
+  ScoredLinear linear(w.view(), {}, wq.get(), nullptr, {});
+  Run(linear, at::randn({4, 128}), at::randn({4, 16}));
+  CHECK(linear.score().weight == 0);
+}
+
+TEST_CASE("weights at odd addresses are read right") {
+  at::manual_seed(5);
+  StoredWeight w(8, 32, /*misalign=*/1);
+  ScoredLinear linear(w.view(), {}, nullptr, nullptr, {});
+  const at::Tensor x = at::randn({3, 32});
+  CHECK(MaxDifference(linear.Apply(x), at::matmul(x, w.value.t())) < 1e-5);
+}
+
+TEST_CASE("a NaN or infinite weight is named with its count and place") {
+  for (const Dtype dtype : {Dtype::kBF16, Dtype::kF16, Dtype::kF32}) {
+    const at::ScalarType type = dtype == Dtype::kBF16 ? at::kBFloat16 : dtype == Dtype::kF16 ? at::kHalf : at::kFloat;
+    at::Tensor t = at::ones({100, 90}).to(type);
+    TensorInfo info;
+    info.name = "model.norm.weight", info.dtype = dtype, info.shape = {100, 90};
+    const TensorView view{&info, static_cast<const std::byte*>(t.data_ptr())};
+    CHECK(CheckFinite(view).ok());
+    t.view({-1})[4321] = NAN;
+    t.view({-1})[8999] = -INFINITY;
+    const absl::Status status = CheckFinite(view);
+    CHECK(status.code() == absl::StatusCode::kDataLoss);
+    CHECK_THAT(std::string(status.message()), Catch::Contains("\"model.norm.weight\"") && Catch::Contains("2 NaN") && Catch::Contains("4321"));
+  }
+}
+
+TEST_CASE("the folded sum keeps its digits over many elements") {
+  const int64_t n = (1 << 20) + 13;
+  const at::Tensor g = at::full({n}, 1e-3f), w = at::full({n}, 1.0f), q = at::full({n}, 0.5f);
+  CHECK(SumAbsGradTimesError(g, w, q) == Approx(n * static_cast<double>(1e-3f) * 0.5).epsilon(1e-7));
+  CHECK(SumAbsGradTimesError(-g, q, w) == Approx(n * static_cast<double>(1e-3f) * 0.5).epsilon(1e-7));
+}
+
+}  // namespace
+}  // namespace autoscheme
