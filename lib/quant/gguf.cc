@@ -32,17 +32,15 @@ at::Tensor QuantizeSignedScales(const at::Tensor& t, int bits) {
   return t.mul(ReciprocalOrZeroBelowEps(factor)).round_().clamp_(-half, half - 1).mul_(factor);
 }
 
-HugeBlocks::HugeBlocks(const at::Tensor& groups, int64_t groups_in_block, double largest) {
-  const at::Tensor peak = groups.abs().amax(1, true).to(at::kFloat).reshape({-1, groups_in_block}).amax(1, true);
-  const at::Tensor huge = peak.gt(largest);
-  factor_ = at::where(huge, std::ldexp(1.0f, -64), 1.0f).expand({-1, groups_in_block}).reshape({-1, 1});
-}
-
-at::Tensor HugeBlocks::Shrink(const at::Tensor& groups) const { return groups * factor_; }
-
-at::Tensor HugeBlocks::Restore(at::Tensor y) const {
-  const float top = std::numeric_limits<float>::max();
-  return y.div_(factor_).clamp_(-top, top);
+at::Tensor WithoutOverflow(const at::Tensor& w, int64_t groups_in_block,
+                           const std::function<at::Tensor(const at::Tensor&)>& quantize) {
+  at::Tensor y = quantize(w);
+  const at::Tensor finite = y.isfinite().reshape({-1, groups_in_block * w.size(1)}).all(1, true);
+  if (finite.all().item<bool>()) return y;
+  const float shrink = std::ldexp(1.0f, -100);
+  const float top = std::numeric_limits<c10::BFloat16>::max();  // finite in either dtype
+  const at::Tensor small = quantize(w * shrink).div_(shrink).clamp_(-top, top);
+  return at::where(finite, y.reshape({finite.size(0), -1}), small.reshape({finite.size(0), -1})).reshape(w.sizes());
 }
 
 namespace {
@@ -55,23 +53,28 @@ class KAsymCodec : public GroupCodec {
   int64_t group_multiple() const override { return layout_.groups; }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
-    const HugeBlocks huge(x, layout_.groups, 1e37);
-    const at::Tensor w = huge.Shrink(x.to(at::kFloat));
+    return WithoutOverflow(x.to(at::kFloat), layout_.groups,
+                           [&](const at::Tensor& w) { return Quantize(w, x.scalar_type()); })
+        .to(x.scalar_type());
+  }
+
+  at::Tensor Backward(const at::Tensor&, const at::Tensor&, const at::Tensor& grad) const override { return grad; }
+
+ private:
+  // The ranges are formed in the weight's dtype.
+  at::Tensor Quantize(const at::Tensor& w, at::ScalarType dtype) const {
     const int top = (1 << layout_.bits) - 1;
-    const at::Tensor lo = w.amin(1, true).clamp_max_(0).to(x.scalar_type());
-    const at::Tensor hi = w.amax(1, true).clamp_min_(0).to(x.scalar_type());
+    const at::Tensor lo = w.amin(1, true).clamp_max_(0).to(dtype);
+    const at::Tensor hi = w.amax(1, true).clamp_min_(0).to(dtype);
     const at::Tensor range = (hi - lo).div_(top).to(at::kFloat).clamp_min_(kThreshold);
     const at::Tensor scale =
         QuantizeScales(range.reshape({-1, layout_.groups}), layout_.scale_bits).clamp_min_(kThreshold).reshape({-1, 1});
     const at::Tensor minimum =
         QuantizeScales(lo.neg().to(at::kFloat).reshape({-1, layout_.groups}), layout_.scale_bits).reshape({-1, 1});
     at::Tensor q = (w + minimum).div_(scale).round_().clamp_(0, top);
-    return huge.Restore(q.mul_(scale).sub_(minimum)).to(x.scalar_type());
+    return q.mul_(scale).sub_(minimum);
   }
 
-  at::Tensor Backward(const at::Tensor&, const at::Tensor&, const at::Tensor& grad) const override { return grad; }
-
- private:
   KLayout layout_;
 };
 
@@ -81,20 +84,23 @@ class KSymCodec : public GroupCodec {
   int64_t group_multiple() const override { return layout_.groups; }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
-    const HugeBlocks huge(x, layout_.groups, 1e37);
-    const at::Tensor w = huge.Shrink(x.to(at::kFloat));
+    return WithoutOverflow(x.to(at::kFloat), layout_.groups, [&](const at::Tensor& w) { return Quantize(w); })
+        .to(x.scalar_type());
+  }
+
+  at::Tensor Backward(const at::Tensor&, const at::Tensor&, const at::Tensor& grad) const override { return grad; }
+
+ private:
+  at::Tensor Quantize(const at::Tensor& w) const {
     const int half = 1 << (layout_.bits - 1);
     const at::Tensor a = w.amin(1, true).clamp_max_(0).neg_(), b = w.amax(1, true).clamp_min_(0);
     const at::Tensor signed_peak = at::where(b.lt(a), a, b.neg());
     const at::Tensor scale =
         QuantizeSignedScales(signed_peak.div(half).reshape({-1, layout_.groups}), layout_.scale_bits).reshape({-1, 1});
     at::Tensor q = w.mul(ReciprocalOrZeroBelowEps(scale)).round_().clamp_(-half, half - 1);
-    return huge.Restore(q.mul_(scale)).to(x.scalar_type());
+    return q.mul_(scale);
   }
 
-  at::Tensor Backward(const at::Tensor&, const at::Tensor&, const at::Tensor& grad) const override { return grad; }
-
- private:
   KLayout layout_;
 };
 

@@ -4,9 +4,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 
 #include "quant/codec.h"
+#include "quant/quantizer.h"
 
 namespace autoscheme {
 
@@ -25,23 +27,15 @@ at::Tensor QuantizeScales(const at::Tensor& t, int bits);
 // The same for scales of either sign, -2^(bits-1) for the largest magnitude.
 at::Tensor QuantizeSignedScales(const at::Tensor& t, int bits);
 
-// Blocks whose values are so large that sums or differences of them would leave float32 are worked at 2^-64 of their
-// size; the rest is left as it is. A power of two changes no digit.
-class HugeBlocks {
- public:
-  HugeBlocks(const at::Tensor& groups, int64_t groups_in_block, double largest);
-  at::Tensor Shrink(const at::Tensor& groups) const;
-  // In place, and kept finite.
-  at::Tensor Restore(at::Tensor y) const;
-
- private:
-  at::Tensor factor_;  // [groups, 1]
-};
+// quantize(w), but blocks whose values are so large that sums or differences of them leave float32 are quantized at
+// 2^-100 of their size, which moves no digit, and are kept finite. w: float32 [groups, size].
+at::Tensor WithoutOverflow(const at::Tensor& w, int64_t groups_in_block,
+                           const std::function<at::Tensor(const at::Tensor&)>& quantize);
 
 // Without an imatrix. The gradient is the identity: a K type's result is a constant for scoring.
 std::unique_ptr<GroupCodec> MakeKCodec(const Side& side);
-// With one: float32 [in_features].
-std::unique_ptr<GroupCodec> MakeKSearchCodec(const Side& side, const at::Tensor& imatrix);
+// With one: float32 [in_features], not negative. Shapes that the search cannot take are quantized without it.
+std::unique_ptr<WeightQuantizer> MakeKSearchWeight(const Side& side, const at::Tensor& imatrix);
 
 }  // namespace autoscheme
 

@@ -1,5 +1,7 @@
 #include "quant/quantizer.h"
 
+#include <ATen/ATen.h>
+
 #include <string>
 #include <utility>
 
@@ -43,6 +45,16 @@ absl::StatusOr<std::unique_ptr<GroupCodec>> MakeCodec(const Scheme& scheme, cons
                                                Quoted(side.data_type)));
 }
 
+absl::Status CheckImatrix(const Scheme& scheme, const at::Tensor& imatrix) {
+  if (imatrix.dim() == 1 && imatrix.scalar_type() == at::kFloat && imatrix.numel() > 0 &&
+      imatrix.ge(0).logical_and_(imatrix.isfinite()).all().item<bool>()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("scheme ", Quoted(scheme.name),
+                                                 ": the imatrix must be a vector of finite float32 values >= 0, one "
+                                                 "for each input channel"));
+}
+
 }  // namespace
 
 at::Tensor WeightQuantizer::Prepare(const at::Tensor& /*weight*/) const { return {}; }
@@ -57,7 +69,10 @@ absl::StatusOr<std::unique_ptr<WeightQuantizer>> MakeWeightQuantizer(const Schem
   side.data_type = scheme.data_type;
   side.act_bits = scheme.act_bits.value_or(16);
   side.super_groups = scheme.super_bits.has_value();
-  (void)imatrix;
+  if (side.super_groups && imatrix.defined()) {
+    AUTOSCHEME_RETURN_IF_ERROR(CheckImatrix(scheme, imatrix));
+    return MakeKSearchWeight(side, imatrix);
+  }
   AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<GroupCodec> codec, MakeCodec(scheme, side));
   return MakeGroupedWeight(side.group, std::move(codec));
 }
