@@ -104,6 +104,10 @@ void WriteLayer(const LayerInfo& layer, LineWriter* line) {
     line->Key("head");
     line->Bool(true);
   }
+  if (layer.is_embedding) {
+    line->Key("embedding");
+    line->Bool(true);
+  }
   if (layer.fixed.has_value()) {
     line->Key("fixed");
     line->StartObject();

@@ -121,6 +121,7 @@ absl::Status Reader::ReadLayer(const std::string& name, const JsonValue& value) 
   }
   layer.block = static_cast<int>(block);
   AUTOSCHEME_ASSIGN_OR_RETURN(layer.is_head, JsonBoolOr(value, "head", false, where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(layer.is_embedding, JsonBoolOr(value, "embedding", false, where));
   if (const JsonValue* fixed = JsonFind(value, "fixed"); fixed != nullptr) {
     if (!fixed->IsObject()) return absl::InvalidArgumentError(absl::StrCat(where, ": fixed is not an object"));
     Scheme scheme;
