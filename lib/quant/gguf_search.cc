@@ -117,9 +117,8 @@ at::Tensor FitFactors(const at::Tensor& d, const at::Tensor& w, int bits) {
     inverse = at::where(better, trial_inverse, inverse);
   }
   const at::Tensor q = (inverse * d).round_().clamp_max_(top);
-  const at::Tensor wq = w * q;
-  const at::Tensor weight = Sum(wq * q);
-  return at::where(weight.gt(0), Sum(wq * d) / weight, plain) * q;
+  const at::Tensor weight = Sum(w * q * q);
+  return at::where(weight.gt(0), Sum(w * d * q) / weight, plain) * q;
 }
 
 // Scale of each group for signed integers of `bits`, and what the 3-bit refinement starts from.
