@@ -92,7 +92,7 @@ struct BlockStreamer::Rep {
   mutable std::mutex mutex;
   std::condition_variable slot_given_up;  // the reader waits
   std::condition_variable load_done;      // Next waits
-  int current_step = -1;                  // steps before it have been given up
+  int current_step = 0;                   // steps before it have been given up
   size_t filled = 0;                      // loads that are complete
   absl::Status read_status;               // why the reader ended early
   double read_s = 0, stall_s = 0;

@@ -1,0 +1,238 @@
+#include "stream/boundary_store.h"
+
+#include <catch2/catch.hpp>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "stream/stream_model.h"
+
+namespace autoscheme {
+namespace {
+
+std::vector<std::byte> Record(int64_t index, size_t bytes) {
+  std::vector<std::byte> record(bytes);
+  for (size_t i = 0; i < bytes; ++i) record[i] = ExpectedByte(absl::StrCat("record ", index), i);
+  return record;
+}
+
+std::unique_ptr<BoundaryStore> MakeStore(const Context& context, const BoundaryStore::Options& options,
+                                         MemoryBudget* budget = nullptr) {
+  auto store = BoundaryStore::Create(context, options, budget);
+  INFO(store.status());
+  REQUIRE(store.ok());
+  return *std::move(store);
+}
+
+BoundaryStore::Options SpillOptions(const std::string& dir, int64_t count, uint64_t record_bytes) {
+  BoundaryStore::Options options;
+  options.count = count;
+  options.record_bytes = record_bytes;
+  options.in_ram = false;
+  options.work_dir = dir;
+  return options;
+}
+
+TEST_CASE("block inputs written forward are read backward, from RAM and from disk") {
+  const TempDir dir;
+  for (bool in_ram : {true, false}) {
+    CAPTURE(in_ram);
+    BoundaryStore::Options options = SpillOptions(dir.path(), 20, 10007);
+    options.in_ram = in_ram;
+    MemoryBudget budget;
+    const auto store = MakeStore({}, options, &budget);
+    const uint64_t held = budget.used();
+    if (in_ram) CHECK(held >= 20 * 10007);
+    if (in_ram) CHECK(held < 20 * (10007 + 64));
+    if (!in_ram) CHECK(held == 0);
+    uint64_t written = 0;
+    for (int i = 0; i < 20; ++i) {
+      const std::vector<std::byte> record = Record(i, 10007 - i);  // a last batch is smaller
+      REQUIRE(store->Put(i, record).ok());
+      written += record.size();
+    }
+    CHECK(store->bytes_written() == written);
+    for (int round = 0; round < 2; ++round) {
+      for (int i = 19; i >= 0; --i) {
+        std::vector<std::byte> out(10007 - i);
+        REQUIRE(store->Get(i, absl::MakeSpan(out)).ok());
+        CHECK(out == Record(i, 10007 - i));
+      }
+    }
+    CHECK(std::filesystem::is_empty(dir.path()));  // the spill file has no name
+    CHECK(budget.used() == held);
+  }
+}
+
+TEST_CASE("a record can be replaced, also by a shorter or an empty one") {
+  const TempDir dir;
+  for (bool in_ram : {true, false}) {
+    BoundaryStore::Options options = SpillOptions(dir.path(), 2, 100);
+    options.in_ram = in_ram;
+    const auto store = MakeStore({}, options);
+    REQUIRE(store->Put(1, Record(1, 100)).ok());
+    REQUIRE(store->Put(1, Record(7, 60)).ok());
+    std::vector<std::byte> out(60);
+    REQUIRE(store->Get(1, absl::MakeSpan(out)).ok());
+    CHECK(out == Record(7, 60));
+    REQUIRE(store->Put(1, {}).ok());
+    CHECK(store->Get(1, {}).ok());
+  }
+}
+
+TEST_CASE("wrong indexes, sizes and unwritten records are errors with the numbers") {
+  const TempDir dir;
+  for (bool in_ram : {true, false}) {
+    BoundaryStore::Options options = SpillOptions(dir.path(), 3, 100);
+    options.in_ram = in_ram;
+    const auto store = MakeStore({}, options);
+    std::vector<std::byte> out(50);
+    CHECK(absl::IsInvalidArgument(store->Put(3, Record(0, 10))));
+    CHECK(absl::IsInvalidArgument(store->Put(-1, Record(0, 10))));
+    CHECK(absl::IsInvalidArgument(store->Put(0, Record(0, 101))));
+    CHECK(absl::IsInvalidArgument(store->Get(3, absl::MakeSpan(out))));
+    CHECK(absl::IsFailedPrecondition(store->Get(0, absl::MakeSpan(out))));
+    REQUIRE(store->Put(0, Record(0, 51)).ok());
+    const absl::Status status = store->Get(0, absl::MakeSpan(out));
+    CHECK(absl::IsInvalidArgument(status));
+    CHECK(absl::StrContains(status.message(), "51"));
+    CHECK(absl::StrContains(status.message(), "50"));
+  }
+}
+
+TEST_CASE("RAM beyond the budget and sizes beyond any machine are refused") {
+  BoundaryStore::Options options;
+  options.count = 10;
+  options.record_bytes = 64;
+  MemoryBudget budget(639);
+  CHECK(absl::IsResourceExhausted(BoundaryStore::Create({}, options, &budget).status()));
+  CHECK(budget.used() == 0);
+  MemoryBudget enough(640);
+  CHECK(BoundaryStore::Create({}, options, &enough).ok());
+  CHECK(enough.used() == 0);
+  for (uint64_t huge : {UINT64_MAX, UINT64_MAX / 10, uint64_t{1} << 60}) {
+    options.record_bytes = huge;
+    for (bool in_ram : {true, false}) {
+      options.in_ram = in_ram;
+      CHECK(absl::IsResourceExhausted(BoundaryStore::Create({}, options, nullptr).status()));
+    }
+  }
+  options.count = -1;
+  CHECK(absl::IsInvalidArgument(BoundaryStore::Create({}, options, nullptr).status()));
+}
+
+TEST_CASE("a store of nothing is fine") {
+  const TempDir dir;
+  for (bool in_ram : {true, false}) {
+    BoundaryStore::Options options = SpillOptions(dir.path(), 0, 100);
+    options.in_ram = in_ram;
+    CHECK(MakeStore({}, options)->bytes_written() == 0);
+  }
+}
+
+TEST_CASE("a full disk and a missing folder are found when the store is made") {
+  const TempDir dir;
+  WatchedIo io;
+  Context context;
+  context.io = &io;
+  io.before_allocate = [](int) { return -ENOSPC; };
+  const absl::Status full = BoundaryStore::Create(context, SpillOptions(dir.path(), 5, 8192), nullptr).status();
+  CHECK(absl::IsResourceExhausted(full));
+  CHECK(absl::StrContains(full.message(), "40960"));
+  CHECK(absl::StrContains(full.message(), dir.path()));
+  CHECK(std::filesystem::is_empty(dir.path()));
+  const std::string missing = dir.path() + "/missing";
+  const absl::Status absent = BoundaryStore::Create({}, SpillOptions(missing, 5, 8192), nullptr).status();
+  CHECK(absl::IsNotFound(absent));
+  CHECK(absl::StrContains(absent.message(), missing));
+}
+
+TEST_CASE("spilled bytes that come back changed are DATA_LOSS") {
+  const TempDir dir;
+  WatchedIo io;
+  Context context;
+  context.io = &io;
+  const auto store = MakeStore(context, SpillOptions(dir.path(), 4, 5000));
+  for (int i = 0; i < 4; ++i) REQUIRE(store->Put(i, Record(i, 5000)).ok());
+  std::vector<std::byte> out(5000);
+
+  SECTION("one flipped bit") {
+    for (size_t byte : {0, 31, 32, 4991, 4999}) {
+      io.after_read = [=](int, void* data, size_t) { static_cast<unsigned char*>(data)[byte] ^= 4; };
+      const absl::Status status = store->Get(2, absl::MakeSpan(out));
+      CHECK(absl::IsDataLoss(status));
+      CHECK(absl::StrContains(status.message(), "record 2"));
+    }
+  }
+  SECTION("another record's bytes") {
+    const std::vector<std::byte> other = Record(1, 5000);
+    io.after_read = [&](int, void* data, size_t size) { std::memcpy(data, other.data(), size); };
+    CHECK(absl::IsDataLoss(store->Get(2, absl::MakeSpan(out))));
+    CHECK(store->Get(1, absl::MakeSpan(out)).ok());
+  }
+  io.after_read = nullptr;
+  CHECK(store->Get(2, absl::MakeSpan(out)).ok());
+  CHECK(out == Record(2, 5000));
+}
+
+TEST_CASE("a failed write or read of the spill file is an error, and the same call then works") {
+  const TempDir dir;
+  WatchedIo io;
+  Context context;
+  context.io = &io;
+  for (int error : {EIO, ENOSPC, EDQUOT}) {
+    const auto store = MakeStore(context, SpillOptions(dir.path(), 3, 6000));
+    std::vector<std::byte> out(6000);
+    for (int i = 0; i < 3; ++i) {
+      io.before_write = [=](int) { return -error; };
+      const absl::Status status = store->Put(i, Record(i, 6000));
+      CHECK(status.code() == (error == EIO ? absl::StatusCode::kUnavailable : absl::StatusCode::kResourceExhausted));
+      CHECK(absl::StrContains(status.message(), "6000"));
+      CHECK(absl::IsFailedPrecondition(store->Get(i, absl::MakeSpan(out))));
+      io.before_write = nullptr;
+      CHECK(store->Put(i, Record(i, 6000)).ok());
+      io.before_read = [](int) { return -EIO; };
+      CHECK(absl::IsUnavailable(store->Get(i, absl::MakeSpan(out))));
+      io.before_read = nullptr;
+      CHECK(store->Get(i, absl::MakeSpan(out)).ok());
+      CHECK(out == Record(i, 6000));
+    }
+  }
+}
+
+TEST_CASE("short and interrupted transfers change nothing") {
+  const TempDir dir;
+  WatchedIo io;
+  Context context;
+  context.io = &io;
+  io.max_transfer = 7;
+  io.before_write = io.before_read = [](int call) { return call % 3 == 0 ? -EINTR : 0; };
+  const auto store = MakeStore(context, SpillOptions(dir.path(), 3, 500));
+  for (int i = 0; i < 3; ++i) REQUIRE(store->Put(i, Record(i, 500)).ok());
+  for (int i = 0; i < 3; ++i) {
+    std::vector<std::byte> out(500);
+    REQUIRE(store->Get(i, absl::MakeSpan(out)).ok());
+    CHECK(out == Record(i, 500));
+  }
+}
+
+TEST_CASE("spilled bytes leave the page cache, written and read") {
+  const TempDir dir;
+  WatchedIo io;
+  Context context;
+  context.io = &io;
+  const auto store = MakeStore(context, SpillOptions(dir.path(), 3, 8192));
+  for (int i = 0; i < 3; ++i) REQUIRE(store->Put(i, Record(i, 8192)).ok());
+  const std::vector<WatchedIo::Access> expected = {{0, 8192}, {8192, 8192}, {16384, 8192}};
+  CHECK(io.drop_log() == expected);
+  io.Clear();
+  std::vector<std::byte> out(8192);
+  for (int i = 0; i < 3; ++i) REQUIRE(store->Get(i, absl::MakeSpan(out)).ok());
+  CHECK(io.drop_log() == expected);
+}
+
+}  // namespace
+}  // namespace autoscheme
