@@ -89,14 +89,6 @@ void WriteGroup(const GroupSize& group, Writer* writer) {
   writer->EndArray();
 }
 
-bool HasOverrides(const JsonValue& object) {
-  for (const auto& member : object.GetObject()) {
-    const absl::string_view key(member.name.GetString(), member.name.GetStringLength());
-    if (key != "name" && key != "scheme" && !member.value.IsNull()) return true;
-  }
-  return false;
-}
-
 absl::Status CheckMembers(const JsonValue& object, const std::string& what) {
   for (const auto& member : object.GetObject()) {
     const absl::string_view key(member.name.GetString(), member.name.GetStringLength());
@@ -125,19 +117,19 @@ absl::StatusOr<Scheme> SchemeFromJson(const JsonValue& value, const std::string&
     AUTOSCHEME_ASSIGN_OR_RETURN(const std::string preset, JsonString(value, "scheme", what));
     AUTOSCHEME_ASSIGN_OR_RETURN(scheme, FindScheme(preset));
   }
-  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string name, JsonStringOr(value, "name", scheme.name, what));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string name, JsonStringOr(value, "name", "", what));
   const bool gguf = absl::StartsWith(scheme.name, "GGUF:");
   if (!gguf) {
     const Scheme preset = scheme;
     AUTOSCHEME_RETURN_IF_ERROR(ReadSchemeFields(value, what, &scheme));
-    // A preset that nothing overrides stays as it is, with its unset fields.
-    if (!from_preset || HasOverrides(value)) AUTOSCHEME_RETURN_IF_ERROR(ResolveScheme(&scheme));
-    if (from_preset && SameScheme(preset, scheme))
-      scheme.name = preset.name;
-    else if (name == preset.name)
+    if (from_preset && SameScheme(preset, scheme)) {
+      scheme = preset;  // with its unset fields and its name
+    } else {
       scheme.name.clear();
+      AUTOSCHEME_RETURN_IF_ERROR(ResolveScheme(&scheme));
+    }
   }
-  if (!name.empty() && JsonFind(value, "name") != nullptr) scheme.name = name;
+  if (!name.empty()) scheme.name = name;
   if (scheme.name.empty()) scheme.name = SchemeToJson(scheme);
   AUTOSCHEME_RETURN_IF_ERROR(ValidateScheme(scheme));
   return scheme;
