@@ -85,6 +85,7 @@ absl::StatusOr<Solution> SolveBudget(absl::Span<const SolverKey> keys, int64_t b
   double upper = best.loss + slack;
   int64_t steps = limits.max_steps;
   for (int64_t width = 1 << 9;; width <<= 4) {
+    const int64_t steps_before = steps;
     Sweep sweep(keys, budget, relaxation, upper, slack);
     AUTOSCHEME_RETURN_IF_ERROR(sweep.Run(std::min(width, limits.max_states), limits.max_nodes, &steps, context));
     if (sweep.found()) {
@@ -94,7 +95,8 @@ absl::StatusOr<Solution> SolveBudget(absl::Span<const SolverKey> keys, int64_t b
     }
     // Whatever was cut off is no better than its bound, nor than the relaxation.
     const double lower = std::max(relaxation.bound, sweep.trimmed_bound());
-    const bool last = width >= limits.max_states || steps < 0;
+    // A wider sweep takes more steps than this one, unless what it found cuts a lot.
+    const bool last = width >= limits.max_states || steps < steps_before - steps;
     if (lower > best.loss || last || best.loss - lower <= slack) {
       best.gap = best.loss - lower > slack ? best.loss - lower : 0;
       return best;
@@ -106,10 +108,12 @@ namespace {
 
 Sweep::Sweep(absl::Span<const SolverKey> keys, int64_t budget, const Relaxation& relaxation, double upper, double slack)
     : keys_(keys), budget_(budget), upper_(upper), slack_(slack), live_(keys.size()), nodes_(keys.size()) {
-  // Each multiplier gives a valid bound. The relaxation's own is best near its line, the others away from it.
+  // Each multiplier gives a valid bound. The relaxation's own is best near its line, the others away from it; close
+  // ones are what keeps fronts narrow where there are thousands of keys.
   multipliers_ = {relaxation.multiplier};
   if (relaxation.multiplier > 0) {
-    for (double factor : {0.5, 0.8, 1.25, 2.0}) multipliers_.push_back(relaxation.multiplier * factor);
+    for (double factor : {0.97, 1.03, 0.99, 1.01, 0.997, 1.003, 0.94, 1.06, 0.88, 1.12, 0.75, 1.35, 0.5, 2.0})
+      multipliers_.push_back(relaxation.multiplier * factor);
   }
   const size_t n = keys.size();
   least_bits_.assign(n + 1, 0);
