@@ -166,10 +166,9 @@ TEST_CASE("Names are checked before they reach a message or a C string") {
 }
 
 TEST_CASE("An entry must be an object with its three fields; others are ignored") {
-  CHECK(
-      ParseHeader(
-          R"({"w":{"dtype":"F32","strides":[7,{"a":[null,true,1.5,"x"]}],"shape":[1],"x":{},"data_offsets":[0,4],"y":"z"}})")
-          .ok());
+  CHECK(ParseHeader(R"({"w":{"dtype":"F32","strides":[7,{"a":[null,true,1.5,"x"]}],"shape":[1],)"
+                    R"("x":{},"data_offsets":[0,4],"y":"z"}})")
+            .ok());
   Rejects(ParseHeader(R"({"w":{"shape":[1],"data_offsets":[0,4]}})"), StatusCode::kDataLoss, {"\"w\"", "\"dtype\""});
   Rejects(ParseHeader(R"({"w":{"dtype":"F32","data_offsets":[0,4]}})"), StatusCode::kDataLoss, {"\"shape\""});
   Rejects(ParseHeader(R"({"w":{"dtype":"F32","shape":[1]}})"), StatusCode::kDataLoss, {"\"data_offsets\""});
