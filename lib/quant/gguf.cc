@@ -38,7 +38,7 @@ at::Tensor WithoutOverflow(const at::Tensor& w, int64_t groups_in_block,
   const at::Tensor finite = y.isfinite().reshape({-1, groups_in_block * w.size(1)}).all(1, true);
   if (finite.all().item<bool>()) return y;
   const float shrink = std::ldexp(1.0f, -100);
-  const float top = std::numeric_limits<c10::BFloat16>::max();  // finite in either dtype
+  const float top = std::numeric_limits<float>::max();
   const at::Tensor small = quantize(w * shrink).div_(shrink).clamp_(-top, top);
   return at::where(finite, y.reshape({finite.size(0), -1}), small.reshape({finite.size(0), -1})).reshape(w.sizes());
 }

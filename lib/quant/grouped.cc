@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -87,11 +88,19 @@ void ForEachSlice(const at::Tensor& groups, bool whole, int64_t multiple,
   });
 }
 
+// Largest finite value of the dtype.
+double Largest(at::ScalarType dtype) {
+  const float narrow = std::numeric_limits<c10::BFloat16>::max(), wide = std::numeric_limits<float>::max();
+  return dtype == at::kBFloat16 ? narrow : wide;
+}
+
+// Saturates: a value at the end of the float range may round up past it.
 at::Tensor ForwardGroups(const GroupCodec& codec, const at::Tensor& groups, const at::Tensor& prepared) {
   at::Tensor y;
   if (groups.is_cpu()) y = at::empty_like(groups);
+  const double top = Largest(groups.scalar_type());
   ForEachSlice(groups, false, codec.group_multiple(), [&](int64_t first, int64_t count) {
-    const at::Tensor slice = codec.Forward(groups.narrow(0, first, count), prepared);
+    const at::Tensor slice = codec.Forward(groups.narrow(0, first, count), prepared).clamp_(-top, top);
     if (count == groups.size(0)) {
       y = slice;
     } else {

@@ -1,7 +1,6 @@
 // Integers: symmetric with a signed scale, asymmetric with an integer or a float zero point (SPEC 3.3-3.5, 12.1, 12.2).
 #include <ATen/ATen.h>
 
-#include <limits>
 #include <memory>
 
 #include "quant/codec.h"
@@ -117,10 +116,7 @@ class IntAsymCodec : public GroupCodec {
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const Grid grid = GridOf(x);
     at::Tensor q = x.to(grid.scale.scalar_type()).div(grid.scale).round_().add_(grid.zero).clamp_(0, top_);
-    q.sub_(grid.zero).mul_(grid.scale);
-    // Groups that reach both ends of the float range could round past it.
-    if (q.scalar_type() == at::kFloat) q.clamp_(-std::numeric_limits<float>::max(), std::numeric_limits<float>::max());
-    return q.to(x.scalar_type());
+    return q.sub_(grid.zero).mul_(grid.scale).to(x.scalar_type());
   }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
@@ -135,12 +131,12 @@ class IntAsymCodec : public GroupCodec {
     const Chain chain = BackThroughQuotient(grad.to(u.scalar_type()), inside, u, grid.scale);
     const at::Tensor from_product = RoundTo((grad.to(u.scalar_type()) * level).sum(1, true), scale_dtype_.type);
     const at::Tensor from_quotient = RoundTo(chain.dscale, scale_dtype_.type);
-    // dL/dz is s * sum(passed - g); it reaches lo directly and the scale through z = -lo / s.
-    const at::Tensor dz = (g * inside.logical_not()).sum(1, true).neg_() * s;
-    const at::Tensor from_zero = RoundTo(dz * (lo / s) / s, scale_dtype_.type);
+    // dL/dz = -s * clipped; it reaches lo directly, and the scale through z = -lo / s.
+    const at::Tensor clipped = (g * inside.logical_not()).sum(1, true);
+    const at::Tensor from_zero = RoundTo((clipped * (lo / s)).neg_(), scale_dtype_.type);
     at::Tensor ds = RoundTo(from_product + from_quotient, scale_dtype_.type);
     ds = RoundTo(ds + from_zero, scale_dtype_.type) * grid.unclamped;
-    const at::Tensor dlo = dz.div(s).neg_() - ds / top_;
+    const at::Tensor dlo = clipped - ds / top_;
     const at::Tensor dhi = ds / top_;
     at::Tensor dx = chain.dx;
     AddAt(dx, grid.argmin, dlo * grid.low.le(0));

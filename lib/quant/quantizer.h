@@ -31,6 +31,7 @@ class WeightQuantizer {
   virtual bool needs_whole_tensor() const { return false; }
   // Whatever depends on the whole weight [out, in] (a global scale). The result is handed to Forward. Default:
   // undefined.
+  // A weight may be shown by row chunks: the elementwise maximum of their results is the whole weight's.
   virtual at::Tensor Prepare(const at::Tensor& weight) const;
 
   // Quant-dequant of a row chunk [rows, in], float32 or bfloat16 -> same shape and dtype; no autograd. `prepared` is

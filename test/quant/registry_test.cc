@@ -1,0 +1,92 @@
+// Which schemes get a quantizer, and what it says of itself.
+#include <ATen/ATen.h>
+
+#include <catch2/catch.hpp>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "quant/quantizer.h"
+
+namespace autoscheme {
+namespace {
+
+std::unique_ptr<WeightQuantizer> Weight(const char* name) {
+  return MakeWeightQuantizer(FindScheme(name).value()).value();
+}
+
+TEST_CASE("every preset has the quantizers that its bits ask for") {
+  for (const Scheme& scheme : SchemeCatalogue()) {
+    INFO(scheme.name);
+    const auto weight = MakeWeightQuantizer(scheme);
+    const auto activation = MakeActivationQuantizer(scheme);
+    REQUIRE(weight.ok());
+    REQUIRE(activation.ok());
+    CHECK((*weight != nullptr) == scheme.QuantizesWeight());
+    CHECK((*activation != nullptr) == scheme.QuantizesActivation());
+  }
+}
+
+TEST_CASE("a scheme that makes no sense is refused before anything is quantized") {
+  Scheme scheme = FindScheme("W4A16").value();
+  scheme.data_type = "float7";
+  CHECK(MakeWeightQuantizer(scheme).status().code() == absl::StatusCode::kInvalidArgument);
+  scheme = FindScheme("MXFP4").value();
+  scheme.act_bits = 5;
+  CHECK(MakeActivationQuantizer(scheme).status().code() == absl::StatusCode::kInvalidArgument);
+}
+
+TEST_CASE("chunk heights follow what shares a scale") {
+  CHECK(Weight("W4A16")->row_multiple() == 1);
+  CHECK(Weight("FP8_BLOCK")->row_multiple() == 128);
+  CHECK(Weight("FPW8A16")->row_multiple() == 1);
+  CHECK(Weight("FPW8A16")->needs_whole_tensor());
+  CHECK(Weight("NVFP4")->needs_whole_tensor());
+  CHECK_FALSE(Weight("MXFP4")->needs_whole_tensor());
+  CHECK(Weight("GGUF:Q2_K_S")->row_multiple() == 16);
+  Scheme whole = FindScheme("W4A16").value();
+  whole.group = {0, 0};
+  CHECK(MakeWeightQuantizer(whole).value()->row_multiple() == 0);
+}
+
+TEST_CASE("K types refuse weights that super-groups do not divide, with both numbers") {
+  using Catch::Matchers::Contains;
+  const auto quantizer = Weight("GGUF:Q2_K_S");
+  CHECK(quantizer->CheckShape(16, 40).ok());
+  CHECK(quantizer->CheckShape(4, 256).ok());
+  const absl::Status status = quantizer->CheckShape(4, 200);
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK_THAT(std::string(status.message()), Contains("4 x 200") && Contains("52") && Contains("16"));
+}
+
+TEST_CASE("an imatrix must be finite, not negative and as long as the weight is wide") {
+  const Scheme scheme = FindScheme("GGUF:Q4_K_S").value();
+  CHECK(MakeWeightQuantizer(scheme, at::full({256}, -1.0f)).status().code() == absl::StatusCode::kInvalidArgument);
+  CHECK_FALSE(MakeWeightQuantizer(scheme, at::full({256}, std::numeric_limits<float>::quiet_NaN())).ok());
+  CHECK_FALSE(MakeWeightQuantizer(scheme, at::ones({16, 16})).ok());
+  CHECK_FALSE(MakeWeightQuantizer(scheme, at::ones({256}, at::kDouble)).ok());
+  const auto quantizer = MakeWeightQuantizer(scheme, at::ones({256})).value();
+  CHECK(quantizer->CheckShape(4, 256).ok());
+  CHECK(quantizer->CheckShape(4, 512).code() == absl::StatusCode::kInvalidArgument);
+  CHECK(MakeWeightQuantizer(FindScheme("W4A16").value(), at::full({3}, -1.0f)).ok());  // ignored
+}
+
+TEST_CASE("symmetric K types fall back to the plain form where the imatrix search cannot go") {
+  const Scheme scheme = FindScheme("GGUF:Q6_K").value();
+  const at::Tensor w = at::linspace(-1, 1, 4 * 576).reshape({4, 576});
+  const at::Tensor searched = MakeWeightQuantizer(scheme, at::ones({576})).value()->Forward(w, {});
+  CHECK(searched.equal(MakeWeightQuantizer(scheme).value()->Forward(w, {})));
+}
+
+TEST_CASE("empty tensors come back as they are") {
+  const at::Tensor none = at::empty({0, 64});
+  CHECK(Weight("W4A16")->Forward(none, {}).sizes() == none.sizes());
+  const auto nv = Weight("NVFP4");
+  CHECK(nv->Forward(none, nv->Prepare(none)).sizes() == none.sizes());
+  const auto activation = MakeActivationQuantizer(FindScheme("NVFP4").value()).value();
+  CHECK(activation->Forward(at::empty({2, 0, 64})).numel() == 0);
+  CHECK(activation->Backward(at::empty({2, 0, 64}), at::empty({2, 0, 64})).numel() == 0);
+}
+
+}  // namespace
+}  // namespace autoscheme
