@@ -43,8 +43,9 @@ def read_tensor_headers(folder):
 
 def explain(recipe, shapes, stored_bytes):
     choice = {layer: entry["bits"] for layer, entry in recipe["layer_config"].items()}
-    weights = {layer: math.prod(shapes[layer + ".weight"]) for layer in choice}
-    layer_bytes_before = sum(stored_bytes[layer + ".weight"] for layer in choice)
+    tensor = {layer: weight_of(layer, shapes) for layer in choice}
+    weights = {layer: math.prod(shapes[tensor[layer]]) for layer in choice}
+    layer_bytes_before = sum(stored_bytes[name] for name in tensor.values())
     layer_bytes_after = recipe["avg_bits"] * sum(weights.values()) / 8
     model_bytes_before = sum(stored_bytes.values())
     model_bytes_after = model_bytes_before - layer_bytes_before + layer_bytes_after
@@ -53,8 +54,8 @@ def explain(recipe, shapes, stored_bytes):
     say(
         f"The model's {len(choice)} linear layers hold {sum(weights.values()) / 1e6:.1f} million weights. They shrink from "
         f"{megabytes(layer_bytes_before)} to {megabytes(layer_bytes_after)} ({recipe['avg_bits']:.3f} bits a weight, "
-        f"scales included); the whole model from {megabytes(model_bytes_before)} to {megabytes(model_bytes_after)}, as "
-        "embedding and norms stay as they are."
+        f"scales included); the whole model from {megabytes(model_bytes_before)} to {megabytes(model_bytes_after)}; "
+        "what is not listed stays as it is."
     )
     count = collections.Counter(choice.values())
     say("Bits of a weight: " + ", ".join(f"{bits} in {count[bits]} layers" for bits in sorted(count)) + ".")
@@ -73,6 +74,16 @@ def explain(recipe, shapes, stored_bytes):
     most = [layer for layer in choice if choice[layer] == max(count)]
     say(f"The most bits, {max(count)}, went to {shown(most)}.")
     print()
+
+
+def weight_of(layer, shapes):
+    name = layer + ".weight"
+    if name in shapes:
+        return name
+    embedding = "model.embed_tokens.weight"
+    if layer == "lm_head" and embedding in shapes:  # tied
+        return embedding
+    sys.exit(f"the recipe names {layer!r}, but the model has no tensor {name!r}")
 
 
 def kind(layer):
