@@ -55,7 +55,7 @@ def explain(recipe, shapes, stored_bytes):
         f"The model's {len(choice)} linear layers hold {sum(weights.values()) / 1e6:.1f} million weights. They shrink from "
         f"{megabytes(layer_bytes_before)} to {megabytes(layer_bytes_after)} ({recipe['avg_bits']:.3f} bits a weight, "
         f"scales included); the whole model from {megabytes(model_bytes_before)} to {megabytes(model_bytes_after)}; "
-        "what is not listed stays as it is."
+        "its other tensors stay as they are."
     )
     count = collections.Counter(choice.values())
     say("Bits of a weight: " + ", ".join(f"{bits} in {count[bits]} layers" for bits in sorted(count)) + ".")
