@@ -40,6 +40,7 @@ struct Side {
   std::string data_type;
   int act_bits = 16;  // of the scheme: decides the dtype of integer scales (SPEC 3.2)
   bool super_groups = false;
+  bool fused = true;  // use the loops of cpu_kernels.h where there is one; tests compare with and without
 };
 
 // SPEC 3.3-3.5: int, int_asym_float_zp.

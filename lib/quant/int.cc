@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "quant/codec.h"
+#include "quant/cpu_kernels.h"
 #include "quant/rounding.h"
 
 namespace autoscheme {
@@ -49,18 +50,27 @@ Chain BackThroughQuotient(const at::Tensor& grad, const at::Tensor& inside, cons
 
 class IntSymCodec : public GroupCodec {
  public:
-  explicit IntSymCodec(const Side& side) : scale_dtype_(ScaleDtypeOf(side)), levels_(1 << (side.bits - 1)) {}
+  explicit IntSymCodec(const Side& side)
+      : scale_dtype_(ScaleDtypeOf(side)), levels_(1 << (side.bits - 1)), fused_(side.fused) {}
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const at::ScalarType compute = ComputeDtype(x);
-    const at::Tensor scale = Gate(RoundTo(ScaleBeforeRounding(x), scale_dtype_.type)).to(compute);
+    if (fused_ && cpu::Takes(x)) {
+      const auto [low, high] = cpu::MinMax(x);
+      const at::Tensor scale = Gate(RoundTo(ScaleBeforeRounding(low, high), scale_dtype_.type));
+      return cpu::RoundToLevels(x, scale, levels_, compute == at::kBFloat16);
+    }
+    const at::Tensor scale =
+        Gate(RoundTo(ScaleBeforeRounding(x.amin(1, true), x.amax(1, true)), scale_dtype_.type)).to(compute);
     at::Tensor q = x.to(compute).div(scale).round_().clamp_(-levels_, levels_ - 1);
     return q.mul_(scale).to(x.scalar_type());
   }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::ScalarType compute = ComputeDtype(x);
-    const at::Tensor rounded = RoundTo(ScaleBeforeRounding(x), scale_dtype_.type);
+    const auto [low, argmin] = x.min(1, true);
+    const auto [high, argmax] = x.max(1, true);
+    const at::Tensor rounded = RoundTo(ScaleBeforeRounding(low, high), scale_dtype_.type);
     const at::Tensor s = Gate(rounded);
     const at::Tensor u = x.to(compute).div(s.to(compute));
     const at::Tensor r = u.round();
@@ -73,8 +83,6 @@ class IntSymCodec : public GroupCodec {
     at::Tensor ds = RoundTo(from_product + from_quotient, scale_dtype_.type);
     ds = ds * rounded.abs().ge(scale_dtype_.threshold);
 
-    const auto [low, argmin] = x.min(1, true);
-    const auto [high, argmax] = x.max(1, true);
     const at::Tensor a = low.clamp_max(0).neg_(), b = high.clamp_min(0);
     const at::Tensor dmax = ds * at::where(b.lt(a), 1.0f, -1.0f) / levels_;
     const at::Tensor da = dmax * (a.gt(b).to(at::kFloat) + a.eq(b).to(at::kFloat) * 0.5);
@@ -94,9 +102,8 @@ class IntSymCodec : public GroupCodec {
 
   // [rows, 1] in x's dtype. The side with the larger magnitude maps to -levels, hence the sign; a tie counts as
   // positive maximum.
-  at::Tensor ScaleBeforeRounding(const at::Tensor& x) const {
-    const at::Tensor a = x.amin(1, true).clamp_max_(0).neg_();
-    const at::Tensor b = x.amax(1, true).clamp_min_(0);
+  at::Tensor ScaleBeforeRounding(const at::Tensor& low, const at::Tensor& high) const {
+    const at::Tensor a = low.clamp_max(0).neg_(), b = high.clamp_min(0);
     return at::where(b.lt(a), a, b.neg()).div_(levels_);
   }
 
@@ -106,6 +113,7 @@ class IntSymCodec : public GroupCodec {
 
   ScaleDtype scale_dtype_;
   int levels_;
+  bool fused_;
 };
 
 class IntAsymCodec : public GroupCodec {

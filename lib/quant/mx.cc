@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "quant/codec.h"
+#include "quant/cpu_kernels.h"
 #include "quant/rounding.h"
 
 namespace autoscheme {
@@ -14,16 +15,22 @@ struct MxFormat {
   int steps;         // codes per binade
   int max_exponent;  // of the largest element code
   float max_norm;
-  int min_exponent() const { return 2 - (1 << (exponent_bits - 1)); }
+  int min_exponent() const { return exponent_bits == 0 ? 0 : 2 - (1 << (exponent_bits - 1)); }
 };
 
 constexpr MxFormat kFp4{2, 2, 2, 6.0f}, kFp6{2, 8, 2, 7.5f}, kFp8{4, 8, 8, 448.0f}, kInt4{0, 4, 0, 1.75f};
 
 class MxCodec : public GroupCodec {
  public:
-  MxCodec(const MxFormat& format, bool ceil_scale) : format_(format), ceil_scale_(ceil_scale) {}
+  MxCodec(const MxFormat& format, bool ceil_scale, bool fused)
+      : format_(format), ceil_scale_(ceil_scale), fused_(fused) {}
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
+    if (fused_ && cpu::Takes(x)) {
+      const at::Tensor scale = at::pow(2.0, Exponent(cpu::AbsMax(x)).clamp_(-127, 127));
+      return cpu::RoundToFormat(x, scale,
+                                {format_.exponent_bits > 0, format_.steps, format_.min_exponent(), format_.max_norm});
+    }
     const at::Tensor wide = x.to(at::kFloat);
     const at::Tensor scale = at::pow(2.0, Exponent(wide.abs().amax(1, true)).clamp_(-127, 127));
     const at::Tensor t = wide.div(scale).clamp_(-format_.max_norm, format_.max_norm);
@@ -80,15 +87,15 @@ class MxCodec : public GroupCodec {
   }
 
   MxFormat format_;
-  bool ceil_scale_;
+  bool ceil_scale_, fused_;
 };
 
 }  // namespace
 
 std::unique_ptr<GroupCodec> MakeMxCodec(const Side& side) {
   const bool ceil_scale = side.data_type == "mx_fp_rceil";
-  if (side.data_type == "mx_int") return std::make_unique<MxCodec>(kInt4, false);
-  return std::make_unique<MxCodec>(side.bits == 4 ? kFp4 : side.bits == 6 ? kFp6 : kFp8, ceil_scale);
+  if (side.data_type == "mx_int") return std::make_unique<MxCodec>(kInt4, false, side.fused);
+  return std::make_unique<MxCodec>(side.bits == 4 ? kFp4 : side.bits == 6 ? kFp6 : kFp8, ceil_scale, side.fused);
 }
 
 }  // namespace autoscheme
