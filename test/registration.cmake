@@ -1,8 +1,8 @@
 # Fails when a test source is named in no CMakeLists.txt of its folder: a test that is not built is not a test.
 #
 # usage: cmake -DTEST_DIR=<source>/test -P registration.cmake
-file(GLOB_RECURSE sources RELATIVE ${TEST_DIR} ${TEST_DIR}/*_test.cc ${TEST_DIR}/*_test.c ${TEST_DIR}/*_fuzz.cc)
-list(FILTER sources EXCLUDE REGEX "^consumer/")  # projects of their own
+file(GLOB_RECURSE sources RELATIVE ${TEST_DIR} ${TEST_DIR}/*.cc ${TEST_DIR}/*.c)
+list(FILTER sources EXCLUDE REGEX "^(consumer|support)/")  # projects of their own; code that tests share
 
 set(unregistered "")
 foreach(source ${sources})
