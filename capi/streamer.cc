@@ -60,6 +60,8 @@ uint64_t Bytes(const BlockStreamer::Step& step) {
 absl::Status CheckBudget(const std::vector<BlockStreamer::Step>& steps, int64_t slots, int64_t max_ram_bytes) {
   uint64_t largest = 0;
   for (const BlockStreamer::Step& step : steps) largest = std::max(largest, Bytes(step));
+  constexpr uint64_t kPage = 4096;  // slots are whole pages
+  largest = (largest + kPage - 1) / kPage * kPage;
   const uint64_t needed = largest * static_cast<uint64_t>(slots);
   if (max_ram_bytes == 0 || needed <= static_cast<uint64_t>(max_ram_bytes)) return absl::OkStatus();
   return absl::ResourceExhaustedError(

@@ -1,0 +1,329 @@
+// Layout, NULL arguments, the whole way in C, versions, options, catalogue, struct_size.
+#include <catch2/catch.hpp>
+#include <climits>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "capi/c_tests.h"
+#include "capi/capi_test.h"
+
+namespace autoscheme {
+namespace {
+
+using Catch::Contains;
+
+TEST_CASE("sizes, offsets and constants of the header never change") { CHECK(layout_failures() == 0); }
+
+TEST_CASE("NULL for any pointer of any function is INVALID_ARGUMENT") {
+  TinyCase tiny;
+  CHECK(null_argument_failures(tiny.model_dir.c_str(), tiny.tokens.c_str()) == 0);
+}
+
+TEST_CASE("a C host goes from the model to the saved recipe, and may free parents first") {
+  TinyCase tiny;
+  CHECK(walk_failures(tiny.model_dir.c_str(), tiny.tokens.c_str(), (tiny.dir / "recipe.json").c_str()) == 0);
+  CHECK_THAT(Slurp(tiny.dir / "recipe.json"), Contains("\"autoscheme-recipe\"") && Contains("q_proj"));
+}
+
+TEST_CASE("the library says which version it is") {
+  CHECK(std::string(autoscheme_version()) == AUTOSCHEME_VERSION);
+  CHECK(std::string(AUTOSCHEME_VERSION) == std::to_string(AUTOSCHEME_VERSION_MAJOR) + "." +
+                                               std::to_string(AUTOSCHEME_VERSION_MINOR) + "." +
+                                               std::to_string(AUTOSCHEME_VERSION_PATCH));
+}
+
+TEST_CASE("every status has a name") {
+  std::set<std::string> names;
+  for (autoscheme_status s = 0; s <= AUTOSCHEME_UNAUTHENTICATED; ++s) names.insert(autoscheme_status_name(s));
+  CHECK(names.size() == 17);
+  CHECK(std::string(autoscheme_status_name(AUTOSCHEME_CALLBACK_FAILED)) == "CALLBACK_FAILED");
+  CHECK(std::string(autoscheme_status_name(AUTOSCHEME_DATA_LOSS)) == "DATA_LOSS");
+  CHECK(std::string(autoscheme_status_name(77)) == "UNKNOWN_STATUS");
+}
+
+TEST_CASE("every option is found by its name, described, and takes back its own text") {
+  REQUIRE(autoscheme_option_count() >= 17);
+  CHECK(autoscheme_option_at(-1) == 0);
+  CHECK(autoscheme_option_at(autoscheme_option_count()) == 0);
+  OptionsPtr options;
+  REQUIRE(Make(options, autoscheme_options_create).ok());
+  for (int64_t i = 0; i < autoscheme_option_count(); ++i) {
+    const int32_t id = autoscheme_option_at(i);
+    auto info = Struct<autoscheme_option_info>();
+    REQUIRE(Call([&](autoscheme_error** e) { return autoscheme_option_describe(id, &info, e); }).ok());
+    INFO(info.name);
+    CHECK(info.id == id);
+    CHECK(autoscheme_option_find(info.name) == id);
+    CHECK((i == 0 || autoscheme_option_at(i - 1) < id));
+    CHECK(std::strlen(info.help) > 20);
+    CHECK(std::string(info.since) == "0.1");
+    const char* text = nullptr;
+    REQUIRE(Call([&](autoscheme_error** e) { return autoscheme_options_get_str(options.get(), id, &text, e); }).ok());
+    CHECK(std::string(text) == info.default_value);
+    const std::string copy = text;
+    CHECK(Call([&](autoscheme_error** e) {
+            return autoscheme_options_set_str(options.get(), id, copy.c_str(), e);
+          }).ok());
+    REQUIRE(Call([&](autoscheme_error** e) { return autoscheme_options_get_str(options.get(), id, &text, e); }).ok());
+    CHECK(std::string(text) == info.default_value);
+  }
+  CHECK(autoscheme_option_find("no_such_option") == 0);
+  auto info = Struct<autoscheme_option_info>();
+  const Result unknown = Call([&](autoscheme_error** e) { return autoscheme_option_describe(99, &info, e); });
+  CHECK(unknown.code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK_THAT(unknown.message, Contains("99"));
+}
+
+TEST_CASE("sizes are read with their units") {
+  TinyCase tiny;
+  auto bytes = [&](const char* text) -> int64_t {
+    const Result set = tiny.Set(AUTOSCHEME_OPTION_MAX_RAM_BYTES, text);
+    if (!set.ok()) return -1;
+    int64_t value = -2;
+    Call([&](autoscheme_error** e) {
+      return autoscheme_options_get_i64(tiny.options.get(), AUTOSCHEME_OPTION_MAX_RAM_BYTES, &value, e);
+    });
+    return value;
+  };
+  CHECK(bytes("0") == 0);
+  CHECK(bytes("4096") == 4096);
+  CHECK(bytes("400MiB") == 400LL << 20);
+  CHECK(bytes("2 gib") == 2LL << 30);
+  CHECK(bytes("1.5GB") == 1500000000);
+  CHECK(bytes("10KB") == 10000);
+  CHECK(bytes("9223372036854775807") == INT64_MAX);
+  for (const char* bad :
+       {"", "x", "-1", "400M", "1.5.2GB", "5 bananas", "9e99", "99999999TiB", "9223372036854775808"}) {
+    INFO(bad);
+    CHECK(bytes(bad) == -1);
+  }
+}
+
+TEST_CASE("a value out of bounds or of another type is refused by name, and the old one stays") {
+  TinyCase tiny;
+  autoscheme_options* options = tiny.options.get();
+  auto i64 = [&](int32_t id, int64_t value) {
+    return Call([&](autoscheme_error** e) { return autoscheme_options_set_i64(options, id, value, e); });
+  };
+  auto f64 = [&](int32_t id, double value) {
+    return Call([&](autoscheme_error** e) { return autoscheme_options_set_f64(options, id, value, e); });
+  };
+  for (const int64_t value : {INT64_C(0), INT64_C(-1), INT64_C(1) << 31}) {
+    const Result result = i64(AUTOSCHEME_OPTION_BATCH_SIZE, value);
+    CHECK(result.code == AUTOSCHEME_INVALID_ARGUMENT);
+    CHECK_THAT(result.message, Contains("batch_size") && Contains(std::to_string(value)));
+  }
+  CHECK(i64(AUTOSCHEME_OPTION_THREADS, -1).code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(i64(AUTOSCHEME_OPTION_THREADS, 100000).code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(i64(AUTOSCHEME_OPTION_MAX_RAM_BYTES, -1).code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(i64(AUTOSCHEME_OPTION_QUANT_LM_HEAD, 2).code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(i64(AUTOSCHEME_OPTION_SCHEMES, 1).code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(i64(12345, 1).code == AUTOSCHEME_INVALID_ARGUMENT);
+  for (const double value : {std::nan(""), static_cast<double>(INFINITY), -1.0, 0.0, 65.0}) {
+    CHECK(f64(AUTOSCHEME_OPTION_AVG_BITS, value).code == AUTOSCHEME_INVALID_ARGUMENT);
+  }
+  CHECK(f64(AUTOSCHEME_OPTION_BATCH_SIZE, 2).code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(tiny.Set(AUTOSCHEME_OPTION_DTYPE, "float16").code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(tiny.Set(AUTOSCHEME_OPTION_AVG_BITS, "4,five").code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(tiny.Set(AUTOSCHEME_OPTION_LAYER_CONFIG, "{\"q_proj\":").code != AUTOSCHEME_OK);
+  const Result scheme = tiny.Set(AUTOSCHEME_OPTION_SCHEMES, "W4A16,W99A3");
+  CHECK(scheme.code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK_THAT(scheme.message, Contains("W99A3"));
+
+  int64_t batch = 0;
+  CHECK(autoscheme_options_get_i64(options, AUTOSCHEME_OPTION_BATCH_SIZE, &batch, nullptr) == AUTOSCHEME_OK);
+  CHECK(batch == 2);
+  const char* text = nullptr;
+  CHECK(autoscheme_options_get_str(options, AUTOSCHEME_OPTION_SCHEMES, &text, nullptr) == AUTOSCHEME_OK);
+  CHECK(std::string(text) == "W4A16,W8A16");
+}
+
+TEST_CASE("a list of targets keeps its numbers") {
+  TinyCase tiny;
+  REQUIRE(tiny.Set(AUTOSCHEME_OPTION_AVG_BITS, " 3.5, 4.25,6 ").ok());
+  const char* text = nullptr;
+  REQUIRE(autoscheme_options_get_str(tiny.options.get(), AUTOSCHEME_OPTION_AVG_BITS, &text, nullptr) == 0);
+  CHECK(std::string(text) == "3.5,4.25,6");
+}
+
+TEST_CASE("the catalogue is listed and searched") {
+  REQUIRE(autoscheme_scheme_count() >= 10);
+  for (int64_t i = 0; i < autoscheme_scheme_count(); ++i) {
+    auto at = Struct<autoscheme_scheme_info>();
+    auto found = Struct<autoscheme_scheme_info>();
+    REQUIRE(autoscheme_scheme_get(i, &at, nullptr) == AUTOSCHEME_OK);
+    INFO(at.name);
+    REQUIRE(autoscheme_scheme_find(at.name, &found, nullptr) == AUTOSCHEME_OK);
+    CHECK(at.name == found.name);  // the same string, which lives for ever
+    CHECK(at.bits >= 1);
+  }
+  auto scheme = Struct<autoscheme_scheme_info>();
+  REQUIRE(autoscheme_scheme_find("w4a16", &scheme, nullptr) == AUTOSCHEME_OK);
+  CHECK(std::string(scheme.name) == "W4A16");
+  CHECK(std::string(scheme.data_type) == "int");
+  CHECK(scheme.bits == 4);
+  CHECK(scheme.group_size == 128);
+  CHECK(scheme.sym == 1);
+  CHECK(scheme.super_bits == AUTOSCHEME_UNSET);
+  CHECK(autoscheme_scheme_find("W99", &scheme, nullptr) == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(autoscheme_scheme_get(-1, &scheme, nullptr) == AUTOSCHEME_OUT_OF_RANGE);
+  CHECK(autoscheme_scheme_get(autoscheme_scheme_count(), &scheme, nullptr) == AUTOSCHEME_OUT_OF_RANGE);
+}
+
+TEST_CASE("a struct of a later version is zeroed beyond what this one knows, a smaller one refused") {
+  struct {
+    autoscheme_scheme_info known;
+    char later[24];
+  } large;
+  std::memset(&large, 0x55, sizeof(large));
+  large.known.struct_size = sizeof(large);
+  REQUIRE(autoscheme_scheme_find("W4A16", &large.known, nullptr) == AUTOSCHEME_OK);
+  CHECK(large.known.struct_size == sizeof(large));
+  CHECK(large.known.bits == 4);
+  for (const char byte : large.later) CHECK(byte == 0);
+
+  for (const size_t size : {size_t{0}, size_t{8}, sizeof(autoscheme_scheme_info) - 1, SIZE_MAX}) {
+    autoscheme_scheme_info info{};
+    info.struct_size = size;
+    info.bits = 77;
+    const Result result = Call([&](autoscheme_error** e) { return autoscheme_scheme_find("W4A16", &info, e); });
+    CHECK(result.code == AUTOSCHEME_INVALID_ARGUMENT);
+    CHECK_THAT(result.message, Contains("struct_size"));
+    CHECK(info.bits == 77);
+  }
+}
+
+TEST_CASE("the skeleton numbers blocks, layers and tensors") {
+  TinyCase tiny;
+  SkeletonPtr skeleton;
+  REQUIRE(tiny.Open(skeleton).ok());
+  auto info = Struct<autoscheme_skeleton_info>();
+  REQUIRE(autoscheme_skeleton_get_info(skeleton.get(), &info, nullptr) == AUTOSCHEME_OK);
+  CHECK(std::string(info.model_type) == "llama");
+  CHECK(info.block_count == 2);
+  CHECK(info.layer_count == 15);
+  CHECK(info.hidden_size == 64);
+  CHECK(info.vocab_size == 64);
+  CHECK(info.max_positions == 128);
+  CHECK(info.tied_head == 0);
+  uint64_t bytes = 0;
+  for (int64_t i = 0; i < info.tensor_count; ++i) {
+    auto tensor = Struct<autoscheme_tensor_info>();
+    REQUIRE(autoscheme_skeleton_get_tensor(skeleton.get(), i, &tensor, nullptr) == AUTOSCHEME_OK);
+    CHECK(tensor.dtype == AUTOSCHEME_DTYPE_BF16);
+    int64_t elements = 1;
+    for (int32_t d = 0; d < tensor.rank; ++d) elements *= tensor.shape[d];
+    CHECK(tensor.bytes == static_cast<uint64_t>(2 * elements));
+    bytes += tensor.bytes;
+  }
+  CHECK(bytes == info.total_bytes);
+  for (int64_t b = 0; b < 2; ++b) {
+    auto block = Struct<autoscheme_block_info>();
+    REQUIRE(autoscheme_skeleton_get_block(skeleton.get(), b, &block, nullptr) == AUTOSCHEME_OK);
+    CHECK(std::string(block.name) == "model.layers." + std::to_string(b));
+    CHECK(block.layer_count == 7);
+    auto layer = Struct<autoscheme_layer_info>();
+    REQUIRE(autoscheme_skeleton_get_layer(skeleton.get(), block.first_layer, &layer, nullptr) == AUTOSCHEME_OK);
+    CHECK(std::string(layer.name) == std::string(block.name) + ".self_attn.q_proj");
+    CHECK(layer.out_features == 64);
+    CHECK(layer.block == b);
+    CHECK(layer.fixed_scheme == nullptr);
+  }
+  auto head = Struct<autoscheme_layer_info>();
+  REQUIRE(autoscheme_skeleton_get_layer(skeleton.get(), 14, &head, nullptr) == AUTOSCHEME_OK);
+  CHECK(std::string(head.name) == "lm_head");
+  CHECK(head.is_head == 1);
+  CHECK(head.block == -1);
+  CHECK(autoscheme_skeleton_get_layer(skeleton.get(), 15, &head, nullptr) == AUTOSCHEME_OUT_OF_RANGE);
+  auto block = Struct<autoscheme_block_info>();
+  CHECK(autoscheme_skeleton_get_block(skeleton.get(), -1, &block, nullptr) == AUTOSCHEME_OUT_OF_RANGE);
+
+  std::set<std::string> types;
+  for (int64_t i = 0; i < autoscheme_model_type_count(); ++i) types.insert(autoscheme_model_type_at(i));
+  CHECK(types.count("llama") == 1);
+  CHECK(types.count("qwen3") == 1);
+  CHECK(autoscheme_model_type_at(autoscheme_model_type_count()) == nullptr);
+}
+
+TEST_CASE("calibration comes from arrays, is cut, and refuses what cannot be ids") {
+  const int64_t ids[] = {1, 2, 3, 4, 5, 6};
+  CalibrationPtr all, cut, none;
+  REQUIRE(Make(all, [&](auto** out, auto** e) { return autoscheme_calibration_from_i64(ids, 2, 3, out, e); }).ok());
+  REQUIRE(
+      Make(cut, [&](auto** out, auto** e) { return autoscheme_calibration_truncate(all.get(), 0, 2, out, e); }).ok());
+  auto info = Struct<autoscheme_calibration_info>();
+  REQUIRE(autoscheme_calibration_get_info(cut.get(), &info, nullptr) == AUTOSCHEME_OK);
+  CHECK(info.nsamples == 2);
+  CHECK(info.seqlen == 2);
+  CHECK(std::vector<int32_t>(info.ids, info.ids + 4) == std::vector<int32_t>{1, 2, 4, 5});
+  CHECK(std::string(info.sha256).size() == 64);
+  CHECK(Make(none, [&](auto** out, auto** e) {
+          return autoscheme_calibration_truncate(all.get(), 3, 0, out, e);
+        }).code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(none == nullptr);
+  for (const int64_t bad : {INT64_C(-1), INT64_C(1) << 31}) {
+    const int64_t wrong[] = {1, 2, 3, bad};
+    const Result result =
+        Make(none, [&](auto** out, auto** e) { return autoscheme_calibration_from_i64(wrong, 2, 2, out, e); });
+    CHECK(result.code == AUTOSCHEME_INVALID_ARGUMENT);
+    CHECK_THAT(result.message, Contains(std::to_string(bad)) && Contains("row 1, column 1"));
+  }
+  for (const int64_t rows : {INT64_C(0), INT64_C(-1), INT64_MAX}) {
+    CHECK(Make(none, [&](auto** out, auto** e) {
+            return autoscheme_calibration_from_i64(ids, rows, 3, out, e);
+          }).code == AUTOSCHEME_INVALID_ARGUMENT);
+  }
+}
+
+TEST_CASE("stored scores are solved again for other budgets without the model") {
+  TinyCase tiny;
+  ScoresPtr scores, loaded;
+  REQUIRE(tiny.ScoreAll(scores).ok());
+  const std::string path = tiny.dir / "scores.json";
+  REQUIRE(Call([&](autoscheme_error** e) { return autoscheme_scores_save(scores.get(), path.c_str(), e); }).ok());
+  CHECK(Slurp(path) == JsonOf(scores));
+  std::filesystem::remove_all(tiny.model_dir);
+  REQUIRE(Make(loaded, [&](auto** out, auto** e) {
+            return autoscheme_scores_load(tiny.context.get(), path.c_str(), out, e);
+          }).ok());
+  auto info = Struct<autoscheme_scores_info>();
+  REQUIRE(autoscheme_scores_get_info(loaded.get(), &info, nullptr) == AUTOSCHEME_OK);
+  CHECK(info.layer_count == 14);
+  CHECK(info.scheme_count == 2);
+  CHECK(info.nsamples == 4);
+  CHECK(info.seqlen == 8);
+  CHECK(info.batch_size == 2);
+  double four = 0, eight = 0, activation = -1;
+  REQUIRE(autoscheme_scores_get_loss(loaded.get(), 0, 3, &four, &activation, nullptr) == AUTOSCHEME_OK);
+  REQUIRE(autoscheme_scores_get_loss(loaded.get(), 1, 3, &eight, nullptr, nullptr) == AUTOSCHEME_OK);
+  CHECK(four > eight);
+  CHECK(eight > 0);
+  CHECK(activation == 0);
+  CHECK(autoscheme_scores_get_loss(loaded.get(), 2, 0, nullptr, nullptr, nullptr) == AUTOSCHEME_OUT_OF_RANGE);
+  CHECK(autoscheme_scores_get_loss(loaded.get(), 0, 14, nullptr, nullptr, nullptr) == AUTOSCHEME_OUT_OF_RANGE);
+
+  const double targets[] = {5, 6, 7.5};
+  RecipesPtr recipes;
+  REQUIRE(Make(recipes, [&](auto** out, auto** e) {
+            return autoscheme_scores_select(loaded.get(), nullptr, targets, 3, out, e);
+          }).ok());
+  REQUIRE(autoscheme_recipes_count(recipes.get()) == 3);
+  double loss = 1e300;
+  for (int64_t i = 0; i < 3; ++i) {
+    auto recipe = Struct<autoscheme_recipe_info>();
+    REQUIRE(autoscheme_recipes_get_info(recipes.get(), i, &recipe, nullptr) == AUTOSCHEME_OK);
+    CHECK(recipe.target_avg_bits == targets[i]);
+    CHECK(recipe.avg_bits <= targets[i]);
+    CHECK(recipe.loss < loss);
+    loss = recipe.loss;
+  }
+  const double below[] = {2};
+  const Result out_of_reach = Make(
+      recipes, [&](auto** out, auto** e) { return autoscheme_scores_select(loaded.get(), nullptr, below, 1, out, e); });
+  CHECK(out_of_reach.code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(recipes == nullptr);
+}
+
+}  // namespace
+}  // namespace autoscheme

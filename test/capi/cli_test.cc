@@ -1,0 +1,231 @@
+// The autoscheme program: exit codes, messages, results.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "capi/capi_test.h"
+
+namespace autoscheme {
+namespace {
+
+using Catch::Contains;
+namespace fs = std::filesystem;
+
+struct Run {
+  int code = -1;  // exit code; -1 if it died of a signal
+  std::string out, err;
+  int lines() const { return static_cast<int>(std::count(err.begin(), err.end(), '\n')); }
+};
+
+// Starts the program; its outputs go to files in `dir`. With `interrupt`, SIGINT as soon as stderr has something.
+Run Start(const TempDir& dir, const std::vector<std::string>& arguments, bool interrupt = false) {
+  const std::string out = dir / "stdout", err = dir / "stderr";
+  std::vector<char*> argv = {const_cast<char*>(AUTOSCHEME_CLI)};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    const int to_out = open(out.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    const int to_err = open(err.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    if (dup2(to_out, 1) < 0 || dup2(to_err, 2) < 0) _exit(99);
+    execv(argv[0], argv.data());
+    _exit(98);
+  }
+  if (interrupt) {
+    for (int i = 0; i < 6000; ++i) {
+      std::error_code none;
+      if (fs::exists(err, none) && fs::file_size(err, none) > 0) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    kill(child, SIGINT);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, Slurp(out), Slurp(err)};
+}
+
+struct Shell : TinyCase {
+  Run operator()(const std::vector<std::string>& arguments) const { return Start(dir, arguments); }
+  std::vector<std::string> Scoring(const std::string& command, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> all = {command,     "--model",     model_dir,   "--tokens", tokens,
+                                    "--options", "W4A16,W8A16", "--threads", "1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+};
+
+TEST_CASE("help is printed to stdout and is a success") {
+  Shell shell;
+  const Run all = shell({"--help"});
+  CHECK(all.code == 0);
+  CHECK(all.err.empty());
+  for (const char* command : {"inspect", "plan", "score", "select", "run", "schemes"}) {
+    CHECK_THAT(all.out, Contains(command));
+    const Run one = shell({command, "--help"});
+    CHECK(one.code == 0);
+    CHECK_THAT(one.out, Contains(command));
+    CHECK(shell({"help", command}).out == one.out);
+  }
+  const Run run = shell({"run", "--help"});
+  for (const char* flag : {"--model", "--options", "--tokens", "--avg-bits", "--out", "--max-ram", "--nsamples",
+                           "--seqlen", "--max-tokens", "--batch-size", "--threads", "--dtype", "--device", "--work-dir",
+                           "--ignore-layers", "--layer-config", "--shared-layers", "--progress", "--quiet"}) {
+    CHECK_THAT(run.out, Contains(flag));
+  }
+  CHECK(shell({"--version"}).out == "autoscheme " AUTOSCHEME_VERSION "\n");
+}
+
+TEST_CASE("a wrong command line is exit 2 with one line on stderr") {
+  Shell shell;
+  const std::string out = shell.dir / "out.json";
+  const std::vector<std::vector<std::string>> wrong = {
+      {},
+      {"bake"},
+      {"help", "bake"},
+      {"inspect"},
+      {"inspect", "--model"},
+      {"inspect", "--modle", "x"},
+      {"inspect", "model"},
+      {"inspect", "--model", "x", "--model", "y"},
+      {"inspect", "--model", "x", "--json=1"},
+      shell.Scoring("score"),
+      shell.Scoring("run", {"--out", out}),
+      shell.Scoring("score", {"--out", out, "--max-ram", "lots"}),
+      shell.Scoring("score", {"--out", out, "--nsamples", "0"}),
+      shell.Scoring("score", {"--out", out, "--batch-size", "-3"}),
+      shell.Scoring("score", {"--out", out, "--dtype", "float13"}),
+      shell.Scoring("score", {"--out", out, "--progress", "loud"}),
+      shell.Scoring("run", {"--out", out, "--avg-bits", "four"}),
+      {"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--options", "W99", "--out", out},
+  };
+  for (const auto& arguments : wrong) {
+    const Run run = shell(arguments);
+    INFO((arguments.empty() ? "no command" : arguments.back()) << ": " << run.err);
+    CHECK(run.code == 2);
+    CHECK(run.lines() == 1);
+    CHECK(run.out.empty());
+    CHECK_THAT(run.err, Contains("--help"));
+  }
+  CHECK_FALSE(fs::exists(out));
+}
+
+TEST_CASE("inspect prints the structure, as text and as JSON") {
+  Shell shell;
+  const Run text = shell({"inspect", "--model", shell.model_dir});
+  CHECK(text.code == 0);
+  CHECK_THAT(text.out, Contains("llama") && Contains("self_attn.q_proj") && Contains("64 x 64"));
+  const Run json = shell({"inspect", "--json", "--model=" + shell.model_dir});
+  CHECK(json.code == 0);
+  CHECK(json.out.front() == '{');
+  CHECK_THAT(json.out, Contains("\"model.layers.1.mlp.up_proj\""));
+}
+
+TEST_CASE("schemes lists the catalogue") {
+  Shell shell;
+  const Run run = shell({"schemes"});
+  CHECK(run.code == 0);
+  CHECK_THAT(run.out, Contains("W4A16") && Contains("MXFP4"));
+}
+
+TEST_CASE("a failure is exit 1 with one line on stderr, found before any work where it can be") {
+  Shell shell;
+  const Run model = shell({"inspect", "--model", shell.dir / "nowhere"});
+  CHECK(model.code == 1);
+  CHECK(model.lines() == 1);
+  CHECK_THAT(model.err, Contains("nowhere"));
+  const Run unwritable = shell(shell.Scoring("score", {"--out", shell.dir / "no/folder/scores.json"}));
+  CHECK(unwritable.code == 1);
+  CHECK(unwritable.lines() == 1);
+  CHECK_THAT(unwritable.err, Contains("no/folder/scores.json"));
+  const std::string tokens_before = Slurp(shell.tokens);
+  for (const std::string& input : {shell.tokens, shell.model_dir + "/config.json"}) {
+    const Run overwrite = shell(shell.Scoring("score", {"--out", input}));
+    CHECK(overwrite.code == 1);
+    CHECK_THAT(overwrite.err, Contains("overwrite"));
+  }
+  CHECK(Slurp(shell.tokens) == tokens_before);
+  const Run same = shell(shell.Scoring("run", {"--avg-bits", "6", "--out", "x.json", "--save-scores", "x.json"}));
+  CHECK(same.code == 1);
+  const Run budget = shell(shell.Scoring("score", {"--out", shell.dir / "s.json", "--max-ram", "1MiB"}));
+  CHECK(budget.code == 1);
+  CHECK(budget.lines() == 1);
+  CHECK_FALSE(fs::exists(shell.dir / "s.json"));
+  const Run few = shell(shell.Scoring("score", {"--out", shell.dir / "s.json", "--nsamples", "400"}));
+  CHECK(few.code == 1);
+  CHECK_THAT(few.err, Contains("400"));
+}
+
+TEST_CASE("plan prints the peak and the least budget, which then works") {
+  Shell shell;
+  const Run text = shell(shell.Scoring("plan"));
+  CHECK(text.code == 0);
+  CHECK_THAT(text.out, Contains("peak") && Contains("bytes to read"));
+  const Run json = shell(shell.Scoring("plan", {"--json"}));
+  CHECK(json.code == 0);
+  CHECK_THAT(json.out, Contains("\"peak_bytes\":") && Contains("\"resident\":["));
+}
+
+TEST_CASE("score and select give what run gives, and run prints a table") {
+  Shell shell;
+  const std::string scores = shell.dir / "scores.json", kept = shell.dir / "kept.json";
+  const std::string selected = shell.dir / "selected.json", recipe = shell.dir / "recipe.json";
+  const Run score = shell(shell.Scoring("score", {"--out", scores, "--batch-size", "2"}));
+  INFO(score.err);
+  REQUIRE(score.code == 0);
+  CHECK(score.err.empty());  // not a terminal: no progress
+  const Run select = shell({"select", "--scores", scores, "--avg-bits", "5,6.5", "--out", selected});
+  REQUIRE(select.code == 0);
+  CHECK_THAT(select.out, Contains("5 bits per weight") && Contains("6.5 bits per weight") && Contains("W4A16"));
+  const Run run = shell(shell.Scoring("run", {"--avg-bits", "5,6.5", "--out", recipe, "--save-scores", kept,
+                                              "--batch-size", "2", "--progress", "json"}));
+  INFO(run.err);
+  REQUIRE(run.code == 0);
+  CHECK(Slurp(kept) == Slurp(scores));
+  CHECK(Slurp(recipe) == Slurp(selected));
+  CHECK_THAT(run.out, Contains("bytes read") && Contains("peak memory") && Contains("predicted loss"));
+  CHECK_THAT(run.err, Contains("{\"stage\":\"backward\",\"done\":2,\"total\":2,"));
+  const Run quiet = shell(shell.Scoring("score", {"--out", scores, "--quiet"}));
+  CHECK(quiet.code == 0);
+  CHECK(quiet.out.empty());
+  CHECK(quiet.err.empty());
+  const Run in_place = shell({"select", "--scores", scores, "--avg-bits", "5", "--out", scores});
+  CHECK(in_place.code == 1);
+}
+
+TEST_CASE("--max-tokens takes whole rows") {
+  Shell shell;
+  const std::string scores = shell.dir / "scores.json";
+  const Run run = shell(shell.Scoring("score", {"--out", scores, "--max-tokens", "20"}));
+  REQUIRE(run.code == 0);
+  CHECK_THAT(run.out, Contains("2 x 8 tokens"));
+  const Run less = shell(shell.Scoring("score", {"--out", scores, "--max-tokens", "7"}));
+  CHECK(less.code == 1);
+}
+
+TEST_CASE("Ctrl-C is exit 130, and leaves no file") {
+  Shell shell;
+  shell.model.blocks = 40;
+  WriteTinyModel(shell.model, shell.model_dir);
+  shell.tokens = shell.dir.Write("tokens.json", TinyTokens(64, 64, shell.model.vocab));
+  const auto before = shell.dir.List();
+  const Run run = Start(shell.dir, shell.Scoring("score", {"--out", shell.dir / "s.json", "--progress", "json"}), true);
+  INFO(run.err);
+  CHECK(run.code == 130);
+  CHECK_THAT(run.err, Contains("interrupted"));
+  for (const std::string& name : shell.dir.List()) {
+    const bool known = std::find(before.begin(), before.end(), name) != before.end();
+    CHECK((known || name == "stdout" || name == "stderr"));
+  }
+}
+
+}  // namespace
+}  // namespace autoscheme

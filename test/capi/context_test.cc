@@ -1,0 +1,289 @@
+// Callbacks, cancelling, one long call at a time.
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "capi/capi_test.h"
+
+namespace autoscheme {
+namespace {
+
+using Catch::Contains;
+
+// Counts how often a host's pointer is given back.
+struct Host {
+  int freed = 0;
+  int calls = 0;
+  int32_t answer = 0;
+  static void Free(void* self) { ++static_cast<Host*>(self)->freed; }
+  static int32_t OnLog(void* self, const autoscheme_log_message*) {
+    ++static_cast<Host*>(self)->calls;
+    return static_cast<Host*>(self)->answer;
+  }
+  static int32_t OnProgress(void* self, const autoscheme_progress*) {
+    ++static_cast<Host*>(self)->calls;
+    return static_cast<Host*>(self)->answer;
+  }
+};
+
+// A generator that is ready to score.
+struct Ready : TinyCase {
+  SkeletonPtr skeleton;
+  CalibrationPtr calibration;
+  GeneratorPtr generator;
+  ScoresPtr scores;
+  explicit Ready(const char* schemes = "W4A16,W8A16") {
+    REQUIRE(Set(AUTOSCHEME_OPTION_SCHEMES, schemes).ok());
+    REQUIRE(Open(skeleton).ok());
+    REQUIRE(Load(calibration).ok());
+    REQUIRE(Create(skeleton, generator).ok());
+  }
+  Result Score() { return TinyCase::Score(generator, calibration, scores); }
+  Result OnProgress(autoscheme_progress_fn fn, void* data, void (*free)(void*) = nullptr) {
+    return Call(
+        [&](autoscheme_error** e) { return autoscheme_context_set_progress(context.get(), fn, data, free, e); });
+  }
+};
+
+TEST_CASE("a callback's user data is given back exactly once: replaced, removed, with the context, on failure") {
+  Host first, second, third, refused;
+  {
+    ContextPtr context;
+    REQUIRE(Make(context, autoscheme_context_create).ok());
+    REQUIRE(autoscheme_context_set_log(context.get(), Host::OnLog, &first, Host::Free, nullptr) == 0);
+    CHECK(first.freed == 0);
+    REQUIRE(autoscheme_context_set_log(context.get(), Host::OnLog, &second, Host::Free, nullptr) == 0);
+    CHECK(first.freed == 1);
+    REQUIRE(autoscheme_context_set_log(context.get(), nullptr, nullptr, nullptr, nullptr) == 0);
+    CHECK(second.freed == 1);
+    REQUIRE(autoscheme_context_set_progress(context.get(), Host::OnProgress, &third, Host::Free, nullptr) == 0);
+    CHECK(autoscheme_context_set_log(nullptr, Host::OnLog, &refused, Host::Free, nullptr) ==
+          AUTOSCHEME_INVALID_ARGUMENT);
+    CHECK(refused.freed == 1);
+    CHECK(third.freed == 0);
+  }
+  CHECK(first.freed == 1);
+  CHECK(second.freed == 1);
+  CHECK(third.freed == 1);
+}
+
+TEST_CASE("user data lives as long as anything made with the context") {
+  Host host;
+  {
+    Ready ready;
+    REQUIRE(ready.OnProgress(Host::OnProgress, &host, Host::Free).ok());
+    ready.context.reset();
+    CHECK(host.freed == 0);
+    REQUIRE(ready.Score().ok());
+    CHECK(host.calls >= 5);
+    CHECK(host.freed == 0);
+  }
+  CHECK(host.freed == 1);
+}
+
+TEST_CASE("progress names its stages, counts up to the total and never goes back in bytes or time") {
+  struct Seen {
+    std::vector<std::string> stages;
+    bool sound = true;
+    int64_t bytes = 0;
+    double elapsed = 0;
+    std::thread::id thread;
+  } seen;
+  Ready ready;
+  REQUIRE(ready
+              .OnProgress(
+                  [](void* data, const autoscheme_progress* p) -> int32_t {
+                    auto& s = *static_cast<Seen*>(data);
+                    if (s.stages.empty() || s.stages.back() != p->stage) s.stages.emplace_back(p->stage);
+                    s.sound = s.sound && p->struct_size == sizeof(*p) && p->done >= 1 && p->done <= p->total &&
+                              p->bytes_read >= s.bytes && p->elapsed_s >= s.elapsed;
+                    s.bytes = p->bytes_read, s.elapsed = p->elapsed_s, s.thread = std::this_thread::get_id();
+                    return 0;
+                  },
+                  &seen)
+              .ok());
+  REQUIRE(ready.Score().ok());
+  CHECK(seen.sound);
+  CHECK(seen.stages == std::vector<std::string>{"forward", "head", "backward"});
+  CHECK(seen.bytes > 0);
+  CHECK(seen.thread == std::this_thread::get_id());
+}
+
+TEST_CASE("what a progress callback returns comes back, at each of its calls, and the next run is right") {
+  Ready ready;
+  REQUIRE(ready.Score().ok());
+  const std::string reference = JsonOf(ready.scores);
+  struct Stop {
+    int at, seen;
+  };
+  int stopped = 0;
+  for (int at = 0;; ++at) {
+    Stop stop{at, 0};
+    auto callback = [](void* data, const autoscheme_progress*) -> int32_t {
+      auto& s = *static_cast<Stop*>(data);
+      return s.seen++ == s.at ? -40 - s.at : 0;
+    };
+    REQUIRE(ready.OnProgress(callback, &stop).ok());
+    const Result result = ready.Score();
+    if (stop.seen <= at) break;
+    CHECK(result.code == AUTOSCHEME_CALLBACK_FAILED);
+    CHECK(result.callback_value == -40 - at);
+    CHECK_THAT(result.message, Contains(std::to_string(-40 - at)));
+    CHECK(ready.scores == nullptr);
+    ++stopped;
+    REQUIRE(ready.OnProgress(nullptr, nullptr).ok());
+    REQUIRE(ready.Score().ok());
+    CHECK(JsonOf(ready.scores) == reference);
+  }
+  CHECK(stopped >= 5);
+}
+
+TEST_CASE("an exception from a callback is INTERNAL and stays inside") {
+  Ready ready;
+  REQUIRE(
+      ready.OnProgress([](void*, const autoscheme_progress*) -> int32_t { throw std::runtime_error("boo"); }, nullptr)
+          .ok());
+  CHECK(ready.Score().code == AUTOSCHEME_INTERNAL);
+  REQUIRE(ready.OnProgress([](void*, const autoscheme_progress*) -> int32_t { throw 7; }, nullptr).ok());
+  CHECK(ready.Score().code == AUTOSCHEME_INTERNAL);
+  REQUIRE(ready.OnProgress(nullptr, nullptr).ok());
+  CHECK(ready.Score().ok());
+}
+
+TEST_CASE("warnings reach the log callback; one that says stop has no effect outside of a long call") {
+  TinyCase tiny;
+  SkeletonPtr skeleton;
+  GeneratorPtr generator;
+  Host host;
+  host.answer = 3;
+  REQUIRE(autoscheme_context_set_log(tiny.context.get(), Host::OnLog, &host, Host::Free, nullptr) == 0);
+  REQUIRE(tiny.Open(skeleton).ok());
+  REQUIRE(tiny.Set(AUTOSCHEME_OPTION_IGNORE_LAYERS, "no_such_layer").ok());
+  REQUIRE(tiny.Create(skeleton, generator).ok());
+  CHECK(host.calls >= 1);
+  CalibrationPtr calibration;
+  ScoresPtr scores;
+  REQUIRE(tiny.Load(calibration).ok());
+  CHECK(TinyCase::Score(generator, calibration, scores).ok());
+}
+
+TEST_CASE("a log callback that says stop while selecting stops the selection") {
+  Ready ready;
+  REQUIRE(ready.Score().ok());
+  REQUIRE(ready.Set(AUTOSCHEME_OPTION_SHARED_LAYERS, "nothing,at_all").ok());
+  Host host;
+  REQUIRE(autoscheme_context_set_log(ready.context.get(), Host::OnLog, &host, Host::Free, nullptr) == 0);
+  RecipesPtr recipes;
+  auto select = [&] {
+    return Make(recipes, [&](auto** out, auto** e) {
+      return autoscheme_scores_select(ready.scores.get(), ready.options.get(), nullptr, 0, out, e);
+    });
+  };
+  CHECK(select().ok());
+  CHECK(host.calls >= 1);
+  host.answer = 3;
+  const Result stopped = select();
+  CHECK(stopped.code == AUTOSCHEME_CALLBACK_FAILED);
+  CHECK(stopped.callback_value == 3);
+  CHECK(recipes == nullptr);
+  host.answer = 0;
+  CHECK(select().ok());
+}
+
+TEST_CASE("cancel from another thread in each stage stops within a block, and the context runs again") {
+  struct Shared {
+    autoscheme_context* context;
+    std::string stage;
+    std::atomic<int> after{0};  // progress calls after the request
+    std::thread canceller;
+    bool asked = false;
+  };
+  Ready ready;
+  REQUIRE(ready.Score().ok());
+  const std::string reference = JsonOf(ready.scores);
+  const auto files = ready.dir.List();
+  for (const char* stage : {"forward", "head", "backward"}) {
+    INFO(stage);
+    Shared shared{ready.context.get(), stage, {}, {}, false};
+    REQUIRE(ready
+                .OnProgress(
+                    [](void* data, const autoscheme_progress* p) -> int32_t {
+                      auto& s = *static_cast<Shared*>(data);
+                      if (s.asked) {
+                        ++s.after;
+                      } else if (s.stage == p->stage) {
+                        s.asked = true;
+                        s.canceller = std::thread([&s] { autoscheme_cancel(s.context); });
+                        s.canceller.join();
+                      }
+                      return 0;
+                    },
+                    &shared)
+                .ok());
+    const Result result = ready.Score();
+    CHECK(result.code == AUTOSCHEME_CANCELLED);
+    CHECK(result.callback_value == 0);
+    CHECK(shared.after <= 1);
+    CHECK(ready.scores == nullptr);
+    CHECK(ready.dir.List() == files);
+    REQUIRE(ready.OnProgress(nullptr, nullptr).ok());
+    REQUIRE(ready.Score().ok());
+    CHECK(JsonOf(ready.scores) == reference);
+  }
+}
+
+TEST_CASE("cancelling an idle context does nothing") {
+  Ready ready;
+  autoscheme_cancel(ready.context.get());
+  CHECK(ready.Score().ok());
+}
+
+TEST_CASE("a second long call on a busy context is refused, from a callback as from another thread") {
+  struct Nested {
+    Ready* ready;
+    Result from_callback, from_thread;
+  };
+  Ready ready;
+  Nested nested{&ready, {}, {}};
+  REQUIRE(ready
+              .OnProgress(
+                  [](void* data, const autoscheme_progress*) -> int32_t {
+                    auto& n = *static_cast<Nested*>(data);
+                    ScoresPtr scores;
+                    n.from_callback = TinyCase::Score(n.ready->generator, n.ready->calibration, scores);
+                    std::thread([&] {
+                      StreamerPtr streamer;
+                      n.from_thread = Make(streamer, [&](auto** out, auto** e) {
+                        return autoscheme_streamer_create(n.ready->context.get(), n.ready->skeleton.get(), nullptr,
+                                                          nullptr, 0, out, e);
+                      });
+                    }).join();
+                    return 0;
+                  },
+                  &nested)
+              .ok());
+  CHECK(ready.Score().ok());
+  CHECK(nested.from_callback.code == AUTOSCHEME_FAILED_PRECONDITION);
+  CHECK(nested.from_thread.code == AUTOSCHEME_FAILED_PRECONDITION);
+}
+
+TEST_CASE("two contexts run side by side to the same answer") {
+  Ready a, b;
+  Result other;
+  std::thread thread([&] { other = b.Score(); });
+  CHECK(a.Score().ok());
+  thread.join();
+  CHECK(other.ok());
+  auto loss = [](const ScoresPtr& scores) {
+    double weight = 0;
+    CHECK(autoscheme_scores_get_loss(scores.get(), 0, 0, &weight, nullptr, nullptr) == 0);
+    return weight;
+  };
+  CHECK(loss(a.scores) == Approx(loss(b.scores)).epsilon(1e-6));
+}
+
+}  // namespace
+}  // namespace autoscheme

@@ -1,0 +1,311 @@
+/* Every pointer of every function may be NULL: INVALID_ARGUMENT, never a crash. */
+#include <autoscheme.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "c_tests.h"
+#include "check.h"
+
+/* Good handles, to go with the one NULL. */
+struct handles {
+  autoscheme_context* context;
+  autoscheme_context* stream_context;
+  autoscheme_skeleton* skeleton;
+  autoscheme_options* options;
+  autoscheme_calibration* calibration;
+  autoscheme_generator* generator;
+  autoscheme_plan* plan;
+  autoscheme_scores* scores;
+  autoscheme_recipes* recipes;
+  autoscheme_streamer* streamer;
+  autoscheme_offload* offload;
+};
+
+static int32_t give(void* user_data, const char* name, void* out, size_t bytes) {
+  (void)user_data, (void)name;
+  memset(out, 0, bytes);
+  return 0;
+}
+static int32_t drop(void* user_data, const char* name) {
+  (void)user_data, (void)name;
+  return 0;
+}
+static int32_t take(void* user_data, const char* name, const void* data, size_t bytes) {
+  (void)user_data, (void)name, (void)data, (void)bytes;
+  return 0;
+}
+
+static int make_handles(struct handles* h, const char* model, const char* tokens) {
+  int failures = 0;
+  autoscheme_offload_callbacks callbacks = {sizeof callbacks, give, drop, take};
+  memset(h, 0, sizeof *h);
+  CHECK_C(autoscheme_context_create(&h->context, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_context_create(&h->stream_context, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_skeleton_open(h->context, model, &h->skeleton, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_calibration_load(h->context, tokens, &h->calibration, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_create(&h->options, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_set_str(h->options, AUTOSCHEME_OPTION_SCHEMES, "W4A16,W8A16", NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_set_i64(h->options, AUTOSCHEME_OPTION_THREADS, 1, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_set_f64(h->options, AUTOSCHEME_OPTION_AVG_BITS, 6, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_generator_create(h->context, h->skeleton, h->options, &h->generator, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_generator_plan(h->generator, h->calibration, &h->plan, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_generator_run(h->generator, h->calibration, &h->scores, &h->recipes, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_streamer_create(h->stream_context, h->skeleton, NULL, NULL, 0, &h->streamer, NULL) ==
+          AUTOSCHEME_OK);
+  CHECK_C(autoscheme_streamer_next(h->streamer, NULL, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_offload_create(h->context, h->skeleton, NULL, &callbacks, NULL, NULL, &h->offload, NULL) ==
+          AUTOSCHEME_OK);
+  return failures;
+}
+
+static void free_handles(struct handles* h) {
+  autoscheme_offload_free(h->offload);
+  autoscheme_streamer_free(h->streamer);
+  autoscheme_recipes_free(h->recipes);
+  autoscheme_scores_free(h->scores);
+  autoscheme_plan_free(h->plan);
+  autoscheme_generator_free(h->generator);
+  autoscheme_options_free(h->options);
+  autoscheme_calibration_free(h->calibration);
+  autoscheme_skeleton_free(h->skeleton);
+  autoscheme_context_free(h->stream_context);
+  autoscheme_context_free(h->context);
+}
+
+/* Each with its struct_size set. */
+struct infos {
+  autoscheme_block_info block_info;
+  autoscheme_calibration_info calibration_info;
+  autoscheme_layer_info layer_info;
+  autoscheme_offload_info offload_info;
+  autoscheme_plan_info plan_info;
+  autoscheme_plan_item plan_item;
+  autoscheme_recipe_info recipe_info;
+  autoscheme_scheme_info scheme_info;
+  autoscheme_scores_info scores_info;
+  autoscheme_skeleton_info skeleton_info;
+  autoscheme_stats stats;
+  autoscheme_step step;
+  autoscheme_streamer_stats streamer_stats;
+  autoscheme_tensor_info tensor_info;
+};
+
+static void make_infos(struct infos* s) {
+  memset(s, 0, sizeof *s);
+  s->block_info.struct_size = sizeof s->block_info;
+  s->calibration_info.struct_size = sizeof s->calibration_info;
+  s->layer_info.struct_size = sizeof s->layer_info;
+  s->offload_info.struct_size = sizeof s->offload_info;
+  s->plan_info.struct_size = sizeof s->plan_info;
+  s->plan_item.struct_size = sizeof s->plan_item;
+  s->recipe_info.struct_size = sizeof s->recipe_info;
+  s->scheme_info.struct_size = sizeof s->scheme_info;
+  s->scores_info.struct_size = sizeof s->scores_info;
+  s->skeleton_info.struct_size = sizeof s->skeleton_info;
+  s->stats.struct_size = sizeof s->stats;
+  s->step.struct_size = sizeof s->step;
+  s->streamer_stats.struct_size = sizeof s->streamer_stats;
+  s->tensor_info.struct_size = sizeof s->tensor_info;
+}
+
+/* Where handles would go; all must be NULL afterwards. */
+struct outs {
+  autoscheme_skeleton* skeleton;
+  autoscheme_calibration* calibration;
+  autoscheme_generator* generator;
+  autoscheme_plan* plan;
+  autoscheme_scores* scores;
+  autoscheme_recipes* recipes;
+  autoscheme_streamer* streamer;
+  autoscheme_offload* offload;
+  struct DLManagedTensorVersioned* tensor;
+};
+
+#define REFUSES(call)                                                     \
+  do {                                                                    \
+    autoscheme_error* error = NULL;                                       \
+    CHECK_C((call) == AUTOSCHEME_INVALID_ARGUMENT);                       \
+    CHECK_C(error != NULL);                                               \
+    CHECK_C(autoscheme_error_code(error) == AUTOSCHEME_INVALID_ARGUMENT); \
+    CHECK_C(strstr(autoscheme_error_message(error), "NULL") != NULL);     \
+    autoscheme_error_free(error);                                         \
+  } while (0)
+
+static int refused(struct handles* h, const char* model) {
+  int failures = 0;
+  struct infos s;
+  struct outs out;
+  const struct outs none = {NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL};
+  const autoscheme_offload_callbacks callbacks = {sizeof callbacks, give, drop, take};
+  const int32_t ids32[1] = {1};
+  const int64_t ids64[1] = {1};
+  const int64_t shape[1] = {1};
+  const int64_t order[1] = {0};
+  const double avg_bits[1] = {4};
+  const char* names[1] = {"x"};
+  const char* text = NULL;
+  int64_t i64 = 0;
+  double f64 = 0;
+  make_infos(&s);
+  memset(&out, 0, sizeof out);
+  REFUSES(autoscheme_context_create(NULL, &error));
+  REFUSES(autoscheme_context_set_log(NULL, NULL, NULL, NULL, &error));
+  REFUSES(autoscheme_context_set_progress(NULL, NULL, NULL, NULL, &error));
+  REFUSES(autoscheme_scheme_get(0, NULL, &error));
+  REFUSES(autoscheme_scheme_find(NULL, &s.scheme_info, &error));
+  REFUSES(autoscheme_scheme_find("W4A16", NULL, &error));
+  REFUSES(autoscheme_options_create(NULL, &error));
+  REFUSES(autoscheme_options_set_i64(NULL, AUTOSCHEME_OPTION_BATCH_SIZE, 1, &error));
+  REFUSES(autoscheme_options_set_f64(NULL, AUTOSCHEME_OPTION_AVG_BITS, 1, &error));
+  REFUSES(autoscheme_options_set_str(NULL, AUTOSCHEME_OPTION_BATCH_SIZE, "1", &error));
+  REFUSES(autoscheme_options_set_str(h->options, AUTOSCHEME_OPTION_BATCH_SIZE, NULL, &error));
+  REFUSES(autoscheme_options_get_i64(NULL, AUTOSCHEME_OPTION_BATCH_SIZE, &i64, &error));
+  REFUSES(autoscheme_options_get_i64(h->options, AUTOSCHEME_OPTION_BATCH_SIZE, NULL, &error));
+  REFUSES(autoscheme_options_get_f64(NULL, AUTOSCHEME_OPTION_AVG_BITS, &f64, &error));
+  REFUSES(autoscheme_options_get_f64(h->options, AUTOSCHEME_OPTION_AVG_BITS, NULL, &error));
+  REFUSES(autoscheme_options_get_str(NULL, AUTOSCHEME_OPTION_BATCH_SIZE, &text, &error));
+  REFUSES(autoscheme_options_get_str(h->options, AUTOSCHEME_OPTION_BATCH_SIZE, NULL, &error));
+  REFUSES(autoscheme_option_describe(AUTOSCHEME_OPTION_BATCH_SIZE, NULL, &error));
+  REFUSES(autoscheme_skeleton_open(NULL, model, &out.skeleton, &error));
+  REFUSES(autoscheme_skeleton_open(h->context, NULL, &out.skeleton, &error));
+  REFUSES(autoscheme_skeleton_open(h->context, model, NULL, &error));
+  REFUSES(autoscheme_skeleton_get_info(NULL, &s.skeleton_info, &error));
+  REFUSES(autoscheme_skeleton_get_info(h->skeleton, NULL, &error));
+  REFUSES(autoscheme_skeleton_get_block(NULL, 0, &s.block_info, &error));
+  REFUSES(autoscheme_skeleton_get_block(h->skeleton, 0, NULL, &error));
+  REFUSES(autoscheme_skeleton_get_layer(NULL, 0, &s.layer_info, &error));
+  REFUSES(autoscheme_skeleton_get_layer(h->skeleton, 0, NULL, &error));
+  REFUSES(autoscheme_skeleton_get_tensor(NULL, 0, &s.tensor_info, &error));
+  REFUSES(autoscheme_skeleton_get_tensor(h->skeleton, 0, NULL, &error));
+  REFUSES(autoscheme_skeleton_json(NULL, &text, NULL, &error));
+  REFUSES(autoscheme_skeleton_json(h->skeleton, NULL, NULL, &error));
+  REFUSES(autoscheme_calibration_load(NULL, "/nonexistent/x", &out.calibration, &error));
+  REFUSES(autoscheme_calibration_load(h->context, NULL, &out.calibration, &error));
+  REFUSES(autoscheme_calibration_load(h->context, "/nonexistent/x", NULL, &error));
+  REFUSES(autoscheme_calibration_from_i32(NULL, 1, 1, &out.calibration, &error));
+  REFUSES(autoscheme_calibration_from_i32(ids32, 1, 1, NULL, &error));
+  REFUSES(autoscheme_calibration_from_i64(NULL, 1, 1, &out.calibration, &error));
+  REFUSES(autoscheme_calibration_from_i64(ids64, 1, 1, NULL, &error));
+  REFUSES(autoscheme_calibration_truncate(NULL, 1, 1, &out.calibration, &error));
+  REFUSES(autoscheme_calibration_truncate(h->calibration, 1, 1, NULL, &error));
+  REFUSES(autoscheme_calibration_get_info(NULL, &s.calibration_info, &error));
+  REFUSES(autoscheme_calibration_get_info(h->calibration, NULL, &error));
+  REFUSES(autoscheme_generator_create(NULL, h->skeleton, h->options, &out.generator, &error));
+  REFUSES(autoscheme_generator_create(h->context, NULL, h->options, &out.generator, &error));
+  REFUSES(autoscheme_generator_create(h->context, h->skeleton, NULL, &out.generator, &error));
+  REFUSES(autoscheme_generator_create(h->context, h->skeleton, h->options, NULL, &error));
+  REFUSES(autoscheme_generator_plan(NULL, h->calibration, &out.plan, &error));
+  REFUSES(autoscheme_generator_plan(h->generator, NULL, &out.plan, &error));
+  REFUSES(autoscheme_generator_plan(h->generator, h->calibration, NULL, &error));
+  REFUSES(autoscheme_generator_score(NULL, h->calibration, &out.scores, &error));
+  REFUSES(autoscheme_generator_score(h->generator, NULL, &out.scores, &error));
+  REFUSES(autoscheme_generator_score(h->generator, h->calibration, NULL, &error));
+  REFUSES(autoscheme_generator_select(NULL, h->scores, avg_bits, 1, &out.recipes, &error));
+  REFUSES(autoscheme_generator_select(h->generator, NULL, avg_bits, 1, &out.recipes, &error));
+  REFUSES(autoscheme_generator_select(h->generator, h->scores, NULL, 1, &out.recipes, &error));
+  REFUSES(autoscheme_generator_select(h->generator, h->scores, avg_bits, 1, NULL, &error));
+  REFUSES(autoscheme_generator_run(NULL, h->calibration, &out.scores, &out.recipes, &error));
+  REFUSES(autoscheme_generator_run(h->generator, NULL, &out.scores, &out.recipes, &error));
+  REFUSES(autoscheme_generator_run(h->generator, h->calibration, &out.scores, NULL, &error));
+  REFUSES(autoscheme_generator_get_stats(NULL, &s.stats, &error));
+  REFUSES(autoscheme_generator_get_stats(h->generator, NULL, &error));
+  REFUSES(autoscheme_plan_get_info(NULL, &s.plan_info, &error));
+  REFUSES(autoscheme_plan_get_info(h->plan, NULL, &error));
+  REFUSES(autoscheme_plan_get_item(NULL, 0, &s.plan_item, &error));
+  REFUSES(autoscheme_plan_get_item(h->plan, 0, NULL, &error));
+  REFUSES(autoscheme_plan_json(NULL, &text, NULL, &error));
+  REFUSES(autoscheme_plan_json(h->plan, NULL, NULL, &error));
+  REFUSES(autoscheme_scores_load(NULL, "/nonexistent/x", &out.scores, &error));
+  REFUSES(autoscheme_scores_load(h->context, NULL, &out.scores, &error));
+  REFUSES(autoscheme_scores_load(h->context, "/nonexistent/x", NULL, &error));
+  REFUSES(autoscheme_scores_save(NULL, "/nonexistent/x", &error));
+  REFUSES(autoscheme_scores_save(h->scores, NULL, &error));
+  REFUSES(autoscheme_scores_json(NULL, &text, NULL, &error));
+  REFUSES(autoscheme_scores_json(h->scores, NULL, NULL, &error));
+  REFUSES(autoscheme_scores_get_info(NULL, &s.scores_info, &error));
+  REFUSES(autoscheme_scores_get_info(h->scores, NULL, &error));
+  REFUSES(autoscheme_scores_get_scheme(NULL, 0, &s.scheme_info, &error));
+  REFUSES(autoscheme_scores_get_scheme(h->scores, 0, NULL, &error));
+  REFUSES(autoscheme_scores_get_layer(NULL, 0, &s.layer_info, &error));
+  REFUSES(autoscheme_scores_get_layer(h->scores, 0, NULL, &error));
+  REFUSES(autoscheme_scores_get_loss(NULL, 0, 0, &f64, &f64, &error));
+  REFUSES(autoscheme_scores_select(NULL, h->options, avg_bits, 1, &out.recipes, &error));
+  REFUSES(autoscheme_scores_select(h->scores, h->options, NULL, 1, &out.recipes, &error));
+  REFUSES(autoscheme_scores_select(h->scores, h->options, avg_bits, 1, NULL, &error));
+  REFUSES(autoscheme_recipes_get_info(NULL, 0, &s.recipe_info, &error));
+  REFUSES(autoscheme_recipes_get_info(h->recipes, 0, NULL, &error));
+  REFUSES(autoscheme_recipes_get_layer(NULL, 0, 0, &text, &s.scheme_info, NULL, &error));
+  REFUSES(autoscheme_recipes_find_layer(NULL, 0, "W4A16", &i64, &error));
+  REFUSES(autoscheme_recipes_find_layer(h->recipes, 0, NULL, &i64, &error));
+  REFUSES(autoscheme_recipes_find_layer(h->recipes, 0, "W4A16", NULL, &error));
+  REFUSES(autoscheme_recipes_json(NULL, &text, NULL, &error));
+  REFUSES(autoscheme_recipes_json(h->recipes, NULL, NULL, &error));
+  REFUSES(autoscheme_recipes_save(NULL, "/nonexistent/x", &error));
+  REFUSES(autoscheme_recipes_save(h->recipes, NULL, &error));
+  REFUSES(autoscheme_streamer_create(NULL, h->skeleton, h->options, order, 1, &out.streamer, &error));
+  REFUSES(autoscheme_streamer_create(h->context, NULL, h->options, order, 1, &out.streamer, &error));
+  REFUSES(autoscheme_streamer_create(h->context, h->skeleton, h->options, NULL, 1, &out.streamer, &error));
+  REFUSES(autoscheme_streamer_create(h->context, h->skeleton, h->options, order, 1, NULL, &error));
+  REFUSES(autoscheme_streamer_next(NULL, &s.step, &error));
+  REFUSES(autoscheme_streamer_get_tensor_info(NULL, 0, &s.tensor_info, &error));
+  REFUSES(autoscheme_streamer_get_tensor_info(h->streamer, 0, NULL, &error));
+  REFUSES(autoscheme_streamer_get_tensor(NULL, 0, &out.tensor, &error));
+  REFUSES(autoscheme_streamer_get_tensor(h->streamer, 0, NULL, &error));
+  REFUSES(autoscheme_streamer_get_stats(NULL, &s.streamer_stats, &error));
+  REFUSES(autoscheme_streamer_get_stats(h->streamer, NULL, &error));
+  REFUSES(autoscheme_offload_create(NULL, h->skeleton, h->options, &callbacks, NULL, NULL, &out.offload, &error));
+  REFUSES(autoscheme_offload_create(h->context, NULL, h->options, &callbacks, NULL, NULL, &out.offload, &error));
+  REFUSES(autoscheme_offload_create(h->context, h->skeleton, h->options, NULL, NULL, NULL, &out.offload, &error));
+  REFUSES(autoscheme_offload_create(h->context, h->skeleton, h->options, &callbacks, NULL, NULL, NULL, &error));
+  REFUSES(autoscheme_offload_manage(NULL, "W4A16", AUTOSCHEME_DTYPE_F32, shape, 1, &error));
+  REFUSES(autoscheme_offload_manage(h->offload, NULL, AUTOSCHEME_DTYPE_F32, shape, 1, &error));
+  REFUSES(autoscheme_offload_manage(h->offload, "W4A16", AUTOSCHEME_DTYPE_F32, NULL, 1, &error));
+  REFUSES(autoscheme_offload_release(NULL, names, 1, &error));
+  REFUSES(autoscheme_offload_release(h->offload, NULL, 1, &error));
+  REFUSES(autoscheme_offload_reload(NULL, names, 1, &error));
+  REFUSES(autoscheme_offload_reload(h->offload, NULL, 1, &error));
+  REFUSES(autoscheme_offload_get_info(NULL, &s.offload_info, &error));
+  REFUSES(autoscheme_offload_get_info(h->offload, NULL, &error));
+  REFUSES(autoscheme_offload_release(h->offload, &text, 1, &error)); /* a NULL among the names */
+  CHECK_C(memcmp(&out, &none, sizeof out) == 0);
+  return failures;
+}
+
+/* Functions that have no status: they do nothing, or say nothing. */
+static int ignored(void) {
+  int failures = 0;
+  autoscheme_error_free(NULL);
+  autoscheme_context_free(NULL);
+  autoscheme_options_free(NULL);
+  autoscheme_skeleton_free(NULL);
+  autoscheme_calibration_free(NULL);
+  autoscheme_generator_free(NULL);
+  autoscheme_plan_free(NULL);
+  autoscheme_scores_free(NULL);
+  autoscheme_recipes_free(NULL);
+  autoscheme_streamer_free(NULL);
+  autoscheme_offload_free(NULL);
+  autoscheme_cancel(NULL);
+  CHECK_C(autoscheme_error_code(NULL) == AUTOSCHEME_OK);
+  CHECK_C(strcmp(autoscheme_error_message(NULL), "") == 0);
+  CHECK_C(autoscheme_error_callback_value(NULL) == 0);
+  CHECK_C(autoscheme_option_find(NULL) == 0);
+  CHECK_C(autoscheme_recipes_count(NULL) == 0);
+  CHECK_C(autoscheme_offload_is_resident(NULL, "x") == 0);
+  CHECK_C(autoscheme_context_create(NULL, NULL) == AUTOSCHEME_INVALID_ARGUMENT); /* no place for the error either */
+  return failures;
+}
+
+int null_argument_failures(const char* model, const char* tokens) {
+  struct handles h;
+  int failures = make_handles(&h, model, tokens);
+  if (failures == 0) failures += refused(&h, model) + ignored();
+  if (failures == 0) {
+    CHECK_C(autoscheme_offload_is_resident(h.offload, NULL) == 0);
+    autoscheme_scores_free(h.scores);
+    h.scores = NULL;
+    CHECK_C(autoscheme_generator_score(h.generator, h.calibration, &h.scores, NULL) == AUTOSCHEME_OK); /* still good */
+  }
+  free_handles(&h);
+  return failures;
+}

@@ -1,0 +1,84 @@
+/* What a C host does from beginning to end, and the promises it leans on: parents may be freed first. */
+#include <autoscheme.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "c_tests.h"
+#include "check.h"
+
+static int32_t count_steps(void* user_data, const autoscheme_progress* progress) {
+  if (progress->struct_size >= sizeof *progress && progress->done <= progress->total) ++*(int*)user_data;
+  return 0;
+}
+
+static int look_at_recipe(const autoscheme_recipes* recipes) {
+  int failures = 0;
+  int64_t i, at = -1, bits = 0;
+  autoscheme_recipe_info info;
+  info.struct_size = sizeof info;
+  CHECK_C(autoscheme_recipes_count(recipes) == 1);
+  CHECK_C(autoscheme_recipes_get_info(recipes, 0, &info, NULL) == AUTOSCHEME_OK);
+  CHECK_C(info.target_avg_bits == 6);
+  CHECK_C(info.avg_bits <= 6 && info.avg_bits > 4);
+  CHECK_C(info.layer_count == 14);
+  for (i = 0; i < info.layer_count; ++i) {
+    const char* name = NULL;
+    int32_t fixed = -1;
+    autoscheme_scheme_info scheme;
+    scheme.struct_size = sizeof scheme;
+    CHECK_C(autoscheme_recipes_get_layer(recipes, 0, i, &name, &scheme, &fixed, NULL) == AUTOSCHEME_OK);
+    CHECK_C(strcmp(scheme.name, "W4A16") == 0 || strcmp(scheme.name, "W8A16") == 0);
+    CHECK_C(scheme.bits == 4 || scheme.bits == 8);
+    CHECK_C(fixed == 0);
+    CHECK_C(autoscheme_recipes_find_layer(recipes, 0, name, &at, NULL) == AUTOSCHEME_OK && at == i);
+    bits += scheme.bits;
+  }
+  CHECK_C(bits > 4 * info.layer_count && bits < 8 * info.layer_count);
+  CHECK_C(autoscheme_recipes_find_layer(recipes, 0, "no.such.layer", &at, NULL) == AUTOSCHEME_NOT_FOUND);
+  CHECK_C(autoscheme_recipes_get_info(recipes, 1, &info, NULL) == AUTOSCHEME_OUT_OF_RANGE);
+  return failures;
+}
+
+int walk_failures(const char* model, const char* tokens, const char* recipe_path) {
+  int failures = 0, steps = 0;
+  autoscheme_context* context = NULL;
+  autoscheme_skeleton* skeleton = NULL;
+  autoscheme_calibration* calibration = NULL;
+  autoscheme_options* options = NULL;
+  autoscheme_generator* generator = NULL;
+  autoscheme_recipes* recipes = NULL;
+  autoscheme_error* error = NULL;
+  autoscheme_stats stats;
+  const char* json = NULL;
+  size_t length = 0;
+  stats.struct_size = sizeof stats;
+
+  CHECK_C(autoscheme_context_create(&context, &error) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_context_set_progress(context, count_steps, &steps, NULL, &error) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_skeleton_open(context, model, &skeleton, &error) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_calibration_load(context, tokens, &calibration, &error) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_create(&options, &error) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_set_str(options, AUTOSCHEME_OPTION_SCHEMES, "W4A16,W8A16", &error) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_set_i64(options, AUTOSCHEME_OPTION_THREADS, 1, &error) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_set_f64(options, AUTOSCHEME_OPTION_AVG_BITS, 6, &error) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_generator_create(context, skeleton, options, &generator, &error) == AUTOSCHEME_OK);
+  autoscheme_context_free(context);
+  autoscheme_skeleton_free(skeleton);
+  autoscheme_options_free(options);
+
+  CHECK_C(autoscheme_generator_run(generator, calibration, NULL, &recipes, &error) == AUTOSCHEME_OK);
+  CHECK_C(error == NULL);
+  CHECK_C(steps > 4);
+  CHECK_C(autoscheme_generator_get_stats(generator, &stats, &error) == AUTOSCHEME_OK);
+  CHECK_C(stats.read_bytes > 0 && stats.read_bytes == stats.planned_read_bytes);
+  autoscheme_generator_free(generator);
+  autoscheme_calibration_free(calibration);
+
+  failures += look_at_recipe(recipes);
+  CHECK_C(autoscheme_recipes_json(recipes, &json, &length, &error) == AUTOSCHEME_OK);
+  CHECK_C(json != NULL && strlen(json) == length && strstr(json, "autoscheme-recipe") != NULL);
+  CHECK_C(autoscheme_recipes_save(recipes, recipe_path, &error) == AUTOSCHEME_OK);
+  autoscheme_recipes_free(recipes);
+  autoscheme_error_free(error);
+  return failures;
+}
