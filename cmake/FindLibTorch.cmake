@@ -56,4 +56,23 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::CPU)
     target_link_options(LibTorch::CPU INTERFACE -Wl,-rpath-link,${_dir})
   endforeach()
 endif()
+
+# at::parallel_for is a template: it runs serially in a file that was compiled without OpenMP, and in a second thread pool
+# where that file's OpenMP library is not LibTorch's. So all users of LibTorch compile with OpenMP and link the library
+# that LibTorch itself brings.
+if(LibTorch_FOUND AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT TARGET LibTorch::OpenMP)
+  add_library(LibTorch::OpenMP INTERFACE IMPORTED)
+  get_filename_component(_lib ${LibTorch_CPU_LIBRARY} DIRECTORY)
+  file(GLOB _openmp ${_lib}/libgomp*.so*)
+  if(NOT _openmp)
+    find_package(OpenMP QUIET COMPONENTS CXX)
+    set(_openmp ${OpenMP_CXX_LIBRARIES})
+  endif()
+  if(_openmp)
+    list(GET _openmp 0 _openmp)
+    set_target_properties(LibTorch::OpenMP PROPERTIES
+      INTERFACE_COMPILE_OPTIONS $<$<COMPILE_LANGUAGE:CXX>:-fopenmp> INTERFACE_LINK_LIBRARIES ${_openmp})
+    set_property(TARGET LibTorch::CPU APPEND PROPERTY INTERFACE_LINK_LIBRARIES LibTorch::OpenMP)
+  endif()
+endif()
 mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_CPU_LIBRARY LibTorch_C10_LIBRARY)

@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "autoscheme/scheme_generator.h"
 #include "base/budget.h"
 #include "base/io.h"
@@ -35,9 +36,7 @@ struct SchemeGenerator::Rep {
     return static_cast<int>(std::count_if(options.schemes.begin(), options.schemes.end(),
                                           [](const Scheme& s) { return !s.IsPassThrough(); }));
   }
-  bool head_measured() const {
-    return std::any_of(layers.begin(), layers.end(), [](const LayerInfo& l) { return l.is_head && !l.fixed.has_value(); });
-  }
+  ScoreTable EmptyTable() const;
   absl::StatusOr<PlannedRun> Plan(const Calibration& calibration) const;
   absl::Status Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table);
 };
@@ -90,8 +89,15 @@ absl::Status CheckOptions(const Options& o) {
   return absl::OkStatus();
 }
 
-std::vector<LayerInfo> CandidateLayers(const MetaSkeleton& skeleton) {
+std::vector<LayerInfo> CandidateLayers(const MetaSkeleton& skeleton, const std::vector<Scheme>& menu) {
   std::vector<LayerInfo> layers;
+  if (std::any_of(menu.begin(), menu.end(), IsGgufKType)) {
+    LayerInfo embedding;
+    embedding.name = std::string(absl::StripSuffix(skeleton.embedding()->name, ".weight"));
+    embedding.out_features = skeleton.vocab_size(), embedding.in_features = skeleton.hidden_size();
+    embedding.is_embedding = true;
+    layers.push_back(std::move(embedding));
+  }
   for (size_t b = 0; b < skeleton.blocks().size(); ++b) {
     for (const LinearLayer& linear : skeleton.blocks()[b].linears) {
       LayerInfo info;
@@ -123,7 +129,7 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
   rules.quant_lm_head = options.quant_lm_head;
   rules.tied_head = skeleton.tied_head();
   rules.config_text = skeleton.checkpoint().config_text();
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->layers, ResolveLayers(CandidateLayers(skeleton), rules, context));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->layers, ResolveLayers(CandidateLayers(skeleton, options.schemes), rules, context));
   for (const Scheme& scheme : options.schemes) {
     AUTOSCHEME_RETURN_IF_ERROR(MakeWeightQuantizer(scheme).status());
     AUTOSCHEME_RETURN_IF_ERROR(MakeActivationQuantizer(scheme).status());
@@ -136,6 +142,19 @@ SchemeGenerator::SchemeGenerator(std::unique_ptr<Rep> rep) : rep_(std::move(rep)
 SchemeGenerator::~SchemeGenerator() = default;
 const RunStats& SchemeGenerator::stats() const { return rep_->stats; }
 
+ScoreTable SchemeGenerator::Rep::EmptyTable() const {
+  ScoreTable table;
+  table.model = skeleton->model();
+  table.model_type = skeleton->model_type();
+  table.fingerprint = skeleton->fingerprint();
+  table.tied_head = skeleton->tied_head();
+  table.batch_size = options.batch_size;
+  table.dtype = options.dtype;
+  table.schemes = options.schemes;
+  table.layers = layers;
+  return table;
+}
+
 absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibration) const {
   PlanInput input;
   input.skeleton = skeleton;
@@ -144,8 +163,9 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.element_bytes = static_cast<int>(at::elementSize(dtype));
   input.max_ram_bytes = static_cast<uint64_t>(options.max_ram_bytes);
   input.floor_bytes = options.process_budget ? ReadProcessMemory().rss : 0;
-  input.read_bytes = PlannedReadBytes(*skeleton, calibration, /*gradients=*/true, head_measured());
-  if (input.trajectories == 0) input.read_bytes = 0;
+  ScoreTable table = EmptyTable();
+  AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<DeltaLoss> measurement, DeltaLoss::Create(table, {}));
+  if (input.trajectories > 0) input.read_bytes = PlannedReadBytes(*skeleton, calibration, *measurement);
   return PlanRun(input);
 }
 
@@ -187,16 +207,9 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep.Plan(calibration));
   rep.stats.planned_peak_bytes = run.plan.peak_bytes;
 
-  ScoreTable table;
-  table.model = rep.skeleton->model();
-  table.model_type = rep.skeleton->model_type();
-  table.fingerprint = rep.skeleton->fingerprint();
-  table.tied_head = rep.skeleton->tied_head();
-  table.nsamples = calibration.nsamples, table.seqlen = calibration.seqlen, table.batch_size = rep.options.batch_size;
+  ScoreTable table = rep.EmptyTable();
+  table.nsamples = calibration.nsamples, table.seqlen = calibration.seqlen;
   table.calibration_sha256 = Sha256(calibration);
-  table.dtype = rep.options.dtype;
-  table.schemes = rep.options.schemes;
-  table.layers = rep.layers;
 
   ThreadCount threads(rep.options.threads);
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&] { return rep.Sweep(calibration, run, table); }));

@@ -25,6 +25,12 @@ class GroupCodec {
 
   // x: [groups, size], contiguous, float32 or bfloat16, not empty. Result: same shape and dtype.
   virtual at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const = 0;
+  // Forward into y, of x's shape and dtype and contiguous; values that would round past the largest finite one become
+  // it.
+  virtual void ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& y) const;
+  // Elements of a slice that one call should be given: small enough for the temporaries to stay in a core's cache.
+  virtual int64_t slice_elements() const { return 1 << 14; }
+
   // dL/dx, in x's dtype, for dL/dy = grad.
   virtual at::Tensor Backward(const at::Tensor& x, const at::Tensor& prepared, const at::Tensor& grad) const = 0;
   // True when Backward must see all groups at once, because a gradient flows through `prepared`.

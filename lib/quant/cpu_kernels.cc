@@ -226,8 +226,8 @@ at::Tensor AbsMax(const at::Tensor& x) {
   return out;
 }
 
-at::Tensor RoundToLevels(const at::Tensor& x, const at::Tensor& scale, int levels, bool narrow) {
-  const at::Tensor y = at::empty_like(x), s = scale.contiguous();
+void RoundToLevels(const at::Tensor& x, const at::Tensor& scale, int levels, bool narrow, at::Tensor& y) {
+  const at::Tensor s = scale.contiguous();
   ByDtype(x, [&](const auto* data) {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
     if (narrow) {
@@ -236,11 +236,10 @@ at::Tensor RoundToLevels(const at::Tensor& x, const at::Tensor& scale, int level
       LevelsWideRun(data, x.size(0), x.size(1), Scales(s), levels, Out<T>(y));
     }
   });
-  return y;
 }
 
-at::Tensor RoundToFormat(const at::Tensor& x, const at::Tensor& scale, const ElementFormat& format) {
-  const at::Tensor y = at::empty_like(x), s = scale.contiguous();
+void RoundToFormat(const at::Tensor& x, const at::Tensor& scale, const ElementFormat& format, at::Tensor& y) {
+  const at::Tensor s = scale.contiguous();
   ByDtype(x, [&](const auto* data) {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
     if (format.binades) {
@@ -249,7 +248,6 @@ at::Tensor RoundToFormat(const at::Tensor& x, const at::Tensor& scale, const Ele
       EvenStepsRun(data, x.size(0), x.size(1), Scales(s), format, Out<T>(y));
     }
   });
-  return y;
 }
 
 }  // namespace autoscheme::cpu

@@ -2,6 +2,7 @@
 // (SPEC 3.11.3-3.11.5, 5.4).
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <memory>
@@ -17,7 +18,7 @@
 namespace autoscheme {
 namespace {
 
-constexpr int64_t kSliceElements = 1 << 16;
+constexpr int64_t kSliceElements = 1 << 14;  // temporaries of one slice stay in a core's cache
 
 class KSearchWeight : public WeightQuantizer {
  public:

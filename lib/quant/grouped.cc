@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <functional>
@@ -14,10 +15,6 @@
 
 namespace autoscheme {
 namespace {
-
-// Elements that are worked on at once: the temporaries of one slice stay in a core's cache, and memory stays bounded
-// whatever the size of the tensor.
-constexpr int64_t kSliceElements = 1 << 16;
 
 // A tensor as a matrix of groups, and back. Padding is zeros; what comes back is without it.
 class Grouping {
@@ -71,56 +68,40 @@ class Grouping {
   int64_t width_, height_ = 0, cells_ = 0, padded_width_ = 0, tiles_down_ = 0, tiles_across_ = 0;
 };
 
-// Calls work(first, count) over all rows of `groups`, several slices at a time. One slice is the whole matrix when
-// `whole`, or on a device that has its own parallelism.
-void ForEachSlice(const at::Tensor& groups, bool whole, int64_t multiple,
+// Calls work(first, count) over all rows of `groups`, several slices at a time: temporaries stay in a core's cache, and
+// memory bounded, whatever the size of the tensor. One slice is the whole matrix when `whole`, or on a device that has
+// its own parallelism.
+void ForEachSlice(const GroupCodec& codec, const at::Tensor& groups, bool whole,
                   const std::function<void(int64_t, int64_t)>& work) {
-  const int64_t count = groups.size(0);
-  const int64_t rows = std::max<int64_t>(1, kSliceElements / groups.size(1) / multiple) * multiple;
+  const int64_t count = groups.size(0), multiple = codec.group_multiple();
+  const int64_t rows = std::max<int64_t>(1, codec.slice_elements() / groups.size(1) / multiple) * multiple;
   if (whole || !groups.is_cpu() || count <= rows) {
     work(0, count);
     return;
   }
   at::parallel_for(0, (count + rows - 1) / rows, 1, [&](int64_t begin, int64_t end) {
+    at::NoGradGuard no_grad;  // a property of the thread
     for (int64_t slice = begin; slice < end; ++slice) {
       work(slice * rows, std::min(rows, count - slice * rows));
     }
   });
 }
 
-// Largest finite value of the dtype.
-double Largest(at::ScalarType dtype) {
-  const float narrow = std::numeric_limits<c10::BFloat16>::max(), wide = std::numeric_limits<float>::max();
-  return dtype == at::kBFloat16 ? narrow : wide;
-}
-
-// Saturates: a value at the end of the float range may round up past it.
 at::Tensor ForwardGroups(const GroupCodec& codec, const at::Tensor& groups, const at::Tensor& prepared) {
-  at::Tensor y;
-  if (groups.is_cpu()) y = at::empty_like(groups);
-  const double top = Largest(groups.scalar_type());
-  ForEachSlice(groups, false, codec.group_multiple(), [&](int64_t first, int64_t count) {
-    const at::Tensor slice = codec.Forward(groups.narrow(0, first, count), prepared).clamp_(-top, top);
-    if (count == groups.size(0)) {
-      y = slice;
-    } else {
-      y.narrow(0, first, count).copy_(slice);
-    }
+  const at::Tensor y = at::empty_like(groups);
+  ForEachSlice(codec, groups, false, [&](int64_t first, int64_t count) {
+    at::Tensor slice = y.narrow(0, first, count);
+    codec.ForwardInto(groups.narrow(0, first, count), prepared, slice);
   });
   return y;
 }
 
 at::Tensor BackwardGroups(const GroupCodec& codec, const at::Tensor& groups, const at::Tensor& prepared,
                           const at::Tensor& grad) {
-  at::Tensor dx;
-  if (groups.is_cpu()) dx = at::empty_like(groups);
-  ForEachSlice(groups, codec.backward_needs_whole_tensor(), codec.group_multiple(), [&](int64_t first, int64_t count) {
-    const at::Tensor slice = codec.Backward(groups.narrow(0, first, count), prepared, grad.narrow(0, first, count));
-    if (count == groups.size(0)) {
-      dx = slice;
-    } else {
-      dx.narrow(0, first, count).copy_(slice);
-    }
+  const at::Tensor dx = at::empty_like(groups);
+  ForEachSlice(codec, groups, codec.backward_needs_whole_tensor(), [&](int64_t first, int64_t count) {
+    dx.narrow(0, first, count)
+        .copy_(codec.Backward(groups.narrow(0, first, count), prepared, grad.narrow(0, first, count)));
   });
   return dx;
 }
@@ -198,6 +179,12 @@ class GroupedActivation : public ActivationQuantizer {
 };
 
 }  // namespace
+
+void GroupCodec::ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& y) const {
+  const float narrow = std::numeric_limits<c10::BFloat16>::max(), wide = std::numeric_limits<float>::max();
+  const double top = x.scalar_type() == at::kBFloat16 ? narrow : wide;
+  at::clamp_out(y, Forward(x, prepared), -top, top);
+}
 
 std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const GroupSize& group, std::unique_ptr<GroupCodec> codec) {
   return std::make_unique<GroupedWeight>(group, std::move(codec));

@@ -55,16 +55,19 @@ class IntSymCodec : public GroupCodec {
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const at::ScalarType compute = ComputeDtype(x);
-    if (fused_ && cpu::Takes(x)) {
-      const auto [low, high] = cpu::MinMax(x);
-      const at::Tensor scale = Gate(RoundTo(ScaleBeforeRounding(low, high), scale_dtype_.type));
-      return cpu::RoundToLevels(x, scale, levels_, compute == at::kBFloat16);
-    }
     const at::Tensor scale =
         Gate(RoundTo(ScaleBeforeRounding(x.amin(1, true), x.amax(1, true)), scale_dtype_.type)).to(compute);
     at::Tensor q = x.to(compute).div(scale).round_().clamp_(-levels_, levels_ - 1);
     return q.mul_(scale).to(x.scalar_type());
   }
+
+  void ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& y) const override {
+    if (!fused_ || !cpu::Takes(x)) return GroupCodec::ForwardInto(x, prepared, y);
+    const auto [low, high] = cpu::MinMax(x);
+    const at::Tensor scale = Gate(RoundTo(ScaleBeforeRounding(low, high), scale_dtype_.type));
+    cpu::RoundToLevels(x, scale, levels_, ComputeDtype(x) == at::kBFloat16, y);
+  }
+  int64_t slice_elements() const override { return fused_ ? cpu::kSliceElements : GroupCodec::slice_elements(); }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::ScalarType compute = ComputeDtype(x);

@@ -26,16 +26,19 @@ class MxCodec : public GroupCodec {
       : format_(format), ceil_scale_(ceil_scale), fused_(fused) {}
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
-    if (fused_ && cpu::Takes(x)) {
-      const at::Tensor scale = at::pow(2.0, Exponent(cpu::AbsMax(x)).clamp_(-127, 127));
-      return cpu::RoundToFormat(x, scale,
-                                {format_.exponent_bits > 0, format_.steps, format_.min_exponent(), format_.max_norm});
-    }
     const at::Tensor wide = x.to(at::kFloat);
     const at::Tensor scale = at::pow(2.0, Exponent(wide.abs().amax(1, true)).clamp_(-127, 127));
     const at::Tensor t = wide.div(scale).clamp_(-format_.max_norm, format_.max_norm);
     return RoundElements(t, FloorLog2(t)).mul_(scale).to(x.scalar_type());
   }
+
+  void ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& y) const override {
+    if (!fused_ || !cpu::Takes(x)) return GroupCodec::ForwardInto(x, prepared, y);
+    const at::Tensor scale = at::pow(2.0, Exponent(cpu::AbsMax(x)).clamp_(-127, 127));
+    cpu::RoundToFormat(x, scale, {format_.exponent_bits > 0, format_.steps, format_.min_exponent(), format_.max_norm},
+                       y);
+  }
+  int64_t slice_elements() const override { return fused_ ? cpu::kSliceElements : GroupCodec::slice_elements(); }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::Tensor wide = x.to(at::kFloat), g = grad.to(at::kFloat);

@@ -2,12 +2,56 @@
 
 #include <utility>
 
+#include <ATen/ATen.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/io.h"
 #include "base/status_macros.h"
 
 namespace autoscheme {
+namespace {
+
+// The K types weigh their search by the importance matrix; nothing else does.
+bool UsesImatrix(const Scheme& scheme) { return scheme.super_group_size.has_value(); }
+
+// Sum of squares of every channel over all tokens.
+at::Tensor SumOfSquares(const at::Tensor& x) {
+  return x.detach().to(at::kFloat).reshape({-1, x.size(-1)}).square().sum(0);
+}
+
+void Accumulate(Imatrix& imatrix, const std::string& layer, const at::Tensor& x) {
+  at::Tensor& sum = imatrix[layer];
+  sum = sum.defined() ? sum.add_(SumOfSquares(x)) : SumOfSquares(x);
+}
+
+// A quantizer for one layer of a K type; without the importance matrix where the weighted search cannot hold the shape
+// (SPEC 10 item 7).
+absl::StatusOr<std::unique_ptr<WeightQuantizer>> ForLayer(const Scheme& scheme, const LayerInfo& layer, const at::Tensor* imatrix) {
+  if (imatrix != nullptr) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(auto weighted, MakeWeightQuantizer(scheme, *imatrix));
+    if (weighted->CheckShape(layer.out_features, layer.in_features).ok()) return weighted;
+  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(auto plain, MakeWeightQuantizer(scheme));
+  if (absl::Status s = plain->CheckShape(layer.out_features, layer.in_features); !s.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("layer ", Quoted(layer.name), ": ", s.message(),
+                                                   "; leave the layer out with ignore_layers, or the scheme off the menu"));
+  }
+  return plain;
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<DeltaLoss>> DeltaLoss::Create(ScoreTable& table, const Options& options) {
   auto self = std::unique_ptr<DeltaLoss>(new DeltaLoss(table, options));
+  for (size_t l = 0; l < table.layers.size(); ++l) {
+    const LayerInfo& layer = table.layers[l];
+    if (layer.fixed.has_value() || layer.is_embedding) continue;
+    if (layer.is_head) {
+      self->head_layer_ = static_cast<int>(l);
+    } else {
+      self->measured_layers_.emplace(layer.name, static_cast<int>(l));
+    }
+  }
   for (size_t s = 0; s < table.schemes.size(); ++s) {
     const Scheme& scheme = table.schemes[s];
     if (scheme.IsPassThrough()) continue;
@@ -15,16 +59,12 @@ absl::StatusOr<std::unique_ptr<DeltaLoss>> DeltaLoss::Create(ScoreTable& table, 
     active.index = static_cast<int>(s);
     AUTOSCHEME_ASSIGN_OR_RETURN(active.weight, MakeWeightQuantizer(scheme));
     AUTOSCHEME_ASSIGN_OR_RETURN(active.activation, MakeActivationQuantizer(scheme));
-    self->schemes_.push_back(std::move(active));
-  }
-  for (size_t l = 0; l < table.layers.size(); ++l) {
-    const LayerInfo& layer = table.layers[l];
-    if (layer.fixed.has_value()) continue;
-    if (layer.is_head) {
-      self->head_layer_ = static_cast<int>(l);
-    } else {
-      self->measured_layers_.emplace(layer.name, static_cast<int>(l));
+    for (const LayerInfo& layer : table.layers) {
+      if (layer.fixed.has_value() || layer.is_embedding) continue;
+      AUTOSCHEME_RETURN_IF_ERROR(ForLayer(scheme, layer, nullptr).status());
     }
+    self->collects_imatrix_ = self->collects_imatrix_ || (UsesImatrix(scheme) && options.imatrix == nullptr);
+    self->schemes_.push_back(std::move(active));
   }
   table.scores.assign(table.schemes.size(), std::vector<LayerScore>(table.layers.size()));
   table.ce_loss.assign(table.schemes.size(), {});
@@ -32,22 +72,42 @@ absl::StatusOr<std::unique_ptr<DeltaLoss>> DeltaLoss::Create(ScoreTable& table, 
   return self;
 }
 
+const at::Tensor* DeltaLoss::FindImatrix(const std::string& layer) const {
+  const Imatrix& imatrix = options_.imatrix != nullptr ? *options_.imatrix : collected_;
+  auto it = imatrix.find(layer);
+  return it == imatrix.end() ? nullptr : &it->second;
+}
+
 absl::Status DeltaLoss::BeginBlock(Pass pass, int trajectory, const ResidentBlock& block) {
   pass_ = pass, trajectory_ = trajectory, block_ = block.block;
-  const ActiveScheme& scheme = schemes_[trajectory];
+  const ActiveScheme* scheme = active(trajectory);
   ScoredLinear::Options options;
   options.dtype = options_.dtype;
   options.chunk_bytes = options_.chunk_bytes;
   options.cache_weight = options_.cache_weights;
   options.measure = pass == Pass::kBackward;
   for (const LinearLayer& layer : block.block->linears) {
-    const bool active = measured_layers_.contains(layer.name);
+    const WeightQuantizer* weight = nullptr;
+    const ActivationQuantizer* activation = nullptr;
+    if (auto it = measured_layers_.find(layer.name); scheme != nullptr && it != measured_layers_.end()) {
+      weight = scheme->weight.get();
+      activation = scheme->activation.get();
+      const Scheme& fields = table_.schemes[scheme->index];
+      if (UsesImatrix(fields)) {
+        AUTOSCHEME_ASSIGN_OR_RETURN(auto own, ForLayer(fields, table_.layers[it->second], FindImatrix(layer.name)));
+        weight = own.get();
+        layer_quantizers_.push_back(std::move(own));
+      }
+    }
     const TensorView bias = layer.bias != nullptr ? block.find(layer.bias->name) : TensorView{};
-    linears_.push_back(std::make_unique<ScoredLinear>(block.find(layer.weight->name), bias,
-                                                      active ? scheme.weight.get() : nullptr,
-                                                      active ? scheme.activation.get() : nullptr, options));
+    linears_.push_back(std::make_unique<ScoredLinear>(block.find(layer.weight->name), bias, weight, activation, options));
   }
   return absl::OkStatus();
+}
+
+at::Tensor DeltaLoss::Linear(int index, const at::Tensor& x) {
+  if (active(trajectory_) == nullptr) Accumulate(collected_, block_->linears[index].name, x);
+  return linears_[index]->Apply(x);
 }
 
 absl::Status DeltaLoss::EndBlock() {
@@ -55,24 +115,42 @@ absl::Status DeltaLoss::EndBlock() {
     for (size_t i = 0; i < linears_.size(); ++i) {
       auto it = measured_layers_.find(block_->linears[i].name);
       if (it == measured_layers_.end()) continue;
-      table_.scores[schemes_[trajectory_].index][it->second] = linears_[i]->score();
+      table_.scores[active(trajectory_)->index][it->second] = linears_[i]->score();
     }
   }
   linears_.clear();
+  layer_quantizers_.clear();
   return absl::OkStatus();
 }
 
+void DeltaLoss::OnHeadInput(int trajectory, int, const at::Tensor& x) {
+  if (active(trajectory) == nullptr && head_layer_ >= 0) Accumulate(collected_, table_.layers[head_layer_].name, x);
+}
+
 HeadTreatment DeltaLoss::head(int trajectory) {
-  if (head_layer_ < 0) return {};
-  return {schemes_[trajectory].weight.get(), schemes_[trajectory].activation.get(), /*measure=*/true};
+  HeadTreatment treatment;
+  ActiveScheme* scheme = active(trajectory);
+  treatment.skip = scheme == nullptr;
+  if (scheme == nullptr || head_layer_ < 0) return treatment;
+  treatment.weight = scheme->weight.get();
+  treatment.activation = scheme->activation.get();
+  treatment.measure = true;
+  const LayerInfo& layer = table_.layers[head_layer_];
+  const at::Tensor* imatrix = FindImatrix(layer.name);
+  if (imatrix == nullptr || !UsesImatrix(table_.schemes[scheme->index])) return treatment;
+  if (scheme->head_weight == nullptr) {
+    if (auto own = ForLayer(table_.schemes[scheme->index], layer, imatrix); own.ok()) scheme->head_weight = *std::move(own);
+  }
+  if (scheme->head_weight != nullptr) treatment.weight = scheme->head_weight.get();
+  return treatment;
 }
 
 void DeltaLoss::OnLoss(int trajectory, int batch, double loss) {
-  table_.ce_loss[schemes_[trajectory].index][batch] = loss;
+  table_.ce_loss[active(trajectory)->index][batch] = loss;
 }
 
 void DeltaLoss::OnHeadScore(int trajectory, double weight, double activation) {
-  table_.scores[schemes_[trajectory].index][head_layer_] = {weight, activation};
+  table_.scores[active(trajectory)->index][head_layer_] = {weight, activation};
 }
 
 }  // namespace autoscheme

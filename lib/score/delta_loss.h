@@ -1,14 +1,17 @@
-// DeltaLoss: the measurement that scores schemes (SPEC 4). One trajectory per scheme.
+// DeltaLoss: the measurement that scores schemes (SPEC 4). One trajectory per scheme, and one before them that collects
+// the importance matrix when a K type is on the menu.
 #ifndef AUTOSCHEME_SCORE_DELTA_LOSS_H_
 #define AUTOSCHEME_SCORE_DELTA_LOSS_H_
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "autoscheme/score_table.h"
+#include "score/imatrix.h"
 #include "score/measurement.h"
 #include "score/scored_linear.h"
 
@@ -21,18 +24,22 @@ class DeltaLoss : public Measurement {
     uint64_t chunk_bytes = uint64_t{8} << 20;
     bool cache_weights = true;  // keep a block's dequantized weights while its batches run
     int64_t batches = 1;
+    // Taken as it is instead of being collected; layers that it lacks are quantized without. Borrowed; null: collect.
+    const Imatrix* imatrix = nullptr;
   };
   // Fills `table.scores` and `table.ce_loss` for table.schemes and table.layers; both are borrowed and must outlive this.
   // Layers that are not in the table, fixed layers and layers of pass-through schemes stay as they are.
-  // UNIMPLEMENTED for a scheme whose quantizer this build lacks.
+  // UNIMPLEMENTED for a scheme whose quantizer this build lacks; INVALID_ARGUMENT for one that cannot hold a layer's shape
+  // (names both).
   static absl::StatusOr<std::unique_ptr<DeltaLoss>> Create(ScoreTable& table, const Options& options);
 
-  int trajectories() const override { return static_cast<int>(schemes_.size()); }
-  bool needs_gradients() const override { return true; }
+  int trajectories() const override { return forward_only_trajectories() + static_cast<int>(schemes_.size()); }
+  int forward_only_trajectories() const override { return collects_imatrix_ ? 1 : 0; }
   absl::Status BeginBlock(Pass pass, int trajectory, const ResidentBlock& block) override;
-  at::Tensor Linear(int index, const at::Tensor& x) override { return linears_[index]->Apply(x); }
+  at::Tensor Linear(int index, const at::Tensor& x) override;
   absl::Status EndBlock() override;
   HeadTreatment head(int trajectory) override;
+  void OnHeadInput(int trajectory, int batch, const at::Tensor& x) override;
   void OnLoss(int trajectory, int batch, double loss) override;
   void OnHeadScore(int trajectory, double weight, double activation) override;
 
@@ -41,19 +48,29 @@ class DeltaLoss : public Measurement {
     int index = 0;  // into table.schemes
     std::unique_ptr<WeightQuantizer> weight;
     std::unique_ptr<ActivationQuantizer> activation;
+    std::unique_ptr<WeightQuantizer> head_weight;  // where the head has an importance matrix of its own
   };
   DeltaLoss(ScoreTable& table, const Options& options) : table_(table), options_(options) {}
+  // Null for the trajectory that collects the importance matrix.
+  ActiveScheme* active(int trajectory) {
+    const int index = trajectory - forward_only_trajectories();
+    return index < 0 ? nullptr : &schemes_[index];
+  }
+  const at::Tensor* FindImatrix(const std::string& layer) const;
 
   ScoreTable& table_;
   const Options options_;
-  std::vector<ActiveScheme> schemes_;                       // by trajectory
-  absl::flat_hash_map<std::string, int> measured_layers_;   // name -> index into table.layers
+  bool collects_imatrix_ = false;
+  Imatrix collected_;
+  std::vector<ActiveScheme> schemes_;
+  absl::flat_hash_map<std::string, int> measured_layers_;  // name -> index into table.layers
   int head_layer_ = -1;
   // The begun block.
   Pass pass_ = Pass::kForward;
   int trajectory_ = 0;
   const Block* block_ = nullptr;
   std::vector<std::unique_ptr<ScoredLinear>> linears_;
+  std::vector<std::unique_ptr<WeightQuantizer>> layer_quantizers_;  // those made for one layer's importance matrix
 };
 
 }  // namespace autoscheme

@@ -32,8 +32,11 @@ class HeadRun {
       : context_(context), in_(input), measurement_(measurement), stats_(stats), layer_(input.skeleton->head()) {}
 
   absl::Status Run() {
-    gradients_ = measurement_.needs_gradients();
+    forward_only_ = measurement_.forward_only_trajectories();
+    gradients_ = forward_only_ < measurement_.trajectories();
+    AUTOSCHEME_RETURN_IF_ERROR(ShowInputs());
     AUTOSCHEME_RETURN_IF_ERROR(Prepare());
+    if (needs_whole_) AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t, const TensorView& tile) { return PrepareQuantizers(tile); }));
     AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t first, const TensorView& tile) { return Accumulate(first, tile); }));
     AUTOSCHEME_RETURN_IF_ERROR(Finish());
     if (measured_) {
@@ -49,6 +52,16 @@ class HeadRun {
  private:
   using TileBody = std::function<absl::Status(int64_t first, const TensorView& tile)>;
 
+  absl::Status ShowInputs() {
+    for (int t = 0; t < measurement_.trajectories(); ++t) {
+      for (int b = 0; b < in_.shape.batches(); ++b) {
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, b));
+        measurement_.OnHeadInput(t, b, x);
+      }
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Prepare() {
     const int64_t trajectories = measurement_.trajectories(), batches = in_.shape.batches();
     running_.resize(trajectories * batches);
@@ -59,6 +72,7 @@ class HeadRun {
       const HeadTreatment treatment = measurement_.head(t);
       measured_ = measured_ || treatment.measure;
       if (treatment.weight == nullptr) continue;
+      needs_whole_ = needs_whole_ || treatment.weight->needs_whole_tensor();
       const int64_t multiple = treatment.weight->row_multiple();
       // One tile height for all trajectories: a common multiple of what their quantizers ask for; 0 = the whole head.
       step = multiple == 0 ? layer_.out_features : std::lcm(step, multiple);
@@ -82,10 +96,11 @@ class HeadRun {
     if (!gradients_) return absl::OkStatus();
     BatchShape shape = in_.shape;
     --shape.seqlen;  // the last position predicts nothing
-    auto sums = TensorStore::Create(context_, shape, layer_.in_features, 1, trajectories, at::kFloat, in_.in_ram, in_.work_dir, in_.budget);
+    const int64_t kept = trajectories - forward_only_;
+    auto sums = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, at::kFloat, in_.in_ram, in_.work_dir, in_.budget);
     if (!sums.ok()) return sums.status();
     sums_ = std::make_unique<TensorStore>(*std::move(sums));
-    auto picked = TensorStore::Create(context_, shape, layer_.in_features, 1, trajectories, in_.dtype, in_.in_ram, in_.work_dir, in_.budget);
+    auto picked = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, in_.dtype, in_.in_ram, in_.work_dir, in_.budget);
     if (!picked.ok()) return picked.status();
     picked_ = std::make_unique<TensorStore>(*std::move(picked));
     return absl::OkStatus();
@@ -119,10 +134,21 @@ class HeadRun {
       const TensorView tile{&info, view.tensors[0].data};
       AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(tile));
       AUTOSCHEME_RETURN_IF_ERROR(body(view.ranges[0].first_row, tile));
-      if (in_.step) AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * (measured_ ? 2 : 1)));
+      if (in_.step) AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * HeadPasses(measurement_)));
     }
     stats_.read_bytes += streamer->stats().bytes_read;
     stats_.stall_s += streamer->stats().stall_s;
+    return absl::OkStatus();
+  }
+
+  absl::Status PrepareQuantizers(const TensorView& tile) {
+    const at::Tensor w = LoadRows(tile, 0, tile.info->shape[0], in_.dtype);
+    for (int t = 0; t < measurement_.trajectories(); ++t) {
+      const WeightQuantizer* quantizer = measurement_.head(t).weight;
+      if (quantizer == nullptr || !quantizer->needs_whole_tensor()) continue;
+      const at::Tensor part = quantizer->Prepare(w);
+      prepared_[t] = prepared_[t].defined() ? at::maximum(prepared_[t], part) : part;
+    }
     return absl::OkStatus();
   }
 
@@ -152,6 +178,7 @@ class HeadRun {
     const int64_t count = tile.info->shape[0];
     const at::Tensor w = LoadRows(tile, 0, count, in_.dtype);
     for (int t = 0; t < measurement_.trajectories(); ++t) {
+      if (measurement_.head(t).skip) continue;
       const at::Tensor wq = QuantizedTile(t, w);
       for (int b = 0; b < in_.shape.batches(); ++b) {
         AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
@@ -169,18 +196,18 @@ class HeadRun {
         at::Tensor p = logits.sub_(maximum.unsqueeze(1)).exp_();
         r.sum.mul_(rescale).add_(p.sum(1));
         r.maximum = maximum;
-        if (!gradients_) continue;
+        if (t < forward_only_) continue;
         at::Tensor sum = at::mm(p.to(in_.dtype), wq).to(at::kFloat);
         at::Tensor picked = at::zeros({x.size(0), x.size(1)}, x.options());
         if (first > 0) {
-          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, sums_->Get(0, t, b));
+          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, sums_->Get(0, t - forward_only_, b));
           sum.add_(before.view_as(sum).mul_(rescale.unsqueeze(1)));
-          AUTOSCHEME_ASSIGN_OR_RETURN(picked, picked_->Get(0, t, b));
+          AUTOSCHEME_ASSIGN_OR_RETURN(picked, picked_->Get(0, t - forward_only_, b));
           picked = picked.view_as(x);
         }
         picked.index_copy_(0, here, wq.index_select(0, columns));
-        AUTOSCHEME_RETURN_IF_ERROR(sums_->Put(0, t, b, sum));
-        AUTOSCHEME_RETURN_IF_ERROR(picked_->Put(0, t, b, picked));
+        AUTOSCHEME_RETURN_IF_ERROR(sums_->Put(0, t - forward_only_, b, sum));
+        AUTOSCHEME_RETURN_IF_ERROR(picked_->Put(0, t - forward_only_, b, picked));
       }
     }
     return absl::OkStatus();
@@ -189,6 +216,7 @@ class HeadRun {
   // Losses, and the gradients handed down.
   absl::Status Finish() {
     for (int t = 0; t < measurement_.trajectories(); ++t) {
+      if (measurement_.head(t).skip) continue;
       for (int b = 0; b < in_.shape.batches(); ++b) {
         Running& r = at(t, b);
         const double n = static_cast<double>(r.labels.size(0));
@@ -198,9 +226,9 @@ class HeadRun {
                                                   ": activations overflowed or are NaN"));
         }
         measurement_.OnLoss(t, b, loss);
-        if (!gradients_) continue;
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, sums_->Get(0, t, b));
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor picked, picked_->Get(0, t, b));
+        if (t < forward_only_) continue;
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, sums_->Get(0, t - forward_only_, b));
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor picked, picked_->Get(0, t - forward_only_, b));
         const int64_t rows = in_.shape.rows(b), seq = in_.shape.seqlen;
         sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(picked).div_(n);
         at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, at::TensorOptions().dtype(in_.dtype));
@@ -247,7 +275,8 @@ class HeadRun {
   Measurement& measurement_;
   HeadStats& stats_;
   const LinearLayer& layer_;
-  bool gradients_ = false, measured_ = false;
+  bool gradients_ = false, measured_ = false, needs_whole_ = false;
+  int forward_only_ = 0;
   int64_t tile_rows_ = 0, steps_done_ = 0;
   std::vector<std::byte> bias_bytes_;
   at::Tensor bias_;
@@ -258,6 +287,16 @@ class HeadRun {
 };
 
 }  // namespace
+
+int HeadPasses(Measurement& measurement) {
+  bool measured = false, whole = false;
+  for (int t = 0; t < measurement.trajectories(); ++t) {
+    const HeadTreatment treatment = measurement.head(t);
+    measured = measured || treatment.measure;
+    whole = whole || (treatment.weight != nullptr && treatment.weight->needs_whole_tensor());
+  }
+  return 1 + measured + whole;
+}
 
 absl::Status RunHead(const Context& context, const HeadInput& input, Measurement& measurement, HeadStats* stats) {
   at::NoGradGuard no_grad;

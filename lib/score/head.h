@@ -30,10 +30,14 @@ struct HeadInput {
   MemoryBudget* budget = nullptr;
   // Output of the final norm [rows, seq, hidden].
   std::function<absl::StatusOr<at::Tensor>(int trajectory, int batch)> hidden;
-  // Takes dL/d(output of the final norm), same shape. Not called when the measurement needs no gradients.
+  // Takes dL/d(output of the final norm), same shape. Called for the trajectories that need gradients.
   std::function<absl::Status(int trajectory, int batch, const at::Tensor& grad)> take_gradient;
   std::function<absl::Status(int64_t done, int64_t total)> step;  // after each tile
 };
+
+// Times the head is read: once, once more to form dW when it is measured, and once before when a quantizer must have seen
+// the whole weight.
+int HeadPasses(Measurement& measurement);
 
 // L = mean cross entropy over rows x (seq - 1) predictions of a batch, labels = the next id (SPEC 4.6).
 // With logits X W^T this is attention with keys = values = W: a running maximum and rescaled sums over vocabulary tiles

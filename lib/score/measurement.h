@@ -24,21 +24,24 @@ struct ResidentBlock {
   std::function<TensorView(absl::string_view)> find;
 };
 
-// How one trajectory treats the head. Null quantizers leave that side alone; measure asks for the two score terms.
+// How one trajectory treats the head. Null quantizers leave that side alone; measure asks for the two score terms; skip
+// does without logits and loss (only for a trajectory without gradients).
 struct HeadTreatment {
   const WeightQuantizer* weight = nullptr;
   const ActivationQuantizer* activation = nullptr;
   bool measure = false;
+  bool skip = false;
 };
 
 // A trajectory is one version of the network (say, all layers under one scheme) whose activations flow through all blocks.
-// DeltaLoss has one per scheme; an importance matrix needs one and no gradients.
+// DeltaLoss has one per scheme; an importance matrix needs one and no gradients. Trajectories without gradients come
+// first, so that what they gather of a block is there when the others reach it; their boundaries are not kept.
 // Called from one thread. BeginBlock and EndBlock bracket all batches of one trajectory through one block.
 class Measurement {
  public:
   virtual ~Measurement() = default;
   virtual int trajectories() const = 0;
-  virtual bool needs_gradients() const = 0;
+  virtual int forward_only_trajectories() const { return 0; }  // the first so many of trajectories()
   virtual absl::Status BeginBlock(Pass pass, int trajectory, const ResidentBlock& block) = 0;
   // The begun block's linear `index`, [..., in] -> [..., out].
   virtual at::Tensor Linear(int index, const at::Tensor& x) = 0;
@@ -48,6 +51,8 @@ class Measurement {
   virtual HeadTreatment head(int) { return {}; }
   // Logits of the predicting positions for vocabulary rows [first_row, first_row + logits.size(1)).
   virtual void OnLogits(int /*trajectory*/, int /*batch*/, int64_t /*first_row*/, const at::Tensor& /*logits*/) {}
+  // Input of the head, [rows, seq, hidden], before any quantizer; in the order of trajectories.
+  virtual void OnHeadInput(int /*trajectory*/, int /*batch*/, const at::Tensor& /*x*/) {}
   // Mean cross entropy (nats) of one batch.
   virtual void OnLoss(int /*trajectory*/, int /*batch*/, double /*loss*/) {}
   virtual void OnHeadScore(int /*trajectory*/, double /*weight*/, double /*activation*/) {}

@@ -48,7 +48,10 @@ ScoredLinear::ScoredLinear(const TensorView& weight, const TensorView& bias, con
   at::NoGradGuard no_grad;
   if (bias.data != nullptr) bias_ = LoadTensor(bias, options.dtype);
   if (weight_quantizer_ != nullptr && weight_quantizer_->needs_whole_tensor()) {
-    prepared_ = weight_quantizer_->Prepare(LoadRows(weight_, 0, rows(), options_.dtype));
+    for (int64_t first = 0; first < rows(); first += chunk_rows_) {
+      const at::Tensor part = weight_quantizer_->Prepare(LoadRows(weight_, first, std::min(chunk_rows_, rows() - first), options_.dtype));
+      prepared_ = prepared_.defined() ? at::maximum(prepared_, part) : part;
+    }
   }
   if (options_.cache_weight) {
     cached_ = at::empty({rows(), cols()}, at::TensorOptions().dtype(options_.dtype));
@@ -68,6 +71,10 @@ at::Tensor ScoredLinear::QuantizedRows(int64_t first, int64_t count, const at::T
 
 at::Tensor ScoredLinear::Multiply(const at::Tensor& x) {
   at::Tensor y = at::empty({x.size(0), rows()}, x.options());
+  if (cached_.defined()) {
+    at::mm_out(y, x, cached_.t());
+    return bias_.defined() ? y.add_(bias_) : y;
+  }
   for (int64_t first = 0; first < rows(); first += chunk_rows_) {
     const int64_t count = std::min(chunk_rows_, rows() - first);
     at::Tensor out = y.narrow(1, first, count);
@@ -100,14 +107,21 @@ at::Tensor ScoredLinear::Apply(const at::Tensor& x) {
 
 at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad) {
   const at::Tensor inputs = xq.reshape({-1, cols()});
-  at::Tensor dxq = at::zeros_like(inputs);
+  at::Tensor dxq = at::empty_like(inputs);
+  if (cached_.defined()) at::mm_out(dxq, grad, cached_);
   const bool weight_term = options_.measure && weight_quantizer_ != nullptr;
   for (int64_t first = 0; first < rows(); first += chunk_rows_) {
     const int64_t count = std::min(chunk_rows_, rows() - first);
     const at::Tensor g = grad.narrow(1, first, count);
     const at::Tensor w = weight_term || !cached_.defined() ? LoadRows(weight_, first, count, options_.dtype) : at::Tensor();
     const at::Tensor wq = QuantizedRows(first, count, w);
-    dxq.addmm_(g, wq);
+    if (cached_.defined()) {
+      // dxq is there already.
+    } else if (first == 0) {
+      at::mm_out(dxq, g, wq);
+    } else {
+      dxq.addmm_(g, wq);
+    }
     if (weight_term) score_.weight += SumAbsGradTimesError(at::mm(g.t(), inputs), w, wq);
   }
   dxq = dxq.view(x.sizes());

@@ -117,7 +117,8 @@ class Sweeps {
         options_(options), measurement_(measurement), stats_(stats) {
     shape_ = {calibration.nsamples, calibration.seqlen, options.batch_size};
     trajectories_ = measurement.trajectories();
-    gradients_ = measurement.needs_gradients();
+    forward_only_ = measurement.forward_only_trajectories();
+    gradients_ = forward_only_ < trajectories_;
     blocks_ = static_cast<int>(skeleton.blocks().size());
   }
 
@@ -127,28 +128,40 @@ class Sweeps {
     AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
     AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, options_.dtype));
     tables_ = architecture_.PositionTables(calibration_.seqlen);
+    AUTOSCHEME_RETURN_IF_ERROR(Open(boundaries_, blocks_ + 1, trajectories_ - forward_only_));
     // Without gradients a boundary is dead once the next block has read it: two slots take turns.
-    boundary_slots_ = gradients_ ? blocks_ + 1 : 2;
-    AUTOSCHEME_RETURN_IF_ERROR(Open(boundaries_, boundary_slots_));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(passing_, 2, forward_only_));
     AUTOSCHEME_RETURN_IF_ERROR(Embed());
     AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.forward_s, [&] { return Forward(); }));
-    if (gradients_) AUTOSCHEME_RETURN_IF_ERROR(Open(gradient_store_, 1));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(gradient_store_, 1, trajectories_ - forward_only_));
     AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.head_s, [&] { return Head(); }));
     if (gradients_) AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.backward_s, [&] { return Backward(); }));
     stats_.read_bytes = BytesRead();
     if (!options_.boundaries_in_ram) {
-      stats_.spill_bytes += boundaries_->bytes_written() + (gradient_store_ ? gradient_store_->bytes_written() : 0);
+      for (const auto* store : {&boundaries_, &passing_, &gradient_store_}) {
+        if (*store != nullptr) stats_.spill_bytes += (*store)->bytes_written();
+      }
     }
     return absl::OkStatus();
   }
 
  private:
-  absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t slots) {
-    auto opened = TensorStore::Create(context_, shape_, skeleton_.hidden_size(), slots, trajectories_, options_.dtype,
+  absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t slots, int64_t trajectories) {
+    if (trajectories == 0) return absl::OkStatus();
+    auto opened = TensorStore::Create(context_, shape_, skeleton_.hidden_size(), slots, trajectories, options_.dtype,
                                       options_.boundaries_in_ram, options_.work_dir, options_.budget);
     if (!opened.ok()) return opened.status();
     store = std::make_unique<TensorStore>(*std::move(opened));
     return absl::OkStatus();
+  }
+
+  // Input of block k, or the last block's output.
+  absl::StatusOr<at::Tensor> GetBoundary(int k, int t, int64_t b) {
+    return t < forward_only_ ? passing_->Get(k % 2, t, b) : boundaries_->Get(k, t - forward_only_, b);
+  }
+  absl::Status PutBoundary(int k, int t, int64_t b, const at::Tensor& x) {
+    measurement_.OnBoundary(k, t, static_cast<int>(b), x);
+    return t < forward_only_ ? passing_->Put(k % 2, t, b, x) : boundaries_->Put(k, t - forward_only_, b, x);
   }
 
   template <typename Body>
@@ -186,10 +199,7 @@ class Sweeps {
       }
       at::Tensor x = rows.index_select(0, index).view({shape_.rows(b), shape_.seqlen, skeleton_.hidden_size()});
       x = architecture_.Embed(x, outer_);
-      for (int t = 0; t < trajectories_; ++t) {
-        measurement_.OnBoundary(0, t, static_cast<int>(b), x);
-        AUTOSCHEME_RETURN_IF_ERROR(boundaries_->Put(0, t, b, x));
-      }
+      for (int t = 0; t < trajectories_; ++t) AUTOSCHEME_RETURN_IF_ERROR(PutBoundary(0, t, b, x));
     }
     return absl::OkStatus();
   }
@@ -221,7 +231,7 @@ class Sweeps {
       resident.index = k;
       resident.block = &block;
       resident.find = [&ops](absl::string_view name) { return ops.Find(name); };
-      for (int t = 0; t < trajectories_; ++t) {
+      for (int t = reverse ? forward_only_ : 0; t < trajectories_; ++t) {
         AUTOSCHEME_RETURN_IF_ERROR(measurement_.BeginBlock(pass, t, resident));
         for (int64_t b = 0; b < shape_.batches(); ++b) {
           AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
@@ -240,10 +250,8 @@ class Sweeps {
   absl::Status Forward() {
     at::NoGradGuard no_grad;
     return SweepBlocks(Pass::kForward, [&](BlockOps& ops, int k, int t, int b) -> absl::Status {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, boundaries_->Get(k % boundary_slots_, t, b));
-      x = architecture_.Block(k, x, ops);
-      measurement_.OnBoundary(k + 1, t, b, x);
-      return boundaries_->Put((k + 1) % boundary_slots_, t, b, x);
+      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(k, t, b));
+      return PutBoundary(k + 1, t, b, architecture_.Block(k, x, ops));
     });
   }
 
@@ -259,11 +267,11 @@ class Sweeps {
     input.work_dir = options_.work_dir;
     input.budget = options_.budget;
     input.hidden = [&](int t, int b) -> absl::StatusOr<at::Tensor> {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, boundaries_->Get(blocks_ % boundary_slots_, t, b));
+      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(blocks_, t, b));
       return architecture_.FinalNorm(x, outer_);
     };
     input.take_gradient = [&](int t, int b, const at::Tensor& grad) -> absl::Status {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, boundaries_->Get(blocks_, t, b));
+      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(blocks_, t, b));
       return PutGradient(t, b, Pullback(x, grad, [&](const at::Tensor& in) { return architecture_.FinalNorm(in, outer_); }));
     };
     input.step = [&](int64_t done, int64_t total) { return Report("head", done, total); };
@@ -277,8 +285,8 @@ class Sweeps {
 
   absl::Status Backward() {
     return SweepBlocks(Pass::kBackward, [&](BlockOps& ops, int k, int t, int b) -> absl::Status {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, boundaries_->Get(k, t, b));
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor grad, gradient_store_->Get(0, t, b));
+      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(k, t, b));
+      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor grad, gradient_store_->Get(0, t - forward_only_, b));
       return PutGradient(t, b, Pullback(x, grad, [&](const at::Tensor& in) { return architecture_.Block(k, in, ops); }));
     });
   }
@@ -299,7 +307,7 @@ class Sweeps {
     if (!std::isfinite(grad.sum().item<double>()) && !grad.isfinite().all().item<bool>()) {
       return absl::DataLossError(absl::StrCat("the gradient of batch ", b, " became NaN or infinite under trajectory ", t));
     }
-    return gradient_store_->Put(0, t, b, grad);
+    return gradient_store_->Put(0, t - forward_only_, b, grad);
   }
 
   absl::Status Report(absl::string_view stage, int64_t done, int64_t total) {
@@ -321,24 +329,24 @@ class Sweeps {
   Measurement& measurement_;
   SweepStats& stats_;
   BatchShape shape_;
-  int trajectories_ = 0, blocks_ = 0;
-  int64_t boundary_slots_ = 0;
+  int trajectories_ = 0, forward_only_ = 0, blocks_ = 0;
   bool gradients_ = false;
   Clock::time_point started_;
   uint64_t bytes_before_ = 0;  // of the checkpoint's own counter
   uint64_t streamed_ = 0;
   OuterOps outer_;
   at::Tensor tables_;
-  std::unique_ptr<TensorStore> boundaries_, gradient_store_;
+  std::unique_ptr<TensorStore> boundaries_, passing_, gradient_store_;
 };
 
 }  // namespace
 
-uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calibration, bool gradients, bool head_measured) {
+uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calibration, Measurement& measurement) {
+  const bool gradients = measurement.forward_only_trajectories() < measurement.trajectories();
   uint64_t bytes = 0;
   for (const Block& block : skeleton.blocks()) bytes += block.bytes * (gradients ? 2 : 1);
   const LinearLayer& head = skeleton.head();
-  bytes += head.weight->bytes * (head_measured ? 2 : 1) + (head.bias != nullptr ? head.bias->bytes : 0);
+  bytes += head.weight->bytes * HeadPasses(measurement) + (head.bias != nullptr ? head.bias->bytes : 0);
   bytes += DistinctIds(calibration).size() * (skeleton.embedding()->bytes / skeleton.embedding()->shape[0]);
   for (const TensorInfo* info : skeleton.other_tensors()) bytes += info->bytes;
   return bytes;
@@ -349,9 +357,7 @@ absl::Status RunSweeps(const Context& context, const MetaSkeleton& skeleton, con
   AUTOSCHEME_RETURN_IF_ERROR(CheckCalibration(calibration, skeleton));
   SweepStats local;
   SweepStats& out = stats != nullptr ? *stats : local;
-  bool head_measured = false;
-  for (int t = 0; t < measurement.trajectories(); ++t) head_measured = head_measured || measurement.head(t).measure;
-  out.planned_read_bytes = PlannedReadBytes(skeleton, calibration, measurement.needs_gradients(), head_measured);
+  out.planned_read_bytes = PlannedReadBytes(skeleton, calibration, measurement);
   return Sweeps(context, skeleton, calibration, options, measurement, out).Run();
 }
 

@@ -32,9 +32,9 @@ struct SweepStats {
   double forward_s = 0, head_s = 0, backward_s = 0, stall_s = 0;
 };
 
-// Bytes of the checkpoint that RunSweeps will read: 2 x blocks (1 x without gradients) + head (twice when it is measured)
+// Bytes of the checkpoint that RunSweeps will read: 2 x blocks (1 x without gradients) + head x HeadPasses
 // + touched embedding rows + the tensors outside the blocks.
-uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calibration, bool gradients, bool head_measured);
+uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calibration, Measurement& measurement);
 
 // Runs the calibration through all trajectories of the measurement. Not re-entrant on one measurement.
 // Errors: CANCELLED (checked per batch and trajectory), DATA_LOSS (NaN or infinite weights or activations, truncated files),
