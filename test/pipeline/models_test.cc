@@ -1,0 +1,172 @@
+// Models of every shape that the families allow, through scoring and selection.
+#include <cmath>
+#include <memory>
+#include <string>
+
+#include <catch2/catch.hpp>
+
+#include "autoscheme/scheme_generator.h"
+#include "support/temp_dir.h"
+#include "support/tiny_model.h"
+
+namespace autoscheme {
+namespace {
+
+struct Scored {
+  ScoreTable table;
+  RunStats stats;
+};
+
+// 5 rows of 12 tokens in batches of 2: the last batch is short.
+Scored Score(const std::string& dir, Options options = {}, const Calibration* tokens = nullptr) {
+  const auto skeleton = MetaSkeleton::Open({}, dir).value();
+  TempDir scratch;
+  const Calibration calibration =
+      tokens != nullptr ? *tokens : ReadCalibration({}, scratch.Write("t.json", TinyTokens(5, 12, skeleton->vocab_size()))).value();
+  if (options.schemes.empty()) options.schemes = ParseSchemeList("W2A16G32,W4A16,MXFP8").value();
+  options.batch_size = 2;
+  const auto generator = SchemeGenerator::Create({}, *skeleton, options).value();
+  Scored scored{generator->Score(calibration).value(), {}};
+  scored.stats = generator->stats();
+  return scored;
+}
+
+void CheckSound(const Scored& scored, size_t layers) {
+  REQUIRE(scored.table.layers.size() == layers);
+  CHECK(scored.stats.read_bytes == scored.stats.planned_read_bytes);
+  for (size_t s = 0; s < scored.table.schemes.size(); ++s) {
+    for (size_t l = 0; l < layers; ++l) {
+      INFO(scored.table.schemes[s].name << " " << scored.table.layers[l].name);
+      if (scored.table.layers[l].fixed.has_value()) continue;
+      CHECK(std::isfinite(scored.table.scores[s][l].weight));
+      CHECK(scored.table.scores[s][l].weight > 0);
+      CHECK((scored.table.scores[s][l].activation > 0) == scored.table.schemes[s].QuantizesActivation());
+    }
+  }
+  SelectOptions select;
+  select.avg_bits = {6.0};
+  const auto recipes = SelectRecipes(scored.table, select);
+  INFO(recipes.status().ToString());
+  REQUIRE(recipes.ok());
+  CHECK((*recipes)[0].avg_bits <= 6.0);
+}
+
+bool SameScores(const ScoreTable& a, const ScoreTable& b) {
+  for (size_t s = 0; s < a.scores.size(); ++s) {
+    for (size_t l = 0; l < a.layers.size(); ++l) {
+      if (a.scores[s][l].weight != Approx(b.scores[s][l].weight).epsilon(1e-6)) return false;
+      if (a.scores[s][l].activation != Approx(b.scores[s][l].activation).epsilon(1e-6)) return false;
+    }
+  }
+  return true;
+}
+
+TinyModel Divisible() {
+  TinyModel model;
+  model.hidden = 64, model.intermediate = 96, model.heads = 2, model.kv_heads = 1;
+  return model;
+}
+
+TEST_CASE("every family scores, tied and untied") {
+  for (const char* type : {"llama", "mistral", "qwen2", "qwen3"}) {
+    for (const bool tied : {false, true}) {
+      INFO(type << (tied ? ", tied" : ""));
+      TempDir dir;
+      TinyModel model = Divisible();
+      model.model_type = type, model.tied = tied;
+      if (std::string(type) == "mistral") model.sliding_window = 5;
+      WriteTinyModel(model, dir.path());
+      CheckSound(Score(dir.path()), 14);
+    }
+  }
+}
+
+TEST_CASE("a sharded checkpoint scores as the whole one") {
+  TempDir whole, sharded;
+  TinyModel model = Divisible();
+  WriteTinyModel(model, whole.path());
+  model.shards = 4;
+  WriteTinyModel(model, sharded.path());
+  CHECK(SameScores(Score(whole.path()).table, Score(sharded.path()).table));
+}
+
+TEST_CASE("a tensor of zero bytes is no obstacle") {
+  TempDir plain, odd;
+  TinyModel model = Divisible();
+  WriteTinyModel(model, plain.path());
+  model.zero_byte_tensor = true;
+  WriteTinyModel(model, odd.path());
+  CHECK(SameScores(Score(plain.path()).table, Score(odd.path()).table));
+}
+
+TEST_CASE("a model of one block scores") {
+  TempDir dir;
+  TinyModel model = Divisible();
+  model.blocks = 1;
+  WriteTinyModel(model, dir.path());
+  CheckSound(Score(dir.path()), 7);
+}
+
+TEST_CASE("float32 and float16 checkpoints score near the bfloat16 one of the same seed") {
+  TempDir bf16, f32, f16;
+  TinyModel model = Divisible();
+  WriteTinyModel(model, bf16.path());
+  model.dtype = "F32";
+  WriteTinyModel(model, f32.path());
+  model.dtype = "F16";
+  WriteTinyModel(model, f16.path());
+  Options options;
+  options.schemes = ParseSchemeList("W4A16").value();
+  const ScoreTable a = Score(bf16.path(), options).table, b = Score(f32.path(), options).table, c = Score(f16.path(), options).table;
+  for (size_t l = 0; l < a.layers.size(); ++l) {
+    CHECK(a.scores[0][l].weight == Approx(b.scores[0][l].weight).epsilon(0.1));
+    CHECK(c.scores[0][l].weight == Approx(b.scores[0][l].weight).epsilon(0.05));
+  }
+}
+
+TEST_CASE("a scored head is read once more and gets both terms") {
+  TempDir dir;
+  WriteTinyModel(Divisible(), dir.path());
+  Options options;
+  options.quant_lm_head = true;
+  const Scored scored = Score(dir.path(), options);
+  CheckSound(scored, 15);
+  CHECK(scored.table.layers.back().is_head);
+  const Scored without = Score(dir.path());
+  const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
+  CHECK(scored.stats.read_bytes == without.stats.read_bytes + skeleton->head().weight->bytes);
+}
+
+TEST_CASE("K types collect an importance matrix in the same sweep and read nothing more") {
+  TempDir dir;
+  TinyModel model;
+  model.hidden = 256, model.intermediate = 512, model.heads = 4, model.kv_heads = 2, model.blocks = 1, model.vocab = 64;
+  WriteTinyModel(model, dir.path());
+  Options options;
+  options.schemes = ParseSchemeList("GGUF:Q4_K_S,GGUF:Q2_K_S").value();
+  const Scored scored = Score(dir.path(), options);
+  uint64_t blocks = 0;
+  const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
+  for (const Block& block : skeleton->blocks()) blocks += block.bytes;
+  CHECK(scored.stats.read_bytes == scored.stats.planned_read_bytes);
+  CHECK(scored.stats.read_bytes < 3 * blocks);
+  for (size_t l = 0; l < scored.table.layers.size(); ++l) {
+    if (scored.table.layers[l].is_embedding) continue;
+    CHECK(scored.table.scores[1][l].weight > scored.table.scores[0][l].weight);
+  }
+}
+
+TEST_CASE("a scheme with a scale for the whole tensor scores the head too") {
+  TempDir dir;
+  WriteTinyModel(Divisible(), dir.path());
+  Options options;
+  options.quant_lm_head = true;
+  options.schemes = ParseSchemeList("NVFP4").value();
+  const Scored scored = Score(dir.path(), options);
+  CHECK(scored.stats.read_bytes == scored.stats.planned_read_bytes);
+  CHECK(scored.table.scores[0].back().weight > 0);
+  CHECK(scored.table.scores[0].back().activation > 0);
+}
+
+}  // namespace
+}  // namespace autoscheme
