@@ -14,8 +14,6 @@
 
 namespace autoscheme {
 
-namespace rapidjson = ::RAPIDJSON_NAMESPACE;  // a private name, see cmake/Settings.cmake
-
 using Json = rapidjson::Document;
 using JsonValue = rapidjson::Value;
 

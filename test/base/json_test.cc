@@ -1,8 +1,8 @@
 #include "base/json.h"
 
 #include <catch2/catch.hpp>
-#include <chrono>
 #include <clocale>
+#include <ctime>
 #include <limits>
 #include <string>
 
@@ -75,10 +75,10 @@ TEST_CASE("Duplicate keys are refused at any depth, after unescaping") {
 TEST_CASE("A million keys are checked for duplicates in a bounded time") {
   std::string text = "{";
   for (int i = 0; i < 1000000; ++i) text += "\"k" + std::to_string(i) + "\":0,";
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of the processor: a busy machine must not fail the test
   CHECK(ParseJson(text + "\"last\":0}", "t").ok());
   CHECK_THAT(ErrorOf(text + "\"k0\":0}"), Contains("duplicate key \"k0\""));
-  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(30));
+  CHECK(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC < 30);
 }
 
 TEST_CASE("Nesting is accepted to 64 levels, and no depth overflows a stack") {

@@ -1,7 +1,7 @@
 // The corpus of 107 hostile and odd files, against the verdicts of the reference parser.
 #include <catch2/catch.hpp>
-#include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -63,10 +63,10 @@ TEST_CASE("The hostile corpus gets the reference's verdict or a stricter one", "
     CAPTURE(name);
     const absl::StatusOr<File> file = File::OpenRead(Io::Posix(), dir / name);
     REQUIRE(file.ok());
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // of the processor: a busy machine must not fail the test
     const absl::StatusOr<SafetensorsHeader> header = ReadSafetensorsHeader(*file);
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    CHECK(elapsed.count() < 20);  // the slowest takes 1 s in a release build
+    const double elapsed_s = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    CHECK(elapsed_s < 20);  // the slowest takes 1.2 s in a release build
     if (header.ok()) {
       CHECK(reference_accepts);
     } else {

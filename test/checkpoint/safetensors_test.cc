@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <chrono>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -321,12 +321,12 @@ TEST_CASE("A header of 100,000 tensors is parsed in a bounded time") {
   }
   header += "}";
   const std::string bytes = SafetensorsRaw(header, std::string(100000, 'x'));
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of the processor: a busy machine must not fail the test
   const auto parsed = Parse(bytes);
-  const auto elapsed = std::chrono::steady_clock::now() - start;
+  const double elapsed_s = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   REQUIRE(parsed.ok());
   CHECK(parsed->tensors.size() == 100000);
-  CHECK(elapsed < std::chrono::seconds(10));  // 0.1 s in a release build; room for sanitizers and busy machines
+  CHECK(elapsed_s < 10);  // 0.3 s in a release build; room for sanitizers and busy machines
 }
 
 }  // namespace
