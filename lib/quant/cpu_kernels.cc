@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -33,14 +32,15 @@ AUTOSCHEME_INLINE float FromBits(uint32_t u) {
 AUTOSCHEME_INLINE float Load(float v) { return v; }
 AUTOSCHEME_INLINE float Load(uint16_t v) { return FromBits(static_cast<uint32_t>(v) << 16); }
 
-// To nearest even; NaN stays NaN.
-AUTOSCHEME_INLINE uint16_t ToBf16(float v) {
+// The bits of v rounded to bfloat16, to nearest even, in the upper half; NaN stays NaN.
+AUTOSCHEME_INLINE uint32_t Bf16Bits(float v) {
   const uint32_t bits = Bits(v);
-  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  return static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+  const uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  const uint32_t nan = 0u - static_cast<uint32_t>((bits & 0x7fffffff) > 0x7f800000);  // no branch: it must vectorize
+  return ((rounded & ~nan) | (0x7fc00000 & nan)) & 0xffff0000;
 }
 AUTOSCHEME_INLINE void Store(float v, float* out) { *out = v; }
-AUTOSCHEME_INLINE void Store(float v, uint16_t* out) { *out = ToBf16(v); }
+AUTOSCHEME_INLINE void Store(float v, uint16_t* out) { *out = static_cast<uint16_t>(Bf16Bits(v) >> 16); }
 
 AUTOSCHEME_INLINE float Clamp(float v, float low, float high) {
   v = v < low ? low : v;
@@ -58,27 +58,27 @@ float Largest() {
   return sizeof(T) == 2 ? FromBits(0x7f7f0000) : std::numeric_limits<float>::max();
 }
 
-constexpr int kLanes = 16;
+// Integers that order as the floats do, and back.
+AUTOSCHEME_INLINE int32_t Order(float v) {
+  const int32_t bits = static_cast<int32_t>(Bits(v));
+  return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+AUTOSCHEME_INLINE float FromOrder(int32_t order) {
+  return FromBits(static_cast<uint32_t>(order ^ ((order >> 31) & 0x7fffffff)));
+}
 
+// Reductions over integers: the vectorizer may reorder those, but not minima and maxima of floats.
 template <typename T>
 AUTOSCHEME_INLINE void MinMaxBody(const T* x, int64_t groups, int64_t size, float* low, float* high) {
   for (int64_t g = 0; g < groups; ++g, x += size) {
-    float lo[kLanes], hi[kLanes];
-    for (int l = 0; l < kLanes; ++l) lo[l] = hi[l] = Load(x[0]);
-    int64_t j = 0;
-    for (; j + kLanes <= size; j += kLanes) {
-      for (int l = 0; l < kLanes; ++l) {
-        const float v = Load(x[j + l]);
-        lo[l] = v < lo[l] ? v : lo[l];
-        hi[l] = v > hi[l] ? v : hi[l];
-      }
+    int32_t lo = std::numeric_limits<int32_t>::max(), hi = std::numeric_limits<int32_t>::min();
+    for (int64_t j = 0; j < size; ++j) {
+      const int32_t order = Order(Load(x[j]));
+      lo = order < lo ? order : lo;
+      hi = order > hi ? order : hi;
     }
-    for (; j < size; ++j) {
-      lo[0] = std::min(lo[0], Load(x[j]));
-      hi[0] = std::max(hi[0], Load(x[j]));
-    }
-    low[g] = *std::min_element(lo, lo + kLanes);
-    high[g] = *std::max_element(hi, hi + kLanes);
+    low[g] = FromOrder(lo);
+    high[g] = FromOrder(hi);
   }
 }
 
@@ -102,7 +102,7 @@ AUTOSCHEME_INLINE void LevelsBody(const T* x, int64_t groups, int64_t size, cons
     const float s = scale[g];
     for (int64_t j = 0; j < size; ++j) {
       float u = Load(x[j]) / s;
-      if (kNarrow) u = Load(ToBf16(u));
+      if (kNarrow) u = FromBits(Bf16Bits(u));
       const float q = Clamp(Round(u), low, high);
       Store(Clamp(q * s, -top, top), &y[j]);
     }

@@ -19,10 +19,13 @@ at::Tensor Random(at::IntArrayRef sizes, uint64_t seed, at::ScalarType dtype = a
   return at::randn(sizes, at::detail::createCPUGenerator(seed)).to(dtype);
 }
 
+// Without presets that are another's alias.
 std::vector<Scheme> WeightSchemes() {
   std::vector<Scheme> all;
   for (const Scheme& scheme : SchemeCatalogue()) {
-    if (scheme.QuantizesWeight()) all.push_back(scheme);
+    bool fresh = scheme.QuantizesWeight();
+    for (const Scheme& earlier : all) fresh = fresh && !SameScheme(earlier, scheme);
+    if (fresh) all.push_back(scheme);
   }
   return all;
 }
@@ -42,13 +45,13 @@ at::Tensor QuantizeWeight(const Scheme& scheme, const at::Tensor& w) {
 
 TEST_CASE("any chunking of the rows gives what the whole weight gives") {
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    const at::Tensor w = Random({144, 256}, 1, dtype);
+    const at::Tensor w = Random({136, 128}, 1, dtype);
     for (const Scheme& scheme : WeightSchemes()) {
       INFO(scheme.name);
       const auto quantizer = MakeWeightQuantizer(scheme).value();
       const at::Tensor prepared = quantizer->Prepare(w);
       const at::Tensor whole = quantizer->Forward(w, prepared);
-      for (const int64_t multiples : {1, 5}) {
+      for (const int64_t multiples : {1, 3}) {
         const int64_t step = quantizer->row_multiple() * multiples;
         std::vector<at::Tensor> parts;
         for (int64_t row = 0; row < w.size(0); row += step) {
@@ -66,8 +69,8 @@ TEST_CASE("chunks of a weight searched with an imatrix give what the whole gives
     INFO(name);
     const auto quantizer = MakeWeightQuantizer(FindScheme(name).value(), h).value();
     const at::Tensor whole = quantizer->Forward(w, {});
-    CHECK(at::cat({quantizer->Forward(w.narrow(0, 0, 16), {}), quantizer->Forward(w.narrow(0, 16, 8), {})})
-              .equal(whole));
+    CHECK(
+        at::cat({quantizer->Forward(w.narrow(0, 0, 16), {}), quantizer->Forward(w.narrow(0, 16, 8), {})}).equal(whole));
   }
 }
 
@@ -95,7 +98,7 @@ TEST_CASE("the number of threads changes no bit") {
 }
 
 TEST_CASE("strided inputs give what their contiguous copies give") {
-  const at::Tensor w = Random({256, 384}, 7).t();
+  const at::Tensor w = Random({160, 192}, 7).t();
   for (const Scheme& scheme : WeightSchemes()) {
     INFO(scheme.name);
     CHECK(QuantizeWeight(scheme, w).equal(QuantizeWeight(scheme, w.contiguous())));
