@@ -201,7 +201,7 @@ TEST_CASE("score and select give what run gives, and run prints a table") {
   CHECK(in_place.code == 1);
 }
 
-TEST_CASE("--max-tokens takes whole rows") {
+TEST_CASE("a limit on tokens takes whole rows") {
   Shell shell;
   const std::string scores = shell.dir / "scores.json";
   const Run run = shell(shell.Scoring("score", {"--out", scores, "--max-tokens", "20"}));
