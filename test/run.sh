@@ -100,7 +100,7 @@ sanitize() {
   begin "$preset: $*"
   cmake --preset "$preset" -DAUTOSCHEME_BUILD_EXAMPLES=OFF
   cmake --build "build/$preset" --target "${targets[@]}"
-  run_ctest "build/$preset" --tests-regex "^($names): "
+  run_ctest "build/$preset" --tests-regex "^($names):"
 }
 
 finish() {

@@ -153,7 +153,7 @@ TEST_CASE("an exception from a callback is INTERNAL and stays inside") {
   CHECK(ready.Score().ok());
 }
 
-TEST_CASE("warnings reach the log callback; one that says stop has no effect outside of a long call") {
+TEST_CASE("warnings reach the log callback, one that says stop has no effect outside of a long call") {
   TinyCase tiny;
   SkeletonPtr skeleton;
   GeneratorPtr generator;

@@ -103,7 +103,7 @@ TEST_CASE("every tensor of every step has the file's bytes, in any order") {
   CHECK(stats.read_bytes == bytes);
 }
 
-TEST_CASE("the next step is refused while a tensor is held; its memory outlives the streamer") {
+TEST_CASE("the next step is refused while a tensor is held, its memory outlives the streamer") {
   Streaming s;
   REQUIRE(s.Start({}).ok());
   autoscheme_tensor_info info = Struct<autoscheme_tensor_info>();

@@ -280,7 +280,7 @@ TEST_CASE("Index and shards must agree on where each tensor is") {
   Fails(dir.path(), StatusCode::kDataLoss, {"\"b\" is in two shards", "\"s1.safetensors\"", "\"s2.safetensors\""});
 }
 
-TEST_CASE("Tensors that the index does not list are taken, with one warning; files it does not list are not") {
+TEST_CASE("Tensors that the index does not list are taken, with one warning, files it does not list are not") {
   const TempDir dir;
   dir.Write("config.json", "{}");
   dir.Write("s1.safetensors", SafetensorsBytes(kThree));

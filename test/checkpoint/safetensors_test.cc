@@ -165,7 +165,7 @@ TEST_CASE("Names are checked before they reach a message or a C string") {
   Rejects(named("\\udc00"), StatusCode::kDataLoss, {"surrogate"});
 }
 
-TEST_CASE("An entry must be an object with its three fields; others are ignored") {
+TEST_CASE("An entry must be an object with its three fields, others are ignored") {
   CHECK(ParseHeader(R"({"w":{"dtype":"F32","strides":[7,{"a":[null,true,1.5,"x"]}],"shape":[1],)"
                     R"("x":{},"data_offsets":[0,4],"y":"z"}})")
             .ok());

@@ -99,7 +99,7 @@ TEST_CASE("bad schemes are refused with the field's name") {
   CHECK(FromText(R"({"rotation_config":{}})").ok());
 }
 
-TEST_CASE("a list may mix names and objects; equals are dropped, and two of one name are refused") {
+TEST_CASE("a list may mix names and objects, equals are dropped, and two of one name are refused") {
   const Json list = ParseJson(R"(["W4A16",{"bits":4},{"name":"x","bits":2}])", "test").value();
   const std::vector<Scheme> schemes = SchemesFromJson(list, "test").value();
   REQUIRE(schemes.size() == 2);

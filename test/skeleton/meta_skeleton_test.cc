@@ -184,7 +184,7 @@ TEST_CASE("a tensor of another shape than the config's is named with both") {
   CHECK_THAT(std::string(status.message()), Catch::Contains("[48, 32]") && Catch::Contains("[56, 32]"));
 }
 
-TEST_CASE("an untied model without a head says so; one that does not say is taken as tied") {
+TEST_CASE("an untied model without a head says so, one that does not say is taken as tied") {
   TempDir dir;
   TinyModel model;
   model.tied = true;

@@ -34,7 +34,7 @@ std::unique_ptr<BlockStreamer> MakeStreamer(const Context& context, const Checkp
   return *std::move(streamer);
 }
 
-TEST_CASE("a shard that ends early is DATA_LOSS with tensor, shard and offset; blocks before it arrive") {
+TEST_CASE("a shard that ends early is DATA_LOSS with tensor, shard and offset, blocks before it arrive") {
   const StreamModel model({{{"blocks.0.w", {5000}}, {"blocks.1.w", {5000}}, {"blocks.1.x", {5000}}}});
   for (int slots : {1, 2}) {
     const auto checkpoint = model.Open();
