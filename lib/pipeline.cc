@@ -32,16 +32,15 @@ struct SchemeGenerator::Rep {
   std::vector<LayerInfo> layers;
   RunStats stats;
 
-  int trajectories() const {
-    return static_cast<int>(std::count_if(options.schemes.begin(), options.schemes.end(),
-                                          [](const Scheme& s) { return !s.IsPassThrough(); }));
-  }
   ScoreTable EmptyTable() const;
   absl::StatusOr<PlannedRun> Plan(const Calibration& calibration) const;
   absl::Status Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table);
 };
 
 namespace {
+
+// Of the weighted search of the K types, for the plan's estimate.
+constexpr double kSearchSecondsPerWeight = 2e-8;
 
 // Sets LibTorch's thread count for one call and puts the host's back.
 class ThreadCount {
@@ -158,14 +157,22 @@ ScoreTable SchemeGenerator::Rep::EmptyTable() const {
 absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibration) const {
   PlanInput input;
   input.skeleton = skeleton;
-  input.shape = {calibration.nsamples, calibration.seqlen, options.batch_size};
-  input.trajectories = trajectories();
-  input.element_bytes = static_cast<int>(at::elementSize(dtype));
+  input.calibration = &calibration;
+  input.batch_size = options.batch_size;
+  input.dtype = dtype;
   input.max_ram_bytes = static_cast<uint64_t>(options.max_ram_bytes);
   input.floor_bytes = options.process_budget ? ReadProcessMemory().rss : 0;
+  input.available_bytes = AvailableMemory();
+  for (const Scheme& scheme : options.schemes) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(auto activation, MakeActivationQuantizer(scheme));
+    input.quantizes_activations = input.quantizes_activations || activation != nullptr;
+    if (activation != nullptr) input.activation_temporaries = std::max(input.activation_temporaries, activation->temporaries());
+    input.may_slice = input.may_slice && (activation == nullptr || !activation->spans_batch());
+    if (IsGgufKType(scheme)) input.quantize_s = kSearchSecondsPerWeight;
+  }
   ScoreTable table = EmptyTable();
   AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<DeltaLoss> measurement, DeltaLoss::Create(table, {}));
-  if (input.trajectories > 0) input.read_bytes = PlannedReadBytes(*skeleton, calibration, *measurement);
+  input.measurement = measurement.get();
   return PlanRun(input);
 }
 
@@ -177,6 +184,7 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
 absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table) {
   DeltaLoss::Options measure;
   measure.dtype = dtype;
+  measure.sliced = run.choice.sweep.slice_rows > 0;
   measure.chunk_bytes = run.choice.chunk_bytes;
   measure.cache_weights = run.choice.cache_weights;
   measure.batches = (calibration.nsamples + options.batch_size - 1) / options.batch_size;
@@ -184,12 +192,7 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   if (measurement->trajectories() == 0) return absl::OkStatus();
 
   MemoryBudget budget;
-  SweepOptions sweep;
-  sweep.batch_size = options.batch_size;
-  sweep.dtype = dtype;
-  sweep.block_slots = run.choice.block_slots;
-  sweep.head_tile_rows = run.choice.head_tile_rows;
-  sweep.boundaries_in_ram = run.choice.boundaries_in_ram;
+  SweepOptions sweep = run.choice.sweep;
   sweep.work_dir = options.work_dir;
   sweep.budget = &budget;
   SweepStats swept;

@@ -21,8 +21,8 @@ constexpr int kDone = 0, kFailed = 1, kUsage = 2, kInterrupted = 130;
 // thresholds also keeps malloc from raising them as it goes.
 void KeepHeapSmall() {
 #ifdef __GLIBC__
-  constexpr int kHeapSlack = 32 << 20;
-  mallopt(M_MMAP_THRESHOLD, 8 << 20);
+  constexpr int kHeapSlack = 64 << 20;
+  mallopt(M_MMAP_THRESHOLD, 16 << 20);
   mallopt(M_TRIM_THRESHOLD, kHeapSlack);
   mallopt(M_ARENA_MAX, 2);
 #endif

@@ -25,12 +25,16 @@ struct LinearLayer {
   int64_t in_features = 0;
   const TensorInfo* weight = nullptr;  // borrowed from the skeleton's checkpoint
   const TensorInfo* bias = nullptr;    // null when the layer has none
+  int segment = 0;                     // of its block
+  bool ends_segment = false;           // its product is only added to the segment's output
 };
 
-// One decoder block: what is read together and computed together.
+// One decoder block. Its segments (attention, MLP) are computed one after the other: the smallest pieces that can be in
+// memory alone.
 struct Block {
   std::string name;                          // "model.layers.0"
   std::vector<const TensorInfo*> tensors;    // everything the block needs, ordered by (shard, offset)
+  std::vector<std::vector<const TensorInfo*>> segments;  // the same tensors by segment
   std::vector<LinearLayer> linears;          // the quantizable ones, in the model's order
   uint64_t bytes = 0;                        // sum over tensors
 };

@@ -48,6 +48,15 @@ struct Plan {
   uint64_t read_bytes = 0;             // of the checkpoint
   uint64_t spill_bytes = 0;            // size of the spill file, 0 when boundaries stay in RAM
   bool boundaries_in_ram = true;
+  double flops = 0;                    // multiplications and additions of the matrix products
+  double estimated_s = 0;              // by a short measurement of this machine's products and reads
+  // Choices. A unit is what is read and differentiated as one piece: a block, or one segment of it (attention, MLP).
+  int64_t units = 0;
+  int64_t slots = 0;                   // units in memory at once while they stream; 1 = no read-ahead
+  int64_t slice_rows = 0;              // rows of a batch that are computed at once
+  uint64_t tile_bytes = 0;             // of a row tile, where not even one unit fits; 0 = whole units
+  int64_t kept_units = 0;              // units whose activations stay, so that they need not be computed twice
+  int64_t cached_units = 0;            // units whose weights stay, so that they need not be read twice
 };
 
 struct RunStats {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/types/span.h"
 #include "base/io.h"
 
 namespace autoscheme {
@@ -45,28 +46,39 @@ MemoryBudget::Hold::~Hold() {
   if (budget_ != nullptr) budget_->used_.fetch_sub(bytes_);
 }
 
-ProcessMemory ReadProcessMemory() {
-  ProcessMemory memory;
+namespace {
+
+// Sets the fields ("VmRSS:") that occur in a /proc text whose lines read "VmRSS:      1234 kB", in bytes.
+void ReadKibFields(const char* path, absl::Span<const std::pair<absl::string_view, uint64_t*>> fields) {
   Io& io = Io::Posix();
-  const int fd = RetryInterrupted([&] { return io.Open("/proc/self/status", O_RDONLY | O_CLOEXEC, 0); });
-  if (fd < 0) return memory;
+  const int fd = RetryInterrupted([&] { return io.Open(path, O_RDONLY | O_CLOEXEC, 0); });
+  if (fd < 0) return;
   char text[8192];
   const ssize_t size = RetryInterrupted([&] { return io.Pread(fd, text, sizeof(text), 0); });
   io.Close(fd);
-  if (size <= 0) return memory;
-
-  const std::pair<absl::string_view, uint64_t*> fields[] = {
-      {"VmRSS:", &memory.rss}, {"VmHWM:", &memory.peak_rss}, {"RssAnon:", &memory.anon}, {"RssFile:", &memory.file}};
+  if (size <= 0) return;
   for (absl::string_view line : absl::StrSplit(absl::string_view(text, static_cast<size_t>(size)), '\n')) {
     for (const auto& [name, value] : fields) {
-      // "VmRSS:      1234 kB"
       if (!absl::ConsumePrefix(&line, name)) continue;
       absl::ConsumeSuffix(&line, "kB");
       uint64_t kib = 0;
       if (absl::SimpleAtoi(line, &kib)) *value = kib * 1024;
     }
   }
+}
+
+}  // namespace
+
+ProcessMemory ReadProcessMemory() {
+  ProcessMemory memory;
+  ReadKibFields("/proc/self/status", {{"VmRSS:", &memory.rss}, {"VmHWM:", &memory.peak_rss}, {"RssAnon:", &memory.anon}, {"RssFile:", &memory.file}});
   return memory;
+}
+
+uint64_t AvailableMemory() {
+  uint64_t bytes = 0;
+  ReadKibFields("/proc/meminfo", {{"MemAvailable:", &bytes}});
+  return bytes;
 }
 
 }  // namespace autoscheme

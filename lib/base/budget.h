@@ -50,6 +50,9 @@ struct ProcessMemory {
 };
 ProcessMemory ReadProcessMemory();
 
+// Memory that new work could have without swapping (MemAvailable), bytes; 0 where the system does not say.
+uint64_t AvailableMemory();
+
 }  // namespace autoscheme
 
 #endif  // AUTOSCHEME_BASE_BUDGET_H_

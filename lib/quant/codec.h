@@ -35,6 +35,8 @@ class GroupCodec {
   virtual at::Tensor Backward(const at::Tensor& x, const at::Tensor& prepared, const at::Tensor& grad) const = 0;
   // True when Backward must see all groups at once, because a gradient flows through `prepared`.
   virtual bool backward_needs_whole_tensor() const { return false; }
+  // For the memory plan: float32 tensors of the whole input's size that such a Backward holds at its busiest.
+  virtual int backward_temporaries() const { return 0; }
 };
 
 // One side of a scheme, with the fields that concern it.

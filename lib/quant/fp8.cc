@@ -19,6 +19,7 @@ class Fp8Codec : public GroupCodec {
 
   bool needs_whole_tensor() const override { return per_tensor_; }
   bool backward_needs_whole_tensor() const override { return per_tensor_; }
+  int backward_temporaries() const override { return per_tensor_ ? 7 : 0; }
   at::Tensor Prepare(const at::Tensor& whole) const override {
     return per_tensor_ ? whole.abs().amax().reshape({1, 1}) : at::Tensor();
   }

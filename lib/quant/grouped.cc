@@ -157,6 +157,9 @@ class GroupedActivation : public ActivationQuantizer {
   GroupedActivation(const GroupSize& group, std::unique_ptr<GroupCodec> codec)
       : group_(group), codec_(std::move(codec)) {}
 
+  bool spans_batch() const override { return codec_->needs_whole_tensor() || group_.size == 0 || group_.rows > 1; }
+  int temporaries() const override { return codec_->backward_temporaries(); }
+
   at::Tensor Forward(const at::Tensor& x) const override {
     at::NoGradGuard no_grad;
     if (x.numel() == 0) return x;

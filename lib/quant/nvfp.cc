@@ -19,6 +19,7 @@ class Nvfp4Codec : public GroupCodec {
 
   bool needs_whole_tensor() const override { return true; }
   bool backward_needs_whole_tensor() const override { return !constant_; }
+  int backward_temporaries() const override { return constant_ ? 0 : 11; }
 
   // The largest magnitude of the whole tensor, float32.
   at::Tensor Prepare(const at::Tensor& whole) const override { return whole.abs().amax().to(at::kFloat); }

@@ -47,6 +47,10 @@ class WeightQuantizer {
 class ActivationQuantizer {
  public:
   virtual ~ActivationQuantizer() = default;
+  // True when rows of x influence each other (a scale of the whole live tensor): a batch must then not be cut.
+  virtual bool spans_batch() const { return false; }
+  // For the memory plan: float32 copies of x that Backward holds at its busiest, beside x and the two gradients.
+  virtual int temporaries() const { return 0; }
   virtual at::Tensor Forward(const at::Tensor& x) const = 0;
   // dL/dx for dL/dxq = grad (SPEC 3.3-3.9). Zero groups give finite gradients (SPEC 10 item 5).
   virtual at::Tensor Backward(const at::Tensor& x, const at::Tensor& grad) const = 0;

@@ -78,49 +78,85 @@ const at::Tensor* DeltaLoss::FindImatrix(const std::string& layer) const {
   return it == imatrix.end() ? nullptr : &it->second;
 }
 
-absl::Status DeltaLoss::BeginBlock(Pass pass, int trajectory, const ResidentBlock& block) {
-  pass_ = pass, trajectory_ = trajectory, block_ = block.block;
+absl::StatusOr<DeltaLoss::UnitLinears> DeltaLoss::MakeLinears(int trajectory, const Unit& unit) const {
   const ActiveScheme* scheme = active(trajectory);
   ScoredLinear::Options options;
   options.dtype = options_.dtype;
   options.chunk_bytes = options_.chunk_bytes;
   options.cache_weight = options_.cache_weights;
-  options.measure = pass == Pass::kBackward;
-  for (const LinearLayer& layer : block.block->linears) {
+  options.measure = scheme != nullptr;
+  options.sliced = options_.sliced;
+  UnitLinears made;
+  for (const LinearLayer* layer : unit.linears) {
     const WeightQuantizer* weight = nullptr;
     const ActivationQuantizer* activation = nullptr;
-    if (auto it = measured_layers_.find(layer.name); scheme != nullptr && it != measured_layers_.end()) {
+    if (auto it = measured_layers_.find(layer->name); scheme != nullptr && it != measured_layers_.end()) {
       weight = scheme->weight.get();
       activation = scheme->activation.get();
       const Scheme& fields = table_.schemes[scheme->index];
       if (UsesImatrix(fields)) {
-        AUTOSCHEME_ASSIGN_OR_RETURN(auto own, ForLayer(fields, table_.layers[it->second], FindImatrix(layer.name)));
+        AUTOSCHEME_ASSIGN_OR_RETURN(auto own, ForLayer(fields, table_.layers[it->second], FindImatrix(layer->name)));
         weight = own.get();
-        layer_quantizers_.push_back(std::move(own));
+        made.quantizers.push_back(std::move(own));
       }
     }
-    const TensorView bias = layer.bias != nullptr ? block.find(layer.bias->name) : TensorView{};
-    linears_.push_back(std::make_unique<ScoredLinear>(block.find(layer.weight->name), bias, weight, activation, options));
+    made.linears.emplace(layer, std::make_unique<ScoredLinear>(*layer->weight, weight, activation, options));
+  }
+  return made;
+}
+
+absl::Status DeltaLoss::BeginUnit(Pass pass, int trajectory, const ResidentUnit& unit) {
+  pass_ = pass, trajectory_ = trajectory, unit_ = &unit;
+  if (auto kept = kept_.find({unit.index, trajectory}); kept != kept_.end()) {
+    current_ = std::move(kept->second);
+    kept_.erase(kept);
+  } else {
+    AUTOSCHEME_ASSIGN_OR_RETURN(current_, MakeLinears(trajectory, *unit.unit));
+  }
+  for (const LinearLayer* layer : unit.unit->linears) {
+    const TensorView bias = layer->bias != nullptr ? unit.find(layer->bias->name) : TensorView{};
+    current_.linears[layer]->Bind(unit.find(layer->weight->name).data, unit.tiles, bias);
   }
   return absl::OkStatus();
 }
 
-at::Tensor DeltaLoss::Linear(int index, const at::Tensor& x) {
-  if (active(trajectory_) == nullptr) Accumulate(collected_, block_->linears[index].name, x);
-  return linears_[index]->Apply(x);
+at::Tensor DeltaLoss::Linear(const LinearLayer& layer, const at::Tensor& x, bool values) {
+  if (active(trajectory_) == nullptr) Accumulate(collected_, layer.name, x);
+  ScoredLinear& linear = *current_.linears.at(&layer);
+  if (layer.ends_segment) last_input_.reset(), last_quantized_.reset();
+  if (layer.ends_segment || !measured_layers_.contains(layer.name)) return linear.Apply(x, linear.QuantizeInput(x), values);
+  if (!x.is_same(last_input_)) {
+    last_input_ = x;
+    last_quantized_ = linear.QuantizeInput(x);
+  }
+  return linear.Apply(x, last_quantized_, values);
 }
 
-absl::Status DeltaLoss::EndBlock() {
-  if (pass_ == Pass::kBackward) {
-    for (size_t i = 0; i < linears_.size(); ++i) {
-      auto it = measured_layers_.find(block_->linears[i].name);
-      if (it == measured_layers_.end()) continue;
-      table_.scores[active(trajectory_)->index][it->second] = linears_[i]->score();
+absl::Status DeltaLoss::EndBatch() {
+  for (auto& [layer, linear] : current_.linears) linear->EndBatch();
+  return absl::OkStatus();
+}
+
+absl::Status DeltaLoss::EndUnit() {
+  last_input_.reset(), last_quantized_.reset();
+  for (auto& [layer, linear] : current_.linears) {
+    linear->Unbind();
+    auto it = measured_layers_.find(layer->name);
+    if (pass_ == Pass::kBackward && it != measured_layers_.end()) {
+      table_.scores[active(trajectory_)->index][it->second] = linear->score();
     }
   }
-  linears_.clear();
-  layer_quantizers_.clear();
+  if (pass_ == Pass::kForward && unit_->keep && active(trajectory_) != nullptr) {
+    kept_[{unit_->index, trajectory_}] = std::move(current_);
+  }
+  current_ = {};
   return absl::OkStatus();
+}
+
+WeightUse DeltaLoss::weight_use(int trajectory, const LinearLayer& layer) const {
+  const ActiveScheme* scheme = active(trajectory);
+  if (scheme == nullptr || scheme->weight == nullptr || !measured_layers_.contains(layer.name)) return {};
+  return {scheme->weight->needs_whole_tensor(), options_.sliced};
 }
 
 void DeltaLoss::OnHeadInput(int trajectory, int, const at::Tensor& x) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -22,7 +23,8 @@ class DeltaLoss : public Measurement {
   struct Options {
     at::ScalarType dtype = at::kFloat;
     uint64_t chunk_bytes = uint64_t{8} << 20;
-    bool cache_weights = true;  // keep a block's dequantized weights while its batches run
+    bool cache_weights = true;  // keep a unit's dequantized weights while its batches run
+    bool sliced = false;        // batches come in slices
     int64_t batches = 1;
     // Taken as it is instead of being collected; layers that it lacks are quantized without. Borrowed; null: collect.
     const Imatrix* imatrix = nullptr;
@@ -35,11 +37,13 @@ class DeltaLoss : public Measurement {
 
   int trajectories() const override { return forward_only_trajectories() + static_cast<int>(schemes_.size()); }
   int forward_only_trajectories() const override { return collects_imatrix_ ? 1 : 0; }
-  absl::Status BeginBlock(Pass pass, int trajectory, const ResidentBlock& block) override;
-  at::Tensor Linear(int index, const at::Tensor& x) override;
-  absl::Status EndBlock() override;
+  absl::Status BeginUnit(Pass pass, int trajectory, const ResidentUnit& unit) override;
+  at::Tensor Linear(const LinearLayer& layer, const at::Tensor& x, bool values) override;
+  absl::Status EndBatch() override;
+  absl::Status EndUnit() override;
+  WeightUse weight_use(int trajectory, const LinearLayer& layer) const override;
   HeadTreatment head(int trajectory) override;
-  void OnHeadInput(int trajectory, int batch, const at::Tensor& x) override;
+  void OnHeadInput(int trajectory, int slice, const at::Tensor& x) override;
   void OnLoss(int trajectory, int batch, double loss) override;
   void OnHeadScore(int trajectory, double weight, double activation) override;
 
@@ -56,7 +60,15 @@ class DeltaLoss : public Measurement {
     const int index = trajectory - forward_only_trajectories();
     return index < 0 ? nullptr : &schemes_[index];
   }
+  const ActiveScheme* active(int trajectory) const { return const_cast<DeltaLoss*>(this)->active(trajectory); }
   const at::Tensor* FindImatrix(const std::string& layer) const;
+
+  // The linears of one unit under one trajectory.
+  struct UnitLinears {
+    absl::flat_hash_map<const LinearLayer*, std::unique_ptr<ScoredLinear>> linears;
+    std::vector<std::unique_ptr<WeightQuantizer>> quantizers;  // those made for one layer's importance matrix
+  };
+  absl::StatusOr<UnitLinears> MakeLinears(int trajectory, const Unit& unit) const;
 
   ScoreTable& table_;
   const Options options_;
@@ -65,12 +77,16 @@ class DeltaLoss : public Measurement {
   std::vector<ActiveScheme> schemes_;
   absl::flat_hash_map<std::string, int> measured_layers_;  // name -> index into table.layers
   int head_layer_ = -1;
-  // The begun block.
+  // The begun unit.
   Pass pass_ = Pass::kForward;
   int trajectory_ = 0;
-  const Block* block_ = nullptr;
-  std::vector<std::unique_ptr<ScoredLinear>> linears_;
-  std::vector<std::unique_ptr<WeightQuantizer>> layer_quantizers_;  // those made for one layer's importance matrix
+  const ResidentUnit* unit_ = nullptr;
+  UnitLinears current_;
+  // The last input and what it was quantized to: q, k and v share both, and so do gate and up. Alive until the segment's
+  // last linear.
+  at::Tensor last_input_, last_quantized_;
+  // Linears that graphs kept for the backward pass point at, by (unit, trajectory).
+  absl::flat_hash_map<std::pair<int, int>, UnitLinears> kept_;
 };
 
 }  // namespace autoscheme

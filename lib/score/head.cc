@@ -18,7 +18,7 @@
 namespace autoscheme {
 namespace {
 
-// What one (trajectory, batch) carries from tile to tile; N = predictions of the batch.
+// What one (trajectory, slice) carries from tile to tile; N = predictions of the slice.
 struct Running {
   at::Tensor labels;     // [N] int64
   at::Tensor maximum;    // [N] of the logits so far
@@ -29,7 +29,8 @@ struct Running {
 class HeadRun {
  public:
   HeadRun(const Context& context, const HeadInput& input, Measurement& measurement, HeadStats& stats)
-      : context_(context), in_(input), measurement_(measurement), stats_(stats), layer_(input.skeleton->head()) {}
+      : context_(context), in_(input), measurement_(measurement), stats_(stats), layer_(input.skeleton->head()),
+        slices_(input.shape.slices()), slice_count_(static_cast<int>(slices_.size())) {}
 
   absl::Status Run() {
     forward_only_ = measurement_.forward_only_trajectories();
@@ -53,18 +54,18 @@ class HeadRun {
   using TileBody = std::function<absl::Status(int64_t first, const TensorView& tile)>;
 
   absl::Status ShowInputs() {
-    for (int t = 0; t < measurement_.trajectories(); ++t) {
-      for (int b = 0; b < in_.shape.batches(); ++b) {
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, b));
-        measurement_.OnHeadInput(t, b, x);
+    for (int t = 0; t < forward_only_; ++t) {
+      for (int s = 0; s < slice_count_; ++s) {
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, s));
+        measurement_.OnHeadInput(t, s, x);
       }
     }
     return absl::OkStatus();
   }
 
   absl::Status Prepare() {
-    const int64_t trajectories = measurement_.trajectories(), batches = in_.shape.batches();
-    running_.resize(trajectories * batches);
+    const int64_t trajectories = measurement_.trajectories();
+    running_.resize(trajectories * slice_count_);
     prepared_.resize(trajectories);
     scores_.resize(trajectories);
     int64_t step = 1;
@@ -84,9 +85,9 @@ class HeadRun {
       bias_ = LoadTensor({layer_.bias, bias_bytes_.data()}, in_.dtype);
     }
     for (int t = 0; t < trajectories; ++t) {
-      for (int b = 0; b < batches; ++b) {
-        Running& r = at(t, b);
-        r.labels = Labels(b);
+      for (int s = 0; s < slice_count_; ++s) {
+        Running& r = at(t, s);
+        r.labels = Labels(slices_[s]);
         const auto wide = at::TensorOptions().dtype(at::kFloat);
         r.maximum = at::full({r.labels.size(0)}, -INFINITY, wide);
         r.sum = at::zeros({r.labels.size(0)}, wide);
@@ -106,12 +107,12 @@ class HeadRun {
     return absl::OkStatus();
   }
 
-  at::Tensor Labels(int b) const {
-    const int64_t rows = in_.shape.rows(b), seq = in_.shape.seqlen;
-    at::Tensor labels = at::empty({rows, seq - 1}, at::kLong);
+  at::Tensor Labels(const Slice& slice) const {
+    const int64_t seq = in_.shape.seqlen;
+    at::Tensor labels = at::empty({slice.rows, seq - 1}, at::kLong);
     int64_t* out = labels.data_ptr<int64_t>();
-    for (int64_t r = 0; r < rows; ++r) {
-      const int32_t* ids = in_.calibration->ids.data() + (b * in_.shape.batch_size + r) * seq;
+    for (int64_t r = 0; r < slice.rows; ++r) {
+      const int32_t* ids = in_.calibration->ids.data() + (slice.first_row + r) * seq;
       for (int64_t s = 1; s < seq; ++s) *out++ = ids[s];
     }
     return labels.view({-1});
@@ -142,7 +143,7 @@ class HeadRun {
   }
 
   absl::Status PrepareQuantizers(const TensorView& tile) {
-    const at::Tensor w = LoadRows(tile, 0, tile.info->shape[0], in_.dtype);
+    const at::Tensor w = Rows(tile);
     for (int t = 0; t < measurement_.trajectories(); ++t) {
       const WeightQuantizer* quantizer = measurement_.head(t).weight;
       if (quantizer == nullptr || !quantizer->needs_whole_tensor()) continue;
@@ -152,9 +153,13 @@ class HeadRun {
     return absl::OkStatus();
   }
 
+  at::Tensor Rows(const TensorView& tile) const {
+    return LoadRows(tile.data, tile.info->dtype, tile.info->shape[0], layer_.in_features, in_.dtype);
+  }
+
   // Hidden states that predict, quantized as the trajectory asks: [N, hidden].
-  absl::StatusOr<at::Tensor> Inputs(int t, int b) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, b));
+  absl::StatusOr<at::Tensor> Inputs(int t, int s) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, s));
     const HeadTreatment treatment = measurement_.head(t);
     if (treatment.activation != nullptr) x = treatment.activation->Forward(x);
     return Predicting(x);
@@ -176,16 +181,16 @@ class HeadRun {
 
   absl::Status Accumulate(int64_t first, const TensorView& tile) {
     const int64_t count = tile.info->shape[0];
-    const at::Tensor w = LoadRows(tile, 0, count, in_.dtype);
+    const at::Tensor w = Rows(tile);
     for (int t = 0; t < measurement_.trajectories(); ++t) {
       if (measurement_.head(t).skip) continue;
       const at::Tensor wq = QuantizedTile(t, w);
-      for (int b = 0; b < in_.shape.batches(); ++b) {
+      for (int s = 0; s < slice_count_; ++s) {
         AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, b));
-        Running& r = at(t, b);
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, s));
+        Running& r = at(t, s);
         at::Tensor logits = Logits(x, wq, first);
-        measurement_.OnLogits(t, b, first, logits);
+        measurement_.OnLogits(t, s, first, logits);
         // Predictions whose label lies in this tile.
         at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
         at::Tensor columns = r.labels.index_select(0, here) - first;
@@ -200,14 +205,14 @@ class HeadRun {
         at::Tensor sum = at::mm(p.to(in_.dtype), wq).to(at::kFloat);
         at::Tensor picked = at::zeros({x.size(0), x.size(1)}, x.options());
         if (first > 0) {
-          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, sums_->Get(0, t - forward_only_, b));
+          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, sums_->Get(0, t - forward_only_, s));
           sum.add_(before.view_as(sum).mul_(rescale.unsqueeze(1)));
-          AUTOSCHEME_ASSIGN_OR_RETURN(picked, picked_->Get(0, t - forward_only_, b));
+          AUTOSCHEME_ASSIGN_OR_RETURN(picked, picked_->Get(0, t - forward_only_, s));
           picked = picked.view_as(x);
         }
         picked.index_copy_(0, here, wq.index_select(0, columns));
-        AUTOSCHEME_RETURN_IF_ERROR(sums_->Put(0, t - forward_only_, b, sum));
-        AUTOSCHEME_RETURN_IF_ERROR(picked_->Put(0, t - forward_only_, b, picked));
+        AUTOSCHEME_RETURN_IF_ERROR(sums_->Put(0, t - forward_only_, s, sum));
+        AUTOSCHEME_RETURN_IF_ERROR(picked_->Put(0, t - forward_only_, s, picked));
       }
     }
     return absl::OkStatus();
@@ -217,64 +222,76 @@ class HeadRun {
   absl::Status Finish() {
     for (int t = 0; t < measurement_.trajectories(); ++t) {
       if (measurement_.head(t).skip) continue;
-      for (int b = 0; b < in_.shape.batches(); ++b) {
-        Running& r = at(t, b);
-        const double n = static_cast<double>(r.labels.size(0));
-        const double loss = (r.maximum + r.sum.log() - r.label_logit).sum(at::kDouble).item<double>() / n;
+      double loss = 0;  // of the batch so far
+      for (int s = 0; s < slice_count_; ++s) {
+        Running& r = at(t, s);
+        const double n = Predictions(s);
+        loss += (r.maximum + r.sum.log() - r.label_logit).sum(at::kDouble).item<double>() / n;
         if (!std::isfinite(loss)) {
-          return absl::DataLossError(absl::StrCat("the loss of batch ", b, " is ", loss, " under trajectory ", t,
-                                                  ": activations overflowed or are NaN"));
+          return absl::DataLossError(absl::StrCat("the loss of batch ", slices_[s].batch, " is ", loss, " under trajectory ",
+                                                  t, ": activations overflowed or are NaN"));
         }
-        measurement_.OnLoss(t, b, loss);
+        if (slices_[s].ends_batch) measurement_.OnLoss(t, static_cast<int>(slices_[s].batch), std::exchange(loss, 0.0));
         if (t < forward_only_) continue;
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, sums_->Get(0, t - forward_only_, b));
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor picked, picked_->Get(0, t - forward_only_, b));
-        const int64_t rows = in_.shape.rows(b), seq = in_.shape.seqlen;
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, sums_->Get(0, t - forward_only_, s));
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor picked, picked_->Get(0, t - forward_only_, s));
+        const int64_t rows = slices_[s].rows, seq = in_.shape.seqlen;
         sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(picked).div_(n);
         at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, at::TensorOptions().dtype(in_.dtype));
         grad.narrow(1, 0, seq - 1).copy_(sum);
         const HeadTreatment treatment = measurement_.head(t);
         if (treatment.activation != nullptr) {
-          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, b));
+          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, s));
           if (treatment.measure) scores_[t].activation += SumAbsGradTimesError(grad, x, treatment.activation->Forward(x));
           grad = treatment.activation->Backward(x, grad);
         }
-        AUTOSCHEME_RETURN_IF_ERROR(in_.take_gradient(t, b, grad));
+        AUTOSCHEME_RETURN_IF_ERROR(in_.take_gradient(t, s, grad));
       }
     }
     return absl::OkStatus();
   }
 
-  // Second pass: dW of the tile from the logits and the final normalizers.
+  // Second pass: dW of the tile from the logits and the final normalizers, summed over a batch before |.|.
   absl::Status FoldWeight(int64_t first, const TensorView& tile) {
     const int64_t count = tile.info->shape[0];
-    const at::Tensor w = LoadRows(tile, 0, count, in_.dtype);
+    const at::Tensor w = Rows(tile);
     for (int t = 0; t < measurement_.trajectories(); ++t) {
       const HeadTreatment treatment = measurement_.head(t);
       if (!treatment.measure || treatment.weight == nullptr) continue;
       const at::Tensor wq = QuantizedTile(t, w);
-      for (int b = 0; b < in_.shape.batches(); ++b) {
+      at::Tensor dw;
+      for (int s = 0; s < slice_count_; ++s) {
         AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, b));
-        Running& r = at(t, b);
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, s));
+        Running& r = at(t, s);
         at::Tensor p = Logits(x, wq, first).sub_(r.maximum.unsqueeze(1)).exp_().div_(r.sum.unsqueeze(1));
         at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
         at::Tensor columns = r.labels.index_select(0, here) - first;
         p.index_put_({here, columns}, at::full({here.size(0)}, -1.0f), /*accumulate=*/true);
-        p.div_(static_cast<double>(r.labels.size(0)));
-        scores_[t].weight += SumAbsGradTimesError(at::mm(p.to(in_.dtype).t(), x), w, wq);
+        p.div_(Predictions(s));
+        const at::Tensor part = at::mm(p.to(in_.dtype).t(), x);
+        dw = dw.defined() ? dw.add_(part) : part;
+        if (!slices_[s].ends_batch) continue;
+        scores_[t].weight += SumAbsGradTimesError(dw, w, wq);
+        dw.reset();
       }
     }
     return absl::OkStatus();
   }
 
-  Running& at(int t, int b) { return running_[t * in_.shape.batches() + b]; }
+  Running& at(int t, int s) { return running_[t * slice_count_ + s]; }
+  // Predictions of the batch that a slice is part of: what its losses and gradients are divided by.
+  double Predictions(int s) const {
+    return static_cast<double>(in_.shape.rows(slices_[s].batch) * (in_.shape.seqlen - 1));
+  }
 
   const Context& context_;
   const HeadInput& in_;
   Measurement& measurement_;
   HeadStats& stats_;
   const LinearLayer& layer_;
+  const std::vector<Slice> slices_;
+  const int slice_count_;
   bool gradients_ = false, measured_ = false, needs_whole_ = false;
   int forward_only_ = 0;
   int64_t tile_rows_ = 0, steps_done_ = 0;

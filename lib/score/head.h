@@ -28,10 +28,10 @@ struct HeadInput {
   bool in_ram = true;  // where the running sums live
   std::string work_dir;
   MemoryBudget* budget = nullptr;
-  // Output of the final norm [rows, seq, hidden].
-  std::function<absl::StatusOr<at::Tensor>(int trajectory, int batch)> hidden;
+  // Output of the final norm [rows, seq, hidden] of one slice.
+  std::function<absl::StatusOr<at::Tensor>(int trajectory, int slice)> hidden;
   // Takes dL/d(output of the final norm), same shape. Called for the trajectories that need gradients.
-  std::function<absl::Status(int trajectory, int batch, const at::Tensor& grad)> take_gradient;
+  std::function<absl::Status(int trajectory, int slice, const at::Tensor& grad)> take_gradient;
   std::function<absl::Status(int64_t done, int64_t total)> step;  // after each tile
 };
 

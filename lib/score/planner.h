@@ -6,29 +6,35 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "autoscheme/calibration.h"
 #include "autoscheme/meta_skeleton.h"
 #include "autoscheme/scheme_generator.h"
-#include "score/boundaries.h"
+#include "score/measurement.h"
+#include "score/sweep.h"
 
 namespace autoscheme {
 
+// What a run is asked to do, as far as its cost depends on it.
 struct PlanInput {
   const MetaSkeleton* skeleton = nullptr;
-  BatchShape shape;
-  int trajectories = 1;
-  int element_bytes = 4;          // of the compute dtype
-  uint64_t max_ram_bytes = 0;     // 0 = no limit
-  uint64_t floor_bytes = 0;       // what the process holds before the run; 0 when the budget is the library's alone
-  uint64_t read_bytes = 0;
+  const Calibration* calibration = nullptr;
+  Measurement* measurement = nullptr;  // borrowed; for what it asks of head and weights
+  int64_t batch_size = 8;
+  at::ScalarType dtype = at::kFloat;
+  uint64_t max_ram_bytes = 0;       // 0 = no limit
+  uint64_t floor_bytes = 0;         // what the process holds before the run; 0 when the budget is the library's alone
+  uint64_t available_bytes = 0;     // memory that the system could give; bounds what is kept for speed without a limit
+  bool quantizes_activations = false;
+  int activation_temporaries = 0;   // most of all schemes, ActivationQuantizer::temporaries
+  bool may_slice = true;            // no activation quantizer spans the batch
+  double quantize_s = 4e-10;        // of one weight, by the dearest scheme
 };
 
-// The knobs that the plan sets.
+// The knobs that the plan sets; io_engine, work_dir and budget of `sweep` are the caller's.
 struct PlanChoice {
-  bool boundaries_in_ram = true;
-  bool cache_weights = true;
-  int block_slots = 2;
-  int64_t head_tile_rows = 8192;
-  uint64_t chunk_bytes = uint64_t{8} << 20;
+  SweepOptions sweep;
+  bool cache_weights = true;                 // Wq of a unit stays while its batches run
+  uint64_t chunk_bytes = uint64_t{8} << 20;  // of a dequantized row chunk
 };
 
 struct PlannedRun {
@@ -36,9 +42,17 @@ struct PlannedRun {
   PlanChoice choice;
 };
 
-// Tries a fixed ladder of choices, fastest first, and takes the first that fits. RESOURCE_EXHAUSTED, naming the smallest
-// max_ram_bytes that would do, when none does.
-absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input);
+// Speeds of the machine, for the time estimate. The defaults are of two cores of a present server; choices are made with
+// them, so that one budget always gives one plan.
+struct MachineRates {
+  double flops = 1.2e11;        // of a matrix product, per second
+  double read_bytes = 1.5e9;    // per second
+  double spill_bytes = 1.0e9;
+};
+
+// The fastest choice, by estimate, that fits. RESOURCE_EXHAUSTED, naming the smallest max_ram_bytes that would do, when
+// none does.
+absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& rates = {});
 
 }  // namespace autoscheme
 

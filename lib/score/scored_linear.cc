@@ -37,62 +37,87 @@ int64_t ChunkRows(const WeightQuantizer* quantizer, int64_t rows, int64_t cols, 
   return std::clamp<int64_t>(wanted / multiple * multiple, multiple, std::max<int64_t>(rows, multiple));
 }
 
-ScoredLinear::ScoredLinear(const TensorView& weight, const TensorView& bias, const WeightQuantizer* weight_quantizer,
+ScoredLinear::ScoredLinear(const TensorInfo& weight, const WeightQuantizer* weight_quantizer,
                            const ActivationQuantizer* activation_quantizer, const Options& options)
     : weight_(weight),
       weight_quantizer_(weight_quantizer),
       activation_quantizer_(activation_quantizer),
       options_(options),
-      chunk_rows_(ChunkRows(weight_quantizer, weight.info->shape[0], weight.info->shape[1],
-                            static_cast<int>(at::elementSize(options.dtype)), options.chunk_bytes)) {
+      chunk_rows_(ChunkRows(weight_quantizer, weight.shape[0], weight.shape[1],
+                            static_cast<int>(at::elementSize(options.dtype)), options.chunk_bytes)) {}
+
+void ScoredLinear::Bind(const std::byte* data, WeightTiles* tiles, const TensorView& bias) {
   at::NoGradGuard no_grad;
-  if (bias.data != nullptr) bias_ = LoadTensor(bias, options.dtype);
+  data_ = data, tiles_ = tiles;
+  if (bias.data != nullptr) bias_ = LoadTensor(bias, options_.dtype);
   if (weight_quantizer_ != nullptr && weight_quantizer_->needs_whole_tensor()) {
-    for (int64_t first = 0; first < rows(); first += chunk_rows_) {
-      const at::Tensor part = weight_quantizer_->Prepare(LoadRows(weight_, first, std::min(chunk_rows_, rows() - first), options_.dtype));
+    prepared_ = at::Tensor();
+    ForEachChunk([&](int64_t, int64_t count, const std::byte* rows) {
+      const at::Tensor part = weight_quantizer_->Prepare(Rows(rows, count));
       prepared_ = prepared_.defined() ? at::maximum(prepared_, part) : part;
-    }
+    });
   }
   if (options_.cache_weight) {
-    cached_ = at::empty({rows(), cols()}, at::TensorOptions().dtype(options_.dtype));
-    for (int64_t first = 0; first < rows(); first += chunk_rows_) {
-      const int64_t count = std::min(chunk_rows_, rows() - first);
-      at::Tensor w = LoadRows(weight_, first, count, options_.dtype);
-      cached_.narrow(0, first, count).copy_(weight_quantizer_ == nullptr ? w : weight_quantizer_->Forward(w, prepared_));
-    }
+    at::Tensor cached = at::empty({rows(), cols()}, at::TensorOptions().dtype(options_.dtype));
+    ForEachChunk([&](int64_t first, int64_t count, const std::byte* rows) {
+      cached.narrow(0, first, count).copy_(QuantizedRows(first, Rows(rows, count)));
+    });
+    cached_ = cached;
   }
 }
 
-at::Tensor ScoredLinear::QuantizedRows(int64_t first, int64_t count, const at::Tensor& rows) {
-  if (cached_.defined()) return cached_.narrow(0, first, count);
-  const at::Tensor w = rows.defined() ? rows : LoadRows(weight_, first, count, options_.dtype);
+void ScoredLinear::Unbind() {
+  data_ = nullptr, tiles_ = nullptr;
+  cached_.reset();
+}
+
+void ScoredLinear::ForEachChunk(const ChunkBody& body) {
+  if (data_ == nullptr) {
+    tiles_->ForEach(weight_, chunk_rows_,
+                    [&](int64_t first, const TensorView& tile) { body(first, tile.info->shape[0], tile.data); });
+    return;
+  }
+  const uint64_t row_bytes = weight_.bytes / static_cast<uint64_t>(rows());
+  for (int64_t first = 0; first < rows(); first += chunk_rows_) {
+    body(first, std::min(chunk_rows_, rows() - first), data_ + first * row_bytes);
+  }
+}
+
+at::Tensor ScoredLinear::Rows(const std::byte* data, int64_t count) const {
+  return LoadRows(data, weight_.dtype, count, cols(), options_.dtype);
+}
+
+at::Tensor ScoredLinear::QuantizedRows(int64_t first, const at::Tensor& w) const {
+  if (cached_.defined()) return cached_.narrow(0, first, w.size(0));
   return weight_quantizer_ == nullptr ? w : weight_quantizer_->Forward(w, prepared_);
+}
+
+at::Tensor ScoredLinear::QuantizeInput(const at::Tensor& x) const {
+  at::NoGradGuard no_grad;
+  const at::Tensor plain = x.detach();
+  return activation_quantizer_ == nullptr ? plain : activation_quantizer_->Forward(plain);
 }
 
 at::Tensor ScoredLinear::Multiply(const at::Tensor& x) {
   at::Tensor y = at::empty({x.size(0), rows()}, x.options());
   if (cached_.defined()) {
     at::mm_out(y, x, cached_.t());
-    return bias_.defined() ? y.add_(bias_) : y;
+  } else {
+    ForEachChunk([&](int64_t first, int64_t count, const std::byte* rows) {
+      at::Tensor out = y.narrow(1, first, count);
+      at::mm_out(out, x, QuantizedRows(first, Rows(rows, count)).t());
+    });
   }
-  for (int64_t first = 0; first < rows(); first += chunk_rows_) {
-    const int64_t count = std::min(chunk_rows_, rows() - first);
-    at::Tensor out = y.narrow(1, first, count);
-    at::mm_out(out, x, QuantizedRows(first, count, {}).t());
-  }
-  if (bias_.defined()) y.add_(bias_);
-  return y;
+  return bias_.defined() ? y.add_(bias_) : y;
 }
 
-at::Tensor ScoredLinear::Apply(const at::Tensor& x) {
-  at::Tensor xq, y;
+at::Tensor ScoredLinear::Apply(const at::Tensor& x, const at::Tensor& xq, bool values) {
+  at::Tensor y;
   {
     at::NoGradGuard no_grad;
-    const at::Tensor plain = x.detach();
-    xq = activation_quantizer_ == nullptr ? plain : activation_quantizer_->Forward(plain);
     std::vector<int64_t> shape = x.sizes().vec();
     shape.back() = rows();
-    y = Multiply(xq.reshape({-1, cols()})).view(shape);
+    y = values ? Multiply(xq.reshape({-1, cols()})).view(shape) : at::zeros({1}, x.options()).expand(shape);
   }
   if (at::GradMode::is_enabled() && x.requires_grad()) {
     auto node = std::shared_ptr<ScoredLinearNode>(new ScoredLinearNode(), torch::autograd::deleteNode);
@@ -107,27 +132,51 @@ at::Tensor ScoredLinear::Apply(const at::Tensor& x) {
 
 at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad) {
   const at::Tensor inputs = xq.reshape({-1, cols()});
-  at::Tensor dxq = at::empty_like(inputs);
-  if (cached_.defined()) at::mm_out(dxq, grad, cached_);
   const bool weight_term = options_.measure && weight_quantizer_ != nullptr;
-  for (int64_t first = 0; first < rows(); first += chunk_rows_) {
-    const int64_t count = std::min(chunk_rows_, rows() - first);
-    const at::Tensor g = grad.narrow(1, first, count);
-    const at::Tensor w = weight_term || !cached_.defined() ? LoadRows(weight_, first, count, options_.dtype) : at::Tensor();
-    const at::Tensor wq = QuantizedRows(first, count, w);
-    if (cached_.defined()) {
-      // dxq is there already.
-    } else if (first == 0) {
-      at::mm_out(dxq, g, wq);
+  const bool from_cache = cached_.defined();
+  at::Tensor dxq = at::empty_like(inputs);
+  if (from_cache) at::mm_out(dxq, grad, cached_);
+  if (weight_term && options_.sliced) {
+    const bool first_slice = !weight_grad_.defined();
+    if (first_slice) weight_grad_ = at::empty({rows(), cols()}, x.options().dtype(at::kFloat));
+    if (options_.dtype != at::kFloat) {
+      const at::Tensor part = at::mm(grad.t(), inputs);
+      first_slice ? weight_grad_.copy_(part) : weight_grad_.add_(part);
+    } else if (first_slice) {
+      at::mm_out(weight_grad_, grad.t(), inputs);
     } else {
-      dxq.addmm_(g, wq);
+      weight_grad_.addmm_(grad.t(), inputs);
     }
-    if (weight_term) score_.weight += SumAbsGradTimesError(at::mm(g.t(), inputs), w, wq);
+  }
+  const bool fold_now = weight_term && !options_.sliced;
+  if (fold_now || !from_cache) {
+    ForEachChunk([&](int64_t first, int64_t count, const std::byte* rows) {
+      const at::Tensor g = grad.narrow(1, first, count);
+      const at::Tensor w = Rows(rows, count);
+      const at::Tensor wq = QuantizedRows(first, w);
+      if (from_cache) {
+        // dxq is there already.
+      } else if (first == 0) {
+        at::mm_out(dxq, g, wq);
+      } else {
+        dxq.addmm_(g, wq);
+      }
+      if (fold_now) score_.weight += SumAbsGradTimesError(at::mm(g.t(), inputs), w, wq);
+    });
   }
   dxq = dxq.view(x.sizes());
   if (activation_quantizer_ == nullptr) return dxq;
   if (options_.measure) score_.activation += SumAbsGradTimesError(dxq, x.contiguous(), xq.contiguous());
   return activation_quantizer_->Backward(x, dxq);
+}
+
+void ScoredLinear::EndBatch() {
+  if (!weight_grad_.defined()) return;
+  ForEachChunk([&](int64_t first, int64_t count, const std::byte* rows) {
+    const at::Tensor w = Rows(rows, count);
+    score_.weight += SumAbsGradTimesError(weight_grad_.narrow(0, first, count), w, QuantizedRows(first, w));
+  });
+  weight_grad_.reset();
 }
 
 }  // namespace autoscheme

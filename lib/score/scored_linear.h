@@ -3,54 +3,74 @@
 #define AUTOSCHEME_SCORE_SCORED_LINEAR_H_
 
 #include <cstdint>
+#include <functional>
 
 #include <ATen/core/Tensor.h>
 
 #include "autoscheme/score_table.h"
 #include "autoscheme/tensor.h"
 #include "quant/quantizer.h"
+#include "score/weight_tiles.h"
 
 namespace autoscheme {
 
 // y = Q(x) Q(W)^T + bias. The weight is quantized and multiplied by row chunks, so that no full-size dequantized copy
 // exists unless it is cached; the backward pass forms dW by the same chunks and folds |dW * (W - Wq)| at once, so that dW
-// never exists whole (SPEC 4.1).
+// never exists whole either (SPEC 4.1) - but for a batch that comes in slices, whose dW must be summed before |.|.
 //
-// Lives as long as its block is resident. Not copyable: autograd nodes point at it.
+// Bind it before use and Unbind it before its bytes go. Not copyable: autograd nodes point at it, and it must live until
+// their backward pass.
 class ScoredLinear {
  public:
   struct Options {
     at::ScalarType dtype = at::kFloat;
     uint64_t chunk_bytes = uint64_t{8} << 20;  // of a dequantized row chunk
-    bool cache_weight = false;                 // keep Wq between calls: dtype x weights of memory
-    bool measure = false;                      // backward folds the two terms into score()
+    bool cache_weight = false;                 // keep Wq while bound: dtype x weights of memory
+    bool measure = false;                      // backward adds the two terms to score()
+    bool sliced = false;  // dW of several backward passes is summed until EndBatch: float32 x weights of memory
   };
-  // The views and quantizers are borrowed; a null quantizer leaves that side as it is. bias.data may be null.
-  ScoredLinear(const TensorView& weight, const TensorView& bias, const WeightQuantizer* weight_quantizer,
+  // The quantizers are borrowed; a null one leaves that side as it is. `weight` is [out, in].
+  ScoredLinear(const TensorInfo& weight, const WeightQuantizer* weight_quantizer,
                const ActivationQuantizer* activation_quantizer, const Options& options);
   ScoredLinear(const ScoredLinear&) = delete;
   ScoredLinear& operator=(const ScoredLinear&) = delete;
 
-  // x [..., in] -> [..., out]. With autograd on and x requiring a gradient, backward adds to score().
-  at::Tensor Apply(const at::Tensor& x);
+  // Where the weight's bytes are: in `data`, or (null) in the tiles. bias.data may be null. All borrowed.
+  void Bind(const std::byte* data, WeightTiles* tiles, const TensorView& bias);
+  void Unbind();
+
+  // Q(x), what Apply multiplies: for linears that share an input and its quantizer.
+  at::Tensor QuantizeInput(const at::Tensor& x) const;
+  // x [..., in], xq = QuantizeInput(x) -> [..., out]. With autograd on and x requiring a gradient, backward adds to
+  // score(). Without `values` the result is not computed, only its place in the graph.
+  at::Tensor Apply(const at::Tensor& x, const at::Tensor& xq, bool values = true);
+  // Folds the dW that was summed since the last call (only with Options::sliced).
+  void EndBatch();
   // Sum over the backward passes so far.
   const LayerScore& score() const { return score_; }
 
  private:
   friend struct ScoredLinearNode;
+  // Rows [first, first + count) of W as they are stored.
+  using ChunkBody = std::function<void(int64_t first, int64_t count, const std::byte* rows)>;
+  void ForEachChunk(const ChunkBody& body);
   at::Tensor Multiply(const at::Tensor& x);
   at::Tensor Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad);
-  // Rows [first, first + count) of Wq.
-  at::Tensor QuantizedRows(int64_t first, int64_t count, const at::Tensor& rows);
-  int64_t rows() const { return weight_.info->shape[0]; }
-  int64_t cols() const { return weight_.info->shape[1]; }
+  at::Tensor Rows(const std::byte* data, int64_t count) const;
+  // Quantized rows, from `w` = the rows as they are, or from the cache.
+  at::Tensor QuantizedRows(int64_t first, const at::Tensor& w) const;
+  int64_t rows() const { return weight_.shape[0]; }
+  int64_t cols() const { return weight_.shape[1]; }
 
-  const TensorView weight_;
+  const TensorInfo& weight_;
   const WeightQuantizer* const weight_quantizer_;
   const ActivationQuantizer* const activation_quantizer_;
   const Options options_;
-  int64_t chunk_rows_ = 0;
+  const int64_t chunk_rows_;
+  const std::byte* data_ = nullptr;
+  WeightTiles* tiles_ = nullptr;
   at::Tensor bias_, prepared_, cached_;
+  at::Tensor weight_grad_;  // float32 [out, in], of the slices so far
   LayerScore score_;
 };
 

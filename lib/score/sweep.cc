@@ -1,9 +1,10 @@
 #include "score/sweep.h"
 
-#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <memory>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -12,13 +13,15 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "autoscheme/block_streamer.h"
-#include "base/io.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
 #include "score/boundaries.h"
+#include "score/embedding.h"
 #include "score/head.h"
+#include "score/unit_runner.h"
+#include "score/unit_source.h"
 #include "score/weights.h"
 #include "skeleton/architecture.h"
 
@@ -27,35 +30,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-std::vector<int32_t> DistinctIds(const Calibration& calibration) {
-  std::vector<int32_t> ids = calibration.ids;
-  std::sort(ids.begin(), ids.end());
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  return ids;
-}
-
-absl::Status CheckCalibration(const Calibration& c, const MetaSkeleton& skeleton) {
-  if (c.nsamples < 1 || c.seqlen < 1 || static_cast<int64_t>(c.ids.size()) != c.nsamples * c.seqlen) {
-    return absl::InvalidArgumentError(absl::StrCat("calibration of ", c.nsamples, " rows of ", c.seqlen, " tokens holds ",
-                                                   c.ids.size(), " ids; at least one row is needed"));
-  }
-  if (c.seqlen < 2) {
-    return absl::InvalidArgumentError("calibration rows of 1 token predict nothing; the loss needs at least 2 tokens per row");
-  }
-  if (skeleton.max_positions() > 0 && c.seqlen > skeleton.max_positions()) {
-    return absl::InvalidArgumentError(absl::StrCat("calibration rows of ", c.seqlen, " tokens are longer than the model's ",
-                                                   skeleton.max_positions(), " positions; use a smaller seqlen"));
-  }
-  for (size_t i = 0; i < c.ids.size(); ++i) {
-    if (c.ids[i] < 0 || c.ids[i] >= skeleton.vocab_size()) {
-      return absl::InvalidArgumentError(absl::StrCat("calibration row ", i / c.seqlen, ", column ", i % c.seqlen, ": id ",
-                                                     c.ids[i], " is outside the vocabulary of ", skeleton.vocab_size(),
-                                                     "; were the ids made with another tokenizer?"));
-    }
-  }
-  return absl::OkStatus();
-}
 
 // The tensors outside blocks, embedding and head, for Embed and FinalNorm.
 class OuterOps : public BlockOps {
@@ -81,32 +55,20 @@ class OuterOps : public BlockOps {
   at::Tensor none_;
 };
 
-// One resident block: its small tensors here, its linears with the measurement.
-class ResidentOps : public BlockOps {
- public:
-  ResidentOps(const Block& block, const BlockView& view, at::ScalarType dtype, const at::Tensor& tables, Measurement& measurement)
-      : tables_(tables), measurement_(measurement) {
-    for (const TensorView& t : view.tensors) views_.emplace(t.info->name, t);
-    for (const TensorView& t : view.tensors) {
-      const bool linear = std::any_of(block.linears.begin(), block.linears.end(), [&](const LinearLayer& l) {
-        return l.weight == t.info || l.bias == t.info;
-      });
-      if (!linear) params_.emplace(t.info->name.substr(block.name.size() + 1), LoadTensor(t, dtype));
-    }
-  }
-  at::Tensor Linear(int index, const at::Tensor& x) override { return measurement_.Linear(index, x); }
-  const at::Tensor& Param(absl::string_view name) override { return params_.at(name); }
-  const at::Tensor& position_tables() const override { return tables_; }
-  TensorView Find(absl::string_view name) const {
-    auto it = views_.find(name);
-    return it == views_.end() ? TensorView{} : it->second;
-  }
+// y = f(x) with its autograd graph, ready for dL/dx.
+struct Graph {
+  at::Tensor x, y;
 
- private:
-  const at::Tensor& tables_;
-  Measurement& measurement_;
-  absl::flat_hash_map<std::string, TensorView> views_;
-  absl::flat_hash_map<std::string, at::Tensor> params_;
+  template <typename Function>
+  Graph(const at::Tensor& input, const Function& f) {
+    at::AutoGradMode with_grad(true);
+    x = input.detach().requires_grad_(true);
+    y = f(x);
+  }
+  at::Tensor Pullback(const at::Tensor& grad) const {
+    torch::autograd::backward({y}, {grad});
+    return x.grad();
+  }
 };
 
 class Sweeps {
@@ -114,12 +76,17 @@ class Sweeps {
   Sweeps(const Context& context, const MetaSkeleton& skeleton, const Calibration& calibration, const SweepOptions& options,
          Measurement& measurement, SweepStats& stats)
       : context_(context), skeleton_(skeleton), architecture_(skeleton.architecture()), calibration_(calibration),
-        options_(options), measurement_(measurement), stats_(stats) {
-    shape_ = {calibration.nsamples, calibration.seqlen, options.batch_size};
+        options_(options), measurement_(measurement), stats_(stats),
+        units_(MakeUnits(skeleton, options.segments_per_unit)), unit_count_(static_cast<int>(units_.size())),
+        source_(context, skeleton.checkpoint(), units_,
+                {options.unit_slots, options.cached_units, options.tiled, options.drop_page_cache, options.budget}),
+        tiles_(context, skeleton.checkpoint(), options.unit_slots, options.budget) {
+    shape_ = {calibration.nsamples, calibration.seqlen, options.batch_size, options.slice_rows};
+    slices_ = shape_.slices();
     trajectories_ = measurement.trajectories();
     forward_only_ = measurement.forward_only_trajectories();
     gradients_ = forward_only_ < trajectories_;
-    blocks_ = static_cast<int>(skeleton.blocks().size());
+    first_kept_ = unit_count_ - (gradients_ ? std::min(options.kept_units, unit_count_) : 0);
   }
 
   absl::Status Run() {
@@ -128,17 +95,19 @@ class Sweeps {
     AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
     AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, options_.dtype));
     tables_ = architecture_.PositionTables(calibration_.seqlen);
-    AUTOSCHEME_RETURN_IF_ERROR(Open(boundaries_, blocks_ + 1, trajectories_ - forward_only_));
-    // Without gradients a boundary is dead once the next block has read it: two slots take turns.
+    // Input of unit 0, which all trajectories share; the inputs of the units whose graphs are not kept, the last output
+    // and its gradient; and for trajectories without gradients, whose boundaries die young, two slots in turns.
+    AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(boundaries_, std::max(first_kept_ - 1, 0) + 2, trajectories_ - forward_only_));
     AUTOSCHEME_RETURN_IF_ERROR(Open(passing_, 2, forward_only_));
     AUTOSCHEME_RETURN_IF_ERROR(Embed());
-    AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.forward_s, [&] { return Forward(); }));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(gradient_store_, 1, trajectories_ - forward_only_));
+    AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.forward_s, [&] { return SweepUnits(Pass::kForward); }));
     AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.head_s, [&] { return Head(); }));
-    if (gradients_) AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.backward_s, [&] { return Backward(); }));
+    if (gradients_) AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.backward_s, [&] { return SweepUnits(Pass::kBackward); }));
     stats_.read_bytes = BytesRead();
+    stats_.stall_s += source_.stall_s() + tiles_.stall_s();
     if (!options_.boundaries_in_ram) {
-      for (const auto* store : {&boundaries_, &passing_, &gradient_store_}) {
+      for (const auto* store : {&embedded_, &boundaries_, &passing_}) {
         if (*store != nullptr) stats_.spill_bytes += (*store)->bytes_written();
       }
     }
@@ -155,15 +124,6 @@ class Sweeps {
     return absl::OkStatus();
   }
 
-  // Input of block k, or the last block's output.
-  absl::StatusOr<at::Tensor> GetBoundary(int k, int t, int64_t b) {
-    return t < forward_only_ ? passing_->Get(k % 2, t, b) : boundaries_->Get(k, t - forward_only_, b);
-  }
-  absl::Status PutBoundary(int k, int t, int64_t b, const at::Tensor& x) {
-    measurement_.OnBoundary(k, t, static_cast<int>(b), x);
-    return t < forward_only_ ? passing_->Put(k % 2, t, b, x) : boundaries_->Put(k, t - forward_only_, b, x);
-  }
-
   template <typename Body>
   absl::Status Timed(double& seconds, const Body& body) {
     const Clock::time_point start = Clock::now();
@@ -172,87 +132,70 @@ class Sweeps {
     return status;
   }
 
-  // Reads the rows of the tokens that occur, and writes boundary 0.
   absl::Status Embed() {
-    const TensorInfo& embedding = *skeleton_.embedding();
-    const std::vector<int32_t> ids = DistinctIds(calibration_);
-    const uint64_t row_bytes = embedding.bytes / embedding.shape[0];
-    std::vector<std::byte> bytes(ids.size() * row_bytes);
-    for (size_t i = 0; i < ids.size();) {
-      size_t end = i + 1;
-      while (end < ids.size() && ids[end] == ids[end - 1] + 1) ++end;
-      AUTOSCHEME_RETURN_IF_ERROR(skeleton_.checkpoint().Read(
-          embedding, ids[i] * row_bytes, absl::MakeSpan(bytes).subspan(i * row_bytes, (end - i) * row_bytes)));
-      i = end;
-    }
-    TensorInfo touched = embedding;
-    touched.shape[0] = static_cast<int64_t>(ids.size());
-    AUTOSCHEME_RETURN_IF_ERROR(CheckFinite({&touched, bytes.data()}));
-    const at::Tensor rows = LoadRows({&touched, bytes.data()}, 0, touched.shape[0], options_.dtype);
-
+    AUTOSCHEME_ASSIGN_OR_RETURN(EmbeddingRows rows, EmbeddingRows::Read(skeleton_, calibration_));
     at::NoGradGuard no_grad;
-    for (int64_t b = 0; b < shape_.batches(); ++b) {
-      at::Tensor index = at::empty({shape_.rows(b) * shape_.seqlen}, at::kLong);
-      const int32_t* batch_ids = calibration_.ids.data() + b * shape_.batch_size * shape_.seqlen;
-      for (int64_t i = 0; i < index.numel(); ++i) {
-        index.data_ptr<int64_t>()[i] = std::lower_bound(ids.begin(), ids.end(), batch_ids[i]) - ids.begin();
-      }
-      at::Tensor x = rows.index_select(0, index).view({shape_.rows(b), shape_.seqlen, skeleton_.hidden_size()});
-      x = architecture_.Embed(x, outer_);
-      for (int t = 0; t < trajectories_; ++t) AUTOSCHEME_RETURN_IF_ERROR(PutBoundary(0, t, b, x));
+    for (size_t s = 0; s < slices_.size(); ++s) {
+      const at::Tensor x = architecture_.Embed(rows.Of(calibration_, slices_[s], options_.dtype), outer_);
+      for (int t = 0; t < trajectories_; ++t) measurement_.OnBoundary(0, t, static_cast<int>(s), x);
+      AUTOSCHEME_RETURN_IF_ERROR(embedded_->Put(0, 0, s, x));
     }
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::unique_ptr<BlockStreamer>> OpenStreamer(bool reverse) {
-    std::vector<BlockStreamer::Step> order;
-    for (const Block& block : skeleton_.blocks()) order.emplace_back(block.tensors);
-    if (reverse) std::reverse(order.begin(), order.end());
-    BlockStreamer::Options options;
-    options.slots = options_.block_slots;
-    return BlockStreamer::Create(context_, skeleton_.checkpoint(), std::move(order), options, options_.budget);
-  }
-
-  // Streams all blocks in one direction; `body(ops, block, trajectory, batch)` runs between BeginBlock and EndBlock.
-  template <typename Body>
-  absl::Status SweepBlocks(Pass pass, const Body& body) {
-    const bool reverse = pass == Pass::kBackward;
-    AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<BlockStreamer> streamer, OpenStreamer(reverse));
-    for (int step = 0; step < blocks_; ++step) {
+  absl::Status SweepUnits(Pass pass) {
+    const bool forward = pass == Pass::kForward;
+    at::NoGradGuard no_grad;
+    tiles_.set_check_finite(forward);
+    AUTOSCHEME_RETURN_IF_ERROR(source_.Begin(pass));
+    for (int step = 0; step < unit_count_; ++step) {
       AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
-      AUTOSCHEME_ASSIGN_OR_RETURN(BlockView view, streamer->Next());
-      const int k = reverse ? blocks_ - 1 - step : step;
-      const Block& block = skeleton_.blocks()[k];
-      if (!reverse) {
-        for (const TensorView& t : view.tensors) AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(t));
-      }
-      ResidentOps ops(block, view, options_.dtype, tables_, measurement_);
-      ResidentBlock resident;
-      resident.index = k;
-      resident.block = &block;
-      resident.find = [&ops](absl::string_view name) { return ops.Find(name); };
-      for (int t = reverse ? forward_only_ : 0; t < trajectories_; ++t) {
-        AUTOSCHEME_RETURN_IF_ERROR(measurement_.BeginBlock(pass, t, resident));
-        for (int64_t b = 0; b < shape_.batches(); ++b) {
+      AUTOSCHEME_ASSIGN_OR_RETURN(absl::Span<const TensorView> views, source_.Next());
+      const int u = forward ? step : unit_count_ - 1 - step;
+      UnitRunner runner(skeleton_, units_[u], views, options_.dtype, tables_, measurement_);
+      ResidentUnit resident;
+      resident.index = u;
+      resident.unit = &units_[u];
+      resident.find = [&runner](absl::string_view name) { return runner.Find(name); };
+      resident.tiles = options_.tiled ? &tiles_ : nullptr;
+      for (int t = forward ? 0 : forward_only_; t < trajectories_; ++t) {
+        resident.keep = u >= first_kept_ && t >= forward_only_;
+        AUTOSCHEME_RETURN_IF_ERROR(measurement_.BeginUnit(pass, t, resident));
+        for (int s = 0; s < static_cast<int>(slices_.size()); ++s) {
           AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
-          AUTOSCHEME_RETURN_IF_ERROR(body(ops, k, t, static_cast<int>(b)));
+          AUTOSCHEME_RETURN_IF_ERROR(forward ? Forward(runner, u, t, s) : Backward(runner, u, t, s));
+          AUTOSCHEME_RETURN_IF_ERROR(tiles_.status());
         }
-        AUTOSCHEME_RETURN_IF_ERROR(measurement_.EndBlock());
+        AUTOSCHEME_RETURN_IF_ERROR(measurement_.EndUnit());
+        AUTOSCHEME_RETURN_IF_ERROR(tiles_.status());
       }
-      streamed_ += block.bytes;
-      AUTOSCHEME_RETURN_IF_ERROR(Report(reverse ? "backward" : "forward", step + 1, blocks_));
+      AUTOSCHEME_RETURN_IF_ERROR(Report(forward ? "forward" : "backward", step + 1, unit_count_));
     }
-    streamed_ += streamer->stats().bytes_read - streamer->planned_bytes();
-    stats_.stall_s += streamer->stats().stall_s;
+    source_.End();
     return absl::OkStatus();
   }
 
-  absl::Status Forward() {
-    at::NoGradGuard no_grad;
-    return SweepBlocks(Pass::kForward, [&](BlockOps& ops, int k, int t, int b) -> absl::Status {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(k, t, b));
-      return PutBoundary(k + 1, t, b, architecture_.Block(k, x, ops));
-    });
+  absl::Status Forward(UnitRunner& runner, int u, int t, int s) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(u, t, s));
+    if (u < first_kept_ || t < forward_only_) return PutBoundary(u + 1, t, s, runner.Run(x, /*values=*/true));
+    Graph graph(x, [&](const at::Tensor& in) { return runner.Run(in, /*values=*/true); });
+    const at::Tensor y = graph.y.detach();
+    kept_.insert_or_assign({u, t, s}, std::move(graph));
+    return PutBoundary(u + 1, t, s, y);
+  }
+
+  absl::Status Backward(UnitRunner& runner, int u, int t, int s) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor grad, boundaries_->Get(GradientSlot(), t - forward_only_, s));
+    at::Tensor dx;
+    if (auto kept = kept_.find({u, t, s}); kept != kept_.end()) {
+      dx = kept->second.Pullback(grad);
+      kept_.erase(kept);
+    } else {
+      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(u, t, s));
+      dx = Graph(x, [&](const at::Tensor& in) { return runner.Run(in, /*values=*/false); }).Pullback(grad);
+    }
+    if (slices_[s].ends_batch) AUTOSCHEME_RETURN_IF_ERROR(measurement_.EndBatch());
+    return PutGradient(t, s, dx);
   }
 
   absl::Status Head() {
@@ -262,52 +205,54 @@ class Sweeps {
     input.shape = shape_;
     input.dtype = options_.dtype;
     input.tile_rows = options_.head_tile_rows;
-    input.slots = options_.block_slots;
+    input.slots = options_.unit_slots;
     input.in_ram = options_.boundaries_in_ram;
     input.work_dir = options_.work_dir;
     input.budget = options_.budget;
-    input.hidden = [&](int t, int b) -> absl::StatusOr<at::Tensor> {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(blocks_, t, b));
+    input.hidden = [&](int t, int s) -> absl::StatusOr<at::Tensor> {
+      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(unit_count_, t, s));
       return architecture_.FinalNorm(x, outer_);
     };
-    input.take_gradient = [&](int t, int b, const at::Tensor& grad) -> absl::Status {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(blocks_, t, b));
-      return PutGradient(t, b, Pullback(x, grad, [&](const at::Tensor& in) { return architecture_.FinalNorm(in, outer_); }));
+    input.take_gradient = [&](int t, int s, const at::Tensor& grad) -> absl::Status {
+      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(unit_count_, t, s));
+      return PutGradient(t, s, Graph(x, [&](const at::Tensor& in) { return architecture_.FinalNorm(in, outer_); }).Pullback(grad));
     };
     input.step = [&](int64_t done, int64_t total) { return Report("head", done, total); };
     HeadStats head;
     AUTOSCHEME_RETURN_IF_ERROR(RunHead(context_, input, measurement_, &head));
-    streamed_ += head.read_bytes;
+    head_bytes_ = head.read_bytes;
     stats_.spill_bytes += head.spill_bytes;
     stats_.stall_s += head.stall_s;
     return absl::OkStatus();
   }
 
-  absl::Status Backward() {
-    return SweepBlocks(Pass::kBackward, [&](BlockOps& ops, int k, int t, int b) -> absl::Status {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(k, t, b));
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor grad, gradient_store_->Get(0, t - forward_only_, b));
-      return PutGradient(t, b, Pullback(x, grad, [&](const at::Tensor& in) { return architecture_.Block(k, in, ops); }));
-    });
-  }
+  // Boundary k = input of unit k, or the last unit's output. Slots of boundaries_: 1 .. first_kept_ - 1, then the last
+  // output, then the gradient that goes down.
+  int64_t Slot(int k) const { return k == unit_count_ ? std::max(first_kept_ - 1, 0) : k - 1; }
+  int64_t GradientSlot() const { return Slot(unit_count_) + 1; }
 
-  // dL/dx of y = f(x) for dL/dy = grad.
-  template <typename Function>
-  at::Tensor Pullback(at::Tensor x, const at::Tensor& grad, const Function& f) {
-    at::AutoGradMode with_grad(true);
-    x = x.detach().requires_grad_(true);
-    at::Tensor y = f(x);
-    torch::autograd::backward({y}, {grad});
-    return x.grad();
+  absl::StatusOr<at::Tensor> GetBoundary(int k, int t, int s) {
+    if (k == 0) return embedded_->Get(0, 0, s);
+    if (t < forward_only_) return passing_->Get(k % 2, t, s);
+    if (k < unit_count_ && k >= first_kept_) return std::move(handed_[{t, s}]);
+    return boundaries_->Get(Slot(k), t - forward_only_, s);
   }
-
-  absl::Status PutGradient(int t, int b, const at::Tensor& grad) {
-    // One pass over a small tensor, and a NaN is named where it arises instead of spoiling every score below.
-    at::NoGradGuard no_grad;
-    if (!std::isfinite(grad.sum().item<double>()) && !grad.isfinite().all().item<bool>()) {
-      return absl::DataLossError(absl::StrCat("the gradient of batch ", b, " became NaN or infinite under trajectory ", t));
+  absl::Status PutBoundary(int k, int t, int s, const at::Tensor& x) {
+    measurement_.OnBoundary(k, t, s, x);
+    if (t < forward_only_) return passing_->Put(k % 2, t, s, x);
+    if (k < unit_count_ && k >= first_kept_) {
+      handed_[{t, s}] = x;
+      return absl::OkStatus();
     }
-    return gradient_store_->Put(0, t - forward_only_, b, grad);
+    return boundaries_->Put(Slot(k), t - forward_only_, s, x);
+  }
+  absl::Status PutGradient(int t, int s, const at::Tensor& grad) {
+    // One pass over a small tensor, and a NaN is named where it arises instead of spoiling every score below.
+    if (!std::isfinite(grad.sum().item<double>()) && !grad.isfinite().all().item<bool>()) {
+      return absl::DataLossError(
+          absl::StrCat("the gradient of batch ", slices_[s].batch, " became NaN or infinite under trajectory ", t));
+    }
+    return boundaries_->Put(GradientSlot(), t - forward_only_, s, grad);
   }
 
   absl::Status Report(absl::string_view stage, int64_t done, int64_t total) {
@@ -319,7 +264,9 @@ class Sweeps {
     return context_.progress(p);
   }
 
-  uint64_t BytesRead() const { return streamed_ + skeleton_.checkpoint().bytes_read() - bytes_before_; }
+  uint64_t BytesRead() const {
+    return source_.read_bytes() + tiles_.bytes_read() + head_bytes_ + skeleton_.checkpoint().bytes_read() - bytes_before_;
+  }
 
   const Context& context_;
   const MetaSkeleton& skeleton_;
@@ -328,26 +275,61 @@ class Sweeps {
   const SweepOptions& options_;
   Measurement& measurement_;
   SweepStats& stats_;
+  const std::vector<Unit> units_;
+  const int unit_count_;
+  UnitSource source_;
+  WeightTiles tiles_;
   BatchShape shape_;
-  int trajectories_ = 0, forward_only_ = 0, blocks_ = 0;
+  std::vector<Slice> slices_;
+  int trajectories_ = 0, forward_only_ = 0, first_kept_ = 0;
   bool gradients_ = false;
   Clock::time_point started_;
   uint64_t bytes_before_ = 0;  // of the checkpoint's own counter
-  uint64_t streamed_ = 0;
+  uint64_t head_bytes_ = 0;
   OuterOps outer_;
   at::Tensor tables_;
-  std::unique_ptr<TensorStore> boundaries_, passing_, gradient_store_;
+  std::unique_ptr<TensorStore> embedded_, boundaries_, passing_;
+  absl::flat_hash_map<std::pair<int, int>, at::Tensor> handed_;          // (trajectory, slice) -> next unit's input
+  absl::flat_hash_map<std::tuple<int, int, int>, Graph> kept_;  // (unit, trajectory, slice)
 };
+
+// Times that the weight of one linear is read in the two passes when it comes by tiles (ScoredLinear).
+int64_t TiledUses(const LinearLayer& layer, bool in_last_segment, const BatchShape& shape, Measurement& measurement) {
+  const int64_t slices = static_cast<int64_t>(shape.slices().size());
+  int64_t uses = 0;
+  for (int t = 0; t < measurement.trajectories(); ++t) {
+    const WeightUse use = measurement.weight_use(t, layer);
+    uses += slices + use.prepared;
+    if (t < measurement.forward_only_trajectories()) continue;
+    const bool recomputed = !(layer.ends_segment && in_last_segment);
+    uses += slices * (recomputed ? 2 : 1) + use.prepared + (use.folded ? shape.batches() : 0);
+  }
+  return uses;
+}
 
 }  // namespace
 
-uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calibration, Measurement& measurement) {
+uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calibration, const SweepOptions& options,
+                          Measurement& measurement) {
   const bool gradients = measurement.forward_only_trajectories() < measurement.trajectories();
+  const BatchShape shape{calibration.nsamples, calibration.seqlen, options.batch_size, options.slice_rows};
+  const std::vector<Unit> units = MakeUnits(skeleton, options.segments_per_unit);
   uint64_t bytes = 0;
-  for (const Block& block : skeleton.blocks()) bytes += block.bytes * (gradients ? 2 : 1);
+  for (size_t u = 0; u < units.size(); ++u) {
+    const bool cached = u + options.cached_units >= units.size();
+    const uint64_t passes = gradients && !cached ? 2 : 1;
+    bytes += units[u].bytes * passes;
+    if (!options.tiled) continue;
+    const Unit::Part& last = units[u].parts.back();
+    for (const LinearLayer* layer : units[u].linears) {
+      const absl::string_view block = skeleton.blocks()[last.block].name;
+      const bool in_last_segment = layer->segment == last.segment && absl::StartsWith(layer->name, absl::StrCat(block, "."));
+      bytes += layer->weight->bytes * (TiledUses(*layer, in_last_segment, shape, measurement) - passes);
+    }
+  }
   const LinearLayer& head = skeleton.head();
   bytes += head.weight->bytes * HeadPasses(measurement) + (head.bias != nullptr ? head.bias->bytes : 0);
-  bytes += DistinctIds(calibration).size() * (skeleton.embedding()->bytes / skeleton.embedding()->shape[0]);
+  bytes += EmbeddingReadBytes(skeleton, calibration);
   for (const TensorInfo* info : skeleton.other_tensors()) bytes += info->bytes;
   return bytes;
 }
@@ -357,7 +339,7 @@ absl::Status RunSweeps(const Context& context, const MetaSkeleton& skeleton, con
   AUTOSCHEME_RETURN_IF_ERROR(CheckCalibration(calibration, skeleton));
   SweepStats local;
   SweepStats& out = stats != nullptr ? *stats : local;
-  out.planned_read_bytes = PlannedReadBytes(skeleton, calibration, measurement);
+  out.planned_read_bytes = PlannedReadBytes(skeleton, calibration, options, measurement);
   return Sweeps(context, skeleton, calibration, options, measurement, out).Run();
 }
 

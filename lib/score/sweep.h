@@ -1,4 +1,4 @@
-// The two sweeps: every block is read once forward and once backward, whatever the number of trajectories and batches.
+// The two sweeps: every unit is read once forward and once backward, whatever the number of trajectories and batches.
 #ifndef AUTOSCHEME_SCORE_SWEEP_H_
 #define AUTOSCHEME_SCORE_SWEEP_H_
 
@@ -19,12 +19,18 @@ namespace autoscheme {
 // Choices of the memory plan. None of them changes a score beyond float rounding.
 struct SweepOptions {
   int64_t batch_size = 8;
+  int64_t slice_rows = 0;         // rows of a batch that are computed at once; 0 = whole batches
   at::ScalarType dtype = at::kFloat;
-  int block_slots = 2;             // 1 = no read-ahead
-  int64_t head_tile_rows = 4096;   // vocabulary rows per tile
-  bool boundaries_in_ram = true;   // else one spill file in work_dir
+  int segments_per_unit = 0;      // 0 = a block to a unit (score/units.h)
+  int unit_slots = 2;             // 1 = no read-ahead
+  int cached_units = 0;           // of the last: their weights stay in memory between the sweeps
+  int kept_units = 0;             // of the last: their activations stay, so that the backward pass need not recompute them
+  bool tiled = false;             // weights come by row tiles, read anew at every use
+  bool drop_page_cache = true;    // false where the system has room for the whole model beside the budget
+  int64_t head_tile_rows = 4096;  // vocabulary rows per tile
+  bool boundaries_in_ram = true;  // else spill files in work_dir
   std::string work_dir;
-  MemoryBudget* budget = nullptr;  // slots and boundaries are charged to it
+  MemoryBudget* budget = nullptr;  // slots, cached weights and boundaries are charged to it
 };
 
 struct SweepStats {
@@ -32,14 +38,15 @@ struct SweepStats {
   double forward_s = 0, head_s = 0, backward_s = 0, stall_s = 0;
 };
 
-// Bytes of the checkpoint that RunSweeps will read: 2 x blocks (1 x without gradients) + head x HeadPasses
-// + touched embedding rows + the tensors outside the blocks.
-uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calibration, Measurement& measurement);
+// Bytes of the checkpoint that RunSweeps will read: 2 x units (1 x without gradients) - cached units + head x HeadPasses
+// + touched embedding rows + the tensors outside the blocks. Tiled weights count once for every use.
+uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calibration, const SweepOptions& options,
+                          Measurement& measurement);
 
 // Runs the calibration through all trajectories of the measurement. Not re-entrant on one measurement.
-// Errors: CANCELLED (checked per batch and trajectory), DATA_LOSS (NaN or infinite weights or activations, truncated files),
-// INVALID_ARGUMENT (ids outside the vocabulary, with row and column), RESOURCE_EXHAUSTED, and what the measurement returns.
-// Throws what LibTorch throws (out of memory); nothing leaks.
+// Errors: CANCELLED (checked per slice and trajectory), DATA_LOSS (NaN or infinite weights or activations, truncated
+// files), INVALID_ARGUMENT (ids outside the vocabulary, with row and column), RESOURCE_EXHAUSTED, and what the
+// measurement returns. Throws what LibTorch throws (out of memory); nothing leaks.
 absl::Status RunSweeps(const Context& context, const MetaSkeleton& skeleton, const Calibration& calibration,
                        const SweepOptions& options, Measurement& measurement, SweepStats* stats);
 

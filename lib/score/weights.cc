@@ -21,17 +21,17 @@ at::ScalarType TorchType(Dtype dtype) {
   }
 }
 
-at::Tensor Load(const TensorView& view, uint64_t byte_offset, at::IntArrayRef sizes, at::ScalarType dtype, bool may_borrow) {
-  const at::ScalarType stored = TorchType(view.info->dtype);
-  std::byte* data = const_cast<std::byte*>(view.data) + byte_offset;
+at::Tensor Load(const std::byte* bytes, Dtype dtype, at::IntArrayRef sizes, at::ScalarType wanted, bool may_borrow) {
+  const at::ScalarType stored = TorchType(dtype);
+  std::byte* data = const_cast<std::byte*>(bytes);
   const bool aligned = reinterpret_cast<uintptr_t>(data) % at::elementSize(stored) == 0;
   if (!aligned) {
     at::Tensor copy = at::empty(sizes, at::TensorOptions().dtype(stored));
     std::memcpy(copy.data_ptr(), data, copy.nbytes());
-    return copy.to(dtype);
+    return copy.to(wanted);
   }
   at::Tensor borrowed = at::from_blob(data, sizes, at::TensorOptions().dtype(stored));
-  if (stored != dtype) return borrowed.to(dtype);
+  if (stored != wanted) return borrowed.to(wanted);
   return may_borrow ? borrowed : borrowed.clone();
 }
 
@@ -62,14 +62,12 @@ NonFinite FindNonFinite(const std::byte* data, int64_t n, Word exponent_mask) {
 
 }  // namespace
 
-at::Tensor LoadRows(const TensorView& view, int64_t first, int64_t count, at::ScalarType dtype) {
-  const int64_t cols = view.info->shape.back();
-  const uint64_t row_bytes = static_cast<uint64_t>(cols) * DtypeBits(view.info->dtype) / 8;
-  return Load(view, first * row_bytes, {count, cols}, dtype, /*may_borrow=*/true);
+at::Tensor LoadRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols, at::ScalarType dtype) {
+  return Load(data, stored, {rows, cols}, dtype, /*may_borrow=*/true);
 }
 
 at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype) {
-  return Load(view, 0, view.info->shape, dtype, /*may_borrow=*/false);
+  return Load(view.data, view.info->dtype, view.info->shape, dtype, /*may_borrow=*/false);
 }
 
 absl::Status CheckFinite(const TensorView& view) {

@@ -11,9 +11,9 @@
 
 namespace autoscheme {
 
-// Rows [first, first + count) of a resident matrix [rows, cols] as `dtype`. Borrows the view's bytes where the dtype is
-// the same and the address is aligned, else copies. The view must hold BF16, F16 or F32.
-at::Tensor LoadRows(const TensorView& view, int64_t first, int64_t count, at::ScalarType dtype);
+// A matrix [rows, cols] of `stored` values (BF16, F16 or F32) as `dtype`. Borrows the bytes where the dtype is the same
+// and the address is aligned, else copies.
+at::Tensor LoadRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols, at::ScalarType dtype);
 
 // A whole resident tensor of any rank; the result owns its memory.
 at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype);

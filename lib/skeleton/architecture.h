@@ -22,12 +22,15 @@ struct LinearSpec {
   int64_t out_features = 0;
   int64_t in_features = 0;
   bool bias = false;
+  int segment = 0;            // of the block, see Architecture::Segment
+  bool ends_segment = false;  // only added to the segment's output: no gradient depends on the values of the product
 };
 
 // A tensor that is not a quantizable weight (a norm): "input_layernorm.weight".
 struct ParamSpec {
   std::string name;
   std::vector<int64_t> shape;
+  int segment = 0;
 };
 
 struct BlockSpec {
@@ -68,12 +71,21 @@ class Architecture {
   virtual at::Tensor PositionTables(int64_t) const { return {}; }
   // Rows of the embedding [batch, seq, hidden] -> input of block 0. `ops` gives the tensors of ModelSpec::others.
   virtual at::Tensor Embed(const at::Tensor& rows, BlockOps&) const { return rows; }
-  // One block, [batch, seq, hidden] -> same. Differentiable in x where autograd is on.
-  virtual at::Tensor Block(int index, const at::Tensor& x, BlockOps& ops) const = 0;
+  // A block is computed in segments, one after the other (attention, MLP). What one hands to the next is all that the
+  // next needs, so a sweep may stop, store and differentiate between any two. The same number for every block.
+  virtual int segments() const { return 1; }
+  // [batch, seq, hidden] -> same. Differentiable in x where autograd is on. `ops` has the segment's linears and params.
+  virtual at::Tensor Segment(int block, int segment, const at::Tensor& x, BlockOps& ops) const = 0;
   // Output of the last block -> input of the head.
   virtual at::Tensor FinalNorm(const at::Tensor& x, BlockOps& ops) const = 0;
-  // Values (of compute dtype) alive per token at the peak of one block's forward + backward, for the memory plan.
-  virtual int64_t ActivationsPerToken(int64_t seqlen) const = 0;
+  // For the memory plan, values of the compute dtype per token: what autograd keeps of one segment's forward pass, and
+  // what the busiest moment of its backward pass holds beside that.
+  struct Activations {
+    int64_t kept = 0;
+    int64_t passing = 0;
+  };
+  // With `quantized_inputs` every linear's input is there twice.
+  virtual Activations ActivationsPerToken(int segment, bool quantized_inputs) const = 0;
 };
 
 using ArchitectureFactory = absl::StatusOr<std::unique_ptr<Architecture>> (*)(const Json& config);

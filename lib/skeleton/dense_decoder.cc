@@ -19,6 +19,7 @@ constexpr int64_t kMaxWidth = int64_t{1} << 24;
 
 // Order of BlockSpec::linears.
 enum LinearIndex { kQ, kK, kV, kO, kGate, kUp, kDown };
+enum SegmentIndex { kAttention, kMlp, kSegments };
 
 class DenseDecoder : public Architecture {
  public:
@@ -41,22 +42,32 @@ class DenseDecoder : public Architecture {
     return RopeTables(config_.rope, config_.head_dim, seqlen);
   }
 
-  at::Tensor Block(int index, const at::Tensor& x, BlockOps& ops) const override {
-    at::Tensor h = x + Attention(index, RmsNorm(x, ops.Param("input_layernorm.weight"), config_.rms_norm_eps), ops);
-    at::Tensor n = RmsNorm(h, ops.Param("post_attention_layernorm.weight"), config_.rms_norm_eps);
-    return h + ops.Linear(kDown, SwiGlu(ops.Linear(kGate, n), ops.Linear(kUp, n)));
+  int segments() const override { return kSegments; }
+
+  at::Tensor Segment(int block, int segment, const at::Tensor& x, BlockOps& ops) const override {
+    if (segment == kAttention) {
+      return x + Attention(block, RmsNorm(x, ops.Param("input_layernorm.weight"), config_.rms_norm_eps), ops);
+    }
+    at::Tensor n = RmsNorm(x, ops.Param("post_attention_layernorm.weight"), config_.rms_norm_eps);
+    return x + ops.Linear(kDown, SwiGlu(ops.Linear(kGate, n), ops.Linear(kUp, n)));
   }
 
   at::Tensor FinalNorm(const at::Tensor& x, BlockOps& ops) const override {
     return RmsNorm(x, ops.Param("model.norm.weight"), config_.rms_norm_eps);
   }
 
-  int64_t ActivationsPerToken(int64_t) const override {
+  Activations ActivationsPerToken(int segment, bool quantized_inputs) const override {
     const int64_t q = config_.heads * config_.head_dim, kv = config_.kv_heads * config_.head_dim;
-    const int64_t attention = 4 * q + 4 * kv + 2 * q /* repeated keys and values */ + 5 * config_.hidden;
-    const int64_t mlp = 3 * config_.intermediate + 3 * config_.hidden;
-    const int64_t gradients = 3 * config_.intermediate + 3 * config_.hidden;
-    return attention + mlp + gradients;
+    const int64_t hidden = config_.hidden, inner = config_.intermediate;
+    const int64_t copies = quantized_inputs ? 2 : 1;
+    if (segment == kAttention) {
+      // The input; the normed input; rotated q, keys and values repeated for every head; attention's output. Then the
+      // gradients of the four.
+      const int64_t normed_heads = config_.qk_norm ? q + kv : 0;
+      return {hidden + copies * (hidden + q) + 3 * q + normed_heads, 3 * hidden + 4 * q + 2 * kv};
+    }
+    // The input; the normed input; gate, up and their product. Then three gradients of that width.
+    return {hidden + copies * (hidden + inner) + 2 * inner, 3 * hidden + 3 * inner};
   }
 
  private:
@@ -65,14 +76,17 @@ class DenseDecoder : public Architecture {
     const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
     BlockSpec block;
     block.name = absl::StrCat("model.layers.", i);
-    block.linears = {{"self_attn.q_proj", q, c.hidden, c.qkv_bias},        {"self_attn.k_proj", kv, c.hidden, c.qkv_bias},
-                     {"self_attn.v_proj", kv, c.hidden, c.qkv_bias},       {"self_attn.o_proj", c.hidden, q, c.o_bias},
-                     {"mlp.gate_proj", c.intermediate, c.hidden, c.mlp_bias}, {"mlp.up_proj", c.intermediate, c.hidden, c.mlp_bias},
-                     {"mlp.down_proj", c.hidden, c.intermediate, c.mlp_bias}};
-    block.params = {{"input_layernorm.weight", {c.hidden}}, {"post_attention_layernorm.weight", {c.hidden}}};
+    block.linears = {{"self_attn.q_proj", q, c.hidden, c.qkv_bias, kAttention},
+                     {"self_attn.k_proj", kv, c.hidden, c.qkv_bias, kAttention},
+                     {"self_attn.v_proj", kv, c.hidden, c.qkv_bias, kAttention},
+                     {"self_attn.o_proj", c.hidden, q, c.o_bias, kAttention, true},
+                     {"mlp.gate_proj", c.intermediate, c.hidden, c.mlp_bias, kMlp},
+                     {"mlp.up_proj", c.intermediate, c.hidden, c.mlp_bias, kMlp},
+                     {"mlp.down_proj", c.hidden, c.intermediate, c.mlp_bias, kMlp, true}};
+    block.params = {{"input_layernorm.weight", {c.hidden}, kAttention}, {"post_attention_layernorm.weight", {c.hidden}, kMlp}};
     if (c.qk_norm) {
-      block.params.push_back({"self_attn.q_norm.weight", {c.head_dim}});
-      block.params.push_back({"self_attn.k_norm.weight", {c.head_dim}});
+      block.params.push_back({"self_attn.q_norm.weight", {c.head_dim}, kAttention});
+      block.params.push_back({"self_attn.k_norm.weight", {c.head_dim}, kAttention});
     }
     return block;
   }

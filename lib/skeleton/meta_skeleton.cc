@@ -84,26 +84,35 @@ LinearLayer FindLinear(const std::string& prefix, const LinearSpec& spec, Tensor
   layer.name = prefix + spec.name;
   layer.out_features = spec.out_features;
   layer.in_features = spec.in_features;
+  layer.segment = spec.segment, layer.ends_segment = spec.ends_segment;
   layer.weight = finder.Find(layer.name + ".weight", {spec.out_features, spec.in_features});
   if (spec.bias) layer.bias = finder.Find(layer.name + ".bias", {spec.out_features});
   return layer;
 }
 
-Block FindBlock(const BlockSpec& spec, TensorFinder& finder) {
+Block FindBlock(const BlockSpec& spec, int segments, TensorFinder& finder) {
   Block block;
   block.name = spec.name;
+  block.segments.resize(segments);
   for (const LinearSpec& linear : spec.linears) {
     block.linears.push_back(FindLinear(spec.name + ".", linear, finder));
     const LinearLayer& layer = block.linears.back();
-    if (layer.weight != nullptr) block.tensors.push_back(layer.weight);
-    if (layer.bias != nullptr) block.tensors.push_back(layer.bias);
+    if (layer.weight != nullptr) block.segments[linear.segment].push_back(layer.weight);
+    if (layer.bias != nullptr) block.segments[linear.segment].push_back(layer.bias);
   }
   for (const ParamSpec& param : spec.params) {
-    if (const TensorInfo* info = finder.Find(spec.name + "." + param.name, param.shape)) block.tensors.push_back(info);
+    if (const TensorInfo* info = finder.Find(spec.name + "." + param.name, param.shape)) {
+      block.segments[param.segment].push_back(info);
+    }
   }
-  std::sort(block.tensors.begin(), block.tensors.end(), [](const TensorInfo* a, const TensorInfo* b) {
+  const auto by_place = [](const TensorInfo* a, const TensorInfo* b) {
     return std::make_pair(a->shard, a->offset) < std::make_pair(b->shard, b->offset);
-  });
+  };
+  for (auto& segment : block.segments) {
+    std::sort(segment.begin(), segment.end(), by_place);
+    block.tensors.insert(block.tensors.end(), segment.begin(), segment.end());
+  }
+  std::sort(block.tensors.begin(), block.tensors.end(), by_place);
   for (const TensorInfo* info : block.tensors) block.bytes += info->bytes;
   return block;
 }
@@ -140,7 +149,7 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
   for (const ParamSpec& param : spec.others) rep->others.push_back(finder.Find(param.name, param.shape));
   for (const BlockSpec& block : spec.blocks) {
     AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
-    rep->blocks.push_back(FindBlock(block, finder));
+    rep->blocks.push_back(FindBlock(block, rep->architecture->segments(), finder));
   }
   AUTOSCHEME_RETURN_IF_ERROR(finder.status());
   if (const size_t unused = checkpoint.tensors().size() - finder.used(); unused > 0) {

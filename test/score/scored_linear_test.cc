@@ -36,10 +36,19 @@ struct Result {
   LayerScore score;
 };
 
-Result Run(ScoredLinear& linear, const at::Tensor& x, const at::Tensor& grad) {
+// A ScoredLinear whose weight is in memory.
+struct Bound : ScoredLinear {
+  Bound(const StoredWeight& w, const TensorView& bias, const WeightQuantizer* weight, const ActivationQuantizer* activation,
+        const Options& options)
+      : ScoredLinear(w.info, weight, activation, options) {
+    Bind(w.view().data, nullptr, bias);
+  }
+};
+
+Result Run(ScoredLinear& linear, const at::Tensor& x, const at::Tensor& grad, bool values = true) {
   at::Tensor leaf = x.detach().clone().requires_grad_(true);
   Result r;
-  r.y = linear.Apply(leaf);
+  r.y = linear.Apply(leaf, linear.QuantizeInput(leaf), values);
   torch::autograd::backward({r.y}, {grad});
   r.dx = leaf.grad();
   r.score = linear.score();
@@ -55,7 +64,7 @@ TEST_CASE("without quantizers it is the plain linear layer, and scores nothing")
   ScoredLinear::Options options;
   options.chunk_bytes = 5 * 40 * 4;  // 5 rows: the last chunk is ragged
   options.measure = true;
-  ScoredLinear linear(w.view(), b.view(), nullptr, nullptr, options);
+  Bound linear(w, b.view(), nullptr, nullptr, options);
   const at::Tensor x = at::randn({2, 3, 40}), g = at::randn({2, 3, 24});
   const Result r = Run(linear, x, g);
   CHECK(MaxDifference(r.y, at::matmul(x, w.value.t()) + b.value.view({24})) < 1e-5);
@@ -85,7 +94,7 @@ TEST_CASE("both terms equal those formed from full-size gradients") {
     for (const int64_t rows : {int64_t{7}, int64_t{48}}) {
       options.cache_weight = cached;
       options.chunk_bytes = rows * 64 * 4;
-      ScoredLinear linear(w.view(), {}, wq.get(), aq.get(), options);
+      Bound linear(w, {}, wq.get(), aq.get(), options);
       const Result r = Run(linear, x, g);
       INFO("cached " << cached << ", chunk of " << rows);
       CHECK(MaxDifference(r.y, at::matmul(xq, quantized.t())) < 1e-4);
@@ -103,19 +112,79 @@ TEST_CASE("scores of two batches add up, each taken after its own gradient is su
   ScoredLinear::Options options;
   options.measure = true;
   const at::Tensor x1 = at::randn({4, 128}), x2 = at::randn({4, 128}), g1 = at::randn({4, 16}), g2 = at::randn({4, 16});
-  ScoredLinear both(w.view(), {}, wq.get(), nullptr, options), first(w.view(), {}, wq.get(), nullptr, options),
-      second(w.view(), {}, wq.get(), nullptr, options);
+  Bound both(w, {}, wq.get(), nullptr, options), first(w, {}, wq.get(), nullptr, options),
+      second(w, {}, wq.get(), nullptr, options);
   Run(both, x1, g1);
   const double sum = Run(both, x2, g2).score.weight;
   const double one = Run(first, x1, g1).score.weight, two = Run(second, x2, g2).score.weight;
   CHECK(sum == Approx(one + two).epsilon(1e-9));
 }
 
+TEST_CASE("slices of a batch score as the whole batch, whose gradient is summed before its absolute value is taken") {
+  at::manual_seed(6);
+  const Scheme scheme = *FindScheme("MXFP8");
+  const auto wq = MakeWeightQuantizer(scheme).value();
+  const auto aq = MakeActivationQuantizer(scheme).value();
+  StoredWeight w(16, 64);
+  ScoredLinear::Options options;
+  options.measure = true;
+  options.chunk_bytes = 5 * 64 * 4;
+  const at::Tensor x = at::randn({6, 4, 64}), g = at::randn({6, 4, 16});
+  Bound whole(w, {}, wq.get(), aq.get(), options);
+  Run(whole, x, g);
+  for (const bool cached : {false, true}) {
+    options.cache_weight = cached;
+    options.sliced = true;
+    Bound sliced(w, {}, wq.get(), aq.get(), options);
+    for (const int64_t row : {0, 2, 4}) Run(sliced, x.narrow(0, row, 2), g.narrow(0, row, 2));
+    CHECK(sliced.score().weight == 0);
+    sliced.EndBatch();
+    CHECK(sliced.score().weight == Approx(whole.score().weight).epsilon(1e-6));
+    CHECK(sliced.score().activation == Approx(whole.score().activation).epsilon(1e-6));
+    sliced.EndBatch();
+    CHECK(sliced.score().weight == Approx(whole.score().weight).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("a product whose values nobody needs has the same gradients and scores") {
+  at::manual_seed(7);
+  const auto wq = MakeWeightQuantizer(*FindScheme("W2A16")).value();
+  StoredWeight w(16, 128);
+  ScoredLinear::Options options;
+  options.measure = true;
+  const at::Tensor x = at::randn({2, 3, 128}), g = at::randn({2, 3, 16});
+  Bound with(w, {}, wq.get(), nullptr, options), without(w, {}, wq.get(), nullptr, options);
+  const Result a = Run(with, x, g), b = Run(without, x, g, /*values=*/false);
+  CHECK(b.y.sizes() == a.y.sizes());
+  CHECK(at::equal(a.dx, b.dx));
+  CHECK(a.score.weight == b.score.weight);
+}
+
+TEST_CASE("a graph that outlives the residence of its weight is differentiated when the weight is back") {
+  at::manual_seed(8);
+  const auto wq = MakeWeightQuantizer(*FindScheme("W4A16")).value();
+  StoredWeight w(16, 128);
+  ScoredLinear::Options options;
+  options.measure = true;
+  options.cache_weight = true;
+  const at::Tensor x = at::randn({2, 128}), g = at::randn({2, 16});
+  Bound plain(w, {}, wq.get(), nullptr, options), kept(w, {}, wq.get(), nullptr, options);
+  const Result expected = Run(plain, x, g);
+  at::Tensor leaf = x.detach().clone().requires_grad_(true);
+  const at::Tensor y = kept.Apply(leaf, leaf.detach());
+  kept.Unbind();
+  const StoredWeight moved = w;
+  kept.Bind(moved.view().data, nullptr, {});
+  torch::autograd::backward({y}, {g});
+  CHECK(at::equal(leaf.grad(), expected.dx));
+  CHECK(kept.score().weight == expected.score.weight);
+}
+
 TEST_CASE("a forward pass that is not measured leaves the score alone") {
   at::manual_seed(4);
   const auto wq = MakeWeightQuantizer(*FindScheme("W4A16")).value();
   StoredWeight w(16, 128);
-  ScoredLinear linear(w.view(), {}, wq.get(), nullptr, {});
+  Bound linear(w, {}, wq.get(), nullptr, {});
   Run(linear, at::randn({4, 128}), at::randn({4, 16}));
   CHECK(linear.score().weight == 0);
 }
@@ -123,9 +192,9 @@ TEST_CASE("a forward pass that is not measured leaves the score alone") {
 TEST_CASE("weights at odd addresses are read right") {
   at::manual_seed(5);
   StoredWeight w(8, 32, /*misalign=*/1);
-  ScoredLinear linear(w.view(), {}, nullptr, nullptr, {});
+  Bound linear(w, {}, nullptr, nullptr, {});
   const at::Tensor x = at::randn({3, 32});
-  CHECK(MaxDifference(linear.Apply(x), at::matmul(x, w.value.t())) < 1e-5);
+  CHECK(MaxDifference(linear.Apply(x, x), at::matmul(x, w.value.t())) < 1e-5);
 }
 
 TEST_CASE("a NaN or infinite weight is named with its count and place") {

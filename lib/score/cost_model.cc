@@ -1,0 +1,209 @@
+#include "score/cost_model.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <ATen/Parallel.h>
+
+#include "autoscheme/block_streamer.h"
+#include "score/head.h"
+#include "skeleton/architecture.h"
+
+namespace autoscheme {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+// What a first backward pass adds to the process beside our own tensors: operator tables, thread stacks, packed copies in
+// the BLAS, and the code that becomes resident (measured on SmolLM2 with two threads).
+constexpr uint64_t kRuntimeBytes = 44 * kMiB;
+// What malloc's heap loses between tensors that come and go: half of them, as measured, up to what a heap of tensors below
+// the threshold of a mapping of their own (set by the autoscheme program) can lose.
+constexpr uint64_t kMostHeapSlack = 96 * kMiB;
+
+// Of a thread that quantizes groups of activations slice by slice.
+constexpr uint64_t kQuantizerScratch = 2 * kMiB;
+
+uint64_t Sum(const std::vector<PlanItem>& items) {
+  uint64_t bytes = 0;
+  for (const PlanItem& item : items) bytes += item.bytes;
+  return bytes;
+}
+
+UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units) {
+  const Architecture& architecture = in.skeleton->architecture();
+  UnitSizes sizes;
+  for (const Unit& unit : units) {
+    ++sizes.count;
+    uint64_t weights = 0;
+    BlockStreamer::Step small;
+    for (const TensorInfo* info : unit.tensors) {
+      if (std::none_of(unit.linears.begin(), unit.linears.end(), [&](const LinearLayer* l) { return l->weight == info; })) {
+        small.push_back(info);
+      }
+    }
+    for (const LinearLayer* layer : unit.linears) {
+      weights += static_cast<uint64_t>(layer->out_features) * layer->in_features;
+      sizes.widest_input = std::max(sizes.widest_input, layer->in_features);
+      sizes.row_bytes = std::max(sizes.row_bytes, layer->weight->bytes / layer->out_features);
+    }
+    sizes.weights = std::max(sizes.weights, weights);
+    sizes.slot_bytes = std::max(sizes.slot_bytes, BlockStreamer::SlotBytes(unit.tensors).value_or(unit.bytes));
+    sizes.small_slot_bytes = std::max(sizes.small_slot_bytes, BlockStreamer::SlotBytes(small).value_or(0));
+    int64_t kept = 0, passing = 0;
+    for (const Unit::Part& part : unit.parts) {
+      const auto activations = architecture.ActivationsPerToken(part.segment, in.quantizes_activations);
+      kept += activations.kept;
+      passing = std::max(passing, activations.passing);
+    }
+    sizes.kept = std::max(sizes.kept, kept);
+    sizes.passing = std::max(sizes.passing, passing);
+  }
+  return sizes;
+}
+
+}  // namespace
+
+CostModel::CostModel(const PlanInput& input) : in_(input) {
+  for (const int segments : {0, 1}) {
+    std::vector<Unit> units = MakeUnits(*in_.skeleton, segments);
+    const UnitSizes sizes = Measure(in_, units);
+    granularities_[segments] = {std::move(units), sizes};
+  }
+}
+
+BatchShape CostModel::shape(const PlanChoice& choice) const {
+  return {in_.calibration->nsamples, in_.calibration->seqlen, in_.batch_size, choice.sweep.slice_rows};
+}
+
+uint64_t CostModel::PeakBytes(const PlanChoice& choice) const { return Sum(Footprint(choice)); }
+
+uint64_t CostModel::SpillBytes(const PlanChoice& choice) const {
+  return choice.sweep.boundaries_in_ram ? 0 : BoundaryBytes(choice);
+}
+
+uint64_t CostModel::ReadBytes(const PlanChoice& choice) const {
+  const SweepOptions& sweep = choice.sweep;
+  const auto key = std::make_tuple(sweep.tiled, sweep.slice_rows, sweep.segments_per_unit, sweep.cached_units);
+  auto known = read_bytes_.find(key);
+  if (known == read_bytes_.end()) {
+    known = read_bytes_.emplace(key, PlannedReadBytes(*in_.skeleton, *in_.calibration, sweep, *in_.measurement)).first;
+  }
+  return known->second;
+}
+
+uint64_t CostModel::BoundaryBytes(const PlanChoice& choice) const {
+  const PlanInput& in = in_;
+  const UnitSizes& unit = sizes(choice);
+  const uint64_t tokens = static_cast<uint64_t>(in.calibration->nsamples) * in.calibration->seqlen;
+  const uint64_t hidden = in.skeleton->hidden_size(), element = at::elementSize(in.dtype);
+  const uint64_t forward_only = in.measurement->forward_only_trajectories();
+  const uint64_t gradients = in.measurement->trajectories() - forward_only;
+  const uint64_t slots = std::max(unit.count - choice.sweep.kept_units - 1, 0) + 2;
+  const uint64_t records = 1 + gradients * slots + 2 * forward_only;
+  return tokens * hidden * (records * element + gradients * (4 + element));  // the last term: RunHead's sums
+}
+
+std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
+  const PlanInput& in = in_;
+  const MetaSkeleton& skeleton = *in.skeleton;
+  const SweepOptions& sweep = choice.sweep;
+  const BatchShape shape = this->shape(choice);
+  const UnitSizes& unit = sizes(choice);
+  const uint64_t hidden = skeleton.hidden_size(), element = at::elementSize(in.dtype);
+  const uint64_t slice_tokens = static_cast<uint64_t>(shape.largest_slice()) * shape.seqlen;
+  const uint64_t all_tokens = static_cast<uint64_t>(shape.nsamples) * shape.seqlen;
+  const uint64_t gradients = in.measurement->trajectories() - in.measurement->forward_only_trajectories();
+
+  // Between the sweeps and below them.
+  std::vector<PlanItem> always;
+  if (sweep.boundaries_in_ram) always.push_back({"block boundaries", BoundaryBytes(choice)});
+  if (sweep.kept_units > 0) {
+    always.push_back({"kept activations", all_tokens * gradients * sweep.kept_units * unit.kept * element});
+  }
+  if (sweep.cached_units > 0) always.push_back({"kept weights", sweep.cached_units * unit.slot_bytes});
+  always.push_back({"calibration ids", all_tokens * 4});
+
+  // While units run. A chunk is there as it is, dequantized, as its gradient, and in a packed copy of the product.
+  const uint64_t stored_row = std::max<uint64_t>(unit.row_bytes, 1);
+  const uint64_t chunk = std::min(choice.chunk_bytes, unit.weights * element) + stored_row * 2;
+  const uint64_t tile = std::min(chunk / element * 2 + stored_row, unit.slot_bytes);
+  std::vector<PlanItem> blocks = {
+      {sweep.tiled ? "weight tiles" : "weight slots",
+       sweep.unit_slots * (sweep.tiled ? tile + unit.small_slot_bytes : unit.slot_bytes)},
+      {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
+      {"row chunks", 3 * chunk},
+      {"weight gradients of a batch", shape.sliced() ? unit.weights * 4 : 0},
+      // Kept graphs are freed one by one before the first recomputed one is there.
+      {"activations", slice_tokens * ((sweep.kept_units > 0 ? 2 * hidden : unit.kept) + unit.passing) * element},
+      {"temporaries of activation quantizers", slice_tokens * unit.widest_input * in.activation_temporaries * 4 +
+           (in.quantizes_activations ? at::get_num_threads() * kQuantizerScratch : 0)},
+  };
+  // While the head runs.
+  const uint64_t rows = std::min<uint64_t>(sweep.head_tile_rows, skeleton.vocab_size());
+  std::vector<PlanItem> head = {
+      {"head tiles", sweep.unit_slots * rows * (skeleton.head().weight->bytes / skeleton.vocab_size())},
+      {"dequantized head tile", 3 * rows * hidden * element},
+      {"logits of a tile", 3 * slice_tokens * rows * 4},
+      {"hidden states", 6 * slice_tokens * hidden * 4},
+  };
+  const uint64_t passing = slice_tokens * (unit.kept + unit.passing) * element;
+  std::vector<PlanItem> items = Sum(blocks) >= Sum(head) ? blocks : head;
+  items.insert(items.end(), always.begin(), always.end());
+  if (in.floor_bytes > 0) {
+    items.push_back({"process before the run", in.floor_bytes});
+    items.push_back({"LibTorch's buffers and heap slack", kRuntimeBytes + std::min(passing / 2, kMostHeapSlack)});
+  }
+  items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }), items.end());
+  return items;
+}
+
+double CostModel::Flops(const PlanChoice& choice) const {
+  const PlanInput& in = in_;
+  const double tokens = static_cast<double>(in.calibration->nsamples) * in.calibration->seqlen;
+  const int forward_only = in.measurement->forward_only_trajectories(), gradients = in.measurement->trajectories() - forward_only;
+  const std::vector<Unit>& units = Of(choice).units;
+  double flops = 0;
+  for (size_t u = 0; u < units.size(); ++u) {
+    const bool kept = u + choice.sweep.kept_units >= units.size();
+    for (const LinearLayer* layer : units[u].linears) {
+      const double product = 2.0 * tokens * layer->out_features * layer->in_features;
+      const bool recomputed = !kept && !(layer->ends_segment && choice.sweep.segments_per_unit == 1);
+      flops += product * (forward_only + gradients * (recomputed ? 4 : 3));
+    }
+  }
+  const LinearLayer& head = in.skeleton->head();
+  const double product = 2.0 * tokens * head.out_features * head.in_features;
+  for (int t = 0; t < in.measurement->trajectories(); ++t) {
+    const HeadTreatment treatment = in.measurement->head(t);
+    if (!treatment.skip) flops += product * (treatment.measure ? 4 : 2);
+  }
+  return flops;
+}
+
+double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) const {
+  const PlanInput& in = in_;
+  const SweepOptions& sweep = choice.sweep;
+  const BatchShape shape = this->shape(choice);
+  const double slices = static_cast<double>(shape.slices().size());
+  const double slice_tokens = static_cast<double>(shape.largest_slice()) * shape.seqlen;
+  const double trajectories = in.measurement->trajectories();
+  const UnitSizes& unit = sizes(choice);
+  const double weights = static_cast<double>(unit.weights) * unit.count;
+
+  // Products of few rows, and of small chunks of weights, run below the machine's best.
+  double seconds = Flops(choice) / rates.flops * (1 + 48 / slice_tokens) *
+                   (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
+  seconds += weights * trajectories * in.quantize_s * (choice.cache_weights ? 2 : 3 * slices);
+  seconds += 2.0 * static_cast<double>(SpillBytes(choice)) / rates.spill_bytes;
+  if (shape.sliced()) seconds += weights * trajectories * 4 * (slices + 1) / 8e9;
+  // Every tile of the head goes over all hidden states and running sums.
+  const double tiles = static_cast<double>(in.skeleton->vocab_size()) / static_cast<double>(sweep.head_tile_rows);
+  seconds += tiles * slices * slice_tokens * trajectories * in.skeleton->hidden_size() * 16 / 8e9;
+
+  const double read_s = static_cast<double>(ReadBytes(choice)) / rates.read_bytes;
+  return sweep.unit_slots > 1 ? std::max(seconds, read_s) + 0.1 * read_s : seconds + read_s;
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,61 @@
+// CostModel: what a choice of the plan holds in memory, reads, spills, computes and takes.
+#ifndef AUTOSCHEME_SCORE_COST_MODEL_H_
+#define AUTOSCHEME_SCORE_COST_MODEL_H_
+
+#include <cstdint>
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include "score/boundaries.h"
+#include "score/planner.h"
+#include "score/units.h"
+
+namespace autoscheme {
+
+// Of the largest unit, each on its own.
+struct UnitSizes {
+  int count = 0;
+  uint64_t slot_bytes = 0;        // as stored, with the padding of a slot
+  uint64_t small_slot_bytes = 0;  // the same without the weights of linears
+  uint64_t weights = 0;           // numbers in all linears
+  uint64_t row_bytes = 0;         // longest row of a linear's weight, as stored
+  int64_t kept = 0;               // activations per token that autograd keeps
+  int64_t passing = 0;            // and that come and go beside them
+  int64_t widest_input = 0;       // of a linear
+};
+
+// One thread. Sizes are taken from the skeleton once; a choice is then judged in microseconds.
+class CostModel {
+ public:
+  explicit CostModel(const PlanInput& input);
+
+  // What is alive at the peak, by item.
+  std::vector<PlanItem> Footprint(const PlanChoice& choice) const;
+  uint64_t PeakBytes(const PlanChoice& choice) const;
+  // Of the spill files, 0 when boundaries stay in RAM.
+  uint64_t SpillBytes(const PlanChoice& choice) const;
+  uint64_t ReadBytes(const PlanChoice& choice) const;
+  // Multiplications and additions of the matrix products.
+  double Flops(const PlanChoice& choice) const;
+  double Seconds(const PlanChoice& choice, const MachineRates& rates) const;
+
+  const UnitSizes& sizes(const PlanChoice& choice) const { return Of(choice).sizes; }
+  BatchShape shape(const PlanChoice& choice) const;
+
+ private:
+  struct Granularity {
+    std::vector<Unit> units;
+    UnitSizes sizes;
+  };
+  const Granularity& Of(const PlanChoice& choice) const { return granularities_.at(choice.sweep.segments_per_unit); }
+  uint64_t BoundaryBytes(const PlanChoice& choice) const;
+
+  const PlanInput& in_;
+  std::map<int, Granularity> granularities_;  // by segments_per_unit
+  mutable std::map<std::tuple<bool, int64_t, int, int>, uint64_t> read_bytes_;
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SCORE_COST_MODEL_H_

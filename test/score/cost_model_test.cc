@@ -1,0 +1,105 @@
+// The memory plan against what runs allocate.
+#include "score/cost_model.h"
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+#include "autoscheme/scheme.h"
+#include "score/delta_loss.h"
+#include "support/temp_dir.h"
+#include "support/tensor_memory.h"
+#include "support/tiny_model.h"
+
+namespace autoscheme {
+namespace {
+
+uint64_t ItemBytes(const std::vector<PlanItem>& items, std::initializer_list<const char*> names) {
+  uint64_t bytes = 0;
+  for (const PlanItem& item : items) {
+    for (const char* name : names) bytes += item.name == name ? item.bytes : 0;
+  }
+  return bytes;
+}
+
+struct Shape {
+  const char* name;
+  const char* family;
+  int64_t hidden, heads, kv_heads, head_dim, intermediate;
+};
+constexpr Shape kShapes[] = {{"narrow heads", "llama", 288, 9, 3, 32, 768}, {"wide MLP", "llama", 256, 8, 2, 32, 1024},
+                             {"head norms", "qwen3", 256, 4, 4, 64, 512}};
+
+struct Variant {
+  const char* name;
+  int segments_per_unit, kept_units;
+  int64_t slice_rows;
+  bool tiled;
+};
+constexpr Variant kVariants[] = {{"blocks", 0, 0, 0, false}, {"segments", 1, 0, 0, false}, {"kept", 0, 2, 0, false},
+                                 {"slices", 0, 0, 2, false}, {"tiles", 1, 0, 0, true}};
+
+ScoreTable TableOf(const MetaSkeleton& skeleton, const char* scheme) {
+  ScoreTable table;
+  table.schemes = ParseSchemeList(scheme).value();
+  for (const Block& block : skeleton.blocks()) {
+    for (const LinearLayer& linear : block.linears) {
+      LayerInfo info;
+      info.name = linear.name, info.out_features = linear.out_features, info.in_features = linear.in_features;
+      table.layers.push_back(info);
+    }
+  }
+  return table;
+}
+
+TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of scheme and choice") {
+  std::printf("%-13s %-11s %-9s %12s %12s %6s\n", "shape", "scheme", "choice", "planned", "measured", "ratio");
+  for (const Shape& shape : kShapes) {
+    TempDir dir;
+    TinyModel model;
+    model.model_type = shape.family;
+    model.blocks = 3, model.hidden = shape.hidden, model.heads = shape.heads, model.kv_heads = shape.kv_heads;
+    model.head_dim = shape.head_dim, model.intermediate = shape.intermediate, model.vocab = 256, model.max_positions = 512;
+    WriteTinyModel(model, dir.path());
+    const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
+    const Calibration calibration = ReadCalibration({}, dir.Write("tokens.json", TinyTokens(8, 64, model.vocab))).value();
+    for (const char* scheme : {"W4A16", "MXFP4", "NVFP4", "FP8_STATIC", "INT8"}) {
+      for (const Variant& variant : kVariants) {
+        ScoreTable table = TableOf(*skeleton, scheme);
+        PlanInput input;
+        PlanChoice choice;
+        if (const auto activation = MakeActivationQuantizer(table.schemes[0]).value(); activation != nullptr) {
+          input.quantizes_activations = true;
+          input.activation_temporaries = activation->temporaries();
+          if (activation->spans_batch() && variant.slice_rows > 0) continue;
+        }
+        choice.sweep.segments_per_unit = variant.segments_per_unit, choice.sweep.kept_units = variant.kept_units;
+        choice.sweep.slice_rows = variant.slice_rows, choice.sweep.tiled = variant.tiled;
+        choice.sweep.head_tile_rows = 64;
+        choice.cache_weights = !variant.tiled;
+        choice.chunk_bytes = 64 << 10;
+        DeltaLoss::Options measure;
+        measure.chunk_bytes = choice.chunk_bytes, measure.cache_weights = choice.cache_weights;
+        measure.sliced = variant.slice_rows > 0;
+        const auto measurement = DeltaLoss::Create(table, measure).value();
+        input.skeleton = skeleton.get(), input.calibration = &calibration, input.measurement = measurement.get();
+        const uint64_t planned = ItemBytes(CostModel(input).Footprint(choice),
+                                           {"activations", "temporaries of activation quantizers", "dequantized weights",
+                                            "row chunks", "weight gradients of a batch", "kept activations"});
+        TensorMemory memory;
+        REQUIRE(RunSweeps({}, *skeleton, calibration, choice.sweep, *measurement, nullptr).ok());
+        const double ratio = static_cast<double>(planned) / static_cast<double>(memory.peak_bytes());
+        std::printf("%-13s %-11s %-9s %12llu %12lld %6.3f\n", shape.name, scheme, variant.name,
+                    static_cast<unsigned long long>(planned), static_cast<long long>(memory.peak_bytes()), ratio);
+        CHECK(ratio >= 1.0);
+        CHECK(ratio <= 1.3);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace autoscheme
