@@ -620,6 +620,12 @@ typedef struct autoscheme_stats {
   double backward_s;
   double stall_s;              /* waiting for the disk, part of the three above */
   double total_s;
+  double product_s;            /* in matrix products, part of the three above */
+  double product_flops;        /* multiplications and additions of those */
+  uint64_t rss_anon_bytes;     /* of the process at the end: memory of its own, and pages of files */
+  uint64_t rss_file_bytes;
+  uint64_t disk_read_bytes;    /* of the process during the run: fetched from storage, and asked for by read calls */
+  uint64_t read_call_bytes;
 } autoscheme_stats;
 
 /* All 0 before the first scoring. since 0.1 */
@@ -647,6 +653,16 @@ typedef struct autoscheme_plan_info {
   int64_t item_count;        /* what is in memory at the peak */
   int32_t boundaries_in_ram; /* 1 if block inputs are kept in memory, 0 if in the spill file */
   int32_t reserved;          /* 0 */
+  double flops;              /* multiplications and additions of the matrix products */
+  double estimated_s;        /* for a machine of the speed that a short probe has found */
+  /* What the plan chose. A unit is what is read and differentiated as one piece: a block, or a segment of it (its
+   * attention, its MLP). */
+  int64_t units;
+  int64_t slots;             /* units in memory at once while they stream; 1 = no read-ahead */
+  int64_t slice_rows;        /* rows of a batch that are computed at once; scores do not depend on it */
+  uint64_t tile_bytes;       /* of a row tile, where not even one unit fits and weights are read at every use; else 0 */
+  int64_t kept_units;        /* units whose activations stay, so that they are not computed twice */
+  int64_t cached_units;      /* units whose weights stay, so that they are not read twice */
 } autoscheme_plan_info;
 
 /* since 0.1 */

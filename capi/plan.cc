@@ -21,6 +21,22 @@ std::string ToJson(const Plan& plan) {
   writer.Uint64(plan.spill_bytes);
   writer.Key("boundaries_in_ram");
   writer.Bool(plan.boundaries_in_ram);
+  writer.Key("flops");
+  writer.Double(plan.flops);
+  writer.Key("estimated_s");
+  writer.Double(plan.estimated_s);
+  writer.Key("units");
+  writer.Int64(plan.units);
+  writer.Key("slots");
+  writer.Int64(plan.slots);
+  writer.Key("slice_rows");
+  writer.Int64(plan.slice_rows);
+  writer.Key("tile_bytes");
+  writer.Uint64(plan.tile_bytes);
+  writer.Key("kept_units");
+  writer.Int64(plan.kept_units);
+  writer.Key("cached_units");
+  writer.Int64(plan.cached_units);
   writer.Key("resident");
   writer.StartArray();
   for (const autoscheme::PlanItem& item : plan.resident) {
@@ -59,6 +75,10 @@ autoscheme_status autoscheme_plan_get_info(const autoscheme_plan* plan, autosche
     filled.spill_bytes = plan->plan.spill_bytes;
     filled.item_count = static_cast<int64_t>(plan->plan.resident.size());
     filled.boundaries_in_ram = plan->plan.boundaries_in_ram;
+    filled.flops = plan->plan.flops, filled.estimated_s = plan->plan.estimated_s;
+    filled.units = plan->plan.units, filled.slots = plan->plan.slots, filled.slice_rows = plan->plan.slice_rows;
+    filled.tile_bytes = plan->plan.tile_bytes;
+    filled.kept_units = plan->plan.kept_units, filled.cached_units = plan->plan.cached_units;
     return FillStruct(filled, info, "autoscheme_plan_info");
   });
 }

@@ -20,6 +20,7 @@
 #include "scheme/rules.h"
 #include "score/delta_loss.h"
 #include "score/planner.h"
+#include "score/probe.h"
 #include "score/sweep.h"
 
 namespace autoscheme {
@@ -33,7 +34,8 @@ struct SchemeGenerator::Rep {
   RunStats stats;
 
   ScoreTable EmptyTable() const;
-  absl::StatusOr<PlannedRun> Plan(const Calibration& calibration) const;
+  // `floor_bytes`: what the process holds before the run.
+  absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, uint64_t floor_bytes, const MachineRates& rates = {}) const;
   absl::Status Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table);
 };
 
@@ -154,14 +156,15 @@ ScoreTable SchemeGenerator::Rep::EmptyTable() const {
   return table;
 }
 
-absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibration) const {
+absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibration, uint64_t floor_bytes,
+                                                        const MachineRates& rates) const {
   PlanInput input;
   input.skeleton = skeleton;
   input.calibration = &calibration;
   input.batch_size = options.batch_size;
   input.dtype = dtype;
   input.max_ram_bytes = static_cast<uint64_t>(options.max_ram_bytes);
-  input.floor_bytes = options.process_budget ? ReadProcessMemory().rss : 0;
+  input.floor_bytes = options.process_budget ? floor_bytes : 0;
   input.available_bytes = AvailableMemory();
   for (const Scheme& scheme : options.schemes) {
     AUTOSCHEME_ASSIGN_OR_RETURN(auto activation, MakeActivationQuantizer(scheme));
@@ -173,11 +176,20 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   ScoreTable table = EmptyTable();
   AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<DeltaLoss> measurement, DeltaLoss::Create(table, {}));
   input.measurement = measurement.get();
-  return PlanRun(input);
+  return PlanRun(input, rates);
 }
 
 absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) const {
-  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration));
+  const uint64_t floor_bytes = ReadProcessMemory().rss;
+  AUTOSCHEME_RETURN_IF_ERROR(rep_->Plan(calibration, floor_bytes).status());
+  // Only a plan that exists is worth a measurement, which itself needs memory.
+  MachineRates rates;
+  ThreadCount threads(rep_->options.threads);
+  AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
+    AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(rep_->context, *rep_->skeleton, rep_->dtype));
+    return absl::OkStatus();
+  }));
+  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration, floor_bytes, rates));
   return run.plan;
 }
 
@@ -185,6 +197,8 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   DeltaLoss::Options measure;
   measure.dtype = dtype;
   measure.sliced = run.choice.sweep.slice_rows > 0;
+  ProductMeter products;
+  measure.meter = &products;
   measure.chunk_bytes = run.choice.chunk_bytes;
   measure.cache_weights = run.choice.cache_weights;
   measure.batches = (calibration.nsamples + options.batch_size - 1) / options.batch_size;
@@ -193,12 +207,14 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
 
   MemoryBudget budget;
   SweepOptions sweep = run.choice.sweep;
+  sweep.meter = &products;
   sweep.work_dir = options.work_dir;
   sweep.budget = &budget;
   SweepStats swept;
   AUTOSCHEME_RETURN_IF_ERROR(RunSweeps(context, *skeleton, calibration, sweep, *measurement, &swept));
   stats.planned_read_bytes = swept.planned_read_bytes, stats.read_bytes = swept.read_bytes;
   stats.spill_bytes = swept.spill_bytes;
+  stats.product_s = products.seconds, stats.product_flops = products.flops;
   stats.forward_s = swept.forward_s, stats.head_s = swept.head_s, stats.backward_s = swept.backward_s, stats.stall_s = swept.stall_s;
   return absl::OkStatus();
 }
@@ -207,7 +223,8 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   const auto start = std::chrono::steady_clock::now();
   Rep& rep = *rep_;
   rep.stats = {};
-  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep.Plan(calibration));
+  const ProcessReads reads_before = ReadProcessReads();
+  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep.Plan(calibration, ReadProcessMemory().rss));
   rep.stats.planned_peak_bytes = run.plan.peak_bytes;
 
   ScoreTable table = rep.EmptyTable();
@@ -216,7 +233,10 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
 
   ThreadCount threads(rep.options.threads);
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&] { return rep.Sweep(calibration, run, table); }));
-  rep.stats.peak_rss_bytes = ReadProcessMemory().peak_rss;
+  const ProcessMemory memory = ReadProcessMemory();
+  rep.stats.peak_rss_bytes = memory.peak_rss, rep.stats.rss_anon_bytes = memory.anon, rep.stats.rss_file_bytes = memory.file;
+  const ProcessReads reads = ReadProcessReads();
+  rep.stats.disk_read_bytes = reads.disk - reads_before.disk, rep.stats.read_call_bytes = reads.calls - reads_before.calls;
   rep.stats.total_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return table;
 }

@@ -167,7 +167,13 @@ absl::Status MakePlan(Session& session) {
   table.Add({"smallest --max-ram that would do", HumanBytes(info.least_bytes)});
   table.Add({"bytes to read", HumanBytes(info.read_bytes)});
   table.Add({"spill file", HumanBytes(info.spill_bytes)});
+  table.Add({"matrix products", absl::StrFormat("%.2f TFLOP", info.flops / 1e12)});
+  table.Add({"estimated time", HumanSeconds(info.estimated_s)});
   absl::PrintF("%s", table.ToString());
+  absl::PrintF("how   %d units of weights, %d in memory at once%s; %d rows of a batch computed at once\n", info.units,
+               info.slots, info.tile_bytes != 0 ? ", by row tiles that are read at every use" : "", info.slice_rows);
+  if (info.kept_units > 0) absl::PrintF("      activations of the last %d units stay\n", info.kept_units);
+  if (info.cached_units > 0) absl::PrintF("      weights of the last %d units stay\n", info.cached_units);
   return absl::OkStatus();
 }
 

@@ -119,11 +119,16 @@ absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_
   table.Add({"bytes read", HumanBytes(stats.planned_read_bytes), HumanBytes(stats.read_bytes)});
   table.Add({"peak memory", HumanBytes(stats.planned_peak_bytes), HumanBytes(stats.peak_rss_bytes)});
   if (max_ram_bytes != 0) table.Add({"memory limit", HumanBytes(max_ram_bytes)});
-  if (stats.spill_bytes != 0) table.Add({"spill file", HumanBytes(stats.spill_bytes)});
+  table.Add({"  of its own / of files", "", absl::StrCat(HumanBytes(stats.rss_anon_bytes), " / ", HumanBytes(stats.rss_file_bytes))});
+  table.Add({"fetched from storage", "", HumanBytes(stats.disk_read_bytes)});
+  if (stats.spill_bytes != 0) table.Add({"spill file", "", HumanBytes(stats.spill_bytes)});
   absl::PrintF("\n%s", table.ToString());
   absl::PrintF("time  %s: forward %s, head %s, backward %s; of this, %s waiting for the disk\n",
                HumanSeconds(stats.total_s), HumanSeconds(stats.forward_s), HumanSeconds(stats.head_s),
                HumanSeconds(stats.backward_s), HumanSeconds(stats.stall_s));
+  const double busy = std::max(stats.total_s, 1e-9);
+  absl::PrintF("      %.0f%% of it in matrix products, at %.0f GFLOP/s\n", 100 * stats.product_s / busy,
+               stats.product_flops / std::max(stats.product_s, 1e-9) / 1e9);
   return absl::OkStatus();
 }
 

@@ -48,8 +48,8 @@ MemoryBudget::Hold::~Hold() {
 
 namespace {
 
-// Sets the fields ("VmRSS:") that occur in a /proc text whose lines read "VmRSS:      1234 kB", in bytes.
-void ReadKibFields(const char* path, absl::Span<const std::pair<absl::string_view, uint64_t*>> fields) {
+// Sets the fields ("VmRSS:") that occur in a /proc text whose lines read "VmRSS:      1234 kB" or "rchar: 1234", in bytes.
+void ReadNumbers(const char* path, absl::Span<const std::pair<absl::string_view, uint64_t*>> fields) {
   Io& io = Io::Posix();
   const int fd = RetryInterrupted([&] { return io.Open(path, O_RDONLY | O_CLOEXEC, 0); });
   if (fd < 0) return;
@@ -60,9 +60,9 @@ void ReadKibFields(const char* path, absl::Span<const std::pair<absl::string_vie
   for (absl::string_view line : absl::StrSplit(absl::string_view(text, static_cast<size_t>(size)), '\n')) {
     for (const auto& [name, value] : fields) {
       if (!absl::ConsumePrefix(&line, name)) continue;
-      absl::ConsumeSuffix(&line, "kB");
-      uint64_t kib = 0;
-      if (absl::SimpleAtoi(line, &kib)) *value = kib * 1024;
+      const uint64_t unit = absl::ConsumeSuffix(&line, "kB") ? 1024 : 1;
+      uint64_t number = 0;
+      if (absl::SimpleAtoi(line, &number)) *value = number * unit;
     }
   }
 }
@@ -71,13 +71,19 @@ void ReadKibFields(const char* path, absl::Span<const std::pair<absl::string_vie
 
 ProcessMemory ReadProcessMemory() {
   ProcessMemory memory;
-  ReadKibFields("/proc/self/status", {{"VmRSS:", &memory.rss}, {"VmHWM:", &memory.peak_rss}, {"RssAnon:", &memory.anon}, {"RssFile:", &memory.file}});
+  ReadNumbers("/proc/self/status", {{"VmRSS:", &memory.rss}, {"VmHWM:", &memory.peak_rss}, {"RssAnon:", &memory.anon}, {"RssFile:", &memory.file}});
   return memory;
+}
+
+ProcessReads ReadProcessReads() {
+  ProcessReads reads;
+  ReadNumbers("/proc/self/io", {{"read_bytes:", &reads.disk}, {"rchar:", &reads.calls}});
+  return reads;
 }
 
 uint64_t AvailableMemory() {
   uint64_t bytes = 0;
-  ReadKibFields("/proc/meminfo", {{"MemAvailable:", &bytes}});
+  ReadNumbers("/proc/meminfo", {{"MemAvailable:", &bytes}});
   return bytes;
 }
 

@@ -50,6 +50,13 @@ struct ProcessMemory {
 };
 ProcessMemory ReadProcessMemory();
 
+// Bytes that this process has read so far, of any file; 0 where the system does not say. From /proc/self/io.
+struct ProcessReads {
+  uint64_t disk = 0;   // read_bytes: fetched from storage
+  uint64_t calls = 0;  // rchar: asked for by read calls, page cache or not
+};
+ProcessReads ReadProcessReads();
+
 // Memory that new work could have without swapping (MemAvailable), bytes; 0 where the system does not say.
 uint64_t AvailableMemory();
 

@@ -86,6 +86,7 @@ absl::StatusOr<DeltaLoss::UnitLinears> DeltaLoss::MakeLinears(int trajectory, co
   options.cache_weight = options_.cache_weights;
   options.measure = scheme != nullptr;
   options.sliced = options_.sliced;
+  options.meter = options_.meter;
   UnitLinears made;
   for (const LinearLayer* layer : unit.linears) {
     const WeightQuantizer* weight = nullptr;

@@ -25,6 +25,7 @@ class DeltaLoss : public Measurement {
     uint64_t chunk_bytes = uint64_t{8} << 20;
     bool cache_weights = true;  // keep a unit's dequantized weights while its batches run
     bool sliced = false;        // batches come in slices
+    ProductMeter* meter = nullptr;  // borrowed; null: none
     int64_t batches = 1;
     // Taken as it is instead of being collected; layers that it lacks are quantized without. Borrowed; null: collect.
     const Imatrix* imatrix = nullptr;

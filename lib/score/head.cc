@@ -174,7 +174,7 @@ class HeadRun {
   }
 
   at::Tensor Logits(const at::Tensor& x, const at::Tensor& wq, int64_t first) const {
-    at::Tensor logits = at::mm(x, wq.t());
+    at::Tensor logits = Product(in_.meter, x, wq.t());
     if (bias_.defined()) logits.add_(bias_.narrow(0, first, wq.size(0)));
     return logits.to(at::kFloat);
   }
@@ -202,7 +202,7 @@ class HeadRun {
         r.sum.mul_(rescale).add_(p.sum(1));
         r.maximum = maximum;
         if (t < forward_only_) continue;
-        at::Tensor sum = at::mm(p.to(in_.dtype), wq).to(at::kFloat);
+        at::Tensor sum = Product(in_.meter, p.to(in_.dtype), wq).to(at::kFloat);
         at::Tensor picked = at::zeros({x.size(0), x.size(1)}, x.options());
         if (first > 0) {
           AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, sums_->Get(0, t - forward_only_, s));
@@ -269,7 +269,7 @@ class HeadRun {
         at::Tensor columns = r.labels.index_select(0, here) - first;
         p.index_put_({here, columns}, at::full({here.size(0)}, -1.0f), /*accumulate=*/true);
         p.div_(Predictions(s));
-        const at::Tensor part = at::mm(p.to(in_.dtype).t(), x);
+        const at::Tensor part = Product(in_.meter, p.to(in_.dtype).t(), x);
         dw = dw.defined() ? dw.add_(part) : part;
         if (!slices_[s].ends_batch) continue;
         scores_[t].weight += SumAbsGradTimesError(dw, w, wq);

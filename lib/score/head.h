@@ -10,6 +10,7 @@
 #include "autoscheme/meta_skeleton.h"
 #include "score/boundaries.h"
 #include "score/measurement.h"
+#include "score/products.h"
 
 namespace autoscheme {
 
@@ -28,6 +29,7 @@ struct HeadInput {
   bool in_ram = true;  // where the running sums live
   std::string work_dir;
   MemoryBudget* budget = nullptr;
+  ProductMeter* meter = nullptr;
   // Output of the final norm [rows, seq, hidden] of one slice.
   std::function<absl::StatusOr<at::Tensor>(int trajectory, int slice)> hidden;
   // Takes dL/d(output of the final norm), same shape. Called for the trajectories that need gradients.

@@ -101,11 +101,11 @@ at::Tensor ScoredLinear::QuantizeInput(const at::Tensor& x) const {
 at::Tensor ScoredLinear::Multiply(const at::Tensor& x) {
   at::Tensor y = at::empty({x.size(0), rows()}, x.options());
   if (cached_.defined()) {
-    at::mm_out(y, x, cached_.t());
+    MultiplyInto(options_.meter, y, x, cached_.t());
   } else {
     ForEachChunk([&](int64_t first, int64_t count, const std::byte* rows) {
       at::Tensor out = y.narrow(1, first, count);
-      at::mm_out(out, x, QuantizedRows(first, Rows(rows, count)).t());
+      MultiplyInto(options_.meter, out, x, QuantizedRows(first, Rows(rows, count)).t());
     });
   }
   return bias_.defined() ? y.add_(bias_) : y;
@@ -135,17 +135,17 @@ at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq
   const bool weight_term = options_.measure && weight_quantizer_ != nullptr;
   const bool from_cache = cached_.defined();
   at::Tensor dxq = at::empty_like(inputs);
-  if (from_cache) at::mm_out(dxq, grad, cached_);
+  if (from_cache) MultiplyInto(options_.meter, dxq, grad, cached_);
   if (weight_term && options_.sliced) {
     const bool first_slice = !weight_grad_.defined();
     if (first_slice) weight_grad_ = at::empty({rows(), cols()}, x.options().dtype(at::kFloat));
     if (options_.dtype != at::kFloat) {
-      const at::Tensor part = at::mm(grad.t(), inputs);
+      const at::Tensor part = Product(options_.meter, grad.t(), inputs);
       first_slice ? weight_grad_.copy_(part) : weight_grad_.add_(part);
     } else if (first_slice) {
-      at::mm_out(weight_grad_, grad.t(), inputs);
+      MultiplyInto(options_.meter, weight_grad_, grad.t(), inputs);
     } else {
-      weight_grad_.addmm_(grad.t(), inputs);
+      AddProduct(options_.meter, weight_grad_, grad.t(), inputs);
     }
   }
   const bool fold_now = weight_term && !options_.sliced;
@@ -157,11 +157,11 @@ at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq
       if (from_cache) {
         // dxq is there already.
       } else if (first == 0) {
-        at::mm_out(dxq, g, wq);
+        MultiplyInto(options_.meter, dxq, g, wq);
       } else {
-        dxq.addmm_(g, wq);
+        AddProduct(options_.meter, dxq, g, wq);
       }
-      if (fold_now) score_.weight += SumAbsGradTimesError(at::mm(g.t(), inputs), w, wq);
+      if (fold_now) score_.weight += SumAbsGradTimesError(Product(options_.meter, g.t(), inputs), w, wq);
     });
   }
   dxq = dxq.view(x.sizes());

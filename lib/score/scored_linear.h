@@ -10,6 +10,7 @@
 #include "autoscheme/score_table.h"
 #include "autoscheme/tensor.h"
 #include "quant/quantizer.h"
+#include "score/products.h"
 #include "score/weight_tiles.h"
 
 namespace autoscheme {
@@ -27,6 +28,7 @@ class ScoredLinear {
     uint64_t chunk_bytes = uint64_t{8} << 20;  // of a dequantized row chunk
     bool cache_weight = false;                 // keep Wq while bound: dtype x weights of memory
     bool measure = false;                      // backward adds the two terms to score()
+    ProductMeter* meter = nullptr;             // borrowed; null: none
     bool sliced = false;  // dW of several backward passes is summed until EndBatch: float32 x weights of memory
   };
   // The quantizers are borrowed; a null one leaves that side as it is. `weight` is [out, in].

@@ -209,6 +209,7 @@ class Sweeps {
     input.in_ram = options_.boundaries_in_ram;
     input.work_dir = options_.work_dir;
     input.budget = options_.budget;
+    input.meter = options_.meter;
     input.hidden = [&](int t, int s) -> absl::StatusOr<at::Tensor> {
       AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(unit_count_, t, s));
       return architecture_.FinalNorm(x, outer_);

@@ -13,6 +13,7 @@
 #include "autoscheme/meta_skeleton.h"
 #include "base/budget.h"
 #include "score/measurement.h"
+#include "score/products.h"
 
 namespace autoscheme {
 
@@ -30,6 +31,7 @@ struct SweepOptions {
   int64_t head_tile_rows = 4096;  // vocabulary rows per tile
   bool boundaries_in_ram = true;  // else spill files in work_dir
   std::string work_dir;
+  ProductMeter* meter = nullptr;   // of the head's products; borrowed, null: none
   MemoryBudget* budget = nullptr;  // slots, cached weights and boundaries are charged to it
 };
 

@@ -192,7 +192,7 @@ TEST_CASE("score and select give what run gives, and run prints a table") {
   CHECK(Slurp(kept) == Slurp(scores));
   CHECK(Slurp(recipe) == Slurp(selected));
   CHECK_THAT(run.out, Contains("bytes read") && Contains("peak memory") && Contains("predicted loss"));
-  CHECK_THAT(run.err, Contains("{\"stage\":\"backward\",\"done\":2,\"total\":2,"));
+  CHECK_THAT(run.err, Contains("{\"stage\":\"backward\",\"done\":4,\"total\":4,"));
   const Run quiet = shell(shell.Scoring("score", {"--out", scores, "--quiet"}));
   CHECK(quiet.code == 0);
   CHECK(quiet.out.empty());

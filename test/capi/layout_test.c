@@ -102,7 +102,7 @@ static int structs(void) {
   AT(autoscheme_calibration_info, seqlen, 16);
   AT(autoscheme_calibration_info, ids, 24);
   AT(autoscheme_calibration_info, sha256, 32);
-  CHECK_C(sizeof(autoscheme_stats) == 88);
+  CHECK_C(sizeof(autoscheme_stats) == 136);
   AT(autoscheme_stats, struct_size, 0);
   AT(autoscheme_stats, planned_read_bytes, 8);
   AT(autoscheme_stats, read_bytes, 16);
@@ -114,7 +114,13 @@ static int structs(void) {
   AT(autoscheme_stats, backward_s, 64);
   AT(autoscheme_stats, stall_s, 72);
   AT(autoscheme_stats, total_s, 80);
-  CHECK_C(sizeof(autoscheme_plan_info) == 56);
+  AT(autoscheme_stats, product_s, 88);
+  AT(autoscheme_stats, product_flops, 96);
+  AT(autoscheme_stats, rss_anon_bytes, 104);
+  AT(autoscheme_stats, rss_file_bytes, 112);
+  AT(autoscheme_stats, disk_read_bytes, 120);
+  AT(autoscheme_stats, read_call_bytes, 128);
+  CHECK_C(sizeof(autoscheme_plan_info) == 120);
   AT(autoscheme_plan_info, struct_size, 0);
   AT(autoscheme_plan_info, peak_bytes, 8);
   AT(autoscheme_plan_info, least_bytes, 16);
@@ -123,6 +129,14 @@ static int structs(void) {
   AT(autoscheme_plan_info, item_count, 40);
   AT(autoscheme_plan_info, boundaries_in_ram, 48);
   AT(autoscheme_plan_info, reserved, 52);
+  AT(autoscheme_plan_info, flops, 56);
+  AT(autoscheme_plan_info, estimated_s, 64);
+  AT(autoscheme_plan_info, units, 72);
+  AT(autoscheme_plan_info, slots, 80);
+  AT(autoscheme_plan_info, slice_rows, 88);
+  AT(autoscheme_plan_info, tile_bytes, 96);
+  AT(autoscheme_plan_info, kept_units, 104);
+  AT(autoscheme_plan_info, cached_units, 112);
   CHECK_C(sizeof(autoscheme_plan_item) == 24);
   AT(autoscheme_plan_item, struct_size, 0);
   AT(autoscheme_plan_item, name, 8);

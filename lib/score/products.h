@@ -1,0 +1,42 @@
+// Matrix products, timed: what a run spends in them is what it cannot spend less of.
+#ifndef AUTOSCHEME_SCORE_PRODUCTS_H_
+#define AUTOSCHEME_SCORE_PRODUCTS_H_
+
+#include <chrono>
+
+#include <ATen/ATen.h>
+
+namespace autoscheme {
+
+// One thread. Null where nobody asks.
+struct ProductMeter {
+  double seconds = 0;
+  double flops = 0;  // multiplications and additions
+};
+
+template <typename Product>
+void Metered(ProductMeter* meter, const at::Tensor& a, const at::Tensor& b, const Product& product) {
+  const auto start = std::chrono::steady_clock::now();
+  product();
+  if (meter == nullptr) return;
+  meter->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  meter->flops += 2.0 * static_cast<double>(a.size(0)) * static_cast<double>(a.size(1)) * static_cast<double>(b.size(1));
+}
+
+// out = a b, for matrices; out may be a view.
+inline void MultiplyInto(ProductMeter* meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  Metered(meter, a, b, [&] { at::mm_out(out, a, b); });
+}
+// out += a b.
+inline void AddProduct(ProductMeter* meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  Metered(meter, a, b, [&] { out.addmm_(a, b); });
+}
+inline at::Tensor Product(ProductMeter* meter, const at::Tensor& a, const at::Tensor& b) {
+  at::Tensor out;
+  Metered(meter, a, b, [&] { out = at::mm(a, b); });
+  return out;
+}
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SCORE_PRODUCTS_H_
