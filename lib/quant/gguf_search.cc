@@ -13,12 +13,13 @@
 #include "absl/strings/str_cat.h"
 #include "quant/gguf.h"
 #include "quant/grouped.h"
+#include "quant/k_search.h"
 #include "quant/rounding.h"
 
 namespace autoscheme {
 namespace {
 
-constexpr int64_t kSliceElements = 1 << 14;  // temporaries of one slice stay in a core's cache
+constexpr int64_t kSliceElements = 1 << 16;  // temporaries of one slice stay in a core's cache
 
 class KSearchWeight : public WeightQuantizer {
  public:
@@ -67,6 +68,27 @@ struct Steps {
   int count;
   bool absolute_error;
 };
+
+// The fused search takes what the CPU scores with; the expressions below are for other devices and the rare steps.
+bool Fusable(const at::Tensor& x, const at::Tensor& w) {
+  return x.is_cpu() && w.is_cpu() && x.scalar_type() == at::kFloat && w.scalar_type() == at::kFloat && x.size(1) % 8 == 0 &&
+         x.size(1) <= 32;
+}
+
+Fit FitRangeFused(const at::Tensor& x, const at::Tensor& w, int top) {
+  const at::Tensor xs = x.contiguous(), ws = w.contiguous();
+  Fit fit{at::empty({x.size(0), 1}, x.options()), at::empty({x.size(0), 1}, x.options())};
+  cpu::FitRange(xs.const_data_ptr<float>(), ws.const_data_ptr<float>(), x.size(0), static_cast<int>(x.size(1)), top,
+                fit.scale.mutable_data_ptr<float>(), fit.minimum.mutable_data_ptr<float>());
+  return fit;
+}
+
+at::Tensor FitSignedFused(const at::Tensor& x, const at::Tensor& w, int half) {
+  const at::Tensor xs = x.contiguous(), ws = w.contiguous(), scale = at::empty({x.size(0), 1}, x.options());
+  cpu::FitSigned(xs.const_data_ptr<float>(), ws.const_data_ptr<float>(), x.size(0), static_cast<int>(x.size(1)), half,
+                 scale.mutable_data_ptr<float>());
+  return scale;
+}
 
 Fit FitRange(const at::Tensor& x, const at::Tensor& w, int top, const Steps& steps) {
   const auto error = [&](const at::Tensor& difference) {
@@ -231,7 +253,7 @@ at::Tensor KSearchWeight::QuantizeAsym(const at::Tensor& x, const at::Tensor& w)
   const int top = (1 << layout_.bits) - 1;
   Steps steps{-0.9, 0.05, 36, false};
   if (all_zero_) steps = layout_.bits == 4 ? Steps{-1, 0.1, 20, false} : Steps{-0.5, 0.1, 15, layout_.bits == 2};
-  const Fit fit = FitRange(x, w, top, steps);
+  const Fit fit = !all_zero_ && Fusable(x, w) ? FitRangeFused(x, w, top) : FitRange(x, w, top, steps);
   const at::Tensor scales = ZeroBelowEps(fit.scale).reshape({-1, layout_.groups});
   const at::Tensor minima =
       (all_zero_ ? ZeroBelowEps(fit.minimum.neg()) : fit.minimum.neg()).reshape({-1, layout_.groups});
@@ -253,8 +275,13 @@ at::Tensor KSearchWeight::QuantizeAsym(const at::Tensor& x, const at::Tensor& w)
 at::Tensor KSearchWeight::QuantizeSym(const at::Tensor& x, const at::Tensor& w) const {
   const int half = 1 << (layout_.bits - 1);
   const bool refine = all_zero_ && layout_.bits == 3;
-  const SignedFit fit = FitSigned(x, w, half, !refine);
-  const at::Tensor scales = ZeroBelowEps(refine ? Refine3Bit(x, w, fit) : fit.scale).reshape({-1, layout_.groups});
+  at::Tensor found;
+  if (refine) {
+    found = Refine3Bit(x, w, FitSigned(x, w, half, false));
+  } else {
+    found = Fusable(x, w) ? FitSignedFused(x, w, half) : FitSigned(x, w, half, true).scale;
+  }
+  const at::Tensor scales = ZeroBelowEps(found).reshape({-1, layout_.groups});
   const at::Tensor scale = QuantizeSignedScales(scales, layout_.scale_bits).reshape({-1, 1});
   return (ReciprocalOrZeroBelowEps(scale) * x).round_().clamp_(-half, half - 1).mul_(scale);
 }
