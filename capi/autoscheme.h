@@ -281,12 +281,14 @@ enum {
   AUTOSCHEME_OPTION_SCHEMES = 100,              /* str   the menu: "W2A16,W4A16,W8A16"; needed for scoring */
   AUTOSCHEME_OPTION_AVG_BITS = 101,             /* list  targets in bits per weight: "4.5" or "3.5,4.5" */
   AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS = 102, /* bool  count weights only, not scales and zero points */
-  AUTOSCHEME_OPTION_SHARED_LAYERS = 103,        /* str   layers that get one scheme: "q_proj,k_proj;up,gate" */
+  AUTOSCHEME_OPTION_SHARED_LAYERS = 103,        /* str   layers that get one scheme: "q_proj,k_proj;up,gate", "vllm" */
   AUTOSCHEME_OPTION_IGNORE_LAYERS = 104,        /* str   layers that stay at 16 bits, comma separated */
   AUTOSCHEME_OPTION_LAYER_CONFIG = 105,         /* str   JSON object: layer or pattern -> scheme, fixed beforehand */
   AUTOSCHEME_OPTION_QUANT_LM_HEAD = 106,        /* bool  score and budget the output head too */
+  AUTOSCHEME_OPTION_TARGET_SIZE = 107,          /* str   targets as sizes of the stored model: "4.1GiB,800MiB" */
   /* 200..: calibration */
   AUTOSCHEME_OPTION_BATCH_SIZE = 200,           /* i64   rows in a batch; part of the definition of the scores */
+  AUTOSCHEME_OPTION_IMATRIX_FILE = 201,         /* str   importance matrix made by llama-imatrix, for the K types */
   /* 300..: resources */
   AUTOSCHEME_OPTION_MAX_RAM_BYTES = 300,        /* bytes a promise: never more than this; 0 = no limit */
   AUTOSCHEME_OPTION_PROCESS_BUDGET = 301,       /* bool  max_ram_bytes is the peak RSS of the process */
@@ -564,7 +566,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_get_info(const autos
 typedef struct autoscheme_generator autoscheme_generator;
 typedef struct autoscheme_plan autoscheme_plan;       /* immutable */
 typedef struct autoscheme_scores autoscheme_scores;   /* immutable */
-typedef struct autoscheme_recipes autoscheme_recipes; /* immutable */
+typedef struct autoscheme_recipes autoscheme_recipes;
+typedef struct autoscheme_pareto autoscheme_pareto; /* immutable */
 
 /* Copies the options; needs AUTOSCHEME_OPTION_SCHEMES.
  * INVALID_ARGUMENT (a bad option, by name), UNIMPLEMENTED (a scheme or device that this build cannot run). since 0.1 */
@@ -592,7 +595,7 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_score(autoscheme_gener
                                                                 autoscheme_scores** out, autoscheme_error** error);
 
 /* [long] One recipe for each of `count` targets, from scores made with this generator's options; `avg_bits` NULL and
- * `count` 0 takes AUTOSCHEME_OPTION_AVG_BITS. Never touches the model.
+ * `count` 0 takes AUTOSCHEME_OPTION_AVG_BITS and then AUTOSCHEME_OPTION_TARGET_SIZE. Never touches the model.
  * INVALID_ARGUMENT for a target out of reach (names the reachable range); DATA_LOSS if a layer has no finite loss.
  * since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_select(const autoscheme_generator* generator,
@@ -741,12 +744,57 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_loss(const autoscheme
                                                                 autoscheme_error** error);
 
 /* [long] As autoscheme_generator_select, without model or generator. Takes from the options: avg_bits (unless
- * `count` > 0), schemes (a subset of the menu that was scored; all if not set), ignore_scale_zp_bits, shared_layers.
+ * `count` > 0), target_size (likewise), schemes (a subset of the menu that was scored; all if not set), ignore_scale_zp_bits, shared_layers.
  * `options` may be NULL if `count` > 0. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_select(const autoscheme_scores* scores,
                                                               const autoscheme_options* options,
                                                               const double* avg_bits, int64_t count,
                                                               autoscheme_recipes** out, autoscheme_error** error);
+
+/* ---- Pareto front ---- */
+
+/* [long] Every choice that no other beats in bits and loss at once, before a budget is fixed. Takes schemes,
+ * ignore_scale_zp_bits and shared_layers from the options; `options` may be NULL. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_pareto(const autoscheme_scores* scores,
+                                                              const autoscheme_options* options,
+                                                              autoscheme_pareto** out, autoscheme_error** error);
+
+/* since 0.1 */
+AUTOSCHEME_API void autoscheme_pareto_free(autoscheme_pareto* pareto);
+
+typedef struct autoscheme_pareto_info {
+  size_t struct_size;
+  int64_t point_count;
+  int64_t total_params; /* weights of all layers */
+  int32_t complete;     /* 1: all efficient choices; 0: they are too many, and these are the corners of their convex hull */
+  int32_t reserved;     /* 0 */
+} autoscheme_pareto_info;
+
+/* since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_pareto_get_info(const autoscheme_pareto* pareto,
+                                                                autoscheme_pareto_info* info,
+                                                                autoscheme_error** error);
+
+typedef struct autoscheme_pareto_point {
+  size_t struct_size;
+  int64_t total_bits;
+  double avg_bits;       /* total_bits / total_params */
+  double loss;
+  double marginal_value; /* loss that a further bit of storage saves, towards the next point; 0 at the last */
+} autoscheme_pareto_point;
+
+/* Points come by rising bits. OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_pareto_get_point(const autoscheme_pareto* pareto, int64_t index,
+                                                                 autoscheme_pareto_point* point,
+                                                                 autoscheme_error** error);
+
+/* The front as JSON text (docs/formats.md). Borrowed until it is freed; `length` may be NULL. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_pareto_json(const autoscheme_pareto* pareto, const char** json,
+                                                            size_t* length, autoscheme_error** error);
+
+/* Writes it. Errors: as autoscheme_scores_save. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_pareto_save(const autoscheme_pareto* pareto, const char* path,
+                                                            autoscheme_error** error);
 
 /* ---- recipes ---- */
 
@@ -764,6 +812,9 @@ typedef struct autoscheme_recipe_info {
   int64_t total_bits;
   int64_t total_params;   /* weights of all layers */
   int64_t layer_count;
+  int64_t target_bytes;   /* size that was asked for; 0 if target_avg_bits was */
+  int64_t layer_bytes;    /* of the layers in the files that runtimes load: packed values, scales, zero points */
+  int64_t model_bytes;    /* the same with the model's other tensors as they are; 0 if the scores do not tell those */
 } autoscheme_recipe_info;
 
 /* OUT_OF_RANGE. since 0.1 */

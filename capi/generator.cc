@@ -94,11 +94,11 @@ autoscheme_status autoscheme_generator_select(const autoscheme_generator* genera
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(scores);
     CAPI_REQUIRE(out);
-    const auto targets = autoscheme::capi::TargetBits(&generator->state->options, avg_bits, count);
+    const auto targets = autoscheme::capi::GetTargets(&generator->state->options, avg_bits, count);
     if (!targets.ok()) return targets.status();
     LongCall call(generator->state->context_state);
     CAPI_RETURN_IF_ERROR(call.status());
-    auto recipes = generator->state->generator->Select(scores->table, *targets);
+    auto recipes = generator->state->generator->Select(scores->table, targets->avg_bits, targets->bytes);
     if (!recipes.ok()) return call.Finish(recipes.status());
     *out = autoscheme::capi::MakeRecipesHandle(generator->state->context_state, *std::move(recipes));
     return absl::OkStatus();
@@ -114,7 +114,7 @@ autoscheme_status autoscheme_generator_run(autoscheme_generator* generator, cons
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(calibration);
     CAPI_REQUIRE(out);
-    const auto targets = autoscheme::capi::TargetBits(&generator->state->options, nullptr, 0);
+    const auto targets = autoscheme::capi::GetTargets(&generator->state->options, nullptr, 0);
     if (!targets.ok()) return targets.status();
     LongCall call(generator->state->context_state);
     CAPI_RETURN_IF_ERROR(call.status());
@@ -122,7 +122,7 @@ autoscheme_status autoscheme_generator_run(autoscheme_generator* generator, cons
     if (!table.ok()) return call.Finish(table.status());
     std::unique_ptr<autoscheme_scores> scores(
         autoscheme::capi::MakeScoresHandle(generator->state->context_state, *std::move(table)));
-    auto recipes = generator->state->generator->Select(scores->table, *targets);
+    auto recipes = generator->state->generator->Select(scores->table, targets->avg_bits, targets->bytes);
     if (out_scores != nullptr) *out_scores = scores.release();
     if (!recipes.ok()) return call.Finish(recipes.status());
     *out = autoscheme::capi::MakeRecipesHandle(generator->state->context_state, *std::move(recipes));

@@ -35,7 +35,8 @@ constexpr OptionSpec kOptions[] = {
          "Count the bits of weights only, not those of scales and zero points."),
     Text(AUTOSCHEME_OPTION_SHARED_LAYERS, "shared_layers", "", nullptr,
          "Layers of a block that must get the same scheme: patterns separated by commas, groups by semicolons: "
-         "\"q_proj,k_proj,v_proj;gate_proj,up_proj\"."),
+         "\"q_proj,k_proj,v_proj;gate_proj,up_proj\". Or the name of a runtime, for what it fuses: vllm, sglang, "
+         "tensorrt-llm, llama.cpp."),
     Text(AUTOSCHEME_OPTION_IGNORE_LAYERS, "ignore_layers", "", nullptr,
          "Layers that stay at 16 bits: names or parts of names, comma separated."),
     Text(AUTOSCHEME_OPTION_LAYER_CONFIG, "layer_config", "", nullptr,
@@ -44,8 +45,14 @@ constexpr OptionSpec kOptions[] = {
          "name or an object of its fields."),
     Flag(AUTOSCHEME_OPTION_QUANT_LM_HEAD, "quant_lm_head", "0",
          "Score the output head too and count it in the budget."),
+    Text(AUTOSCHEME_OPTION_TARGET_SIZE, "target_size", "", nullptr,
+         "Target size of the whole model in the files that runtimes load: 800MiB, 4.1GiB; several, comma separated, give "
+         "a recipe each."),
     Number(AUTOSCHEME_OPTION_BATCH_SIZE, "batch_size", "8", 1, 1 << 20,
            "Rows of calibration in a batch. Scores depend on it by definition; memory does not."),
+    Text(AUTOSCHEME_OPTION_IMATRIX_FILE, "imatrix_file", "", nullptr,
+         "Importance matrix that llama-imatrix has made of this model (.gguf or .dat), for GGUF K types. Without it one is "
+         "collected from the calibration."),
     Bytes(
         AUTOSCHEME_OPTION_MAX_RAM_BYTES, "max_ram_bytes", "0",
         "Memory that must not be exceeded, in bytes; 0 means no limit. Refused before any work if it cannot be kept."),

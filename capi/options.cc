@@ -225,6 +225,14 @@ absl::StatusOr<OptionValue> ParseText(const OptionSpec& spec, absl::string_view 
   }
   OptionValue parsed;
   parsed.text = std::string(text);
+  if (spec.id == AUTOSCHEME_OPTION_TARGET_SIZE) {
+    for (const absl::string_view item : absl::StrSplit(text, ',', absl::SkipWhitespace())) {
+      const auto bytes = ParseBytes(spec, item);
+      if (!bytes.ok()) return bytes.status();
+      if (*bytes < 1 || *bytes > int64_t{1} << 53) return BadText(spec, item, "a size from 1 byte to 2^53 bytes");
+      parsed.list.push_back(static_cast<double>(*bytes));
+    }
+  }
   return parsed;
 }
 
@@ -310,6 +318,7 @@ absl::StatusOr<Options> ToOptions(const autoscheme_options& from) {
   to.max_ram_bytes = Int(&from, AUTOSCHEME_OPTION_MAX_RAM_BYTES);
   to.process_budget = Int(&from, AUTOSCHEME_OPTION_PROCESS_BUDGET) != 0;
   to.work_dir = Str(&from, AUTOSCHEME_OPTION_WORK_DIR);
+  to.imatrix_file = Str(&from, AUTOSCHEME_OPTION_IMATRIX_FILE);
   to.ignore_layers = Str(&from, AUTOSCHEME_OPTION_IGNORE_LAYERS);
   to.quant_lm_head = Int(&from, AUTOSCHEME_OPTION_QUANT_LM_HEAD) != 0;
   to.ignore_scale_zp_bits = Int(&from, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS) != 0;
@@ -330,17 +339,24 @@ absl::StatusOr<SelectOptions> ToSelectOptions(const autoscheme_options* from) {
   return to;
 }
 
-absl::StatusOr<std::vector<double>> TargetBits(const autoscheme_options* options, const double* values, int64_t count) {
+absl::StatusOr<Targets> GetTargets(const autoscheme_options* options, const double* values, int64_t count) {
   if (count < 0 || (values == nullptr) != (count == 0)) {
     return absl::InvalidArgumentError(
         absl::StrCat("avg_bits is ", values == nullptr ? "NULL" : "not NULL", " with count ", count));
   }
-  std::vector<double> targets(values, values + count);
-  if (count == 0) targets = GetOption(options, AUTOSCHEME_OPTION_AVG_BITS).list;
-  if (targets.empty()) {
-    return absl::InvalidArgumentError("option avg_bits is not set: give the target in bits per weight, as 4.5");
+  Targets targets;
+  targets.avg_bits.assign(values, values + count);
+  if (count == 0) {
+    targets.avg_bits = GetOption(options, AUTOSCHEME_OPTION_AVG_BITS).list;
+    for (const double bytes : GetOption(options, AUTOSCHEME_OPTION_TARGET_SIZE).list) {
+      targets.bytes.push_back(static_cast<int64_t>(bytes));
+    }
   }
-  for (const double target : targets) {
+  if (targets.avg_bits.empty() && targets.bytes.empty()) {
+    return absl::InvalidArgumentError(
+        "neither option avg_bits nor target_size is set: give the target in bits per weight, as 4.5, or as a size");
+  }
+  for (const double target : targets.avg_bits) {
     if (!std::isfinite(target) || target <= 0) {
       return absl::InvalidArgumentError(
           absl::StrCat("a target of ", ToText(target), " bits per weight is not a positive number"));

@@ -39,7 +39,11 @@ absl::StatusOr<SelectOptions> ToSelectOptions(const autoscheme_options* options)
 
 // `count` numbers, or those of AUTOSCHEME_OPTION_AVG_BITS if `values` is null and `count` is 0. INVALID_ARGUMENT if
 // there are none, or one is not finite or not positive.
-absl::StatusOr<std::vector<double>> TargetBits(const autoscheme_options* options, const double* values, int64_t count);
+struct Targets {
+  std::vector<double> avg_bits;
+  std::vector<int64_t> bytes;
+};
+absl::StatusOr<Targets> GetTargets(const autoscheme_options* options, const double* values, int64_t count);
 
 }  // namespace autoscheme::capi
 

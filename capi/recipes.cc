@@ -28,6 +28,9 @@ autoscheme_status autoscheme_recipes_get_info(const autoscheme_recipes* recipes,
     filled.total_bits = from.total_bits;
     filled.total_params = from.total_params;
     filled.layer_count = static_cast<int64_t>(from.layers.size());
+    filled.target_bytes = from.target_bytes;
+    filled.layer_bytes = from.layer_bytes;
+    filled.model_bytes = from.model_bytes;
     return FillStruct(filled, info, "autoscheme_recipe_info");
   });
 }

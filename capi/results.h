@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "autoscheme/pareto.h"
 #include "autoscheme/recipe.h"
 #include "autoscheme/scheme_generator.h"
 #include "autoscheme/score_table.h"
@@ -35,6 +36,12 @@ autoscheme_scores* MakeScoresHandle(std::shared_ptr<ContextState> state, ScoreTa
 autoscheme_recipes* MakeRecipesHandle(std::shared_ptr<ContextState> state, std::vector<Recipe> recipes);
 
 }  // namespace autoscheme::capi
+
+struct autoscheme_pareto {
+  std::shared_ptr<autoscheme::capi::ContextState> context_state;
+  autoscheme::ParetoFront front;
+  autoscheme::capi::LazyText json;
+};
 
 struct autoscheme_plan {
   autoscheme::Plan plan;

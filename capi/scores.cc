@@ -120,11 +120,12 @@ autoscheme_status autoscheme_scores_select(const autoscheme_scores* scores, cons
   return Guard(error, [&]() -> Outcome {
     CAPI_REQUIRE(scores);
     CAPI_REQUIRE(out);
-    auto targets = autoscheme::capi::TargetBits(options, avg_bits, count);
+    auto targets = autoscheme::capi::GetTargets(options, avg_bits, count);
     if (!targets.ok()) return targets.status();
     auto select = autoscheme::capi::ToSelectOptions(options);
     if (!select.ok()) return select.status();
-    select->avg_bits = *std::move(targets);
+    select->avg_bits = std::move(targets->avg_bits);
+    select->target_bytes = std::move(targets->bytes);
     autoscheme::capi::LongCall call(scores->context_state);
     CAPI_RETURN_IF_ERROR(call.status());
     auto recipes = autoscheme::SelectRecipes(scores->table, *select,

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
+#include <optional>
 #include <utility>
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
@@ -16,12 +18,14 @@
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/imatrix_file.h"
 #include "scheme/bits.h"
 #include "scheme/rules.h"
 #include "score/delta_loss.h"
 #include "score/planner.h"
 #include "score/probe.h"
 #include "score/sweep.h"
+#include "skeleton/architecture.h"
 
 namespace autoscheme {
 
@@ -31,9 +35,15 @@ struct SchemeGenerator::Rep {
   Options options;
   at::ScalarType dtype = at::kFloat;
   std::vector<LayerInfo> layers;
+  std::optional<Imatrix> imatrix;  // as given by file
   RunStats stats;
 
   ScoreTable EmptyTable() const;
+  DeltaLoss::Options MeasureOptions() const {
+    DeltaLoss::Options measure;
+    measure.imatrix = imatrix.has_value() ? &*imatrix : nullptr;
+    return measure;
+  }
   // `floor_bytes`: what the process holds before the run.
   absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, uint64_t floor_bytes, const MachineRates& rates = {}) const;
   absl::Status Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table);
@@ -73,6 +83,48 @@ absl::Status Guarded(const Body& body) {
   } catch (const std::exception& e) {
     return absl::InternalError(e.what());
   }
+}
+
+// The file's rows by our layer names. INVALID_ARGUMENT for a row of another width than the layer's.
+absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& skeleton, const std::string& path) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(const ImatrixFile file, ReadImatrixFile(context, path));
+  Imatrix imatrix;
+  std::string missing;
+  int missing_count = 0;
+  const auto take = [&](const LinearLayer& layer, const std::string& gguf_name) -> absl::Status {
+    const auto found = file.find(absl::StrCat(gguf_name, ".weight"));
+    if (found == file.end()) {
+      if (missing_count++ == 0) missing = layer.name;
+      return absl::OkStatus();
+    }
+    if (static_cast<int64_t>(found->second.size()) != layer.in_features) {
+      return absl::InvalidArgumentError(absl::StrCat("importance matrix ", Quoted(path), ": ", Quoted(found->first), " has ",
+                                                     found->second.size(), " channels, layer ", Quoted(layer.name), " has ",
+                                                     layer.in_features, "; was it made from another model?"));
+    }
+    imatrix[layer.name] = at::tensor(found->second, at::kFloat);
+    return absl::OkStatus();
+  };
+  const ModelSpec& spec = skeleton.architecture().spec();
+  for (size_t b = 0; b < spec.blocks.size(); ++b) {
+    for (size_t i = 0; i < spec.blocks[b].linears.size(); ++i) {
+      AUTOSCHEME_RETURN_IF_ERROR(
+          take(skeleton.blocks()[b].linears[i], absl::StrCat("blk.", b, ".", spec.blocks[b].linears[i].gguf_name)));
+    }
+  }
+  // llama-imatrix leaves the head out unless it is asked for it.
+  if (file.count(absl::StrCat(spec.head.gguf_name, ".weight")) > 0) {
+    AUTOSCHEME_RETURN_IF_ERROR(take(skeleton.head(), spec.head.gguf_name));
+  }
+  if (imatrix.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("importance matrix ", Quoted(path), " knows none of the model's layers; it begins with ",
+                                                   Quoted(file.begin()->first)));
+  }
+  if (missing_count > 0) {
+    context.Warn(absl::StrCat("importance matrix ", Quoted(path), " lacks ", missing_count, " layers, ", Quoted(missing),
+                              " among them: K types quantize those without one"));
+  }
+  return imatrix;
 }
 
 absl::Status CheckOptions(const Options& o) {
@@ -135,6 +187,12 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
     AUTOSCHEME_RETURN_IF_ERROR(MakeWeightQuantizer(scheme).status());
     AUTOSCHEME_RETURN_IF_ERROR(MakeActivationQuantizer(scheme).status());
   }
+  if (!options.imatrix_file.empty() && std::any_of(options.schemes.begin(), options.schemes.end(), IsGgufKType)) {
+    AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
+      AUTOSCHEME_ASSIGN_OR_RETURN(rep->imatrix, ReadImatrix(context, skeleton, options.imatrix_file));
+      return absl::OkStatus();
+    }));
+  }
   rep->options = std::move(options);
   return std::unique_ptr<SchemeGenerator>(new SchemeGenerator(std::move(rep)));
 }
@@ -153,6 +211,13 @@ ScoreTable SchemeGenerator::Rep::EmptyTable() const {
   table.dtype = options.dtype;
   table.schemes = options.schemes;
   table.layers = layers;
+  int64_t other = static_cast<int64_t>(skeleton->total_bytes());
+  for (const LayerInfo& layer : layers) {
+    if (layer.is_head && skeleton->tied_head()) continue;  // its bytes are the embedding's
+    const TensorInfo* weight = skeleton->checkpoint().Find(layer.name + ".weight");
+    if (weight != nullptr) other -= static_cast<int64_t>(weight->bytes);
+  }
+  table.other_bytes = other;
   return table;
 }
 
@@ -174,7 +239,7 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
     if (IsGgufKType(scheme)) input.quantize_s = kSearchSecondsPerWeight;
   }
   ScoreTable table = EmptyTable();
-  AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<DeltaLoss> measurement, DeltaLoss::Create(table, {}));
+  AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<DeltaLoss> measurement, DeltaLoss::Create(table, MeasureOptions()));
   input.measurement = measurement.get();
   return PlanRun(input, rates);
 }
@@ -194,7 +259,7 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
 }
 
 absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table) {
-  DeltaLoss::Options measure;
+  DeltaLoss::Options measure = MeasureOptions();
   measure.dtype = dtype;
   measure.sliced = run.choice.sweep.slice_rows > 0;
   ProductMeter products;
@@ -241,10 +306,12 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   return table;
 }
 
-absl::StatusOr<std::vector<Recipe>> SchemeGenerator::Select(const ScoreTable& table, const std::vector<double>& avg_bits) const {
+absl::StatusOr<std::vector<Recipe>> SchemeGenerator::Select(const ScoreTable& table, const std::vector<double>& avg_bits,
+                                                             const std::vector<int64_t>& target_bytes) const {
   SelectOptions select;
   select.avg_bits = avg_bits;
   select.ignore_scale_zp_bits = rep_->options.ignore_scale_zp_bits;
+  select.target_bytes = target_bytes;
   select.shared_layers = rep_->options.shared_layers;
   return SelectRecipes(table, select, rep_->context);
 }

@@ -1,6 +1,8 @@
 // The table of subcommands and their flags.
 #include "commands.h"
 
+#include "absl/strings/str_cat.h"
+
 namespace cli {
 namespace {
 
@@ -15,7 +17,10 @@ constexpr Flag kTokens{"tokens", "FILE", 0,
 constexpr Flag kScoresIn{"scores", "FILE", 0, "Scores to select from, as written by 'autoscheme score'.", true};
 constexpr Flag kScoresOut{"out", "FILE", 0, "Where to write the scores (JSON).", true};
 constexpr Flag kRecipeOut{"out", "FILE", 0,
-                          "Where to write the recipes (JSON). Each layer_config in it is what AutoRound takes.", true};
+                          "Where to write the recipes (JSON). Each layer_config in it is what AutoRound takes. Needed with "
+                          "--avg-bits or --target-size."};
+constexpr Flag kPareto{"pareto", "FILE", 0,
+                       "Where to write all efficient choices of bits and loss, with the value of a further bit at each (JSON)."};
 constexpr Flag kKeepScores{"save-scores", "FILE", 0,
                            "Also write the scores (JSON), to select for other budgets without scoring again."};
 constexpr Flag kJson{"json", nullptr, 0, "Print JSON instead of a table."};
@@ -26,7 +31,8 @@ constexpr Flag kSchemes{"options", "LIST", AUTOSCHEME_OPTION_SCHEMES,
                         true};
 constexpr Flag kSubset{"options", "LIST", AUTOSCHEME_OPTION_SCHEMES,
                        "Choose from these schemes only; they must be among those that were scored."};
-constexpr Flag kAvgBits{"avg-bits", "BITS[,BITS]", AUTOSCHEME_OPTION_AVG_BITS, nullptr, true};
+constexpr Flag kAvgBits{"avg-bits", "BITS[,BITS]", AUTOSCHEME_OPTION_AVG_BITS, nullptr};
+constexpr Flag kTargetSize{"target-size", "SIZE[,SIZE]", AUTOSCHEME_OPTION_TARGET_SIZE, nullptr};
 constexpr Flag kMaxRam{"max-ram", "SIZE", AUTOSCHEME_OPTION_MAX_RAM_BYTES,
                        "Peak resident memory of this process that must not be exceeded: 400MiB, 2GiB, 1.5GB. Refused "
                        "before any work if it cannot be kept."};
@@ -37,6 +43,7 @@ const std::vector<Flag> kCalibration = {
     {"seqlen", "N", 0, "Use the first N ids of each row."},
     {"max-tokens", "N", 0, "Use as many whole rows as N ids hold."},
     {"batch-size", "N", AUTOSCHEME_OPTION_BATCH_SIZE, nullptr},
+    {"imatrix", "FILE", AUTOSCHEME_OPTION_IMATRIX_FILE, nullptr},
 };
 // Which layers take part, and how they are counted.
 const std::vector<Flag> kRules = {
@@ -61,6 +68,32 @@ const std::vector<Flag> kReport = {
     {"quiet", nullptr, 0, "No progress, no warnings, no table."},
 };
 
+bool HasTarget(const Flags& flags) { return flags.Has("avg-bits") || flags.Has("target-size"); }
+
+absl::Status CheckRun(const Flags& flags) {
+  if (!HasTarget(flags)) return absl::InvalidArgumentError("no target: give --avg-bits BITS or --target-size SIZE");
+  if (flags.Get("out").empty()) return absl::InvalidArgumentError("flag --out FILE is missing");
+  if (flags.Get("out") == flags.Get("save-scores")) {
+    return absl::InvalidArgumentError(absl::StrCat("--out and --save-scores are the same file, ", flags.Get("out")));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSelect(const Flags& flags) {
+  const bool has_pareto = !flags.Get("pareto").empty(), has_out = !flags.Get("out").empty();
+  if (!HasTarget(flags) && !has_pareto) {
+    return absl::InvalidArgumentError("nothing to do: give --avg-bits BITS or --target-size SIZE, or --pareto FILE");
+  }
+  if (HasTarget(flags) && !has_out) return absl::InvalidArgumentError("flag --out FILE is missing");
+  if (!HasTarget(flags) && has_out) {
+    return absl::InvalidArgumentError("--out has nothing to hold: give --avg-bits BITS or --target-size SIZE");
+  }
+  if (has_out && flags.Get("out") == flags.Get("pareto")) {
+    return absl::InvalidArgumentError(absl::StrCat("--out and --pareto are the same file, ", flags.Get("out")));
+  }
+  return absl::OkStatus();
+}
+
 std::vector<Flag> Join(const std::vector<std::vector<Flag>>& parts) {
   std::vector<Flag> all;
   for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
@@ -77,15 +110,15 @@ const std::vector<Command>& Commands() {
       {"score", "Measure every layer under every scheme and write the scores",
        Join({{kModel, kSchemes, kTokens, kScoresOut, kMaxRam}, kCalibration, kRules, kMachine, kReport}), Score},
       {"select", "Choose a scheme for each layer from stored scores, for one or several budgets",
-       Join({{kScoresIn, kAvgBits, kRecipeOut, kSubset}, kSelection, kReport}), Select},
+       Join({{kScoresIn, kAvgBits, kTargetSize, kRecipeOut, kPareto, kSubset}, kSelection, kReport}), Select, CheckSelect},
       {"run", "Score and select in one",
-       Join({{kModel, kSchemes, kTokens, kAvgBits, kRecipeOut, kKeepScores, kMaxRam},
+       Join({{kModel, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kMaxRam},
              kCalibration,
              kRules,
              kSelection,
              kMachine,
              kReport}),
-       Run},
+       Run, CheckRun},
       {"schemes", "List the schemes that are known by name", {}, Schemes},
   };
   return *commands;

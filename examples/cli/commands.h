@@ -22,6 +22,7 @@ struct Command {
   const char* summary;  // one line
   std::vector<Flag> flags;
   absl::Status (*run)(Session& session);
+  absl::Status (*check)(const Flags& flags) = nullptr;  // flags that need or exclude one another
 };
 
 const std::vector<Command>& Commands();

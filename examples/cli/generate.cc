@@ -136,6 +136,14 @@ class Reporting {
   Reporter reporter_;
 };
 
+absl::Status WritePareto(const Session& session, const autoscheme_scores* scores, const std::string& path) {
+  ParetoHandle pareto;
+  CLI_RETURN_IF_ERROR(Make(pareto, [&](autoscheme_pareto** made, autoscheme_error** error) {
+    return autoscheme_scores_pareto(scores, session.options.get(), made, error);
+  }));
+  return Call([&](autoscheme_error** error) { return autoscheme_pareto_save(pareto.get(), path.c_str(), error); });
+}
+
 }  // namespace
 
 absl::Status MakePlan(Session& session) {
@@ -195,14 +203,23 @@ absl::Status Score(Session& session) {
 }
 
 absl::Status Select(Session& session) {
-  const std::string& out = session.flags.Get("out");
+  const std::string &out = session.flags.Get("out"), &pareto = session.flags.Get("pareto");
   auto reporting = Reporting::Start(session);
   if (!reporting.ok()) return reporting.status();
   ScoresHandle scores;
   CLI_RETURN_IF_ERROR(Make(scores, [&](autoscheme_scores** made, autoscheme_error** error) {
     return autoscheme_scores_load(session.context.get(), session.flags.Get("scores").c_str(), made, error);
   }));
-  CLI_RETURN_IF_ERROR(CheckOutput(out, {session.flags.Get("scores"), session.flags.Get("options")}));
+  for (const std::string* file : {&out, &pareto}) {
+    if (file->empty()) continue;
+    CLI_RETURN_IF_ERROR(CheckOutput(*file, {session.flags.Get("scores"), session.flags.Get("options")}));
+  }
+  if (!pareto.empty()) CLI_RETURN_IF_ERROR(WritePareto(session, scores.get(), pareto));
+  if (out.empty()) {
+    (*reporting)->Finish();
+    if (!session.flags.Has("quiet")) absl::PrintF("wrote %s\n", pareto);
+    return absl::OkStatus();
+  }
   RecipesHandle recipes;
   CLI_RETURN_IF_ERROR(Make(recipes, [&](autoscheme_recipes** made, autoscheme_error** error) {
     return autoscheme_scores_select(scores.get(), session.options.get(), nullptr, 0, made, error);
@@ -211,14 +228,13 @@ absl::Status Select(Session& session) {
   (*reporting)->Finish();
   if (session.flags.Has("quiet")) return absl::OkStatus();
   CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores.get()));
-  absl::PrintF("\nwrote %s\n", out);
+  absl::PrintF("\nwrote %s%s\n", out, pareto.empty() ? "" : " and " + pareto);
   return absl::OkStatus();
 }
 
 absl::Status Run(Session& session) {
   const std::string& out = session.flags.Get("out");
   const std::string& kept = session.flags.Get("save-scores");
-  if (out == kept) return absl::InvalidArgumentError(absl::StrCat("--out and --save-scores are the same file, ", out));
   std::vector<std::string> outputs = {out};
   if (!kept.empty()) outputs.push_back(kept);
   auto reporting = Reporting::Start(session);

@@ -24,6 +24,7 @@ using OptionsHandle = std::unique_ptr<autoscheme_options, Deleter<autoscheme_opt
 using SkeletonHandle = std::unique_ptr<autoscheme_skeleton, Deleter<autoscheme_skeleton_free>>;
 using CalibrationHandle = std::unique_ptr<autoscheme_calibration, Deleter<autoscheme_calibration_free>>;
 using GeneratorHandle = std::unique_ptr<autoscheme_generator, Deleter<autoscheme_generator_free>>;
+using ParetoHandle = std::unique_ptr<autoscheme_pareto, Deleter<autoscheme_pareto_free>>;
 using PlanHandle = std::unique_ptr<autoscheme_plan, Deleter<autoscheme_plan_free>>;
 using ScoresHandle = std::unique_ptr<autoscheme_scores, Deleter<autoscheme_scores_free>>;
 using RecipesHandle = std::unique_ptr<autoscheme_recipes, Deleter<autoscheme_recipes_free>>;

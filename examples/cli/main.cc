@@ -75,6 +75,9 @@ int RunCommand(const cli::Command& command, const std::vector<std::string>& argu
     if (auto style = cli::Reporter::StyleOf(session.flags); !style.ok()) {
       return UsageError(style.status().message(), help);
     }
+    if (command.check != nullptr) {
+      if (const absl::Status fit = command.check(session.flags); !fit.ok()) return UsageError(fit.message(), help);
+    }
     cli::CancelOnInterrupt(session.context.get());
     status = command.run(session);
     cli::StopHandlingInterrupts();

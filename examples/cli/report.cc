@@ -45,8 +45,12 @@ absl::Status PrintRecipe(const autoscheme_recipes* recipes, int64_t recipe, cons
   CLI_RETURN_IF_ERROR(Count(recipes, recipe, scores, info.layer_count, &order, &shares));
   std::sort(order.begin(), order.end());
 
-  absl::PrintF("\nrecipe for %.4g bits per weight: %.4f on average, %s in all, predicted loss %.6g\n",
-               info.target_avg_bits, info.avg_bits, HumanBytes(static_cast<uint64_t>(info.total_bits) / 8), info.loss);
+  const std::string target = info.target_bytes > 0 ? HumanBytes(static_cast<uint64_t>(info.target_bytes))
+                                                   : absl::StrFormat("%.4g bits per weight", info.target_avg_bits);
+  absl::PrintF("\nrecipe for %s: %.4f bits on average, %s of layers as stored", target, info.avg_bits,
+               HumanBytes(static_cast<uint64_t>(info.layer_bytes)));
+  if (info.model_bytes > 0) absl::PrintF(", %s the whole model", HumanBytes(static_cast<uint64_t>(info.model_bytes)));
+  absl::PrintF(", predicted loss %.6g\n", info.loss);
   Table table;
   table.Add({"  scheme", "layers", "weights"});
   for (const std::string& name : order) {

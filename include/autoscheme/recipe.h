@@ -25,11 +25,17 @@ struct Recipe {
   double gap = 0;              // no choice of the same cost is better than loss - gap; 0 = proven optimal
   int64_t total_bits = 0;      // storage bits of all layers, scales included unless ignored (SPEC 6.1)
   int64_t total_params = 0;    // weights of all layers, fixed ones included
+  int64_t target_bytes = 0;    // of the whole model, if that was asked for instead; target_avg_bits is then avg_bits
+  // What the layers take in the files that runtimes load (block sizes, scales and zero points as they are stored), and
+  // the whole model with its other tensors at their stored size; 0 where the table does not say how large those are.
+  int64_t layer_bytes = 0;
+  int64_t model_bytes = 0;
   std::vector<LayerChoice> layers;  // in the order of ScoreTable::layers
 };
 
 struct SelectOptions {
   std::vector<double> avg_bits;       // targets, bits per weight; each gives one recipe
+  std::vector<int64_t> target_bytes;  // further targets: size of the whole model as it is stored; each gives one recipe
   std::vector<std::string> schemes;   // menu, a subset of the table's schemes by name; empty = all of them
   bool ignore_scale_zp_bits = false;  // count only bits x weights (SPEC 6.1)
   // Layers that must get the same scheme: each entry is one group of patterns (SPEC 7.4).
@@ -37,7 +43,8 @@ struct SelectOptions {
 };
 
 // Solves for every target from one table. Pure and deterministic; never touches the model.
-// Errors: INVALID_ARGUMENT for no target, a target out of reach (names the reachable range), an unknown scheme;
+// Errors: INVALID_ARGUMENT for no target, a target out of reach (names the reachable range), an unknown scheme, a size
+// for a table without other_bytes;
 // DATA_LOSS when a layer has no finite loss under any scheme (names it).
 absl::StatusOr<std::vector<Recipe>> SelectRecipes(const ScoreTable& table, const SelectOptions& options,
                                                   const Context& context = {});

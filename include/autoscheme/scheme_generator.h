@@ -28,6 +28,9 @@ struct Options {
   int64_t max_ram_bytes = 0;
   bool process_budget = false;
   std::string work_dir;         // for the spill file; empty: TMPDIR, else /tmp
+  // An importance matrix that llama-imatrix has made of this model (GGUF or .dat), for the K types; empty: it is
+  // collected from the calibration. Layers that the file lacks are quantized without one.
+  std::string imatrix_file;
   std::string ignore_layers;    // comma separated, SPEC 1.6 step 2: these stay at 16 bits
   // Layers fixed by the user: pattern -> scheme (SPEC 1.6 steps 3 and 5).
   std::vector<std::pair<std::string, Scheme>> layer_config;
@@ -87,7 +90,8 @@ class SchemeGenerator {
   absl::StatusOr<ScoreTable> Score(const Calibration& calibration);
 
   // SelectRecipes with this generator's options.
-  absl::StatusOr<std::vector<Recipe>> Select(const ScoreTable& table, const std::vector<double>& avg_bits) const;
+  absl::StatusOr<std::vector<Recipe>> Select(const ScoreTable& table, const std::vector<double>& avg_bits,
+                                             const std::vector<int64_t>& target_bytes = {}) const;
 
   // Of the last Score().
   const RunStats& stats() const;

@@ -37,6 +37,8 @@ struct ScoreTable {
   // The model: its path or repo id, model_type of config.json, and a hash over config and tensor headers.
   std::string model, model_type, fingerprint;
   bool tied_head = false;
+  // Bytes of the checkpoint's tensors that are no weight of a layer below: embedding, norms, biases. -1: not known.
+  int64_t other_bytes = -1;
   // The calibration: number of rows, tokens in each, rows in a batch, sha256 of the ids as int64 little-endian.
   int64_t nsamples = 0, seqlen = 0, batch_size = 0;
   std::string calibration_sha256;

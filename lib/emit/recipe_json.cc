@@ -51,6 +51,16 @@ void WriteRecipe(const Recipe& recipe, PageWriter* page) {
   page->Int64(recipe.total_bits);
   page->Key("total_params");
   page->Int64(recipe.total_params);
+  if (recipe.target_bytes > 0) {
+    page->Key("target_bytes");
+    page->Int64(recipe.target_bytes);
+  }
+  page->Key("layer_bytes");
+  page->Int64(recipe.layer_bytes);
+  if (recipe.model_bytes > 0) {
+    page->Key("model_bytes");
+    page->Int64(recipe.model_bytes);
+  }
   page->Key("fixed_layers");
   page->StartArray();
   for (const LayerChoice& choice : recipe.layers) {

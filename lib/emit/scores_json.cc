@@ -79,6 +79,10 @@ void WriteModel(const ScoreTable& table, PageWriter* page) {
   PutString(page, table.fingerprint);
   page->Key("tied_head");
   page->Bool(table.tied_head);
+  if (table.other_bytes >= 0) {
+    page->Key("other_bytes");
+    page->Int64(table.other_bytes);
+  }
   page->Key("layers");
   page->StartObject();
   for (const LayerInfo& layer : table.layers) {

@@ -94,6 +94,11 @@ absl::Status Reader::ReadModel(const JsonValue& model) {
   AUTOSCHEME_ASSIGN_OR_RETURN(table_.model_type, JsonString(model, "model_type", where));
   AUTOSCHEME_ASSIGN_OR_RETURN(table_.fingerprint, JsonString(model, "fingerprint", where));
   AUTOSCHEME_ASSIGN_OR_RETURN(table_.tied_head, JsonBool(model, "tied_head", where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(table_.other_bytes, JsonIntOr(model, "other_bytes", -1, where));
+  // 2^53, as for weights: sums stay far inside an int64.
+  if (table_.other_bytes < -1 || table_.other_bytes > int64_t{1} << 53) {
+    return absl::InvalidArgumentError(absl::StrCat(where, ": other_bytes is ", table_.other_bytes, ", must be from 0 to 2^53"));
+  }
   AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* layers, Object(model, "layers", where));
   for (const auto& member : layers->GetObject()) AUTOSCHEME_RETURN_IF_ERROR(ReadLayer(Text(member.name), member.value));
   if (table_.layers.empty()) return absl::InvalidArgumentError(absl::StrCat(where, ": layers is empty"));

@@ -28,9 +28,27 @@ std::vector<Group> Merge(size_t layer_count, const std::vector<Group>& groups);
 
 }  // namespace
 
+std::vector<std::vector<std::string>> RuntimeGroups(absl::string_view runtime, bool* known) {
+  static const auto* const fused = new std::vector<std::vector<std::string>>{
+      {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, {"mlp.gate_proj", "mlp.up_proj"}};
+  *known = true;
+  for (const char* name : {"vllm", "sglang", "tensorrt-llm"}) {
+    if (absl::EqualsIgnoreCase(runtime, name)) return *fused;
+  }
+  *known = absl::EqualsIgnoreCase(runtime, "llama.cpp");
+  return {};
+}
+
 std::vector<std::vector<int>> GroupLayers(const std::vector<LayerInfo>& layers,
-                                          const std::vector<std::vector<std::string>>& shared_layers,
-                                          const Context& context) {
+                                          const std::vector<std::vector<std::string>>& requested, const Context& context) {
+  std::vector<std::vector<std::string>> shared_layers;
+  for (const std::vector<std::string>& entries : requested) {
+    bool runtime = false;
+    if (entries.size() == 1) {
+      for (auto& group : RuntimeGroups(entries[0], &runtime)) shared_layers.push_back(std::move(group));
+    }
+    if (!runtime) shared_layers.push_back(entries);
+  }
   std::vector<Group> groups = SharedGroups(layers, shared_layers, context);
   for (Group& group : ExpertGroups(layers)) groups.push_back(std::move(group));
   std::vector<Group> keys;

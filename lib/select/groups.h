@@ -5,16 +5,22 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "autoscheme/context.h"
 #include "autoscheme/score_table.h"
 
 namespace autoscheme {
 
+// What a runtime fuses and that must therefore get one scheme, as entries of shared_layers. Known: "vllm", "sglang",
+// "tensorrt-llm" (q, k and v; gate and up) and "llama.cpp" (nothing of a dense block). Empty for another name or
+// llama.cpp; `known` tells which.
+std::vector<std::vector<std::string>> RuntimeGroups(absl::string_view runtime, bool* known);
+
 // The layers that are chosen together, as indices into `layers`, in the order in which the reference decides: groups
 // first, then every other layer by itself, in model order. Fixed layers and
 // embeddings are in none.
 //
-// Each entry of `shared_layers` is one group of patterns. If all are exact names they form one group over the whole
+// Each entry of `shared_layers` is one group of patterns, or the name of a runtime alone. If all are exact names they form one group over the whole
 // model; otherwise they group what they match within each block. Groups that share a layer are merged. The experts of a
 // block are always one group. A pattern that is no valid expression, or that matches nothing, is reported through the
 // context.

@@ -15,8 +15,10 @@
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "scheme/bits.h"
+#include "scheme/file_bytes.h"
 #include "select/groups.h"
 #include "select/losses.h"
+#include "select/special_layers.h"
 
 namespace autoscheme {
 namespace {
@@ -27,7 +29,8 @@ absl::Status FillKeys(Problem* problem, const Context& context);
 
 }  // namespace
 
-absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions& options, const Context& context) {
+absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions& options, const Context& context,
+                                    Accounting accounting) {
   Problem problem;
   AUTOSCHEME_RETURN_IF_ERROR(CheckTable(table));
   AUTOSCHEME_ASSIGN_OR_RETURN(problem.menu, ResolveMenu(table, options.schemes));
@@ -40,7 +43,10 @@ absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions
     problem.total_params += layer.out_features * layer.in_features;
     for (size_t k = 0; k < menu_size; ++k) {
       const Scheme& scheme = layer.fixed.has_value() ? *layer.fixed : table.schemes[problem.menu[k]];
-      problem.bits[k][l] = LayerBits(scheme, layer.out_features, layer.in_features, options.ignore_scale_zp_bits);
+      problem.bits[k][l] =
+          accounting == Accounting::kFile
+              ? 8 * StoredBytes(table, layer, scheme)
+              : LayerBits(scheme, layer.out_features, layer.in_features, options.ignore_scale_zp_bits);
       problem.total_bits[k] += problem.bits[k][l];
     }
     if (layer.fixed.has_value()) {
@@ -53,6 +59,12 @@ absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions
   problem.groups = GroupLayers(table.layers, options.shared_layers, context);
   AUTOSCHEME_RETURN_IF_ERROR(FillKeys(&problem, context));
   return problem;
+}
+
+int64_t StoredBytes(const ScoreTable& table, const LayerInfo& layer, const Scheme& scheme) {
+  if (layer.is_head && table.tied_head && scheme.bits >= 16) return 0;
+  if (const auto stand_in = GgufFallback(scheme, layer)) return FileBytes(*stand_in, layer.out_features, layer.in_features);
+  return FileBytes(scheme, layer.out_features, layer.in_features);
 }
 
 int64_t Problem::LeastGroupBits() const {

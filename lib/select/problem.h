@@ -11,6 +11,9 @@
 
 namespace autoscheme {
 
+// What a bit of the budget is: one of the reference's accounting (SPEC 6), or one of the stored file.
+enum class Accounting { kReference, kFile };
+
 struct Problem {
   std::vector<int> menu;                   // indices of table.schemes; k below indexes this
   std::vector<std::vector<int64_t>> bits;  // bits[k][l]; a fixed layer has its own scheme's bits under every k
@@ -31,7 +34,11 @@ struct Problem {
 };
 
 // `table` is borrowed. Errors: as SelectRecipes.
-absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions& options, const Context& context);
+absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions& options, const Context& context,
+                                    Accounting accounting = Accounting::kReference);
+
+// Bytes of a layer in the stored file. A head that is the embedding is stored a second time only if it is quantized.
+int64_t StoredBytes(const ScoreTable& table, const LayerInfo& layer, const Scheme& scheme);
 
 }  // namespace autoscheme
 

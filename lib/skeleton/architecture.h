@@ -24,6 +24,7 @@ struct LinearSpec {
   bool bias = false;
   int segment = 0;            // of the block, see Architecture::Segment
   bool ends_segment = false;  // only added to the segment's output: no gradient depends on the values of the product
+  std::string gguf_name;      // llama.cpp's, below "blk.0." (of the head: whole): "attn_q"; empty if it has none
 };
 
 // A tensor that is not a quantizable weight (a norm): "input_layernorm.weight".

@@ -31,7 +31,7 @@ class DenseDecoder : public Architecture {
     spec_.tied_head = config_.tied_head;
     spec_.tied_head_given = config_.tied_head_given;
     spec_.embedding = "model.embed_tokens.weight";
-    spec_.head = {"lm_head", config_.vocab, config_.hidden, false};
+    spec_.head = {"lm_head", config_.vocab, config_.hidden, false, 0, false, "output"};
     spec_.others = {{"model.norm.weight", {config_.hidden}}};
     for (int64_t i = 0; i < config_.blocks; ++i) spec_.blocks.push_back(DescribeBlock(i));
   }
@@ -76,13 +76,13 @@ class DenseDecoder : public Architecture {
     const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
     BlockSpec block;
     block.name = absl::StrCat("model.layers.", i);
-    block.linears = {{"self_attn.q_proj", q, c.hidden, c.qkv_bias, kAttention},
-                     {"self_attn.k_proj", kv, c.hidden, c.qkv_bias, kAttention},
-                     {"self_attn.v_proj", kv, c.hidden, c.qkv_bias, kAttention},
-                     {"self_attn.o_proj", c.hidden, q, c.o_bias, kAttention, true},
-                     {"mlp.gate_proj", c.intermediate, c.hidden, c.mlp_bias, kMlp},
-                     {"mlp.up_proj", c.intermediate, c.hidden, c.mlp_bias, kMlp},
-                     {"mlp.down_proj", c.hidden, c.intermediate, c.mlp_bias, kMlp, true}};
+    block.linears = {{"self_attn.q_proj", q, c.hidden, c.qkv_bias, kAttention, false, "attn_q"},
+                     {"self_attn.k_proj", kv, c.hidden, c.qkv_bias, kAttention, false, "attn_k"},
+                     {"self_attn.v_proj", kv, c.hidden, c.qkv_bias, kAttention, false, "attn_v"},
+                     {"self_attn.o_proj", c.hidden, q, c.o_bias, kAttention, true, "attn_output"},
+                     {"mlp.gate_proj", c.intermediate, c.hidden, c.mlp_bias, kMlp, false, "ffn_gate"},
+                     {"mlp.up_proj", c.intermediate, c.hidden, c.mlp_bias, kMlp, false, "ffn_up"},
+                     {"mlp.down_proj", c.hidden, c.intermediate, c.mlp_bias, kMlp, true, "ffn_down"}};
     block.params = {{"input_layernorm.weight", {c.hidden}, kAttention}, {"post_attention_layernorm.weight", {c.hidden}, kMlp}};
     if (c.qk_norm) {
       block.params.push_back({"self_attn.q_norm.weight", {c.head_dim}, kAttention});

@@ -99,6 +99,10 @@ TEST_CASE("a wrong command line is exit 2 with one line on stderr") {
       {"inspect", "--model", "x", "--json=1"},
       shell.Scoring("score"),
       shell.Scoring("run", {"--out", out}),
+      shell.Scoring("run", {"--avg-bits", "4"}),
+      {"select", "--scores", "scores.json", "--out", out},
+      {"select", "--scores", "scores.json", "--avg-bits", "4"},
+      {"select", "--scores", "scores.json", "--avg-bits", "4", "--out", out, "--pareto", out},
       shell.Scoring("score", {"--out", out, "--max-ram", "lots"}),
       shell.Scoring("score", {"--out", out, "--nsamples", "0"}),
       shell.Scoring("score", {"--out", out, "--batch-size", "-3"}),
@@ -154,7 +158,7 @@ TEST_CASE("a failure is exit 1 with one line on stderr, found before any work wh
   }
   CHECK(Slurp(shell.tokens) == tokens_before);
   const Run same = shell(shell.Scoring("run", {"--avg-bits", "6", "--out", "x.json", "--save-scores", "x.json"}));
-  CHECK(same.code == 1);
+  CHECK(same.code == 2);
   const Run budget = shell(shell.Scoring("score", {"--out", shell.dir / "s.json", "--max-ram", "1MiB"}));
   CHECK(budget.code == 1);
   CHECK(budget.lines() == 1);
@@ -197,6 +201,20 @@ TEST_CASE("score and select give what run gives, and run prints a table") {
   CHECK(quiet.code == 0);
   CHECK(quiet.out.empty());
   CHECK(quiet.err.empty());
+  const std::string front = shell.dir / "front.json";
+  const Run pareto = shell({"select", "--scores", scores, "--pareto", front});
+  INFO(pareto.err);
+  CHECK(pareto.code == 0);
+  CHECK_THAT(Slurp(front), Contains("\"format\": \"autoscheme-pareto\"") && Contains("\"complete\": true"));
+  const Run sized = shell({"select", "--scores", scores, "--target-size", "1GiB", "--pareto", front, "--out", recipe,
+                           "--shared-layers", "vllm"});
+  INFO(sized.err);
+  CHECK(sized.code == 0);
+  CHECK_THAT(sized.out, Contains("recipe for 1.0 GiB"));
+  CHECK_THAT(Slurp(recipe), Contains("\"target_bytes\": 1073741824"));
+  CHECK(shell({"select", "--scores", scores, "--target-size", "1KiB", "--out", recipe}).code == 1);
+  CHECK(shell({"select", "--scores", scores, "--target-size", "much", "--out", recipe}).code == 2);
+  CHECK(shell({"select", "--scores", scores, "--out", recipe}).code != 0);
   const Run in_place = shell({"select", "--scores", scores, "--avg-bits", "5", "--out", scores});
   CHECK(in_place.code == 1);
 }

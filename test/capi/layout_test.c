@@ -155,7 +155,7 @@ static int structs(void) {
   AT(autoscheme_scores_info, layer_count, 80);
   AT(autoscheme_scores_info, tied_head, 88);
   AT(autoscheme_scores_info, reserved, 92);
-  CHECK_C(sizeof(autoscheme_recipe_info) == 56);
+  CHECK_C(sizeof(autoscheme_recipe_info) == 80);
   AT(autoscheme_recipe_info, struct_size, 0);
   AT(autoscheme_recipe_info, target_avg_bits, 8);
   AT(autoscheme_recipe_info, avg_bits, 16);
@@ -163,6 +163,18 @@ static int structs(void) {
   AT(autoscheme_recipe_info, total_bits, 32);
   AT(autoscheme_recipe_info, total_params, 40);
   AT(autoscheme_recipe_info, layer_count, 48);
+  AT(autoscheme_recipe_info, target_bytes, 56);
+  AT(autoscheme_recipe_info, layer_bytes, 64);
+  AT(autoscheme_recipe_info, model_bytes, 72);
+  CHECK_C(sizeof(autoscheme_pareto_info) == 32);
+  AT(autoscheme_pareto_info, point_count, 8);
+  AT(autoscheme_pareto_info, total_params, 16);
+  AT(autoscheme_pareto_info, complete, 24);
+  CHECK_C(sizeof(autoscheme_pareto_point) == 40);
+  AT(autoscheme_pareto_point, total_bits, 8);
+  AT(autoscheme_pareto_point, avg_bits, 16);
+  AT(autoscheme_pareto_point, loss, 24);
+  AT(autoscheme_pareto_point, marginal_value, 32);
   CHECK_C(sizeof(autoscheme_step) == 40);
   AT(autoscheme_step, struct_size, 0);
   AT(autoscheme_step, index, 8);
@@ -213,6 +225,8 @@ static int constants(void) {
   CHECK_C(AUTOSCHEME_OPTION_SCHEMES == 100);
   CHECK_C(AUTOSCHEME_OPTION_AVG_BITS == 101);
   CHECK_C(AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS == 102);
+  CHECK_C(AUTOSCHEME_OPTION_TARGET_SIZE == 107);
+  CHECK_C(AUTOSCHEME_OPTION_IMATRIX_FILE == 201);
   CHECK_C(AUTOSCHEME_OPTION_SHARED_LAYERS == 103);
   CHECK_C(AUTOSCHEME_OPTION_IGNORE_LAYERS == 104);
   CHECK_C(AUTOSCHEME_OPTION_LAYER_CONFIG == 105);

@@ -80,6 +80,8 @@ struct infos {
   autoscheme_offload_info offload_info;
   autoscheme_plan_info plan_info;
   autoscheme_plan_item plan_item;
+  autoscheme_pareto_info pareto_info;
+  autoscheme_pareto_point pareto_point;
   autoscheme_recipe_info recipe_info;
   autoscheme_scheme_info scheme_info;
   autoscheme_scores_info scores_info;
@@ -98,6 +100,8 @@ static void make_infos(struct infos* s) {
   s->offload_info.struct_size = sizeof s->offload_info;
   s->plan_info.struct_size = sizeof s->plan_info;
   s->plan_item.struct_size = sizeof s->plan_item;
+  s->pareto_info.struct_size = sizeof s->pareto_info;
+  s->pareto_point.struct_size = sizeof s->pareto_point;
   s->recipe_info.struct_size = sizeof s->recipe_info;
   s->scheme_info.struct_size = sizeof s->scheme_info;
   s->scores_info.struct_size = sizeof s->scores_info;
@@ -116,6 +120,7 @@ struct outs {
   autoscheme_plan* plan;
   autoscheme_scores* scores;
   autoscheme_recipes* recipes;
+  autoscheme_pareto* pareto;
   autoscheme_streamer* streamer;
   autoscheme_offload* offload;
   struct DLManagedTensorVersioned* tensor;
@@ -135,7 +140,7 @@ static int refused(struct handles* h, const char* model) {
   int failures = 0;
   struct infos s;
   struct outs out;
-  const struct outs none = {NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL};
+  const struct outs none = {NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL};
   const autoscheme_offload_callbacks callbacks = {sizeof callbacks, give, drop, take};
   const int32_t ids32[1] = {1};
   const int64_t ids64[1] = {1};
@@ -232,6 +237,13 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_scores_select(NULL, h->options, avg_bits, 1, &out.recipes, &error));
   REFUSES(autoscheme_scores_select(h->scores, h->options, NULL, 1, &out.recipes, &error));
   REFUSES(autoscheme_scores_select(h->scores, h->options, avg_bits, 1, NULL, &error));
+  REFUSES(autoscheme_scores_pareto(NULL, h->options, &out.pareto, &error));
+  REFUSES(autoscheme_scores_pareto(h->scores, h->options, NULL, &error));
+  REFUSES(autoscheme_pareto_get_info(NULL, &s.pareto_info, &error));
+  REFUSES(autoscheme_pareto_get_point(NULL, 0, &s.pareto_point, &error));
+  REFUSES(autoscheme_pareto_json(NULL, &text, NULL, &error));
+  REFUSES(autoscheme_pareto_save(NULL, "front.json", &error));
+  autoscheme_pareto_free(NULL);
   REFUSES(autoscheme_recipes_get_info(NULL, 0, &s.recipe_info, &error));
   REFUSES(autoscheme_recipes_get_info(h->recipes, 0, NULL, &error));
   REFUSES(autoscheme_recipes_get_layer(NULL, 0, 0, &text, &s.scheme_info, NULL, &error));

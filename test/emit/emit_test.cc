@@ -260,6 +260,7 @@ TEST_CASE("recipe.json has exactly these bytes, a preset's name only where it sa
       "gap": 0,
       "total_bits": 425,
       "total_params": 100,
+      "layer_bytes": 0,
       "fixed_layers": [
         "c"
       ],

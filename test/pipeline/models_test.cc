@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 
 #include "autoscheme/scheme_generator.h"
+#include "support/imatrix_writer.h"
 #include "support/temp_dir.h"
 #include "support/tiny_model.h"
 
@@ -154,6 +155,48 @@ TEST_CASE("K types collect an importance matrix in the same sweep and read nothi
     if (scored.table.layers[l].is_embedding) continue;
     CHECK(scored.table.scores[1][l].weight > scored.table.scores[0][l].weight);
   }
+}
+
+TEST_CASE("an importance matrix from a file replaces the collected one") {
+  TempDir dir;
+  TinyModel model;
+  model.blocks = 1, model.hidden = 256, model.intermediate = 256;
+  WriteTinyModel(model, dir.path());
+  // Channels of very different weight: what the search does depends on them, but not on their scale.
+  ImatrixRows rows, scaled, uniform;
+  for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}) {
+    std::vector<float> values, larger;
+    for (int i = 0; i < 256; ++i) {
+      values.push_back(static_cast<float>(1 << (i % 12)));
+      larger.push_back(values.back() * 1024);
+    }
+    rows.emplace_back(std::string("blk.0.") + name + ".weight", values);
+    scaled.emplace_back(rows.back().first, larger);
+    uniform.emplace_back(rows.back().first, std::vector<float>(256, 1.0f));
+  }
+  Options options;
+  options.schemes = ParseSchemeList("GGUF:Q4_K_S").value();
+  const Scored collected = Score(dir.path(), options);
+  options.imatrix_file = dir.Write("a.gguf", GgufImatrix(rows));
+  const Scored given = Score(dir.path(), options);
+  options.imatrix_file = dir.Write("a.dat", LegacyImatrix(scaled));
+  const Scored from_legacy = Score(dir.path(), options);
+  options.imatrix_file = dir.Write("u.dat", LegacyImatrix(uniform));
+  const Scored without_weights = Score(dir.path(), options);
+  CHECK(SameScores(given.table, from_legacy.table));
+  CHECK_FALSE(SameScores(given.table, collected.table));
+  CHECK_FALSE(SameScores(given.table, without_weights.table));
+  CHECK(given.stats.read_bytes == collected.stats.read_bytes);
+
+  const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
+  rows[2].second.pop_back();
+  options.imatrix_file = dir.Write("narrow.gguf", GgufImatrix(rows));
+  absl::Status status = SchemeGenerator::Create({}, *skeleton, options).status();
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK_THAT(std::string(status.message()), Catch::Contains("255") && Catch::Contains("256") && Catch::Contains("v_proj"));
+  options.imatrix_file = dir.Write("other.gguf", GgufImatrix({{"blk.77.attn_q.weight", {1}}}));
+  status = SchemeGenerator::Create({}, *skeleton, options).status();
+  CHECK_THAT(std::string(status.message()), Catch::Contains("blk.77.attn_q.weight"));
 }
 
 TEST_CASE("a scheme with a scale for the whole tensor scores the head too") {
