@@ -20,7 +20,9 @@ namespace autoscheme {
 struct Options {
   std::vector<Scheme> schemes;  // the menu; the first one decides the shape rules (SPEC 1.5, 1.6)
   int64_t batch_size = 8;       // rows per batch; the unit of the maths (SPEC 4.6)
-  std::string dtype = "float32";  // compute: "float32" or "bfloat16"
+  // What is computed in: "float32"; "bfloat16"; "mixed", float32 but for the matrix products of the backward
+  // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32.
+  std::string dtype = "float32";
   std::string device = "cpu";
   int threads = 0;              // for the GEMMs; 0 = leave as the process has it
   // 0 = no limit. Otherwise a promise: with process_budget the peak RSS of the whole process (what the autoscheme
