@@ -42,12 +42,16 @@ def main():
     config = shrunk(SHAPES[args.shape], args.shrink)
     if args.blocks:
         config["num_hidden_layers"] = args.blocks
-    rng = random.Random(args.seed)
-    os.makedirs(args.folder, exist_ok=True)
-    write_json(args.folder, "config.json", dict(config, architectures=[ARCHITECTURES[config["model_type"]]], hidden_act="silu",
-                                                attention_bias=False, torch_dtype="bfloat16"))
-    write_weights(args.folder, tensors_of(config), args.shard_bytes, rng)
-    write_json(args.folder, "tokens.json",
+    write_model(args.folder, config, args.shard_bytes, args.seed)
+
+
+def write_model(folder, config, shard_bytes=5 * 10**9, seed=5, log=None):
+    rng = random.Random(seed)
+    os.makedirs(folder, exist_ok=True)
+    write_json(folder, "config.json", dict(config, architectures=[ARCHITECTURES[config["model_type"]]], hidden_act="silu",
+                                           attention_bias=False, torch_dtype="bfloat16"))
+    write_weights(folder, tensors_of(config), shard_bytes, rng, log)
+    write_json(folder, "tokens.json",
                {"input_ids": [[rng.randrange(config["vocab_size"]) for _ in range(256)] for _ in range(16)]})
 
 
@@ -84,7 +88,7 @@ def tensors_of(c):
         yield "lm_head.weight", [c["vocab_size"], hidden]
 
 
-def write_weights(folder, tensors, shard_bytes, rng):
+def write_weights(folder, tensors, shard_bytes, rng, log):
     shards = [[]]
     used = total = 0
     for name, shape in tensors:
@@ -102,7 +106,7 @@ def write_weights(folder, tensors, shard_bytes, rng):
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         write_shard(os.path.join(folder, file), shard, normals)
         weight_map.update((name, file) for name, _, _ in shard)
-        print(f"{folder}/{file}: {sum(size for _, _, size in shard) / 1e9:.2f} GB")
+        print(f"{folder}/{file}: {sum(size for _, _, size in shard) / 1e9:.2f} GB", file=log)
     if len(shards) > 1:
         write_json(folder, "model.safetensors.index.json", dict(metadata=dict(total_size=total), weight_map=weight_map))
 
