@@ -54,7 +54,7 @@ def measure(args):
         ids = json.load(file)
     ids = ids["input_ids"] if isinstance(ids, dict) else ids
     ids = [row[:args.seqlen] for row in ids[:args.nsamples]]
-    seconds = []
+    seconds, types = [], []
 
     class Batches(list):
         def __init__(self):
@@ -66,6 +66,8 @@ def measure(args):
     score, choose = delta_loss.get_score_for_scheme, gen_auto_scheme.GenScheme.get_layer_config
 
     def timed_score(*positional, **named):
+        model = named["model"] if "model" in named else positional[0]
+        types.append(str(next(model.parameters()).dtype).replace("torch.", ""))
         start = time.perf_counter()
         scores = score(*positional, **named)
         seconds.append(time.perf_counter() - start)
@@ -81,7 +83,7 @@ def measure(args):
     if not any(name.startswith("tokenizer") for name in os.listdir(args.model)):
         use_no_tokenizer()
 
-    result = dict(version=auto_round.__version__, torch=torch.__version__, options=args.options.split(","), dtype=args.dtype,
+    result = dict(version=auto_round.__version__, torch=torch.__version__, options=args.options.split(","), asked_dtype=args.dtype,
                   disk_streaming=args.disk_streaming, nsamples=len(ids), seqlen=args.seqlen, batch_size=args.batch_size,
                   threads=args.threads)
     start = time.perf_counter()
@@ -97,7 +99,7 @@ def measure(args):
         result["error"] = f"{type(error).__name__}: {error}"
     with open("/proc/self/io") as file:
         io = dict(line.split(": ") for line in file)
-    result.update(total_s=time.perf_counter() - start, seconds_per_option=seconds,
+    result.update(dtype=types[0] if types else None, total_s=time.perf_counter() - start, seconds_per_option=seconds,
                   peak_rss_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
                   disk_read_bytes=int(io["read_bytes"]), read_call_bytes=int(io["rchar"]))
     return result

@@ -69,7 +69,9 @@ autoscheme_run() {
 }
 
 echo "measuring products" >&2
-$roofline "$model" --tokens "${nsamples}x$seqlen" --dtype "$dtype" --json >"$folder/roofline.json"
+for type in float32 bfloat16; do
+  $roofline "$model" --tokens "${nsamples}x$seqlen" --dtype $type --json >"$folder/roofline-$type.json"
+done
 for run in $(seq "$runs"); do
   echo "pair $run of $runs" >&2
   autoscheme_run "in-ram.$run"
@@ -98,4 +100,4 @@ machine=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 git diff --quiet HEAD 2>/dev/null || commit="$commit and changes"
 python3 test/bench/compare_table.py "$folder" --title "$(basename "$(realpath "$model")"), $options, ${nsamples}x$seqlen tokens, $dtype" \
-  --options "$options" --max-ram "$max_ram" --notes "$date; $(nproc) cores of $machine; commit $commit; page cache $cache"
+  --options "$options" --dtype "$dtype" --max-ram "$max_ram" --notes "$date; $(nproc) cores of $machine; commit $commit; page cache $cache"

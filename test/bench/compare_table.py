@@ -15,10 +15,11 @@ def main():
     parser.add_argument("--title", required=True)
     parser.add_argument("--notes", required=True)
     parser.add_argument("--options", required=True)
+    parser.add_argument("--dtype", required=True)
     parser.add_argument("--max-ram", required=True)
     args = parser.parse_args()
     options = len(args.options.split(","))
-    roofline = read(args.folder, "roofline.json")
+    roofline = roofline_of(args.folder, args.dtype)
     in_ram, streamed = runs_of(args.folder, "in-ram"), runs_of(args.folder, "streamed")
 
     print(f"{args.title}  \n{args.notes}\n")
@@ -30,7 +31,7 @@ def main():
               f"{ratios(middle['total_s'] / options, roofline)} | {100 * middle['product_share']:.0f}% | {100 * middle['stall_share']:.1f}% | "
               f"{middle['read_bytes'] / 1e9:.2f} | {middle['disk_read_bytes'] / 1e9:.2f} | {middle['spill_bytes'] / 1e9:.2f} |")
     for path in sorted(glob.glob(os.path.join(args.folder, "reference-*.json"))):
-        print(reference_row(path, roofline))
+        print(reference_row(args.folder, path))
     print(f"\nStreamed against all-in-RAM, pair by pair, speed: {spread([a['total_s'] / b['total_s'] for a, b in zip(in_ram, streamed)])}.")
     disk = roofline["disk_bytes_per_s"]
     read_s = f"{streamed[0]['read_bytes'] / disk:.1f} s" if disk else "unknown"
@@ -41,18 +42,19 @@ def main():
           f"{streamed[0]['planned_read_bytes']} and {streamed[0]['read_bytes']} bytes.")
 
 
-def reference_row(path, roofline):
+def reference_row(args.folder, path):
     name = os.path.basename(path)[len("reference-"):-len(".json")]
     run = json.load(open(path)) if os.path.getsize(path) else {"error": "no result"}
     if "error" in run:
         return f"| AutoRound, {name} | failed: {run['error'][:80]} | | | | | | | | |"
-    seconds = run["seconds_per_option"]
-    return (f"| AutoRound {run['version']}, {name} | {run['peak_rss_bytes'] / MIB:.0f} | {spread(seconds)} | "
+    seconds, roofline = run["seconds_per_option"], roofline_of(folder, run["dtype"])
+    return (f"| AutoRound {run['version']}, {name} ({run['dtype']}) | {run['peak_rss_bytes'] / MIB:.0f} | {spread(seconds)} | "
             f"{ratios(statistics.median(seconds), roofline)} | | | {run['read_call_bytes'] / 1e9:.2f} | {run['disk_read_bytes'] / 1e9:.2f} | |")
 
 
-def read(folder, name):
-    with open(os.path.join(folder, name)) as file:
+def roofline_of(folder, dtype):
+    """Of the type that products are in: every other type than float32 has bfloat16 operands."""
+    with open(os.path.join(folder, f"roofline-{'float32' if dtype == 'float32' else 'bfloat16'}.json")) as file:
         return json.load(file)
 
 
