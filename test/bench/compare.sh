@@ -52,7 +52,7 @@ if [ -z "$tokens" ]; then
 fi
 
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+trap '[ $? -eq 0 ] && rm -rf "$folder" || echo "compare.sh: stopped; what was measured is in $folder" >&2' EXIT
 cache=warm
 drop_cache() {
   sync

@@ -42,7 +42,7 @@ def main():
           f"{streamed[0]['planned_read_bytes']} and {streamed[0]['read_bytes']} bytes.")
 
 
-def reference_row(args.folder, path):
+def reference_row(folder, path):
     name = os.path.basename(path)[len("reference-"):-len(".json")]
     run = json.load(open(path)) if os.path.getsize(path) else {"error": "no result"}
     if "error" in run:
