@@ -302,6 +302,7 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   const ProcessReads reads = ReadProcessReads();
   rep.stats.disk_read_bytes = reads.disk - reads_before.disk, rep.stats.read_call_bytes = reads.calls - reads_before.calls;
   rep.stats.total_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  table.run = rep.stats;
   return table;
 }
 

@@ -13,6 +13,7 @@
 #include "autoscheme/context.h"
 #include "autoscheme/meta_skeleton.h"
 #include "autoscheme/recipe.h"
+#include "autoscheme/run_stats.h"
 #include "autoscheme/score_table.h"
 
 namespace autoscheme {
@@ -62,17 +63,6 @@ struct Plan {
   uint64_t tile_bytes = 0;             // of a row tile, where not even one unit fits; 0 = whole units
   int64_t kept_units = 0;              // units whose activations stay, so that they need not be computed twice
   int64_t cached_units = 0;            // units whose weights stay, so that they need not be read twice
-};
-
-struct RunStats {
-  uint64_t planned_read_bytes = 0, read_bytes = 0;
-  uint64_t spill_bytes = 0;
-  uint64_t planned_peak_bytes = 0;
-  uint64_t peak_rss_bytes = 0;  // VmHWM of the process at the end, 0 where the system does not say
-  double forward_s = 0, head_s = 0, backward_s = 0, stall_s = 0, total_s = 0;
-  double product_s = 0, product_flops = 0;              // matrix products, part of the three sweeps
-  uint64_t rss_anon_bytes = 0, rss_file_bytes = 0;      // of the process at the end
-  uint64_t disk_read_bytes = 0, read_call_bytes = 0;    // of the process during the run: from storage; by read calls
 };
 
 // Thread-safety: one thread at a time; cancel through the context from any.
