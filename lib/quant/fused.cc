@@ -19,7 +19,7 @@ using cpu::Format;
 using cpu::Groups;
 using cpu::WholeGradient;
 
-constexpr int64_t kPieceElements = 4096;   // of float32: half of a first-level cache
+constexpr int64_t kPieceElements = 2048;   // of float32: with its result half of a first-level cache
 constexpr int64_t kGrainElements = 32768;  // what a thread is worth waking for
 
 // A tensor's elements as float32: in place, or by way of the caller's buffer.
@@ -104,7 +104,7 @@ void ForwardTiles(const Format& format, const GroupSize& group, const at::Tensor
   const Source source(x);
   const Sink sink(y);
   at::parallel_for(0, CeilDiv(height, group.rows) * chunks, 1, [&](int64_t begin, int64_t end) {
-    Buffers buffers(across, {source.in_place(), sink.in_place()});
+    Buffers buffers(across, {source.in_place() && sink.in_place()});
     for (int64_t i = begin; i < end; ++i) {
       const int64_t top = i / chunks * group.rows, bottom = std::min(height, top + group.rows),
                     left = i % chunks * across;
@@ -119,7 +119,7 @@ void ForwardTiles(const Format& format, const GroupSize& group, const at::Tensor
       }
       for (int64_t row = top; row < bottom; ++row) {
         const int64_t at = row * width + left;
-        float* out = sink.Begin(at, buffers[1]);
+        float* out = sink.Begin(at, buffers[0]);
         BestKernels().forward(format, source.Read(at, n, buffers[0]), groups, peaks, 0, out);
         sink.Done(at, n, out);
       }
@@ -163,11 +163,11 @@ void FusedForward(const Format& format, const GroupSize& group, const at::Tensor
   const Sink sink(y);
   const float* peaks = group.size == 0 ? &whole : nullptr;  // a piece is then one group
   at::parallel_for(0, pieces.count(), pieces.grain(), [&](int64_t begin, int64_t end) {
-    Buffers buffers(pieces.most_elements(), {source.in_place(), sink.in_place()});
+    Buffers buffers(pieces.most_elements(), {source.in_place() && sink.in_place()});  // a result may take x's place
     for (int64_t i = begin; i < end; ++i) {
       const Groups groups = pieces.groups(i);
       const int64_t at = pieces.first(i), n = groups.elements();
-      float* out = sink.Begin(at, buffers[1]);
+      float* out = sink.Begin(at, buffers[0]);
       BestKernels().forward(format, source.Read(at, n, buffers[0]), groups, peaks, whole, out);
       sink.Done(at, n, out);
     }
@@ -188,12 +188,12 @@ void FusedBackward(const Format& format, const GroupSize& group, const at::Tenso
     const Groups groups = pieces.groups(i);
     const int64_t at = pieces.first(i), n = groups.elements();
     const float* values = source.Read(at, n, buffers[0]);
-    float* out = sink.Begin(at, buffers[2]);
+    float* out = sink.Begin(at, buffers[1]);  // it may take the place of the gradient
     BestKernels().backward(format, values, gradient.Read(at, n, buffers[1]), groups, peaks, whole, out, part);
     add(values, n, out);
     sink.Done(at, n, out);
   };
-  const auto in_place = {source.in_place(), gradient.in_place(), sink.in_place()};
+  const auto in_place = {source.in_place(), gradient.in_place() && sink.in_place()};
   at::parallel_for(0, pieces.count(), pieces.grain(), [&](int64_t begin, int64_t end) {
     Buffers buffers(pieces.most_elements(), in_place);
     for (int64_t i = begin; i < end; ++i) {
@@ -240,10 +240,10 @@ bool FusedKType(const cpu::KFormat& format, const at::Tensor& x, const at::Tenso
   const int64_t repeat = importance.defined() ? importance.numel() / format.group : 1;
   std::atomic<bool> finite{true};
   at::parallel_for(0, CeilDiv(count, step), 1, [&](int64_t begin, int64_t end) {
-    Buffers buffers(step * format.group, {source.in_place(), sink.in_place()});
+    Buffers buffers(step * format.group, {source.in_place() && sink.in_place()});
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i * step, groups = std::min(step, count - first), at = first * format.group;
-      float* out = sink.Begin(at, buffers[1]);
+      float* out = sink.Begin(at, buffers[0]);
       const float* values = source.Read(at, groups * format.group, buffers[0]);
       if (!BestKernels().k_type(format, values, groups, weights, repeat, first, out)) finite = false;
       sink.Done(at, groups * format.group, out);

@@ -140,7 +140,7 @@ class GroupedSide {
     const std::optional<cpu::Format> format = codec_->FusedBackward(plain.scalar_type());
     if (format.has_value() && TakesGroups(*format) && FusableInto(plain, dx) &&
         g.scalar_type() == plain.scalar_type()) {
-      FusedBackward(*format, group_, plain, g, Whole(prepared), !codec_->backward_needs_whole_tensor(), dx);
+      FusedBackward(*format, group_, plain, g, Whole(plain, prepared), !codec_->backward_needs_whole_tensor(), dx);
       return dx;
     }
     const Grouping grouping(group_, plain);
@@ -153,7 +153,7 @@ class GroupedSide {
     if (!FusableInto(x, y)) return false;
     if (const auto format = codec_->FusedForward(dtype); format.has_value()) {
       if (!TakesGroups(*format)) return false;
-      FusedForward(*format, group_, x, Whole(prepared), y);
+      FusedForward(*format, group_, x, Whole(x, prepared), y);
       return true;
     }
     // Groups of a narrower row, or of one that they do not fill, are none that a super-group's loop knows.
@@ -165,7 +165,11 @@ class GroupedSide {
   bool TakesGroups(const cpu::Format& format) const {
     return format.family == cpu::Family::kFp8 || (group_.size != 0 && group_.rows == 0);
   }
-  static float Whole(const at::Tensor& prepared) { return prepared.defined() ? prepared.item<float>() : 0; }
+  // Without `prepared`, x is the whole.
+  float Whole(const at::Tensor& x, const at::Tensor& prepared) const {
+    if (!codec_->needs_whole_tensor()) return 0;
+    return prepared.defined() ? prepared.item<float>() : PeakMagnitude(x);
+  }
 
   GroupSize group_;
   std::unique_ptr<GroupCodec> codec_;

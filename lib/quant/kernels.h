@@ -68,8 +68,8 @@ struct Kernels {
   // the tensor (kNvfp4 only). x may be y.
   void (*forward)(const Format& format, const float* x, const Groups& groups, const float* peaks, float whole,
                   float* y);
-  // dx for dL/dy = g. With `peaks`, groups share one scale, and dx lacks what flows through it, as it does for kNvfp4
-  // with a `whole_gradient`: its terms are added to that. Null: the groups' own scales are all there is.
+  // dx for dL/dy = g; dx may be g. With `peaks`, groups share one scale, and dx lacks what flows through it, as it does
+  // for kNvfp4 with a `whole_gradient`: its terms are added to that. Null: the groups' own scales are all there is.
   void (*backward)(const Format& format, const float* x, const float* g, const Groups& groups, const float* peaks,
                    float whole, float* dx, WholeGradient* whole_gradient);
   // dx += share * sign(x) where |x| is `whole`.
