@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "autoscheme/calibration.h"
 #include "autoscheme/context.h"
+#include "autoscheme/io_engine.h"
 #include "autoscheme/meta_skeleton.h"
 #include "autoscheme/recipe.h"
 #include "autoscheme/score_table.h"
@@ -28,6 +29,7 @@ struct Options {
   int64_t max_ram_bytes = 0;
   bool process_budget = false;
   std::string work_dir;         // for the spill file; empty: TMPDIR, else /tmp
+  IoEngine io_engine = IoEngine::kAuto;
   // An importance matrix that llama-imatrix has made of this model (GGUF or .dat), for the K types; empty: it is
   // collected from the calibration. Layers that the file lacks are quantized without one.
   std::string imatrix_file;
@@ -71,6 +73,8 @@ struct RunStats {
   double product_s = 0, product_flops = 0;              // matrix products, part of the three sweeps
   uint64_t rss_anon_bytes = 0, rss_file_bytes = 0;      // of the process at the end
   uint64_t disk_read_bytes = 0, read_call_bytes = 0;    // of the process during the run: from storage; by read calls
+  IoEngine io_engine = IoEngine::kBuffered;             // that read the blocks, after those that did not work
+  uint64_t trial_read_bytes = 0;                        // read to find the fastest engine, not part of read_bytes
 };
 
 // Thread-safety: one thread at a time; cancel through the context from any.
