@@ -61,6 +61,9 @@ constexpr OptionSpec kOptions[] = {
     Text(AUTOSCHEME_OPTION_WORK_DIR, "work_dir", "", nullptr, "Folder for spill files; empty means TMPDIR, else /tmp."),
     Number(AUTOSCHEME_OPTION_THREADS, "threads", "0", 0, 4096,
            "Threads that compute; 0 leaves the process as it is set."),
+    Text(AUTOSCHEME_OPTION_IO_ENGINE, "io_engine", "auto", "auto,uring,direct,buffered",
+         "How weights are read: uring (io_uring) and direct (threads) go past the page cache, buffered goes through it. One "
+         "that does not work here gives way to the next. auto: the fastest by a short trial; small models buffered."),
     Text(AUTOSCHEME_OPTION_DTYPE, "dtype", "float32", "float32,bfloat16,mixed,auto",
          "Number format that is computed in. mixed: float32, but the backward pass multiplies bfloat16 numbers; scores "
          "stay within 1% of float32. auto: mixed where the CPU multiplies bfloat16 in hardware, else float32."),

@@ -318,6 +318,9 @@ absl::StatusOr<Options> ToOptions(const autoscheme_options& from) {
   to.max_ram_bytes = Int(&from, AUTOSCHEME_OPTION_MAX_RAM_BYTES);
   to.process_budget = Int(&from, AUTOSCHEME_OPTION_PROCESS_BUDGET) != 0;
   to.work_dir = Str(&from, AUTOSCHEME_OPTION_WORK_DIR);
+  auto io_engine = IoEngineFromName(Str(&from, AUTOSCHEME_OPTION_IO_ENGINE));
+  if (!io_engine.ok()) return io_engine.status();
+  to.io_engine = *io_engine;
   to.imatrix_file = Str(&from, AUTOSCHEME_OPTION_IMATRIX_FILE);
   to.ignore_layers = Str(&from, AUTOSCHEME_OPTION_IGNORE_LAYERS);
   to.quant_lm_head = Int(&from, AUTOSCHEME_OPTION_QUANT_LM_HEAD) != 0;

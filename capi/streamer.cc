@@ -51,17 +51,13 @@ absl::StatusOr<BlockStreamer::Step> MakeStep(const MetaSkeleton& skeleton, int64
   }
 }
 
-uint64_t Bytes(const BlockStreamer::Step& step) {
-  uint64_t bytes = 0;
-  for (const TensorInfo* tensor : step) bytes += tensor->bytes;
-  return bytes;
-}
-
 absl::Status CheckBudget(const std::vector<BlockStreamer::Step>& steps, int64_t slots, int64_t max_ram_bytes) {
   uint64_t largest = 0;
-  for (const BlockStreamer::Step& step : steps) largest = std::max(largest, Bytes(step));
-  constexpr uint64_t kPage = 4096;  // slots are whole pages
-  largest = (largest + kPage - 1) / kPage * kPage;
+  for (const BlockStreamer::Step& step : steps) {
+    const auto bytes = BlockStreamer::SlotBytes(step);
+    if (!bytes.ok()) return bytes.status();
+    largest = std::max(largest, *bytes);
+  }
   const uint64_t needed = largest * static_cast<uint64_t>(slots);
   if (max_ram_bytes == 0 || needed <= static_cast<uint64_t>(max_ram_bytes)) return absl::OkStatus();
   return absl::ResourceExhaustedError(
@@ -112,6 +108,9 @@ autoscheme_status autoscheme_streamer_create(autoscheme_context* context, const 
     CAPI_RETURN_IF_ERROR(call->status());
     BlockStreamer::Options stream;
     stream.slots = static_cast<int>(slots);
+    auto io_engine = autoscheme::IoEngineFromName(GetOption(options, AUTOSCHEME_OPTION_IO_ENGINE).text);
+    if (!io_engine.ok()) return io_engine.status();
+    stream.io_engine = *io_engine;
     stream.reuse_repeated_step = GetOption(options, AUTOSCHEME_OPTION_STREAM_REUSE).i64 != 0;
     auto streamer = BlockStreamer::Create(MakeContext(context->state.get(), /*cancellable=*/true), model.checkpoint(),
                                           std::move(steps), stream);
@@ -193,6 +192,8 @@ autoscheme_status autoscheme_streamer_get_stats(const autoscheme_streamer* strea
     filled.read_bytes = from.bytes_read;
     filled.read_s = from.read_s;
     filled.stall_s = from.stall_s;
+    filled.io_engine = autoscheme::IoEngineName(from.engine).data();
+    filled.trial_bytes = from.trial_bytes;
     return FillStruct(filled, stats, "autoscheme_streamer_stats");
   });
 }

@@ -250,7 +250,7 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
   MachineRates rates;
   ThreadCount threads(rep_->options.threads);
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
-    AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(rep_->context, *rep_->skeleton, rep_->precision.operands));
+    AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(rep_->context, *rep_->skeleton, rep_->precision.operands, rep_->options.io_engine));
     return absl::OkStatus();
   }));
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration, floor_bytes, rates));
@@ -273,11 +273,13 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   SweepOptions sweep = run.choice.sweep;
   sweep.meter = &products;
   sweep.work_dir = options.work_dir;
+  sweep.io_engine = options.io_engine;
   sweep.budget = &budget;
   SweepStats swept;
   AUTOSCHEME_RETURN_IF_ERROR(RunSweeps(context, *skeleton, calibration, sweep, *measurement, &swept));
   stats.planned_read_bytes = swept.planned_read_bytes, stats.read_bytes = swept.read_bytes;
   stats.spill_bytes = swept.spill_bytes;
+  stats.io_engine = swept.io_engine, stats.trial_read_bytes = swept.trial_read_bytes;
   stats.product_s = products.seconds, stats.product_flops = products.flops;
   stats.forward_s = swept.forward_s, stats.head_s = swept.head_s, stats.backward_s = swept.backward_s, stats.stall_s = swept.stall_s;
   return absl::OkStatus();

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "autoscheme/calibration.h"
 #include "autoscheme/context.h"
+#include "autoscheme/io_engine.h"
 #include "autoscheme/meta_skeleton.h"
 #include "autoscheme/recipe.h"
 #include "autoscheme/run_stats.h"
@@ -31,6 +32,7 @@ struct Options {
   int64_t max_ram_bytes = 0;
   bool process_budget = false;
   std::string work_dir;         // for the spill file; empty: TMPDIR, else /tmp
+  IoEngine io_engine = IoEngine::kAuto;
   // An importance matrix that llama-imatrix has made of this model (GGUF or .dat), for the K types; empty: it is
   // collected from the calibration. Layers that the file lacks are quantized without one.
   std::string imatrix_file;

@@ -1,7 +1,9 @@
 #include "base/io.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +27,10 @@ int Reserve(Io& io, int fd, uint64_t size) {
   if (size == 0) return 0;
   const int result = RetryInterrupted([&] { return io.Allocate(fd, static_cast<off_t>(size)); });
   if (result != -EOPNOTSUPP) return result;
+  struct statfs disk;
+  if (io.Fstatfs(fd, &disk) == 0 && disk.f_bsize > 0 && size / static_cast<uint64_t>(disk.f_bsize) >= disk.f_bavail) {
+    return -ENOSPC;
+  }
   const char zero = 0;  // a file system that cannot reserve at least gets the size
   const ssize_t written = RetryInterrupted([&] { return io.Pwrite(fd, &zero, 1, static_cast<off_t>(size - 1)); });
   return written < 0 ? static_cast<int>(written) : 0;
@@ -88,6 +94,7 @@ absl::StatusOr<File> File::CreateSpill(Io& io, const std::string& dir, uint64_t 
   if (size > kMaxOffset) {
     return absl::ResourceExhaustedError(absl::StrCat("a spill file of ", size, " bytes is larger than files can be"));
   }
+  if (absl::Status status = CheckFileSizeLimit(size); !status.ok()) return status;
   const std::string path = TempName(dir, "autoscheme-spill");
   const auto failed = [&](int error) {
     return ErrnoStatus(error, absl::StrCat("cannot create a spill file of ", size, " bytes in ", Quoted(dir)));
@@ -160,6 +167,12 @@ void File::DropCache(uint64_t offset, uint64_t size) const {
   io_->DropCache(fd_, static_cast<off_t>(offset), static_cast<off_t>(size));
 }
 
+bool File::IsInMemory() const {
+  struct statfs system;
+  if (fd_ < 0 || io_->Fstatfs(fd_, &system) < 0) return false;
+  return system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC;
+}
+
 absl::Status File::CheckUnchanged() const {
   if (fd_ < 0) return absl::FailedPreconditionError("check of a file that is not open");
   struct stat st;
@@ -190,6 +203,16 @@ File& File::operator=(File&& o) noexcept {
 
 File::~File() {
   if (fd_ >= 0) io_->Close(fd_);
+}
+
+absl::Status CheckFileSizeLimit(uint64_t bytes) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || bytes <= limit.rlim_cur) {
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(absl::StrCat("a file of ", bytes, " bytes is needed, but this process may write ",
+                                                   "files of ", static_cast<uint64_t>(limit.rlim_cur),
+                                                   " bytes at most: raise RLIMIT_FSIZE (ulimit -f)"));
 }
 
 absl::Status ErrnoStatus(int error, absl::string_view what) {

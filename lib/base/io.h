@@ -61,7 +61,8 @@ class File {
   // INVALID_ARGUMENT (not a regular file).
   static absl::StatusOr<File> OpenRead(Io& io, const std::string& path);
   // A new private file of `size` bytes in `dir`, mode 0600, unlinked before this returns, so that no way of dying
-  // leaves it behind. Readable and writable. RESOURCE_EXHAUSTED with the bytes needed when the disk is full.
+  // leaves it behind. Readable and writable. RESOURCE_EXHAUSTED with the bytes needed when the disk is full or the
+  // process may not write so large a file.
   static absl::StatusOr<File> CreateSpill(Io& io, const std::string& dir, uint64_t size);
 
   // The same file once more, to be read past the page cache: every read's offset, size and address must be a multiple
@@ -74,6 +75,8 @@ class File {
   absl::Status WriteAt(uint64_t offset, absl::Span<const std::byte> data) const;
   // Forgets the range's pages in the page cache. Never fails.
   void DropCache(uint64_t offset, uint64_t size) const;
+  // Whether the file lies in memory, as on tmpfs, instead of on a disk.
+  bool IsInMemory() const;
   // OK if size and modification time are as they were at open; else DATA_LOSS "changed while it was read".
   absl::Status CheckUnchanged() const;
 
@@ -101,6 +104,10 @@ absl::Status WriteFileAtomically(Io& io, const std::string& path, absl::string_v
 // Checks that WriteFileAtomically(path) can work, by creating and removing a temporary file: to be called before hours
 // of work.
 absl::Status CheckWritable(Io& io, const std::string& path);
+
+// RESOURCE_EXHAUSTED when this process may not write a file of `bytes` bytes (RLIMIT_FSIZE): to be asked before
+// writing, since the kernel answers a write beyond the limit with a signal that kills.
+absl::Status CheckFileSizeLimit(uint64_t bytes);
 
 // The status of a failed system call: "<what>: <errno's text>". ENOENT gives NOT_FOUND, EACCES PERMISSION_DENIED, a
 // full disk, memory or descriptor table RESOURCE_EXHAUSTED, a path that cannot name a file INVALID_ARGUMENT, EIO and

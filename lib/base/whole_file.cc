@@ -119,6 +119,7 @@ absl::StatusOr<std::string> ReadFileToString(Io& io, const std::string& path, ui
 
 absl::Status WriteFileAtomically(Io& io, const std::string& path, absl::string_view contents) {
   AUTOSCHEME_RETURN_IF_ERROR(CheckFileName(path));
+  AUTOSCHEME_RETURN_IF_ERROR(CheckFileSizeLimit(contents.size()));
   {
     TempFile temp(io, path);
     AUTOSCHEME_RETURN_IF_ERROR(temp.Create());

@@ -126,6 +126,7 @@ class HeadRun {
     }
     BlockStreamer::Options options;
     options.slots = in_.slots;
+    options.io_engine = in_.io_engine;
     AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<BlockStreamer> streamer,
                                 BlockStreamer::CreateFromRanges(context_, in_.skeleton->checkpoint(), std::move(order), options, in_.budget));
     for (int64_t i = 0; i < tiles; ++i) {

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "autoscheme/calibration.h"
 #include "autoscheme/context.h"
+#include "autoscheme/io_engine.h"
 #include "autoscheme/meta_skeleton.h"
 #include "score/boundaries.h"
 #include "score/measurement.h"
@@ -30,6 +31,7 @@ struct HeadInput {
   bool in_ram = true;  // where the running sums live
   std::string work_dir;
   MemoryBudget* budget = nullptr;
+  IoEngine io_engine = IoEngine::kAuto;
   ProductMeter* meter = nullptr;
   // Output of the final norm [rows, seq, hidden] of one slice.
   std::function<absl::StatusOr<at::Tensor>(int trajectory, int slice)> hidden;

@@ -34,7 +34,7 @@ double ProductRate(const LinearLayer& layer, at::ScalarType dtype) {
   return done / SecondsSince(start);
 }
 
-absl::StatusOr<double> ReadRate(const Context& context, const MetaSkeleton& skeleton) {
+absl::StatusOr<double> ReadRate(const Context& context, const MetaSkeleton& skeleton, IoEngine engine) {
   constexpr uint64_t kMost = uint64_t{64} << 20, kTile = uint64_t{4} << 20;
   std::vector<BlockStreamer::RangeStep> order;
   uint64_t bytes = 0;
@@ -49,22 +49,24 @@ absl::StatusOr<double> ReadRate(const Context& context, const MetaSkeleton& skel
     }
   }
   const size_t steps = order.size();
+  BlockStreamer::Options options;
+  options.io_engine = engine;
   AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<BlockStreamer> streamer,
-                              BlockStreamer::CreateFromRanges(context, skeleton.checkpoint(), std::move(order), {}));
+                              BlockStreamer::CreateFromRanges(context, skeleton.checkpoint(), std::move(order), options));
   for (size_t i = 0; i < steps; ++i) AUTOSCHEME_RETURN_IF_ERROR(streamer->Next().status());
   return static_cast<double>(streamer->stats().bytes_read) / std::max(streamer->stats().read_s, 1e-9);
 }
 
 }  // namespace
 
-absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkeleton& skeleton, at::ScalarType dtype) {
+absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkeleton& skeleton, at::ScalarType dtype, IoEngine engine) {
   MachineRates rates;
   const Block& block = skeleton.blocks()[0];
   const LinearLayer& largest = *std::max_element(block.linears.begin(), block.linears.end(), [](const LinearLayer& a, const LinearLayer& b) {
     return a.out_features * a.in_features < b.out_features * b.in_features;
   });
   rates.flops = ProductRate(largest, dtype);
-  AUTOSCHEME_ASSIGN_OR_RETURN(rates.read_bytes, ReadRate(context, skeleton));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rates.read_bytes, ReadRate(context, skeleton, engine));
   return rates;
 }
 

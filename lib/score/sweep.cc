@@ -79,8 +79,8 @@ class Sweeps {
         options_(options), measurement_(measurement), stats_(stats),
         units_(MakeUnits(skeleton, options.segments_per_unit)), unit_count_(static_cast<int>(units_.size())),
         source_(context, skeleton.checkpoint(), units_,
-                {options.unit_slots, options.cached_units, options.tiled, options.drop_page_cache, options.budget}),
-        tiles_(context, skeleton.checkpoint(), options.unit_slots, options.budget) {
+                {options.unit_slots, options.cached_units, options.tiled, options.drop_page_cache, options.budget, options.io_engine}),
+        tiles_(context, skeleton.checkpoint(), options.unit_slots, options.budget, options.io_engine) {
     shape_ = {calibration.nsamples, calibration.seqlen, options.batch_size, options.slice_rows};
     slices_ = shape_.slices();
     trajectories_ = measurement.trajectories();
@@ -105,6 +105,7 @@ class Sweeps {
     AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.head_s, [&] { return Head(); }));
     if (gradients_) AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.backward_s, [&] { return SweepUnits(Pass::kBackward); }));
     stats_.read_bytes = BytesRead();
+    stats_.io_engine = source_.engine(), stats_.trial_read_bytes = source_.trial_bytes();
     stats_.stall_s += source_.stall_s() + tiles_.stall_s();
     if (!options_.boundaries_in_ram) {
       for (const auto* store : {&embedded_, &boundaries_, &passing_}) {
@@ -209,6 +210,7 @@ class Sweeps {
     input.in_ram = options_.boundaries_in_ram;
     input.work_dir = options_.work_dir;
     input.budget = options_.budget;
+    input.io_engine = options_.io_engine;
     input.meter = options_.meter;
     input.hidden = [&](int t, int s) -> absl::StatusOr<at::Tensor> {
       AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(unit_count_, t, s));

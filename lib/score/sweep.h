@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "autoscheme/calibration.h"
 #include "autoscheme/context.h"
+#include "autoscheme/io_engine.h"
 #include "autoscheme/meta_skeleton.h"
 #include "base/budget.h"
 #include "score/measurement.h"
@@ -32,12 +33,15 @@ struct SweepOptions {
   int64_t head_tile_rows = 4096;  // vocabulary rows per tile
   bool boundaries_in_ram = true;  // else spill files in work_dir
   std::string work_dir;
+  IoEngine io_engine = IoEngine::kAuto;
   ProductMeter* meter = nullptr;   // of the head's products; borrowed, null: none
   MemoryBudget* budget = nullptr;  // slots, cached weights and boundaries are charged to it
 };
 
 struct SweepStats {
   uint64_t planned_read_bytes = 0, read_bytes = 0, spill_bytes = 0;
+  IoEngine io_engine = IoEngine::kBuffered;  // that read the units
+  uint64_t trial_read_bytes = 0;
   double forward_s = 0, head_s = 0, backward_s = 0, stall_s = 0;
 };
 

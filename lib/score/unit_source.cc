@@ -42,6 +42,7 @@ absl::Status UnitSource::Begin(Pass pass) {
   BlockStreamer::Options options;
   options.slots = options_.slots;
   options.drop_page_cache = options_.drop_page_cache;
+  options.io_engine = options_.io_engine;
   AUTOSCHEME_ASSIGN_OR_RETURN(streamer_, BlockStreamer::Create(context_, checkpoint_, std::move(order), options, options_.budget));
   return absl::OkStatus();
 }
@@ -84,8 +85,11 @@ absl::Status UnitSource::Keep(int unit, absl::Span<const TensorView> views) {
 void UnitSource::End() {
   if (pass_ == Pass::kBackward) cached_.clear();
   if (streamer_ == nullptr) return;
-  read_bytes_ += streamer_->stats().bytes_read;
-  stall_s_ += streamer_->stats().stall_s;
+  const StreamStats stats = streamer_->stats();
+  read_bytes_ += stats.bytes_read;
+  stall_s_ += stats.stall_s;
+  engine_ = stats.engine;
+  trial_bytes_ += stats.trial_bytes;
   streamer_.reset();
 }
 

@@ -28,6 +28,7 @@ class UnitSource {
     bool tiled = false;    // leaves the weights of the linears out: they come by WeightTiles
     bool drop_page_cache = true;
     MemoryBudget* budget = nullptr;
+    IoEngine io_engine = IoEngine::kAuto;
   };
   // `units` must outlive the source, as must context and checkpoint.
   UnitSource(const Context& context, const Checkpoint& checkpoint, absl::Span<const Unit> units, const Options& options);
@@ -40,6 +41,8 @@ class UnitSource {
 
   uint64_t read_bytes() const;
   double stall_s() const;
+  IoEngine engine() const { return engine_; }  // of the streamers that ended: the last
+  uint64_t trial_bytes() const { return trial_bytes_; }
 
  private:
   // The bytes of one unit, copied out of its slot.
@@ -61,6 +64,8 @@ class UnitSource {
   std::map<int, Cached> cached_;
   uint64_t read_bytes_ = 0;  // of the streamers that ended
   double stall_s_ = 0;
+  IoEngine engine_ = IoEngine::kBuffered;
+  uint64_t trial_bytes_ = 0;
 };
 
 }  // namespace autoscheme

@@ -22,6 +22,7 @@ absl::Status WeightTiles::Read(const TensorInfo& weight, int64_t tile_rows, cons
   const size_t tiles = order.size();
   BlockStreamer::Options options;
   options.slots = slots_;
+  options.io_engine = io_engine_;
   options.drop_page_cache = false;  // the same rows are wanted again by the next batch
   AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<BlockStreamer> streamer,
                               BlockStreamer::CreateFromRanges(context_, checkpoint_, std::move(order), options, budget_));

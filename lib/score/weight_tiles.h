@@ -18,8 +18,8 @@ class WeightTiles {
   // The tile's first row and its bytes, rows x row length, as they are stored. Borrowed for the call.
   using Body = std::function<void(int64_t first_row, const TensorView& tile)>;
 
-  WeightTiles(const Context& context, const Checkpoint& checkpoint, int slots, MemoryBudget* budget)
-      : context_(context), checkpoint_(checkpoint), slots_(slots), budget_(budget) {}
+  WeightTiles(const Context& context, const Checkpoint& checkpoint, int slots, MemoryBudget* budget, IoEngine io_engine)
+      : context_(context), checkpoint_(checkpoint), slots_(slots), budget_(budget), io_engine_(io_engine) {}
 
   // Calls `body` for all tiles in order. It is called in the midst of autograd, which has no way to return a status: after
   // an error nothing is read any more, `body` is not called, and status() tells.
@@ -37,6 +37,7 @@ class WeightTiles {
   const Checkpoint& checkpoint_;
   const int slots_;
   MemoryBudget* const budget_;
+  const IoEngine io_engine_;
   bool check_finite_ = true;
   absl::Status status_;
   uint64_t bytes_read_ = 0;

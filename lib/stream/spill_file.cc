@@ -29,6 +29,10 @@ absl::StatusOr<SpillFile> SpillFile::Create(const Context& context, const std::s
                                             absl::string_view what) {
   absl::StatusOr<File> file = File::CreateSpill(IoOf(context), FolderOf(dir), bytes);
   if (!file.ok()) return Annotate(file.status(), absl::StrCat("spill file for ", what, ", ", bytes, " bytes"));
+  if (file->IsInMemory()) {
+    context.Warn(absl::StrCat("the spill file for ", what, ", ", bytes, " bytes, lies in ", Quoted(FolderOf(dir)),
+                              ", which is memory (tmpfs) and adds to what the run takes: name a folder on a disk"));
+  }
   SpillFile spill;
   spill.file_ = *std::move(file);
   spill.what_ = std::string(what);

@@ -21,6 +21,7 @@ class SpillFile {
   static constexpr uint64_t kAlignment = 4096;
 
   // `dir` empty: $TMPDIR, else /tmp. `what` names the use in messages. RESOURCE_EXHAUSTED with bytes and folder.
+  // Warns when the folder is in memory.
   static absl::StatusOr<SpillFile> Create(const Context& context, const std::string& dir, uint64_t bytes,
                                           absl::string_view what);
 

@@ -1,6 +1,7 @@
 #include "base/io.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "support/fault_io.h"
 #include "support/temp_dir.h"
 
@@ -186,6 +188,44 @@ TEST_CASE("errno values map to the status that says what to do") {
   CHECK(code(ENAMETOOLONG) == absl::StatusCode::kInvalidArgument);
   CHECK(code(EIO) == absl::StatusCode::kUnavailable);
   CHECK(Message(ErrnoStatus(ENOSPC, "cannot write")) == "cannot write: No space left on device");
+}
+
+TEST_CASE("A file beyond RLIMIT_FSIZE is refused before the kernel sends a signal") {
+  const TempDir dir;
+  struct rlimit before;
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  struct rlimit small = before;
+  small.rlim_cur = 100000;
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
+  const absl::Status spill = File::CreateSpill(Io::Posix(), dir.path(), 100001).status();
+  const absl::Status output = WriteFileAtomically(Io::Posix(), dir / "out", std::string(100001, 'x'));
+  const absl::Status fits = File::CreateSpill(Io::Posix(), dir.path(), 100000).status();
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
+  for (const absl::Status& status : {spill, output}) {
+    CHECK(status.code() == absl::StatusCode::kResourceExhausted);
+    CHECK(absl::StrContains(status.message(), "100001 bytes"));
+    CHECK(absl::StrContains(status.message(), "100000 bytes"));
+  }
+  CHECK(fits.ok());
+  CHECK(dir.List().empty());
+}
+
+TEST_CASE("A disk that cannot reserve and has too little room is found full when the spill file is made") {
+  const TempDir dir;
+  struct SmallDisk : FaultIo {
+    using FaultIo::FaultIo;
+    int Fstatfs(int, struct statfs* out) override {
+      *out = {};
+      out->f_bsize = 4096;
+      out->f_bavail = 10;
+      return 0;
+    }
+  } io(kAllocate, EOPNOTSUPP, 1, true);
+  const absl::Status full = File::CreateSpill(io, dir.path(), 50000).status();
+  CHECK(full.code() == absl::StatusCode::kResourceExhausted);
+  CHECK(absl::StrContains(full.message(), "50000 bytes"));
+  CHECK(absl::StrContains(full.message(), dir.path()));
+  CHECK(File::CreateSpill(io, dir.path(), 30000).ok());
 }
 
 }  // namespace

@@ -101,6 +101,7 @@ TEST_CASE("every tensor of every step has the file's bytes, in any order") {
   REQUIRE(autoscheme_streamer_get_stats(s.streamer.get(), &stats, nullptr) == AUTOSCHEME_OK);
   CHECK(stats.planned_bytes == bytes);
   CHECK(stats.read_bytes == bytes);
+  CHECK(std::string(stats.io_engine) == "buffered");  // auto, and a small model
 }
 
 TEST_CASE("the next step is refused while a tensor is held, its memory outlives the streamer") {

@@ -1,5 +1,7 @@
 #include "stream/boundary_store.h"
 
+#include <linux/magic.h>
+
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <cstring>
@@ -232,6 +234,51 @@ TEST_CASE("spilled bytes leave the page cache, written and read") {
   std::vector<std::byte> out(8192);
   for (int i = 0; i < 3; ++i) REQUIRE(store->Get(i, absl::MakeSpan(out)).ok());
   CHECK(io.drop_log() == expected);
+}
+
+TEST_CASE("a spill folder that vanishes harms no store that is open, and is named by the next") {
+  const TempDir dir;
+  const std::string folder = dir.path() + "/work";
+  std::filesystem::create_directory(folder);
+  const auto store = MakeStore({}, SpillOptions(folder, 3, 5000));
+  REQUIRE(store->Put(0, Record(0, 5000)).ok());
+  std::filesystem::remove_all(folder);
+  REQUIRE(store->Put(1, Record(1, 5000)).ok());
+  std::vector<std::byte> out(5000);
+  for (int i : {0, 1}) {
+    REQUIRE(store->Get(i, absl::MakeSpan(out)).ok());
+    CHECK(out == Record(i, 5000));
+  }
+  const absl::Status gone = BoundaryStore::Create({}, SpillOptions(folder, 3, 5000), nullptr).status();
+  CHECK(absl::IsNotFound(gone));
+  CHECK(absl::StrContains(gone.message(), folder));
+}
+
+TEST_CASE("a spill folder in memory is warned of, one on a disk is not") {
+  const TempDir dir;
+  struct TypedIo : Io {
+    long type = 0;
+    int Fstatfs(int fd, struct statfs* out) override {
+      const int result = Io::Fstatfs(fd, out);
+      out->f_type = type;
+      return result;
+    }
+  } io;
+  std::vector<std::string> warnings;
+  Context context;
+  context.io = &io;
+  context.log = [&](LogLevel, absl::string_view text) { warnings.emplace_back(text); };
+  io.type = EXT4_SUPER_MAGIC;
+  MakeStore(context, SpillOptions(dir.path(), 3, 5000));
+  CHECK(warnings.empty());
+  for (const long type : {long{TMPFS_MAGIC}, long{RAMFS_MAGIC}}) {
+    warnings.clear();
+    io.type = type;
+    MakeStore(context, SpillOptions(dir.path(), 3, 5000));
+    REQUIRE(warnings.size() == 1);
+    CHECK(absl::StrContains(warnings[0], dir.path()));
+    CHECK(absl::StrContains(warnings[0], "24576 bytes"));
+  }
 }
 
 }  // namespace
