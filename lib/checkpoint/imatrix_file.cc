@@ -1,10 +1,13 @@
 #include "checkpoint/imatrix_file.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -72,9 +75,14 @@ class Parser {
     return absl::DataLossError(absl::StrCat(what_, ", before byte ", cursor_.offset(), ": ", problem));
   }
 
-  absl::Status Add(absl::string_view name, absl::string_view floats) {
-    std::vector<float> values(floats.size() / sizeof(float));
-    std::memcpy(values.data(), floats.data(), values.size() * sizeof(float));
+  static std::vector<float> Floats(absl::string_view bytes) {
+    std::vector<float> values(bytes.size() / sizeof(float));
+    if (!values.empty()) std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+    return values;
+  }
+
+  absl::Status Add(absl::string_view name, std::vector<float> values) {
+    if (values.empty()) return absl::DataLossError(absl::StrCat(what_, ": ", Quoted(name), " has no channels"));
     for (size_t i = 0; i < values.size(); ++i) {
       if (std::isfinite(values[i]) && values[i] >= 0) continue;
       return absl::DataLossError(absl::StrCat(what_, ": ", Quoted(name), " holds ", values[i], " for channel ", i,
@@ -97,7 +105,7 @@ class Parser {
       if (cursor_.failed() || count < 1) return Truncated();
       const absl::string_view values = cursor_.Bytes(static_cast<uint64_t>(count) * sizeof(float));
       if (cursor_.failed()) return Truncated();
-      AUTOSCHEME_RETURN_IF_ERROR(Add(name, values));
+      AUTOSCHEME_RETURN_IF_ERROR(Add(name, Floats(values)));
     }
     return absl::OkStatus();
   }
@@ -162,37 +170,65 @@ class Parser {
       }
       if (cursor_.failed()) return Truncated();
     }
-    struct Sums {
-      absl::string_view name;
-      uint64_t offset, bytes;
-    };
-    std::vector<Sums> all;
+    std::vector<GgufTensor> all;
     for (uint64_t i = 0; i < tensors; ++i) {
-      const absl::string_view name = String();
+      GgufTensor tensor;
+      tensor.name = String();
       const uint32_t dimensions = cursor_.Read<uint32_t>();
-      if (cursor_.failed() || name.size() > kMaxName) return Truncated();
-      if (dimensions > 4) return Bad(absl::StrCat(Quoted(name), " has ", dimensions, " dimensions"));
+      if (cursor_.failed() || tensor.name.size() > kMaxName) return Truncated();
+      if (dimensions > 4) return Bad(absl::StrCat(Quoted(tensor.name), " has ", dimensions, " dimensions"));
       std::optional<uint64_t> bytes = sizeof(float);
       for (uint32_t d = 0; d < dimensions; ++d) {
         const uint64_t size = cursor_.Read<uint64_t>();
         if (bytes.has_value()) bytes = CheckedMul(*bytes, size);
       }
-      const uint32_t type = cursor_.Read<uint32_t>();
-      const uint64_t offset = cursor_.Read<uint64_t>();
+      tensor.type = cursor_.Read<uint32_t>();
+      tensor.offset = cursor_.Read<uint64_t>();
       if (cursor_.failed() || !bytes.has_value()) return Truncated();
-      absl::string_view layer = name;
-      if (!absl::ConsumeSuffix(&layer, ".in_sum2")) continue;
-      if (type != 0) return Bad(absl::StrCat(Quoted(name), " has the type ", type, "; importance matrices are float32"));
-      all.push_back({layer, offset, *bytes});
+      tensor.bytes = *bytes;
+      all.push_back(tensor);
     }
     const uint64_t data = (cursor_.offset() + alignment - 1) / alignment * alignment;
-    for (const Sums& sums : all) {
-      const auto begin = CheckedAdd(data, sums.offset);
-      const auto end = begin.has_value() ? CheckedAdd(*begin, sums.bytes) : std::nullopt;
-      if (!end.has_value() || *end > bytes_.size()) return Truncated();
-      AUTOSCHEME_RETURN_IF_ERROR(Add(sums.name, bytes_.substr(*begin, sums.bytes)));
+    std::map<absl::string_view, const GgufTensor*> counts;
+    for (const GgufTensor& tensor : all) {
+      if (absl::EndsWith(tensor.name, ".counts")) counts[absl::StripSuffix(tensor.name, ".counts")] = &tensor;
+    }
+    for (const GgufTensor& sums : all) {
+      absl::string_view name = sums.name;
+      if (!absl::ConsumeSuffix(&name, ".in_sum2")) continue;
+      AUTOSCHEME_ASSIGN_OR_RETURN(std::vector<float> values, TensorFloats(sums, data));
+      const auto found = counts.find(name);
+      if (found == counts.end()) return Bad(absl::StrCat(Quoted(name), " has sums and no counts"));
+      AUTOSCHEME_ASSIGN_OR_RETURN(const std::vector<float> tokens, TensorFloats(*found->second, data));
+      if (tokens.empty() || values.size() % tokens.size() != 0) {
+        return Bad(absl::StrCat(Quoted(name), " has ", values.size(), " sums and ", tokens.size(), " counts, which do not divide them"));
+      }
+      // What saw no token is worth the same everywhere, as in the older format and where llama.cpp reads this one.
+      const size_t width = values.size() / tokens.size();
+      for (size_t row = 0; row < tokens.size(); ++row) {
+        if (tokens[row] > 0) continue;
+        std::fill_n(values.begin() + static_cast<int64_t>(row * width), width, 1.0f);
+      }
+      AUTOSCHEME_RETURN_IF_ERROR(Add(name, std::move(values)));
     }
     return absl::OkStatus();
+  }
+
+  struct GgufTensor {
+    absl::string_view name;
+    uint32_t type = 0;
+    uint64_t offset = 0, bytes = 0;
+  };
+
+  // `data`: where the tensors begin.
+  absl::StatusOr<std::vector<float>> TensorFloats(const GgufTensor& tensor, uint64_t data) const {
+    if (tensor.type != 0) {
+      return Bad(absl::StrCat(Quoted(tensor.name), " has the type ", tensor.type, "; importance matrices are float32"));
+    }
+    const auto begin = CheckedAdd(data, tensor.offset);
+    const auto end = begin.has_value() ? CheckedAdd(*begin, tensor.bytes) : std::nullopt;
+    if (!end.has_value() || *end > bytes_.size()) return Truncated();
+    return Floats(bytes_.substr(*begin, tensor.bytes));
   }
 
   const std::string what_;

@@ -77,6 +77,30 @@ TEST_CASE("what cannot be a sum of squares is named with its channel") {
   }
 }
 
+TEST_CASE("a tensor without channels is refused by name") {
+  const ImatrixRows rows = {{"blk.0.attn_q.weight", {1, 2}}, {"blk.0.attn_k.weight", {}}};
+  const absl::Status status = Read(GgufImatrix(rows)).status();
+  CHECK(status.code() == absl::StatusCode::kDataLoss);
+  CHECK_THAT(std::string(status.message()), Contains("\"blk.0.attn_k.weight\" has no channels"));
+  CHECK(Read(LegacyImatrix(rows)).status().code() == absl::StatusCode::kDataLoss);
+}
+
+TEST_CASE("experts lie one after the other, and one that saw no token weighs its channels alike") {
+  const ImatrixRows rows = {{"blk.0.ffn_up_exps.weight", {1, 2, 0, 0, 5, 6}}};
+  const auto file = Read(GgufImatrix(rows, "imatrix", {7, 0, 1}));
+  INFO(file.status().ToString());
+  REQUIRE(file.ok());
+  CHECK(file->at("blk.0.ffn_up_exps.weight") == std::vector<float>{1, 2, 1, 1, 5, 6});
+}
+
+TEST_CASE("sums whose counts are missing or do not divide them are refused") {
+  const ImatrixRows rows = {{"blk.0.ffn_up.weight", {1, 2, 3}}};
+  std::string bytes = GgufImatrix(rows);
+  bytes.replace(bytes.find(".counts"), 7, ".Counts");
+  CHECK_THAT(std::string(Read(bytes).status().message()), Contains("no counts"));
+  CHECK_THAT(std::string(Read(GgufImatrix(rows, "imatrix", {1, 1})).status().message()), Contains("do not divide"));
+}
+
 TEST_CASE("another kind of GGUF file is said to be one") {
   const absl::Status status = Read(GgufImatrix(kRows, "model")).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);

@@ -34,7 +34,8 @@ inline std::string LegacyImatrix(const ImatrixRows& rows) {
   return out + "data";
 }
 
-inline std::string GgufImatrix(const ImatrixRows& rows, const std::string& type = "imatrix") {
+// `counts`: of each tensor, one for each of its experts.
+inline std::string GgufImatrix(const ImatrixRows& rows, const std::string& type = "imatrix", const std::vector<float>& counts = {512}) {
   std::string out = "GGUF";
   const auto text = [&](const std::string& s) {
     PutRaw(out, static_cast<uint64_t>(s.size()));
@@ -52,7 +53,8 @@ inline std::string GgufImatrix(const ImatrixRows& rows, const std::string& type 
   const auto tensor = [&](const std::string& name, const std::vector<float>& values) {
     text(name);
     PutRaw(out, uint32_t{2});
-    PutRaw(out, static_cast<uint64_t>(values.size())), PutRaw(out, uint64_t{1});
+    const uint64_t rows = values.size() % counts.size() == 0 ? counts.size() : 1;
+    PutRaw(out, static_cast<uint64_t>(values.size() / rows)), PutRaw(out, rows);
     PutRaw(out, uint32_t{0});  // float32
     PutRaw(out, offset);
     PutFloats(data, values);
@@ -61,10 +63,10 @@ inline std::string GgufImatrix(const ImatrixRows& rows, const std::string& type 
   };
   for (const auto& [name, values] : rows) {
     tensor(name + ".in_sum2", values);
-    tensor(name + ".counts", {512});
+    tensor(name + ".counts", counts);
   }
   out.resize((out.size() + kAlignment - 1) / kAlignment * kAlignment);
-  return out + data.substr(0, data.size() - kAlignment + 4);  // the last number of the last tensor ends the file
+  return out + data.substr(0, data.size() - kAlignment + 4 * counts.size());  // the last number of the last tensor ends the file
 }
 
 }  // namespace autoscheme
