@@ -53,6 +53,12 @@ AUTOSCHEME_INLINE float Round(float v) {
   return (v + magic) - magic;
 }
 
+// The same, but the number just below a half goes to 1, as floor(|v| + 0.5) makes it in float32 (see mx.cc).
+AUTOSCHEME_INLINE float RoundUpAtHalf(float v) {
+  const float rounded = Round(v), one = FromBits((Bits(v) & 0x80000000) | 0x3f800000);
+  return (Bits(v) & 0x7fffffff) == 0x3effffff ? one : rounded;
+}
+
 template <typename T>
 float Largest() {
   return sizeof(T) == 2 ? FromBits(0x7f7f0000) : std::numeric_limits<float>::max();
@@ -124,9 +130,9 @@ AUTOSCHEME_INLINE void FormatBody(const T* x, int64_t groups, int64_t size, cons
         const int32_t exponent = own < least ? least : own;
         const float up = FromBits(static_cast<uint32_t>(254 - exponent) << 23);  // 2^-exponent
         const float down = FromBits(static_cast<uint32_t>(exponent) << 23);
-        o = Round(t * up * steps) * step * down;
+        o = RoundUpAtHalf(t * up * steps) * step * down;
       } else {
-        o = Round(t * steps) * step;
+        o = RoundUpAtHalf(t * steps) * step;
       }
       Store(Clamp(Clamp(o, -limit, limit) * s, -top, top), &y[j]);
     }
