@@ -40,7 +40,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?")
     parser.add_argument("model", nargs="?")
-    parser.add_argument("--scheme", help="AutoRound's scheme=; default: the first K type, else the scheme of the first layer that is not fixed")
+    parser.add_argument("--scheme", help="AutoRound's scheme=; default: see resolve()")
     parser.add_argument("--program")
     arguments = parser.parse_args()
     if bool(arguments.program) == bool(arguments.recipe and arguments.model):
@@ -103,11 +103,13 @@ def resolve(model, recipe, scheme):
     """AutoRound's own resolution: {layer: fields}."""
     from auto_round import AutoRound
 
-    fixed = set(recipe["fixed_layers"])
-    free = [fields for name, fields in recipe["layer_config"].items() if name not in fixed]
-    # Only by a K type does AutoRound know that embeddings take part.
-    first = ([f for f in free if f.get("super_bits")] or free or list(recipe["layer_config"].values()))[0]
-    rounding = AutoRound(model, tokenizer=object(), scheme=scheme or first.get("scheme", "W4A16"), iters=0, nsamples=1, seqlen=8,
+    free = [fields for name, fields in recipe["layer_config"].items() if name not in set(recipe["fixed_layers"])]
+    names = [fields["scheme"] for fields in free if "scheme" in fields]
+    k_types = [fields["scheme"] for fields in free if fields.get("super_bits")]
+    # By a K type AutoRound knows that embeddings take part; but with one it overrules the stand-ins of rows that K types do
+    # not divide, Q4_1 by Q5_0.
+    default = "W4A16" if LEGACY_GGUF & set(names) else (k_types + names + ["W4A16"])[0]
+    rounding = AutoRound(model, tokenizer=object(), scheme=scheme or default, iters=0, nsamples=1, seqlen=8,
                          device_map="cpu", disable_model_free=True, layer_config=recipe["layer_config"])
     rounding.post_init()
     return rounding.layer_config
@@ -116,13 +118,14 @@ def resolve(model, recipe, scheme):
 def compare(written, resolved):
     wrong = []
     for name, fields in written.items():
+        if name not in resolved and "embed" in name:
+            print(f"{name} is left alone by this scheme=; ", end="")
+            continue
         if name not in resolved:
             wrong.append(f"{name} is not among AutoRound's layers")
             continue
-        # On rows that its super-groups do not divide AutoRound takes a legacy type of its own choice of the two of these bits.
-        skipped = {"scheme", "sym", "data_type"} if fields.get("scheme", "") in LEGACY_GGUF else {"scheme"}
         for field, value in fields.items():
-            if field in skipped:
+            if field == "scheme":
                 continue
             got = resolved[name].get(field)
             got = list(got) if isinstance(got, tuple) else got
