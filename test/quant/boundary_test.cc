@@ -52,6 +52,27 @@ TEST_CASE("a value that overflows a K type's sums moves no finite value of its b
   }
 }
 
+TEST_CASE("quantizing leaves the weight as it was, with an importance matrix too") {
+  const at::Tensor w = at::linspace(-2.3, 3.1, 16 * 256).view({16, 256}), before = w.clone(), h = at::linspace(0.5, 2, 256);
+  for (const Scheme& scheme : SchemeCatalogue()) {
+    if (!scheme.QuantizesWeight()) continue;
+    INFO(scheme.name);
+    QuantizeWeight(scheme.name, w);
+    MakeWeightQuantizer(scheme, h).value()->Forward(w, MakeWeightQuantizer(scheme, h).value()->Prepare(w));
+    CHECK(w.equal(before));
+  }
+}
+
+TEST_CASE("ceil scales are for activations: weights under MXFP4_RCEIL are those under MXFP4") {
+  const at::Tensor w = at::linspace(-2.3, 3.1, 16 * 256).view({16, 256});
+  for (const std::string scheme : {"MXFP4", "MXFP8"}) {
+    INFO(scheme);
+    CHECK(QuantizeWeight(scheme + "_RCEIL", w).equal(QuantizeWeight(scheme, w)));
+    const auto floor = MakeActivationQuantizer(FindScheme(scheme).value()).value();
+    CHECK_FALSE(MakeActivationQuantizer(FindScheme(scheme + "_RCEIL").value()).value()->Forward(w).equal(floor->Forward(w)));
+  }
+}
+
 TEST_CASE("tensors without elements pass through") {
   for (const Scheme& scheme : SchemeCatalogue()) {
     INFO(scheme.name);
