@@ -295,7 +295,7 @@ enum {
   AUTOSCHEME_OPTION_WORK_DIR = 302,             /* str   folder for spill files */
   AUTOSCHEME_OPTION_THREADS = 303,              /* i64   threads that compute; 0 = as the process is set */
   /* 400..: computing */
-  AUTOSCHEME_OPTION_DTYPE = 400,                /* str   "float32" or "bfloat16" */
+  AUTOSCHEME_OPTION_DTYPE = 400,                /* str   "float32", "bfloat16", "mixed" or "auto" */
   AUTOSCHEME_OPTION_DEVICE = 401,               /* str   "cpu" */
   /* 500..: streamer */
   AUTOSCHEME_OPTION_STREAM_SLOTS = 500,         /* i64   steps in memory at a time; 1 = no read-ahead */

@@ -61,7 +61,9 @@ constexpr OptionSpec kOptions[] = {
     Text(AUTOSCHEME_OPTION_WORK_DIR, "work_dir", "", nullptr, "Folder for spill files; empty means TMPDIR, else /tmp."),
     Number(AUTOSCHEME_OPTION_THREADS, "threads", "0", 0, 4096,
            "Threads that compute; 0 leaves the process as it is set."),
-    Text(AUTOSCHEME_OPTION_DTYPE, "dtype", "float32", "float32,bfloat16", "Number format that is computed in."),
+    Text(AUTOSCHEME_OPTION_DTYPE, "dtype", "float32", "float32,bfloat16,mixed,auto",
+         "Number format that is computed in. mixed: float32, but the backward pass multiplies bfloat16 numbers; scores "
+         "stay within 1% of float32. auto: mixed where the CPU multiplies bfloat16 in hardware, else float32."),
     Text(AUTOSCHEME_OPTION_DEVICE, "device", "cpu", nullptr, "Device that computes: \"cpu\"."),
     Number(AUTOSCHEME_OPTION_STREAM_SLOTS, "stream_slots", "2", 1, 64,
            "Steps of a streamer that are in memory at a time; 1 means no read-ahead."),

@@ -23,6 +23,7 @@
 #include "scheme/rules.h"
 #include "score/delta_loss.h"
 #include "score/planner.h"
+#include "score/precision.h"
 #include "score/probe.h"
 #include "score/sweep.h"
 #include "skeleton/architecture.h"
@@ -33,7 +34,7 @@ struct SchemeGenerator::Rep {
   Context context;
   const MetaSkeleton* skeleton = nullptr;
   Options options;
-  at::ScalarType dtype = at::kFloat;
+  Precision precision;
   std::vector<LayerInfo> layers;
   std::optional<Imatrix> imatrix;  // as given by file
   RunStats stats;
@@ -133,9 +134,7 @@ absl::Status CheckOptions(const Options& o) {
   if (o.batch_size < 1) return absl::InvalidArgumentError(absl::StrCat("option batch_size is ", o.batch_size, ", must be at least 1"));
   if (o.threads < 0) return absl::InvalidArgumentError(absl::StrCat("option threads is ", o.threads, ", must be 0 (leave) or more"));
   if (o.max_ram_bytes < 0) return absl::InvalidArgumentError(absl::StrCat("option max_ram_bytes is ", o.max_ram_bytes, ", must be 0 (no limit) or more"));
-  if (o.dtype != "float32" && o.dtype != "bfloat16") {
-    return absl::InvalidArgumentError(absl::StrCat("option dtype is ", Quoted(o.dtype), "; known: float32, bfloat16"));
-  }
+  AUTOSCHEME_RETURN_IF_ERROR(ParsePrecision(o.dtype).status());
   if (o.device != "cpu") {
     return absl::UnimplementedError(absl::StrCat("option device is ", Quoted(o.device), "; this build has: cpu"));
   }
@@ -174,7 +173,7 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
   auto rep = std::make_unique<Rep>();
   rep->context = context;
   rep->skeleton = &skeleton;
-  rep->dtype = options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->precision, ParsePrecision(options.dtype));
   RuleOptions rules;
   rules.menu = options.schemes;
   rules.ignore_layers = options.ignore_layers;
@@ -208,7 +207,7 @@ ScoreTable SchemeGenerator::Rep::EmptyTable() const {
   table.fingerprint = skeleton->fingerprint();
   table.tied_head = skeleton->tied_head();
   table.batch_size = options.batch_size;
-  table.dtype = options.dtype;
+  table.dtype = precision.name;
   table.schemes = options.schemes;
   table.layers = layers;
   int64_t other = static_cast<int64_t>(skeleton->total_bytes());
@@ -227,7 +226,7 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.skeleton = skeleton;
   input.calibration = &calibration;
   input.batch_size = options.batch_size;
-  input.dtype = dtype;
+  input.dtype = precision.dtype, input.operands = precision.operands;
   input.max_ram_bytes = static_cast<uint64_t>(options.max_ram_bytes);
   input.floor_bytes = options.process_budget ? floor_bytes : 0;
   input.available_bytes = AvailableMemory();
@@ -251,7 +250,7 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
   MachineRates rates;
   ThreadCount threads(rep_->options.threads);
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
-    AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(rep_->context, *rep_->skeleton, rep_->dtype));
+    AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(rep_->context, *rep_->skeleton, rep_->precision.operands));
     return absl::OkStatus();
   }));
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration, floor_bytes, rates));
@@ -260,7 +259,7 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
 
 absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table) {
   DeltaLoss::Options measure = MeasureOptions();
-  measure.dtype = dtype;
+  measure.dtype = precision.dtype, measure.operands = precision.operands;
   measure.sliced = run.choice.sweep.slice_rows > 0;
   ProductMeter products;
   measure.meter = &products;
@@ -303,6 +302,7 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   const ProcessReads reads = ReadProcessReads();
   rep.stats.disk_read_bytes = reads.disk - reads_before.disk, rep.stats.read_call_bytes = reads.calls - reads_before.calls;
   rep.stats.total_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  table.run = rep.stats;
   return table;
 }
 

@@ -127,10 +127,10 @@ absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_
   table.Add({"fetched from storage", "", HumanBytes(stats.disk_read_bytes)});
   if (stats.spill_bytes != 0) table.Add({"spill file", "", HumanBytes(stats.spill_bytes)});
   absl::PrintF("\n%s", table.ToString());
-  absl::PrintF("time  %s: forward %s, head %s, backward %s; of this, %s waiting for the disk\n",
-               HumanSeconds(stats.total_s), HumanSeconds(stats.forward_s), HumanSeconds(stats.head_s),
-               HumanSeconds(stats.backward_s), HumanSeconds(stats.stall_s));
   const double busy = std::max(stats.total_s, 1e-9);
+  absl::PrintF("time  %s: forward %s, head %s, backward %s; of this, %s (%.0f%%) waiting for the disk\n",
+               HumanSeconds(stats.total_s), HumanSeconds(stats.forward_s), HumanSeconds(stats.head_s),
+               HumanSeconds(stats.backward_s), HumanSeconds(stats.stall_s), 100 * stats.stall_s / busy);
   absl::PrintF("      %.0f%% of it in matrix products, at %.0f GFLOP/s\n", 100 * stats.product_s / busy,
                stats.product_flops / std::max(stats.product_s, 1e-9) / 1e9);
   return absl::OkStatus();

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "autoscheme/context.h"
+#include "autoscheme/io_engine.h"
 #include "autoscheme/tensor.h"
 
 namespace autoscheme {
@@ -39,15 +40,17 @@ struct BlockView {
 };
 
 struct StreamStats {
-  uint64_t bytes_read = 0;  // bytes of tensors delivered into slots
-  double read_s = 0;        // time the reader thread spent in reads
-  double stall_s = 0;       // time Next() waited for the reader
+  uint64_t bytes_read = 0;                // bytes of tensors delivered into slots
+  double read_s = 0;                      // time the reader thread spent in reads
+  double stall_s = 0;                     // time Next() waited for the reader
+  uint64_t trial_bytes = 0;               // read beside them to find the fastest engine
+  IoEngine engine = IoEngine::kBuffered;  // that reads, after those that did not work
 };
 
-// Reads with pread only, never mmap, and drops what it read from the page cache. Tensors that lie side by side in a
-// shard are one read; gaps are not read. Holds `slots` buffers, each as large as the largest step, allocated once. One
-// reader thread, started by Create and joined by the destructor; with one slot, or where the system has no thread to
-// give, Next() reads on its caller's thread instead.
+// Never maps files, and leaves nothing in the page cache: it reads past it (O_DIRECT) or drops what it read. Tensors
+// that lie side by side in a shard are one stretch to read; gaps are not read. Holds `slots` buffers, each as large as
+// the largest step, allocated once. One reader thread, started by Create and joined by the destructor; with one slot,
+// or where the system has no thread to give, Next() reads on its caller's thread instead.
 //
 // Thread-safety: Next() from one thread. The context's cancel token and stats() from any.
 // Errors of Next: OUT_OF_RANGE after the last step; DATA_LOSS when a shard ends early or has changed since it was
@@ -64,6 +67,10 @@ class BlockStreamer {
     bool reuse_repeated_step = false;
     // False leaves what was read in the page cache, for a second sweep where memory has room for it.
     bool drop_page_cache = true;
+    // kAuto: buffered where the page cache is kept or less than 512 MiB are read in all, else the fastest of a trial of
+    // at most 0.3 s and 64 MiB, made by Create once for a checkpoint. With the direct engines a process that is forked
+    // off does not see the slots.
+    IoEngine io_engine = IoEngine::kAuto;
   };
 
   // INVALID_ARGUMENT for a step that is not of this checkpoint (names step and tensor). RESOURCE_EXHAUSTED when slots x
@@ -80,7 +87,7 @@ class BlockStreamer {
   static absl::StatusOr<uint64_t> SlotBytes(const RangeStep& step);
   static absl::StatusOr<uint64_t> SlotBytes(const Step& step);
 
-  // Waits at most for the read that is under way (4 MiB).
+  // Waits at most for the reads that are under way (16 MiB).
   ~BlockStreamer();
 
   // Blocks until the next step of the order is resident. Gives the slot of the step before back to the reader.

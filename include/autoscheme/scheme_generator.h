@@ -13,6 +13,7 @@
 #include "autoscheme/context.h"
 #include "autoscheme/meta_skeleton.h"
 #include "autoscheme/recipe.h"
+#include "autoscheme/run_stats.h"
 #include "autoscheme/score_table.h"
 
 namespace autoscheme {
@@ -20,7 +21,9 @@ namespace autoscheme {
 struct Options {
   std::vector<Scheme> schemes;  // the menu; the first one decides the shape rules (SPEC 1.5, 1.6)
   int64_t batch_size = 8;       // rows per batch; the unit of the maths (SPEC 4.6)
-  std::string dtype = "float32";  // compute: "float32" or "bfloat16"
+  // What is computed in: "float32"; "bfloat16"; "mixed", float32 but for the matrix products of the backward
+  // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32.
+  std::string dtype = "float32";
   std::string device = "cpu";
   int threads = 0;              // for the GEMMs; 0 = leave as the process has it
   // 0 = no limit. Otherwise a promise: with process_budget the peak RSS of the whole process (what the autoscheme
@@ -60,17 +63,6 @@ struct Plan {
   uint64_t tile_bytes = 0;             // of a row tile, where not even one unit fits; 0 = whole units
   int64_t kept_units = 0;              // units whose activations stay, so that they need not be computed twice
   int64_t cached_units = 0;            // units whose weights stay, so that they need not be read twice
-};
-
-struct RunStats {
-  uint64_t planned_read_bytes = 0, read_bytes = 0;
-  uint64_t spill_bytes = 0;
-  uint64_t planned_peak_bytes = 0;
-  uint64_t peak_rss_bytes = 0;  // VmHWM of the process at the end, 0 where the system does not say
-  double forward_s = 0, head_s = 0, backward_s = 0, stall_s = 0, total_s = 0;
-  double product_s = 0, product_flops = 0;              // matrix products, part of the three sweeps
-  uint64_t rss_anon_bytes = 0, rss_file_bytes = 0;      // of the process at the end
-  uint64_t disk_read_bytes = 0, read_call_bytes = 0;    // of the process during the run: from storage; by read calls
 };
 
 // Thread-safety: one thread at a time; cancel through the context from any.

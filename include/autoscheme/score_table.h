@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "autoscheme/run_stats.h"
 #include "autoscheme/scheme.h"
 
 namespace autoscheme {
@@ -50,6 +51,8 @@ struct ScoreTable {
   std::vector<std::vector<LayerScore>> scores;
   // Mean cross entropy (nats) of each batch with all layers quantized by schemes[s]: ce_loss[s][batch].
   std::vector<std::vector<double>> ce_loss;
+  // What measuring them has cost; absent in files of versions that did not write it.
+  std::optional<RunStats> run;
 };
 
 }  // namespace autoscheme

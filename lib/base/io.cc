@@ -4,6 +4,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <limits>
 #include <system_error>
 
@@ -54,6 +55,33 @@ absl::StatusOr<File> File::OpenRead(Io& io, const std::string& path) {
   file.size_ = static_cast<uint64_t>(st.st_size);
   file.mtime_ns_ = MtimeNs(st);
   return file;
+}
+
+absl::StatusOr<File> File::OpenDirect() const {
+  if (fd_ < 0) return absl::FailedPreconditionError("a file that is not open cannot be opened once more");
+  const auto failed = [&](int error) {
+    return ErrnoStatus(error, absl::StrCat("cannot open ", Quoted(path_), " with O_DIRECT"));
+  };
+  const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_DIRECT;
+  const int fd = RetryInterrupted([&] { return io_->Open(path_.c_str(), flags, 0); });
+  if (fd < 0) return failed(-fd);
+  File direct;
+  direct.io_ = io_;
+  direct.fd_ = fd;
+  direct.path_ = path_;
+  direct.size_ = size_;
+  direct.mtime_ns_ = mtime_ns_;
+  struct stat here, there;
+  int result = RetryInterrupted([&] { return io_->Fstat(fd_, &here); });
+  if (result == 0) result = RetryInterrupted([&] { return io_->Fstat(fd, &there); });
+  if (result < 0) return failed(-result);
+  if (here.st_dev != there.st_dev || here.st_ino != there.st_ino) {
+    return absl::DataLossError(absl::StrCat(Quoted(path_), " is no longer the file that was opened"));
+  }
+  const int alignment = io_->DirectAlignment(fd);
+  if (alignment < 0) return failed(-alignment);
+  if (alignment == 0 || kDirectAlignment % static_cast<uint64_t>(alignment) != 0) return failed(EOPNOTSUPP);
+  return direct;
 }
 
 absl::StatusOr<File> File::CreateSpill(Io& io, const std::string& dir, uint64_t size) {
@@ -211,6 +239,8 @@ int Io::Stat(const char* path, struct stat* out) { return NegativeErrno(::stat(p
 int Io::Fsync(int fd) { return NegativeErrno(::fsync(fd)); }
 int Io::Rename(const char* from, const char* to) { return NegativeErrno(::rename(from, to)); }
 int Io::Unlink(const char* path) { return NegativeErrno(::unlink(path)); }
+int Io::Fstatfs(int fd, struct statfs* out) { return NegativeErrno(::fstatfs(fd, out)); }
+int Io::OpenUring(int depth, std::unique_ptr<ReadQueue>* out) { return MakeUringQueue(depth, out); }
 int Io::Allocate(int fd, off_t size) { return -::posix_fallocate(fd, 0, size); }
 int Io::DropCache(int fd, off_t offset, off_t size) { return -::posix_fadvise(fd, offset, size, POSIX_FADV_DONTNEED); }
 
@@ -222,6 +252,17 @@ ssize_t Io::Pread(int fd, void* data, size_t size, off_t offset) {
 ssize_t Io::Pwrite(int fd, const void* data, size_t size, off_t offset) {
   const ssize_t n = ::pwrite(fd, data, size, offset);
   return n < 0 ? -errno : n;
+}
+
+int Io::DirectAlignment(int fd) {
+#ifdef STATX_DIOALIGN
+  struct statx st = {};
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 && (st.stx_mask & STATX_DIOALIGN) != 0) {
+    return static_cast<int>(std::max(st.stx_dio_mem_align, st.stx_dio_offset_align));
+  }
+#endif
+  (void)fd;
+  return File::kDirectAlignment;
 }
 
 Io& Io::Posix() {

@@ -3,6 +3,7 @@
 #define AUTOSCHEME_BASE_IO_H_
 
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/types.h>
 
 #include <cerrno>
@@ -16,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "autoscheme/context.h"
+#include "base/read_queue.h"
 
 namespace autoscheme {
 
@@ -35,6 +37,11 @@ class Io {
   virtual int DropCache(int fd, off_t offset, off_t size);  // best effort; errors are ignored by callers
   virtual int Rename(const char* from, const char* to);
   virtual int Unlink(const char* path);
+  virtual int Fstatfs(int fd, struct statfs* out);
+  // What offset, size and address of a read must be multiples of when the file is opened with O_DIRECT; 4096 where the
+  // kernel does not say. 0: the file cannot be read so.
+  virtual int DirectAlignment(int fd);
+  virtual int OpenUring(int depth, std::unique_ptr<ReadQueue>* out);  // MakeUringQueue
 
   static Io& Posix();  // never destroyed
 };
@@ -57,6 +64,11 @@ class File {
   // leaves it behind. Readable and writable. RESOURCE_EXHAUSTED with the bytes needed when the disk is full.
   static absl::StatusOr<File> CreateSpill(Io& io, const std::string& dir, uint64_t size);
 
+  // The same file once more, to be read past the page cache: every read's offset, size and address must be a multiple
+  // of kDirectAlignment. An error where the file system cannot, or where the path now leads to another file.
+  absl::StatusOr<File> OpenDirect() const;
+  static constexpr uint64_t kDirectAlignment = 4096;
+
   // Exactly out.size() bytes at `offset`. DATA_LOSS when the file ends before; UNAVAILABLE for EIO and the like.
   absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const;
   absl::Status WriteAt(uint64_t offset, absl::Span<const std::byte> data) const;
@@ -68,6 +80,7 @@ class File {
   uint64_t size() const { return size_; }  // at open
   const std::string& path() const { return path_; }
   bool is_open() const { return fd_ >= 0; }
+  int fd() const { return fd_; }  // borrowed, for a ReadQueue
 
  private:
   Io* io_ = nullptr;

@@ -14,6 +14,7 @@
 #include "autoscheme/context.h"
 #include "autoscheme/tensor.h"
 #include "base/io.h"
+#include "base/io_engine.h"
 #include "base/json.h"
 
 namespace autoscheme {
@@ -49,6 +50,8 @@ class Checkpoint {
   absl::Status Read(const TensorInfo& tensor, uint64_t offset_in_tensor, absl::Span<std::byte> out) const;
   // Bytes that Read has delivered since Open. Thread-safe.
   uint64_t bytes_read() const;
+  // Of the shards. Thread-safe.
+  EngineRecord& engines() const { return engines_; }
 
  private:
   friend class CheckpointBuilder;
@@ -58,6 +61,7 @@ class Checkpoint {
   std::vector<Shard> shards_;
   std::vector<TensorInfo> tensors_;
   mutable std::atomic<uint64_t> bytes_read_{0};
+  mutable EngineRecord engines_;
 };
 
 }  // namespace autoscheme

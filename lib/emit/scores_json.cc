@@ -7,6 +7,7 @@
 #include "autoscheme/recipe.h"
 #include "base/io.h"
 #include "emit/json_text.h"
+#include "emit/run_members.h"
 #include "scheme/bits.h"
 #include "scheme/scheme_json.h"
 #include "select/losses.h"
@@ -21,6 +22,7 @@ void WriteCalibration(const ScoreTable& table, PageWriter* page);
 void WriteMenu(const ScoreTable& table, PageWriter* page);
 void WriteCrossEntropies(const ScoreTable& table, PageWriter* page);
 void WriteLosses(const ScoreTable& table, PageWriter* page);
+void WriteRun(const RunStats& run, PageWriter* page);
 
 }  // namespace
 
@@ -45,6 +47,7 @@ std::string ScoresToJson(const ScoreTable& table) {
   WriteMenu(table, &page);
   WriteCrossEntropies(table, &page);
   WriteLosses(table, &page);
+  if (table.run.has_value()) WriteRun(*table.run, &page);
   page.EndObject();
   return std::string(buffer.GetString(), buffer.GetSize()) + "\n";
 }
@@ -193,6 +196,25 @@ void WriteLosses(const ScoreTable& table, PageWriter* page) {
     }
     page->EndObject();
   }
+  page->EndObject();
+}
+
+void WriteRun(const RunStats& run, PageWriter* page) {
+  page->Key("run");
+  page->StartObject();
+  for (const BytesMember& member : kRunBytes) {
+    page->Key(member.name);
+    page->Uint64(run.*member.field);
+  }
+  for (const NumberMember& member : kRunNumbers) {
+    page->Key(member.name);
+    PutDouble(page, run.*member.field);
+  }
+  const double total_s = run.total_s > 0 ? run.total_s : 1;
+  page->Key("product_share");
+  PutDouble(page, run.product_s / total_s);
+  page->Key("stall_share");
+  PutDouble(page, run.stall_s / total_s);
   page->EndObject();
 }
 

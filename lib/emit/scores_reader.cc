@@ -11,6 +11,7 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/status_macros.h"
+#include "emit/run_members.h"
 #include "scheme/bits.h"
 #include "scheme/scheme_json.h"
 
@@ -35,6 +36,7 @@ class Reader {
   absl::Status ReadMenu(const JsonValue& menu);
   absl::Status ReadCrossEntropies(const JsonValue& losses);
   absl::Status ReadScores(const JsonValue& schemes);
+  absl::Status ReadRun(const JsonValue& run);
   absl::Status ReadScore(const std::string& where, const JsonValue& value, size_t scheme, size_t layer);
 
   absl::StatusOr<const JsonValue*> Object(const JsonValue& parent, const char* key, const std::string& where) const;
@@ -70,6 +72,10 @@ absl::StatusOr<ScoreTable> Reader::Read(absl::string_view text) {
   AUTOSCHEME_RETURN_IF_ERROR(ReadCrossEntropies(*losses));
   AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* schemes, Object(root, "schemes", what_));
   AUTOSCHEME_RETURN_IF_ERROR(ReadScores(*schemes));
+  if (JsonFind(root, "run") != nullptr) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* run, Object(root, "run", what_));
+    AUTOSCHEME_RETURN_IF_ERROR(ReadRun(*run));
+  }
   return std::move(table_);
 }
 
@@ -226,6 +232,25 @@ absl::Status Reader::ReadScore(const std::string& where, const JsonValue& value,
     AUTOSCHEME_ASSIGN_OR_RETURN(*target, Number(*number, absl::StrCat(where, ", ", key)));
     if (*target < 0) return absl::InvalidArgumentError(absl::StrCat(where, ": ", key, " is negative: ", *target));
   }
+  return absl::OkStatus();
+}
+
+// The shares follow from the rest and are not read back. A member that is absent is 0.
+absl::Status Reader::ReadRun(const JsonValue& run) {
+  const std::string where = absl::StrCat(what_, ", run");
+  RunStats stats;
+  for (const BytesMember& member : kRunBytes) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t bytes, JsonIntOr(run, member.name, 0, where));
+    if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat(where, ": ", member.name, " is negative: ", bytes));
+    stats.*member.field = static_cast<uint64_t>(bytes);
+  }
+  for (const NumberMember& member : kRunNumbers) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(stats.*member.field, JsonDoubleOr(run, member.name, 0, where));
+    if (!(stats.*member.field >= 0)) {
+      return absl::InvalidArgumentError(absl::StrCat(where, ": ", member.name, " is negative: ", stats.*member.field));
+    }
+  }
+  table_.run = stats;
   return absl::OkStatus();
 }
 

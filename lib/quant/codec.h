@@ -6,9 +6,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "autoscheme/scheme.h"
+#include "quant/kernels.h"
 
 namespace autoscheme {
 
@@ -25,18 +27,16 @@ class GroupCodec {
 
   // x: [groups, size], contiguous, float32 or bfloat16, not empty. Result: same shape and dtype.
   virtual at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const = 0;
-  // Forward into y, of x's shape and dtype and contiguous; values that would round past the largest finite one become
-  // it.
-  virtual void ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& y) const;
-  // Elements of a slice that one call should be given: small enough for the temporaries to stay in a core's cache.
-  virtual int64_t slice_elements() const { return 1 << 14; }
-
   // dL/dx, in x's dtype, for dL/dy = grad.
   virtual at::Tensor Backward(const at::Tensor& x, const at::Tensor& prepared, const at::Tensor& grad) const = 0;
   // True when Backward must see all groups at once, because a gradient flows through `prepared`.
   virtual bool backward_needs_whole_tensor() const { return false; }
-  // For the memory plan: float32 tensors of the whole input's size that such a Backward holds at its busiest.
-  virtual int backward_temporaries() const { return 0; }
+
+  // What the fused loops need to know to do the same to a CPU tensor of `dtype`. They then run instead; the expressions
+  // above remain for other devices, and as what tests compare with. Nullopt: there is no such loop.
+  virtual std::optional<cpu::Format> FusedForward(at::ScalarType /*dtype*/) const { return std::nullopt; }
+  virtual std::optional<cpu::Format> FusedBackward(at::ScalarType /*dtype*/) const { return std::nullopt; }
+  virtual std::optional<cpu::KFormat> FusedKType(at::ScalarType /*dtype*/) const { return std::nullopt; }
 };
 
 // One side of a scheme, with the fields that concern it.
@@ -48,7 +48,7 @@ struct Side {
   std::string data_type;
   int act_bits = 16;  // of the scheme: decides the dtype of integer scales (SPEC 3.2)
   bool super_groups = false;
-  bool fused = true;  // use the loops of cpu_kernels.h where there is one; tests compare with and without
+  bool fused = true;  // use the loops of kernels.h where there is one; tests compare with and without
 };
 
 // SPEC 3.3-3.5: int, int_asym_float_zp.

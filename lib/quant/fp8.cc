@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 
 #include <memory>
+#include <optional>
 
 #include "quant/codec.h"
 #include "quant/rounding.h"
@@ -15,13 +16,26 @@ class Fp8Codec : public GroupCodec {
  public:
   // `tiles`: the scale and every step stay in the input's dtype, and the gradient of the largest magnitude is split
   // evenly among its holders; else all is float32 and the first holder gets it.
-  Fp8Codec(bool per_tensor, bool tiles) : per_tensor_(per_tensor), tiles_(tiles) {}
+  Fp8Codec(bool per_tensor, bool tiles, bool fused) : per_tensor_(per_tensor), tiles_(tiles), fused_(fused) {}
 
   bool needs_whole_tensor() const override { return per_tensor_; }
   bool backward_needs_whole_tensor() const override { return per_tensor_; }
-  int backward_temporaries() const override { return per_tensor_ ? 7 : 0; }
   at::Tensor Prepare(const at::Tensor& whole) const override {
-    return per_tensor_ ? whole.abs().amax().reshape({1, 1}) : at::Tensor();
+    return per_tensor_ ? LargestMagnitude(whole) : at::Tensor();
+  }
+
+  std::optional<cpu::Format> FusedForward(at::ScalarType dtype) const override {
+    if (!fused_) return std::nullopt;
+    cpu::Format format;
+    format.family = cpu::Family::kFp8;
+    format.log2_steps = 3, format.least_exponent = -6, format.top = kMax;
+    format.narrow = tiles_ && dtype == at::kBFloat16;
+    format.least_scale = static_cast<float>(kLeastScale);
+    if (format.narrow) format.least_scale = static_cast<float>(at::BFloat16(format.least_scale));
+    return format;
+  }
+  std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override {
+    return tiles_ ? std::nullopt : FusedForward(dtype);
   }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const override {
@@ -66,13 +80,13 @@ class Fp8Codec : public GroupCodec {
     return u.clamp(-kMax, kMax).to(at::kFloat8_e4m3fn).to(u.scalar_type());
   }
 
-  bool per_tensor_, tiles_;
+  bool per_tensor_, tiles_, fused_;
 };
 
 }  // namespace
 
 std::unique_ptr<GroupCodec> MakeFp8Codec(const Side& side) {
-  return std::make_unique<Fp8Codec>(side.group.size == 0, side.group.rows > 0);
+  return std::make_unique<Fp8Codec>(side.group.size == 0, side.group.rows > 0, side.fused);
 }
 
 }  // namespace autoscheme

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 
 #include "quant/codec.h"
 #include "quant/rounding.h"
@@ -40,14 +41,22 @@ at::Tensor WithoutOverflow(const at::Tensor& w, const std::function<at::Tensor(c
   return at::where(finite, y, quantize(w * shrink).div_(shrink).clamp_(-top, top));
 }
 
+cpu::KFormat FusedKFormat(const KLayout& layout, at::ScalarType dtype) {
+  return {layout.bits, layout.group, layout.groups, layout.scale_bits, layout.sym, dtype == at::kBFloat16};
+}
+
 namespace {
 
 constexpr double kThreshold = 1e-8;  // of float32 scales, SPEC 3.2
 
 class KAsymCodec : public GroupCodec {
  public:
-  explicit KAsymCodec(const KLayout& layout) : layout_(layout) {}
+  KAsymCodec(const KLayout& layout, bool fused) : layout_(layout), fused_(fused) {}
   int64_t group_multiple() const override { return layout_.groups; }
+  std::optional<cpu::KFormat> FusedKType(at::ScalarType dtype) const override {
+    if (!fused_) return std::nullopt;
+    return FusedKFormat(layout_, dtype);
+  }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     return WithoutOverflow(x.to(at::kFloat), [&](const at::Tensor& w) { return Quantize(w, x.scalar_type()); })
@@ -72,12 +81,17 @@ class KAsymCodec : public GroupCodec {
   }
 
   KLayout layout_;
+  bool fused_;
 };
 
 class KSymCodec : public GroupCodec {
  public:
-  explicit KSymCodec(const KLayout& layout) : layout_(layout) {}
+  KSymCodec(const KLayout& layout, bool fused) : layout_(layout), fused_(fused) {}
   int64_t group_multiple() const override { return layout_.groups; }
+  std::optional<cpu::KFormat> FusedKType(at::ScalarType dtype) const override {
+    if (!fused_) return std::nullopt;
+    return FusedKFormat(layout_, dtype);
+  }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     return WithoutOverflow(x.to(at::kFloat), [&](const at::Tensor& w) { return Quantize(w); })
@@ -98,14 +112,15 @@ class KSymCodec : public GroupCodec {
   }
 
   KLayout layout_;
+  bool fused_;
 };
 
 }  // namespace
 
 std::unique_ptr<GroupCodec> MakeKCodec(const Side& side) {
   const KLayout layout = KLayoutOf(side.bits);
-  if (layout.sym) return std::make_unique<KSymCodec>(layout);
-  return std::make_unique<KAsymCodec>(layout);
+  if (layout.sym) return std::make_unique<KSymCodec>(layout, side.fused);
+  return std::make_unique<KAsymCodec>(layout, side.fused);
 }
 
 }  // namespace autoscheme

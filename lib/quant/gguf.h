@@ -22,6 +22,9 @@ struct KLayout {
 // bits: 2, 3, 4, 5 or 6.
 KLayout KLayoutOf(int bits);
 
+// For an input of `dtype`.
+cpu::KFormat FusedKFormat(const KLayout& layout, at::ScalarType dtype);
+
 // t [blocks, groups] >= 0 -> integers of `bits` times one factor per row, the largest kept.
 at::Tensor QuantizeScales(const at::Tensor& t, int bits);
 // The same for scales of either sign, -2^(bits-1) for the largest magnitude.
@@ -34,6 +37,7 @@ at::Tensor WithoutOverflow(const at::Tensor& w, const std::function<at::Tensor(c
 // Without an imatrix. The gradient is the identity: a K type's result is a constant for scoring.
 std::unique_ptr<GroupCodec> MakeKCodec(const Side& side);
 // With one: float32 [in_features], not negative. Shapes that the search cannot take are quantized without it.
+// Without Side::fused the tensor expressions run alone, as for a K codec.
 std::unique_ptr<WeightQuantizer> MakeKSearchWeight(const Side& side, const at::Tensor& imatrix);
 
 }  // namespace autoscheme

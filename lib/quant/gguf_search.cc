@@ -11,15 +11,15 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "quant/fused.h"
 #include "quant/gguf.h"
 #include "quant/grouped.h"
-#include "quant/k_search.h"
 #include "quant/rounding.h"
 
 namespace autoscheme {
 namespace {
 
-constexpr int64_t kSliceElements = 1 << 16;  // temporaries of one slice stay in a core's cache
+constexpr int64_t kSliceElements = 1 << 14;  // temporaries of one slice stay in a core's cache
 
 class KSearchWeight : public WeightQuantizer {
  public:
@@ -28,7 +28,8 @@ class KSearchWeight : public WeightQuantizer {
         plain_(MakeGroupedWeight(side.group, MakeKCodec(side))),
         imatrix_(imatrix.detach().contiguous()),
         has_zero_(imatrix.eq(0).any().item<bool>()),
-        all_zero_(imatrix.sum().item<float>() == 0) {}
+        all_zero_(imatrix.sum().item<float>() == 0),
+        fused_(side.fused) {}
 
   absl::Status CheckShape(int64_t out_features, int64_t in_features) const override {
     if (imatrix_.numel() != in_features) {
@@ -41,10 +42,13 @@ class KSearchWeight : public WeightQuantizer {
   int64_t row_multiple() const override { return layout_.groups; }
 
   at::Tensor Forward(const at::Tensor& rows, const at::Tensor& prepared) const override;
+  void ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const override;
 
   at::Tensor Backward(const at::Tensor&, const at::Tensor&, const at::Tensor& grad) const override { return grad; }
 
  private:
+  bool Takes(const at::Tensor& rows) const;
+  bool Fused(const at::Tensor& rows, at::Tensor& out) const;
   at::Tensor QuantizeRows(const at::Tensor& rows) const;
   at::Tensor WeightsFor(const at::Tensor& groups) const;
   at::Tensor QuantizeAsym(const at::Tensor& x, const at::Tensor& w) const;
@@ -53,7 +57,7 @@ class KSearchWeight : public WeightQuantizer {
   KLayout layout_;
   std::unique_ptr<WeightQuantizer> plain_;
   at::Tensor imatrix_;
-  bool has_zero_, all_zero_;
+  bool has_zero_, all_zero_, fused_;
 };
 
 at::Tensor Sum(const at::Tensor& t) { return t.sum(1, true); }
@@ -68,27 +72,6 @@ struct Steps {
   int count;
   bool absolute_error;
 };
-
-// The fused search takes what the CPU scores with; the expressions below are for other devices and the rare steps.
-bool Fusable(const at::Tensor& x, const at::Tensor& w) {
-  return x.is_cpu() && w.is_cpu() && x.scalar_type() == at::kFloat && w.scalar_type() == at::kFloat && x.size(1) % 8 == 0 &&
-         x.size(1) <= 32;
-}
-
-Fit FitRangeFused(const at::Tensor& x, const at::Tensor& w, int top) {
-  const at::Tensor xs = x.contiguous(), ws = w.contiguous();
-  Fit fit{at::empty({x.size(0), 1}, x.options()), at::empty({x.size(0), 1}, x.options())};
-  cpu::FitRange(xs.const_data_ptr<float>(), ws.const_data_ptr<float>(), x.size(0), static_cast<int>(x.size(1)), top,
-                fit.scale.mutable_data_ptr<float>(), fit.minimum.mutable_data_ptr<float>());
-  return fit;
-}
-
-at::Tensor FitSignedFused(const at::Tensor& x, const at::Tensor& w, int half) {
-  const at::Tensor xs = x.contiguous(), ws = w.contiguous(), scale = at::empty({x.size(0), 1}, x.options());
-  cpu::FitSigned(xs.const_data_ptr<float>(), ws.const_data_ptr<float>(), x.size(0), static_cast<int>(x.size(1)), half,
-                 scale.mutable_data_ptr<float>());
-  return scale;
-}
 
 Fit FitRange(const at::Tensor& x, const at::Tensor& w, int top, const Steps& steps) {
   const auto error = [&](const at::Tensor& difference) {
@@ -201,15 +184,13 @@ at::Tensor ZeroBelowEps(const at::Tensor& t) { return t.masked_fill(t.abs().lt(1
 at::Tensor KSearchWeight::Forward(const at::Tensor& rows, const at::Tensor& prepared) const {
   at::NoGradGuard no_grad;
   if (rows.numel() == 0) return rows;
+  if (!Takes(rows)) return plain_->Forward(rows, prepared);
+  at::Tensor y = at::empty_like(rows, at::MemoryFormat::Contiguous);
+  if (Fused(rows, y)) return y;
   const int64_t height = rows.size(0), width = rows.size(1);
-  // Symmetric types search in blocks of 256 along the row, the others in whole groups; the reference raises for others.
-  if (width % (layout_.sym ? layout_.group * layout_.groups : layout_.group) != 0) {
-    return plain_->Forward(rows, prepared);
-  }
   const int64_t per_row = width / layout_.group;
   const int64_t unit = layout_.groups / std::gcd<int64_t>(per_row, layout_.groups);
   const int64_t step = std::max<int64_t>(1, kSliceElements / (unit * width)) * unit;
-  at::Tensor y = at::empty_like(rows, at::MemoryFormat::Contiguous);
   at::parallel_for(0, (height + step - 1) / step, 1, [&](int64_t begin, int64_t end) {
     at::NoGradGuard no_grad_here;
     for (int64_t i = begin; i < end; ++i) {
@@ -218,6 +199,27 @@ at::Tensor KSearchWeight::Forward(const at::Tensor& rows, const at::Tensor& prep
     }
   });
   return y;
+}
+
+void KSearchWeight::ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const {
+  at::NoGradGuard no_grad;
+  if (rows.numel() == 0) return;
+  if (!Takes(rows)) return plain_->ForwardInto(rows, prepared, out);
+  if (!Fused(rows, out)) WeightQuantizer::ForwardInto(rows, prepared, out);
+}
+
+// Symmetric types search in blocks of 256 along the row, the others in whole groups; the reference raises for others.
+bool KSearchWeight::Takes(const at::Tensor& rows) const {
+  return rows.size(1) % (layout_.sym ? layout_.group * layout_.groups : layout_.group) == 0;
+}
+
+// False where only the expressions below do, or their way with huge values is needed.
+bool KSearchWeight::Fused(const at::Tensor& rows, at::Tensor& out) const {
+  if (!fused_ || all_zero_ || !FusableInto(rows, out)) return false;
+  const at::Tensor x = rows.detach();
+  const at::Tensor weights =
+      has_zero_ ? WeightsFor(x.to(at::kFloat).reshape({-1, layout_.group})).contiguous() : imatrix_;
+  return FusedKType(FusedKFormat(layout_, at::kFloat), x, weights, out);
 }
 
 at::Tensor KSearchWeight::QuantizeRows(const at::Tensor& rows) const {
@@ -253,7 +255,7 @@ at::Tensor KSearchWeight::QuantizeAsym(const at::Tensor& x, const at::Tensor& w)
   const int top = (1 << layout_.bits) - 1;
   Steps steps{-0.9, 0.05, 36, false};
   if (all_zero_) steps = layout_.bits == 4 ? Steps{-1, 0.1, 20, false} : Steps{-0.5, 0.1, 15, layout_.bits == 2};
-  const Fit fit = !all_zero_ && Fusable(x, w) ? FitRangeFused(x, w, top) : FitRange(x, w, top, steps);
+  const Fit fit = FitRange(x, w, top, steps);
   const at::Tensor scales = ZeroBelowEps(fit.scale).reshape({-1, layout_.groups});
   const at::Tensor minima =
       (all_zero_ ? ZeroBelowEps(fit.minimum.neg()) : fit.minimum.neg()).reshape({-1, layout_.groups});
@@ -275,12 +277,8 @@ at::Tensor KSearchWeight::QuantizeAsym(const at::Tensor& x, const at::Tensor& w)
 at::Tensor KSearchWeight::QuantizeSym(const at::Tensor& x, const at::Tensor& w) const {
   const int half = 1 << (layout_.bits - 1);
   const bool refine = all_zero_ && layout_.bits == 3;
-  at::Tensor found;
-  if (refine) {
-    found = Refine3Bit(x, w, FitSigned(x, w, half, false));
-  } else {
-    found = Fusable(x, w) ? FitSignedFused(x, w, half) : FitSigned(x, w, half, true).scale;
-  }
+  const SignedFit fit = FitSigned(x, w, half, !refine);
+  const at::Tensor found = refine ? Refine3Bit(x, w, fit) : fit.scale;
   const at::Tensor scales = ZeroBelowEps(found).reshape({-1, layout_.groups});
   const at::Tensor scale = QuantizeSignedScales(scales, layout_.scale_bits).reshape({-1, 1});
   return (ReciprocalOrZeroBelowEps(scale) * x).round_().clamp_(-half, half - 1).mul_(scale);

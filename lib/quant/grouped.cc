@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <functional>
-#include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/checked.h"
+#include "quant/fused.h"
+#include "quant/rounding.h"
 
 namespace autoscheme {
 namespace {
@@ -68,13 +70,14 @@ class Grouping {
   int64_t width_, height_ = 0, cells_ = 0, padded_width_ = 0, tiles_down_ = 0, tiles_across_ = 0;
 };
 
-// Calls work(first, count) over all rows of `groups`, several slices at a time: temporaries stay in a core's cache, and
-// memory bounded, whatever the size of the tensor. One slice is the whole matrix when `whole`, or on a device that has
-// its own parallelism.
+// By the codec's expressions. They take slices, several at a time: temporaries stay in a core's cache, and memory
+// bounded, whatever the size of the tensor. One slice is the whole matrix when `whole`, or on a device that has its own
+// parallelism.
 void ForEachSlice(const GroupCodec& codec, const at::Tensor& groups, bool whole,
                   const std::function<void(int64_t, int64_t)>& work) {
+  constexpr int64_t kSliceElements = 1 << 14;
   const int64_t count = groups.size(0), multiple = codec.group_multiple();
-  const int64_t rows = std::max<int64_t>(1, codec.slice_elements() / groups.size(1) / multiple) * multiple;
+  const int64_t rows = std::max<int64_t>(1, kSliceElements / groups.size(1) / multiple) * multiple;
   if (whole || !groups.is_cpu() || count <= rows) {
     work(0, count);
     return;
@@ -90,8 +93,8 @@ void ForEachSlice(const GroupCodec& codec, const at::Tensor& groups, bool whole,
 at::Tensor ForwardGroups(const GroupCodec& codec, const at::Tensor& groups, const at::Tensor& prepared) {
   const at::Tensor y = at::empty_like(groups);
   ForEachSlice(codec, groups, false, [&](int64_t first, int64_t count) {
-    at::Tensor slice = y.narrow(0, first, count);
-    codec.ForwardInto(groups.narrow(0, first, count), prepared, slice);
+    y.narrow(0, first, count)
+        .copy_(Saturated(codec.Forward(groups.narrow(0, first, count), prepared), y.scalar_type()));
   });
   return y;
 }
@@ -106,88 +109,137 @@ at::Tensor BackwardGroups(const GroupCodec& codec, const at::Tensor& groups, con
   return dx;
 }
 
+// Both sides of a quantizer, by the fused loops where there are any.
+class GroupedSide {
+ public:
+  GroupedSide(const GroupSize& group, std::unique_ptr<GroupCodec> codec) : group_(group), codec_(std::move(codec)) {}
+  const GroupCodec& codec() const { return *codec_; }
+  const GroupSize& group() const { return group_; }
+
+  at::Tensor Prepare(const at::Tensor& x) const { return x.numel() == 0 ? at::Tensor() : codec_->Prepare(x.detach()); }
+
+  at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const {
+    if (x.numel() == 0) return x;
+    if (x.scalar_type() == at::kHalf) return Saturated(Forward(x.to(at::kFloat), prepared), at::kHalf);
+    const at::Tensor plain = x.detach().contiguous();
+    at::Tensor y = at::empty_like(plain);
+    if (Fused(plain, prepared, plain.scalar_type(), y)) return y;
+    const Grouping grouping(group_, plain);
+    return grouping.Join(ForwardGroups(*codec_, grouping.Split(plain), prepared));
+  }
+
+  void ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& out) const {
+    if (x.numel() == 0 || Fused(x.detach(), prepared, at::kFloat, out)) return;
+    out.copy_(Saturated(Forward(x.to(at::kFloat), prepared), out.scalar_type()));
+  }
+
+  at::Tensor Backward(const at::Tensor& x, const at::Tensor& prepared, const at::Tensor& grad) const {
+    if (x.numel() == 0) return grad;
+    const at::Tensor plain = x.detach().contiguous(), g = grad.detach().contiguous();
+    at::Tensor dx = at::empty_like(plain);
+    const std::optional<cpu::Format> format = codec_->FusedBackward(plain.scalar_type());
+    if (format.has_value() && TakesGroups(*format) && FusableInto(plain, dx) &&
+        g.scalar_type() == plain.scalar_type()) {
+      FusedBackward(*format, group_, plain, g, Whole(prepared), !codec_->backward_needs_whole_tensor(), dx);
+      return dx;
+    }
+    const Grouping grouping(group_, plain);
+    return grouping.Join(BackwardGroups(*codec_, grouping.Split(plain), prepared, grouping.Split(g)));
+  }
+
+ private:
+  // False where the expressions must do it. `dtype`: that x is to be worked as.
+  bool Fused(const at::Tensor& x, const at::Tensor& prepared, at::ScalarType dtype, at::Tensor& y) const {
+    if (!FusableInto(x, y)) return false;
+    if (const auto format = codec_->FusedForward(dtype); format.has_value()) {
+      if (!TakesGroups(*format)) return false;
+      FusedForward(*format, group_, x, Whole(prepared), y);
+      return true;
+    }
+    // Groups of a narrower row, or of one that they do not fill, are none that a super-group's loop knows.
+    const auto format = codec_->FusedKType(dtype);
+    if (!format.has_value() || x.size(-1) % format->group != 0) return false;
+    return FusedKType(*format, x, {}, y);
+  }
+
+  bool TakesGroups(const cpu::Format& format) const {
+    return format.family == cpu::Family::kFp8 || (group_.size != 0 && group_.rows == 0);
+  }
+  static float Whole(const at::Tensor& prepared) { return prepared.defined() ? prepared.item<float>() : 0; }
+
+  GroupSize group_;
+  std::unique_ptr<GroupCodec> codec_;
+};
+
 class GroupedWeight : public WeightQuantizer {
  public:
-  GroupedWeight(const GroupSize& group, std::unique_ptr<GroupCodec> codec) : group_(group), codec_(std::move(codec)) {}
+  GroupedWeight(const GroupSize& group, std::unique_ptr<GroupCodec> codec) : side_(group, std::move(codec)) {}
 
   absl::Status CheckShape(int64_t out_features, int64_t in_features) const override {
-    const int64_t multiple = codec_->group_multiple();
+    const int64_t multiple = side_.codec().group_multiple(), size = side_.group().size;
     if (multiple == 1) return absl::OkStatus();
-    const int64_t groups = out_features * CeilDiv(in_features, std::min<int64_t>(group_.size, in_features));
+    const int64_t groups = out_features * CeilDiv(in_features, std::min<int64_t>(size, in_features));
     if (groups % multiple == 0) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat("a weight of ", out_features, " x ", in_features, " has ", groups,
-                                                   " groups of ", group_.size, ", which super-groups of ", multiple,
+                                                   " groups of ", size, ", which super-groups of ", multiple,
                                                    " do not divide"));
   }
 
   int64_t row_multiple() const override {
-    if (group_.rows > 0) return group_.rows;
-    if (codec_->group_multiple() > 1) return codec_->group_multiple();
-    return group_.size == 0 && !codec_->needs_whole_tensor() ? 0 : 1;
+    const GroupSize& group = side_.group();
+    if (group.rows > 0) return group.rows;
+    if (side_.codec().group_multiple() > 1) return side_.codec().group_multiple();
+    return group.size == 0 && !side_.codec().needs_whole_tensor() ? 0 : 1;
   }
-  bool needs_whole_tensor() const override { return codec_->needs_whole_tensor(); }
+  bool needs_whole_tensor() const override { return side_.codec().needs_whole_tensor(); }
 
   at::Tensor Prepare(const at::Tensor& weight) const override {
     at::NoGradGuard no_grad;
-    return weight.numel() == 0 ? at::Tensor() : codec_->Prepare(weight);
+    return side_.Prepare(weight);
   }
-
   at::Tensor Forward(const at::Tensor& rows, const at::Tensor& prepared) const override {
     at::NoGradGuard no_grad;
-    if (rows.numel() == 0) return rows;
-    const Grouping grouping(group_, rows);
-    return grouping.Join(ForwardGroups(*codec_, grouping.Split(rows.detach()), prepared));
+    return side_.Forward(rows, prepared);
   }
-
+  void ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const override {
+    at::NoGradGuard no_grad;
+    side_.ForwardInto(rows, prepared, out);
+  }
   at::Tensor Backward(const at::Tensor& rows, const at::Tensor& prepared, const at::Tensor& grad) const override {
     at::NoGradGuard no_grad;
-    if (rows.numel() == 0) return grad;
-    const Grouping grouping(group_, rows);
-    return grouping.Join(
-        BackwardGroups(*codec_, grouping.Split(rows.detach()), prepared, grouping.Split(grad.detach())));
+    return side_.Backward(rows, prepared, grad);
   }
 
  private:
-  GroupSize group_;
-  std::unique_ptr<GroupCodec> codec_;
+  GroupedSide side_;
 };
 
 class GroupedActivation : public ActivationQuantizer {
  public:
-  GroupedActivation(const GroupSize& group, std::unique_ptr<GroupCodec> codec)
-      : group_(group), codec_(std::move(codec)) {}
+  GroupedActivation(const GroupSize& group, std::unique_ptr<GroupCodec> codec) : side_(group, std::move(codec)) {}
 
-  bool spans_batch() const override { return codec_->needs_whole_tensor() || group_.size == 0 || group_.rows > 1; }
-  int temporaries() const override { return codec_->backward_temporaries(); }
+  bool spans_batch() const override {
+    return side_.codec().needs_whole_tensor() || side_.group().size == 0 || side_.group().rows > 1;
+  }
 
   at::Tensor Forward(const at::Tensor& x) const override {
     at::NoGradGuard no_grad;
-    if (x.numel() == 0) return x;
-    const Grouping grouping(group_, x);
-    const at::Tensor prepared = codec_->Prepare(x.detach());
-    return grouping.Join(ForwardGroups(*codec_, grouping.Split(x.detach()), prepared));
+    return side_.Forward(x, side_.Prepare(x));
   }
-
+  void ForwardInto(const at::Tensor& x, at::Tensor& out) const override {
+    at::NoGradGuard no_grad;
+    side_.ForwardInto(x, side_.Prepare(x), out);
+  }
   at::Tensor Backward(const at::Tensor& x, const at::Tensor& grad) const override {
     at::NoGradGuard no_grad;
-    if (x.numel() == 0) return grad;
-    const Grouping grouping(group_, x);
-    const at::Tensor prepared = codec_->Prepare(x.detach());
-    return grouping.Join(BackwardGroups(*codec_, grouping.Split(x.detach()), prepared, grouping.Split(grad.detach())));
+    return side_.Backward(x, side_.Prepare(x), grad);
   }
 
  private:
-  GroupSize group_;
-  std::unique_ptr<GroupCodec> codec_;
+  GroupedSide side_;
 };
 
 }  // namespace
-
-void GroupCodec::ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& y) const {
-  const float narrow = std::numeric_limits<c10::BFloat16>::max(), wide = std::numeric_limits<float>::max();
-  const double top = x.scalar_type() == at::kBFloat16 ? narrow : wide;
-  at::clamp_out(y, Forward(x, prepared), -top, top);
-}
 
 std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const GroupSize& group, std::unique_ptr<GroupCodec> codec) {
   return std::make_unique<GroupedWeight>(group, std::move(codec));

@@ -2,9 +2,9 @@
 #include <ATen/ATen.h>
 
 #include <memory>
+#include <optional>
 
 #include "quant/codec.h"
-#include "quant/cpu_kernels.h"
 #include "quant/rounding.h"
 
 namespace autoscheme {
@@ -20,6 +20,15 @@ ScaleDtype ScaleDtypeOf(const Side& side) {
   if (side.act_bits <= 8) return {at::kBFloat16, static_cast<float>(at::BFloat16(1e-5f))};
   if (side.super_groups) return {at::kFloat, 1e-8};
   return {at::kHalf, static_cast<float>(at::Half(1e-5f))};
+}
+
+cpu::Format FormatOf(const ScaleDtype& scale) {
+  cpu::Format format;
+  format.scale_type = scale.type == at::kHalf       ? cpu::ScaleType::kHalf
+                      : scale.type == at::kBFloat16 ? cpu::ScaleType::kBFloat16
+                                                    : cpu::ScaleType::kFloat;
+  format.least_scale = static_cast<float>(scale.threshold);
+  return format;
 }
 
 // `t` rounded to the scale dtype, as float32. Where the scale dtype overflows the value stays as it is, so that a huge
@@ -61,13 +70,14 @@ class IntSymCodec : public GroupCodec {
     return q.mul_(scale).to(x.scalar_type());
   }
 
-  void ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& y) const override {
-    if (!fused_ || !cpu::Takes(x)) return GroupCodec::ForwardInto(x, prepared, y);
-    const auto [low, high] = cpu::MinMax(x);
-    const at::Tensor scale = Gate(RoundTo(ScaleBeforeRounding(low, high), scale_dtype_.type));
-    cpu::RoundToLevels(x, scale, levels_, ComputeDtype(x) == at::kBFloat16, y);
+  std::optional<cpu::Format> FusedForward(at::ScalarType dtype) const override {
+    if (!fused_) return std::nullopt;
+    cpu::Format format = FormatOf(scale_dtype_);
+    format.family = cpu::Family::kIntSym, format.levels = levels_;
+    format.narrow = dtype == at::kBFloat16 && scale_dtype_.type == at::kBFloat16;
+    return format;
   }
-  int64_t slice_elements() const override { return fused_ ? cpu::kSliceElements : GroupCodec::slice_elements(); }
+  std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override { return FusedForward(dtype); }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::ScalarType compute = ComputeDtype(x);
@@ -122,12 +132,24 @@ class IntSymCodec : public GroupCodec {
 class IntAsymCodec : public GroupCodec {
  public:
   IntAsymCodec(const Side& side, bool float_zero_point)
-      : scale_dtype_(ScaleDtypeOf(side)), top_((1 << side.bits) - 1), float_zero_point_(float_zero_point) {}
+      : scale_dtype_(ScaleDtypeOf(side)),
+        top_((1 << side.bits) - 1),
+        float_zero_point_(float_zero_point),
+        fused_(side.fused) {}
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const Grid grid = GridOf(x);
     at::Tensor q = x.to(grid.scale.scalar_type()).div(grid.scale).round_().add_(grid.zero).clamp_(0, top_);
     return q.sub_(grid.zero).mul_(grid.scale).to(x.scalar_type());
+  }
+
+  std::optional<cpu::Format> FusedForward(at::ScalarType dtype) const override {
+    const bool narrow = dtype == at::kBFloat16;
+    if (!fused_ || (narrow && scale_dtype_.type == at::kBFloat16)) return std::nullopt;
+    cpu::Format format = FormatOf(scale_dtype_);
+    format.family = cpu::Family::kIntAsym, format.levels = top_;
+    format.float_zero_point = float_zero_point_, format.narrow = narrow;
+    return format;
   }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
@@ -181,7 +203,7 @@ class IntAsymCodec : public GroupCodec {
 
   ScaleDtype scale_dtype_;
   int top_;
-  bool float_zero_point_;
+  bool float_zero_point_, fused_;
 };
 
 }  // namespace

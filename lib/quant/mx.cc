@@ -3,9 +3,9 @@
 
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include "quant/codec.h"
-#include "quant/cpu_kernels.h"
 #include "quant/rounding.h"
 
 namespace autoscheme {
@@ -33,13 +33,16 @@ class MxCodec : public GroupCodec {
     return RoundElements(t, FloorLog2(t)).mul_(scale).to(x.scalar_type());
   }
 
-  void ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& y) const override {
-    if (!fused_ || !cpu::Takes(x)) return GroupCodec::ForwardInto(x, prepared, y);
-    const at::Tensor scale = at::pow(2.0, Exponent(cpu::AbsMax(x)).clamp_(-127, 127));
-    cpu::RoundToFormat(x, scale, {format_.exponent_bits > 0, format_.steps, format_.min_exponent(), format_.max_norm},
-                       y);
+  std::optional<cpu::Format> FusedForward(at::ScalarType) const override {
+    if (!fused_) return std::nullopt;
+    cpu::Format format;
+    format.family = cpu::Family::kMx;
+    format.binades = format_.exponent_bits > 0, format.log2_steps = format_.steps == 2 ? 1 : format_.steps == 4 ? 2 : 3;
+    format.least_exponent = format_.min_exponent(), format.top = format_.max_norm;
+    format.max_exponent = format_.max_exponent, format.ceil_scale = ceil_scale_;
+    return format;
   }
-  int64_t slice_elements() const override { return fused_ ? cpu::kSliceElements : GroupCodec::slice_elements(); }
+  std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override { return FusedForward(dtype); }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::Tensor wide = x.to(at::kFloat), g = grad.to(at::kFloat);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <memory>
+#include <optional>
 
 #include "quant/codec.h"
 #include "quant/rounding.h"
@@ -12,17 +13,29 @@ namespace {
 
 constexpr double kElementMax = 6, kE4m3Max = 448, kE5m3Max = 114688;
 
+cpu::Format FormatOf(cpu::Family family) {
+  cpu::Format format;
+  format.family = family;
+  format.log2_steps = 1, format.least_exponent = 0, format.top = kElementMax;
+  return format;
+}
+
 class Nvfp4Codec : public GroupCodec {
  public:
   // Of a weight the global scale is a constant; of an activation it moves with the largest element.
-  explicit Nvfp4Codec(bool global_scale_is_constant) : constant_(global_scale_is_constant) {}
+  Nvfp4Codec(bool global_scale_is_constant, bool fused) : constant_(global_scale_is_constant), fused_(fused) {}
 
   bool needs_whole_tensor() const override { return true; }
   bool backward_needs_whole_tensor() const override { return !constant_; }
-  int backward_temporaries() const override { return constant_ ? 0 : 11; }
 
   // The largest magnitude of the whole tensor, float32.
-  at::Tensor Prepare(const at::Tensor& whole) const override { return whole.abs().amax().to(at::kFloat); }
+  at::Tensor Prepare(const at::Tensor& whole) const override { return LargestMagnitude(whole); }
+
+  std::optional<cpu::Format> FusedForward(at::ScalarType) const override {
+    if (!fused_) return std::nullopt;
+    return FormatOf(cpu::Family::kNvfp4);
+  }
+  std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override { return FusedForward(dtype); }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const override {
     const at::Tensor wide = x.to(at::kFloat);
@@ -77,11 +90,19 @@ class Nvfp4Codec : public GroupCodec {
     dx.add_(x.sign().mul_(at_largest).mul_(share));
   }
 
-  bool constant_;
+  bool constant_, fused_;
 };
 
 class E5m3Codec : public GroupCodec {
  public:
+  explicit E5m3Codec(bool fused) : fused_(fused) {}
+
+  std::optional<cpu::Format> FusedForward(at::ScalarType) const override {
+    if (!fused_) return std::nullopt;
+    return FormatOf(cpu::Family::kE5m3);
+  }
+  std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override { return FusedForward(dtype); }
+
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const at::Tensor wide = x.to(at::kFloat);
     const at::Tensor scale = RoundScale(wide.abs().amax(1, true).mul_(1.0 / kElementMax));
@@ -119,12 +140,16 @@ class E5m3Codec : public GroupCodec {
     const at::Tensor subnormal = v.div(least_normal).mul_(8).round_().clamp_(1, 7).mul_(least_normal / 8);
     return at::where(v.ge(least_normal), normal, subnormal).masked_fill_(v.eq(0), 0);
   }
+
+  bool fused_;
 };
 
 }  // namespace
 
-std::unique_ptr<GroupCodec> MakeNvfp4Codec(const Side& side) { return std::make_unique<Nvfp4Codec>(side.weight); }
+std::unique_ptr<GroupCodec> MakeNvfp4Codec(const Side& side) {
+  return std::make_unique<Nvfp4Codec>(side.weight, side.fused);
+}
 
-std::unique_ptr<GroupCodec> MakeE5m3Codec(const Side& /*side*/) { return std::make_unique<E5m3Codec>(); }
+std::unique_ptr<GroupCodec> MakeE5m3Codec(const Side& side) { return std::make_unique<E5m3Codec>(side.fused); }
 
 }  // namespace autoscheme

@@ -1,6 +1,7 @@
 #include "quant/quantizer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "quant/codec.h"
 #include "quant/gguf.h"
 #include "quant/grouped.h"
+#include "quant/rounding.h"
 #include "scheme/bits.h"
 
 namespace autoscheme {
@@ -58,6 +60,11 @@ absl::Status CheckImatrix(const Scheme& scheme, const at::Tensor& imatrix) {
 }  // namespace
 
 at::Tensor WeightQuantizer::Prepare(const at::Tensor& /*weight*/) const { return {}; }
+
+void WeightQuantizer::ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const {
+  at::NoGradGuard no_grad;
+  if (rows.numel() > 0) out.copy_(Saturated(Forward(rows.to(at::kFloat), prepared), out.scalar_type()));
+}
 
 absl::StatusOr<std::unique_ptr<WeightQuantizer>> MakeWeightQuantizer(const Scheme& scheme, const at::Tensor& imatrix) {
   if (!scheme.QuantizesWeight()) return nullptr;

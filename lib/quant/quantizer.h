@@ -34,9 +34,15 @@ class WeightQuantizer {
   // A weight may be shown by row chunks: the elementwise maximum of their results is the whole weight's.
   virtual at::Tensor Prepare(const at::Tensor& weight) const;
 
-  // Quant-dequant of a row chunk [rows, in], float32 or bfloat16 -> same shape and dtype; no autograd. `prepared` is
-  // what Prepare gave for the whole weight.
+  // Quant-dequant of a row chunk [rows, in], float32, bfloat16 or float16 -> same shape and dtype; no autograd.
+  // bfloat16 is worked as the reference works it (SPEC 3.2), float16 as float32. `prepared` is what Prepare gave for
+  // the whole weight.
   virtual at::Tensor Forward(const at::Tensor& rows, const at::Tensor& prepared) const = 0;
+
+  // Forward(rows as float32) rounded to the dtype of `out`: float32 or bfloat16, of the shape of `rows`, contiguous;
+  // finite values that would round past its largest become that. `rows` as they are stored, float32, bfloat16 or
+  // float16: no float32 copy of them is made.
+  virtual void ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const;
 
   // dL/dW for dL/dWq = grad. Scoring does not need it (its gradient ends at Wq); the fixtures and tuning hosts do.
   // Where one group spans the tensor, `rows` must be the whole weight. K types: grad itself (their Wq is a constant).
@@ -52,6 +58,8 @@ class ActivationQuantizer {
   // For the memory plan: float32 copies of x that Backward holds at its busiest, beside x and the two gradients.
   virtual int temporaries() const { return 0; }
   virtual at::Tensor Forward(const at::Tensor& x) const = 0;
+  // As WeightQuantizer::ForwardInto.
+  virtual void ForwardInto(const at::Tensor& x, at::Tensor& out) const = 0;
   // dL/dx for dL/dxq = grad (SPEC 3.3-3.9). Zero groups give finite gradients (SPEC 10 item 5).
   virtual at::Tensor Backward(const at::Tensor& x, const at::Tensor& grad) const = 0;
 };

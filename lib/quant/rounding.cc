@@ -2,12 +2,28 @@
 
 #include <ATen/ATen.h>
 
+#include <limits>
+
+#include "quant/fused.h"
+
 namespace autoscheme {
 
 at::Tensor FirstArgAbsMax(const at::Tensor& x) { return std::get<1>(x.abs().max(1, true)); }
 
 void AddAt(at::Tensor& dx, const at::Tensor& index, const at::Tensor& value) {
   dx.scatter_add_(1, index, value.to(dx.scalar_type()));
+}
+
+at::Tensor LargestMagnitude(const at::Tensor& x) {
+  if (Fusable(x)) return at::scalar_tensor(PeakMagnitude(x), at::kFloat);
+  return x.abs().amax().to(at::kFloat);
+}
+
+at::Tensor Saturated(const at::Tensor& t, at::ScalarType dtype) {
+  const double top = dtype == at::kHalf       ? 65504.0
+                     : dtype == at::kBFloat16 ? static_cast<double>(std::numeric_limits<c10::BFloat16>::max())
+                                              : static_cast<double>(std::numeric_limits<float>::max());
+  return t.clamp(-top, top).to(dtype);
 }
 
 at::Tensor ReciprocalOrZero(const at::Tensor& t) {

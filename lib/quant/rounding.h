@@ -12,6 +12,12 @@ at::Tensor FirstArgAbsMax(const at::Tensor& x);
 // dx[r, index[r]] += value[r]; index and value [rows, 1].
 void AddAt(at::Tensor& dx, const at::Tensor& index, const at::Tensor& value);
 
+// Largest |x| of all, float32 without dimensions.
+at::Tensor LargestMagnitude(const at::Tensor& x);
+
+// t rounded to `dtype`, finite values and infinities no further than its largest.
+at::Tensor Saturated(const at::Tensor& t, at::ScalarType dtype);
+
 // t == 0 ? 0 : 1 / t.
 at::Tensor ReciprocalOrZero(const at::Tensor& t);
 // |t| < 1e-30 ? 0 : 1 / t (float32).

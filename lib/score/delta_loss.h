@@ -21,7 +21,8 @@ namespace autoscheme {
 class DeltaLoss : public Measurement {
  public:
   struct Options {
-    at::ScalarType dtype = at::kFloat;
+    at::ScalarType dtype = at::kFloat;     // of activations and of the products of the forward pass
+    at::ScalarType operands = at::kFloat;  // of the products of the backward pass
     uint64_t chunk_bytes = uint64_t{8} << 20;
     bool cache_weights = true;  // keep a unit's dequantized weights while its batches run
     bool sliced = false;        // batches come in slices

@@ -184,7 +184,7 @@ class HeadRun {
     const at::Tensor w = Rows(tile);
     for (int t = 0; t < measurement_.trajectories(); ++t) {
       if (measurement_.head(t).skip) continue;
-      const at::Tensor wq = QuantizedTile(t, w);
+      const at::Tensor wq = QuantizedTile(t, w), operand = wq.to(in_.operands);
       for (int s = 0; s < slice_count_; ++s) {
         AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, s));
@@ -202,7 +202,7 @@ class HeadRun {
         r.sum.mul_(rescale).add_(p.sum(1));
         r.maximum = maximum;
         if (t < forward_only_) continue;
-        at::Tensor sum = Product(in_.meter, p.to(in_.dtype), wq).to(at::kFloat);
+        at::Tensor sum = Product(in_.meter, p.to(in_.operands), operand).to(at::kFloat);
         at::Tensor picked = at::zeros({x.size(0), x.size(1)}, x.options());
         if (first > 0) {
           AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, sums_->Get(0, t - forward_only_, s));
@@ -269,7 +269,7 @@ class HeadRun {
         at::Tensor columns = r.labels.index_select(0, here) - first;
         p.index_put_({here, columns}, at::full({here.size(0)}, -1.0f), /*accumulate=*/true);
         p.div_(Predictions(s));
-        const at::Tensor part = Product(in_.meter, p.to(in_.dtype).t(), x);
+        const at::Tensor part = Product(in_.meter, p.to(in_.operands).t(), x.to(in_.operands));
         dw = dw.defined() ? dw.add_(part) : part;
         if (!slices_[s].ends_batch) continue;
         scores_[t].weight += SumAbsGradTimesError(dw, w, wq);

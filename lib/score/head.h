@@ -23,7 +23,8 @@ struct HeadInput {
   const MetaSkeleton* skeleton = nullptr;
   const Calibration* calibration = nullptr;
   BatchShape shape;
-  at::ScalarType dtype = at::kFloat;
+  at::ScalarType dtype = at::kFloat;     // of hidden states and logits
+  at::ScalarType operands = at::kFloat;  // of the products that form gradients
   int64_t tile_rows = 4096;
   int slots = 2;        // tiles in memory; 1 = no read-ahead
   bool in_ram = true;  // where the running sums live

@@ -30,7 +30,7 @@ std::vector<PlanChoice> Choices(const PlanInput& in) {
                 if (rows != in.batch_size && !in.may_slice) continue;
                 PlanChoice choice;
                 choice.sweep.batch_size = in.batch_size;
-                choice.sweep.dtype = in.dtype;
+                choice.sweep.dtype = in.dtype, choice.sweep.operands = in.operands;
                 choice.sweep.tiled = tiled;
                 choice.sweep.segments_per_unit = segments;
                 choice.sweep.boundaries_in_ram = in_ram;

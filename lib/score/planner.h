@@ -20,7 +20,8 @@ struct PlanInput {
   const Calibration* calibration = nullptr;
   Measurement* measurement = nullptr;  // borrowed; for what it asks of head and weights
   int64_t batch_size = 8;
-  at::ScalarType dtype = at::kFloat;
+  at::ScalarType dtype = at::kFloat;     // of activations and of the products of the forward pass
+  at::ScalarType operands = at::kFloat;  // of the products of the backward pass
   uint64_t max_ram_bytes = 0;       // 0 = no limit
   uint64_t floor_bytes = 0;         // what the process holds before the run; 0 when the budget is the library's alone
   uint64_t available_bytes = 0;     // memory that the system could give; bounds what is kept for speed without a limit

@@ -23,18 +23,26 @@ void Metered(ProductMeter* meter, const at::Tensor& a, const at::Tensor& b, cons
   meter->flops += 2.0 * static_cast<double>(a.size(0)) * static_cast<double>(a.size(1)) * static_cast<double>(b.size(1));
 }
 
-// out = a b, for matrices; out may be a view.
-inline void MultiplyInto(ProductMeter* meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
-  Metered(meter, a, b, [&] { at::mm_out(out, a, b); });
-}
-// out += a b.
-inline void AddProduct(ProductMeter* meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
-  Metered(meter, a, b, [&] { out.addmm_(a, b); });
-}
 inline at::Tensor Product(ProductMeter* meter, const at::Tensor& a, const at::Tensor& b) {
   at::Tensor out;
   Metered(meter, a, b, [&] { out = at::mm(a, b); });
   return out;
+}
+// out = a b, for matrices; out may be a view, and of another dtype than the operands.
+inline void MultiplyInto(ProductMeter* meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  if (out.scalar_type() != a.scalar_type()) {
+    out.copy_(Product(meter, a, b));
+    return;
+  }
+  Metered(meter, a, b, [&] { at::mm_out(out, a, b); });
+}
+// out += a b, likewise.
+inline void AddProduct(ProductMeter* meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  if (out.scalar_type() != a.scalar_type()) {
+    out.add_(Product(meter, a, b));
+    return;
+  }
+  Metered(meter, a, b, [&] { out.addmm_(a, b); });
 }
 
 }  // namespace autoscheme

@@ -13,7 +13,8 @@
 
 namespace autoscheme {
 
-// One call of a ScoredLinear in the autograd graph. x and xq are plain tensors: neither is an output of this node.
+// One call of a ScoredLinear in the autograd graph. x and xq are plain tensors: neither is an output of this node. x is
+// kept only where a quantizer stands between it and xq.
 struct ScoredLinearNode : torch::autograd::Node {
   ScoredLinear* linear = nullptr;
   at::Tensor x, xq;
@@ -21,8 +22,7 @@ struct ScoredLinearNode : torch::autograd::Node {
   torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
     at::NoGradGuard no_grad;
     const at::Tensor& grad = grads[0];
-    at::Tensor dx = linear->Differentiate(x, xq, grad.reshape({-1, grad.size(-1)}));
-    return {dx.view(x.sizes())};
+    return {linear->Differentiate(x, xq, grad.reshape({-1, grad.size(-1)}))};
   }
   void release_variables() override {
     x.reset();
@@ -122,7 +122,7 @@ at::Tensor ScoredLinear::Apply(const at::Tensor& x, const at::Tensor& xq, bool v
   if (at::GradMode::is_enabled() && x.requires_grad()) {
     auto node = std::shared_ptr<ScoredLinearNode>(new ScoredLinearNode(), torch::autograd::deleteNode);
     node->linear = this;
-    node->x = x.detach();
+    if (activation_quantizer_ != nullptr) node->x = x.detach();
     node->xq = xq;
     node->set_next_edges(torch::autograd::collect_next_edges(x));
     torch::autograd::set_history(y, node);
@@ -130,44 +130,43 @@ at::Tensor ScoredLinear::Apply(const at::Tensor& x, const at::Tensor& xq, bool v
   return y;
 }
 
-at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad) {
-  const at::Tensor inputs = xq.reshape({-1, cols()});
+at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad_values) {
+  const at::Tensor inputs = xq.reshape({-1, cols()}).to(options_.operands);
+  const at::Tensor grad = grad_values.to(options_.operands);
   const bool weight_term = options_.measure && weight_quantizer_ != nullptr;
-  const bool from_cache = cached_.defined();
-  at::Tensor dxq = at::empty_like(inputs);
-  if (from_cache) MultiplyInto(options_.meter, dxq, grad, cached_);
-  if (weight_term && options_.sliced) {
-    const bool first_slice = !weight_grad_.defined();
-    if (first_slice) weight_grad_ = at::empty({rows(), cols()}, x.options().dtype(at::kFloat));
-    if (options_.dtype != at::kFloat) {
-      const at::Tensor part = Product(options_.meter, grad.t(), inputs);
-      first_slice ? weight_grad_.copy_(part) : weight_grad_.add_(part);
-    } else if (first_slice) {
-      MultiplyInto(options_.meter, weight_grad_, grad.t(), inputs);
-    } else {
-      AddProduct(options_.meter, weight_grad_, grad.t(), inputs);
-    }
-  }
   const bool fold_now = weight_term && !options_.sliced;
-  if (fold_now || !from_cache) {
+  const bool at_once = cached_.defined() && options_.operands == options_.dtype;
+  at::Tensor dxq = at::empty({inputs.size(0), cols()}, grad_values.options());
+  if (at_once) MultiplyInto(options_.meter, dxq, grad, cached_);
+  if (weight_term && options_.sliced) AddWeightGradient(grad, inputs);
+  if (fold_now || !at_once) {
     ForEachChunk([&](int64_t first, int64_t count, const std::byte* rows) {
       const at::Tensor g = grad.narrow(1, first, count);
       const at::Tensor w = Rows(rows, count);
       const at::Tensor wq = QuantizedRows(first, w);
-      if (from_cache) {
+      if (at_once) {
         // dxq is there already.
       } else if (first == 0) {
-        MultiplyInto(options_.meter, dxq, g, wq);
+        MultiplyInto(options_.meter, dxq, g, wq.to(options_.operands));
       } else {
-        AddProduct(options_.meter, dxq, g, wq);
+        AddProduct(options_.meter, dxq, g, wq.to(options_.operands));
       }
       if (fold_now) score_.weight += SumAbsGradTimesError(Product(options_.meter, g.t(), inputs), w, wq);
     });
   }
-  dxq = dxq.view(x.sizes());
+  dxq = dxq.view(xq.sizes());
   if (activation_quantizer_ == nullptr) return dxq;
   if (options_.measure) score_.activation += SumAbsGradTimesError(dxq, x.contiguous(), xq.contiguous());
   return activation_quantizer_->Backward(x, dxq);
+}
+
+void ScoredLinear::AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs) {
+  if (!weight_grad_.defined()) {
+    weight_grad_ = at::empty({rows(), cols()}, grad.options().dtype(at::kFloat));
+    MultiplyInto(options_.meter, weight_grad_, grad.t(), inputs);
+  } else {
+    AddProduct(options_.meter, weight_grad_, grad.t(), inputs);
+  }
 }
 
 void ScoredLinear::EndBatch() {

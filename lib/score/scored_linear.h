@@ -24,7 +24,8 @@ namespace autoscheme {
 class ScoredLinear {
  public:
   struct Options {
-    at::ScalarType dtype = at::kFloat;
+    at::ScalarType dtype = at::kFloat;     // of activations, and of the products of the forward pass
+    at::ScalarType operands = at::kFloat;  // of the products of the backward pass; their results are converted to dtype
     uint64_t chunk_bytes = uint64_t{8} << 20;  // of a dequantized row chunk
     bool cache_weight = false;                 // keep Wq while bound: dtype x weights of memory
     bool measure = false;                      // backward adds the two terms to score()
@@ -57,7 +58,9 @@ class ScoredLinear {
   using ChunkBody = std::function<void(int64_t first, int64_t count, const std::byte* rows)>;
   void ForEachChunk(const ChunkBody& body);
   at::Tensor Multiply(const at::Tensor& x);
+  // dL/dx [..., in] for grad = dL/dy [tokens, out], and the terms of score(). x: null without an activation quantizer.
   at::Tensor Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad);
+  void AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs);
   at::Tensor Rows(const std::byte* data, int64_t count) const;
   // Quantized rows, from `w` = the rows as they are, or from the cache.
   at::Tensor QuantizedRows(int64_t first, const at::Tensor& w) const;

@@ -203,7 +203,7 @@ class Sweeps {
     input.skeleton = &skeleton_;
     input.calibration = &calibration_;
     input.shape = shape_;
-    input.dtype = options_.dtype;
+    input.dtype = options_.dtype, input.operands = options_.operands;
     input.tile_rows = options_.head_tile_rows;
     input.slots = options_.unit_slots;
     input.in_ram = options_.boundaries_in_ram;

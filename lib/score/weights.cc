@@ -60,6 +60,29 @@ NonFinite FindNonFinite(const std::byte* data, int64_t n, Word exponent_mask) {
   return found;
 }
 
+template <typename Grad, typename Value>
+double SumOnCpu(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
+  const Grad* g = grad.const_data_ptr<Grad>();
+  const Value *a = w.const_data_ptr<Value>(), *b = wq.const_data_ptr<Value>();
+  const auto term = [&](int64_t i) {
+    return std::fabs(static_cast<float>(g[i]) * (static_cast<float>(a[i]) - static_cast<float>(b[i])));
+  };
+  return at::parallel_reduce(
+      0, grad.numel(), /*grain_size=*/int64_t{1} << 15, 0.0,
+      [&](int64_t begin, int64_t end, double sum) {
+        constexpr int kLanes = 8;  // independent sums, so that the loop vectorizes
+        double lane[kLanes] = {};
+        int64_t i = begin;
+        for (; i + kLanes <= end; i += kLanes) {
+          for (int j = 0; j < kLanes; ++j) lane[j] += term(i + j);
+        }
+        for (double v : lane) sum += v;
+        for (; i < end; ++i) sum += term(i);
+        return sum;
+      },
+      std::plus<double>());
+}
+
 }  // namespace
 
 at::Tensor LoadRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols, at::ScalarType dtype) {
@@ -86,27 +109,13 @@ absl::Status CheckFinite(const TensorView& view) {
 }
 
 double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
-  const bool plain = grad.device().is_cpu() && grad.scalar_type() == at::kFloat && w.scalar_type() == at::kFloat &&
-                     wq.scalar_type() == at::kFloat && grad.is_contiguous() && w.is_contiguous() && wq.is_contiguous();
-  if (!plain) {
-    at::Tensor error = (w - wq).to(at::kFloat);
-    return error.mul_(grad).abs_().sum(at::kDouble).item<double>();
-  }
-  const float *g = grad.data_ptr<float>(), *a = w.data_ptr<float>(), *b = wq.data_ptr<float>();
-  return at::parallel_reduce(
-      0, grad.numel(), /*grain_size=*/int64_t{1} << 15, 0.0,
-      [&](int64_t begin, int64_t end, double sum) {
-        constexpr int kLanes = 8;  // independent sums, so that the loop vectorizes
-        double lane[kLanes] = {};
-        int64_t i = begin;
-        for (; i + kLanes <= end; i += kLanes) {
-          for (int j = 0; j < kLanes; ++j) lane[j] += std::fabs(g[i + j] * (a[i + j] - b[i + j]));
-        }
-        for (double v : lane) sum += v;
-        for (; i < end; ++i) sum += std::fabs(g[i] * (a[i] - b[i]));
-        return sum;
-      },
-      std::plus<double>());
+  const at::ScalarType g = grad.scalar_type(), v = w.scalar_type();
+  const bool plain = grad.is_cpu() && v == wq.scalar_type() && grad.is_contiguous() && w.is_contiguous() && wq.is_contiguous();
+  if (plain && g == at::kFloat && v == at::kFloat) return SumOnCpu<float, float>(grad, w, wq);
+  if (plain && g == at::kBFloat16 && v == at::kFloat) return SumOnCpu<at::BFloat16, float>(grad, w, wq);
+  if (plain && g == at::kBFloat16 && v == at::kBFloat16) return SumOnCpu<at::BFloat16, at::BFloat16>(grad, w, wq);
+  at::Tensor error = w.to(at::kFloat) - wq.to(at::kFloat);
+  return error.mul_(grad).abs_().sum(at::kDouble).item<double>();
 }
 
 }  // namespace autoscheme

@@ -16,6 +16,8 @@
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
+#include "stream/engine_trial.h"
+#include "stream/extent_reader.h"
 #include "stream/extents.h"
 #include "stream/pages.h"
 
@@ -24,8 +26,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Large enough for full disk speed, small enough that a cancel between two of them is seen within milliseconds.
-constexpr uint64_t kChunkBytes = 4 << 20;
+// Streams that read less are over before a trial of the engines has paid for itself.
+constexpr uint64_t kTrialFromBytes = uint64_t{512} << 20;
 // How often a waiting Next() looks at the cancel token, which has no way to wake it.
 constexpr auto kCancelPoll = std::chrono::milliseconds(10);
 
@@ -62,20 +64,20 @@ struct BlockStreamer::Rep {
   ~Rep();
 
   absl::Status Plan(const Options& options, MemoryBudget* budget);
+  IoEngine ChooseEngine(const Options& options);
+  void MakeReader(const Options& options);
   void StartReader();
   void ReaderMain();
   absl::StatusOr<BlockView> Next();
   // Until the slot of `load` is filled. Its error is the load's, or CANCELLED.
   absl::Status WaitFor(size_t load);
   absl::Status Fill(const Load& load);
-  absl::Status ReadExtent(const Load& load, const Extent& extent);
-  absl::Status NameTensor(const Load& load, const Extent& extent, ByteRange chunk, const absl::Status& status) const;
+  absl::Status NameTensor(const Load& load, int shard, ByteRange bytes, const absl::Status& status) const;
   absl::Status Fail(absl::Status status);
 
   const Context context;
   const Checkpoint& checkpoint;
   const std::vector<RangeStep> order;
-  bool drop_page_cache = true;
   MemoryBudget::Hold hold;  // given back after the slots are gone
   std::vector<Pages> slots;
   std::vector<Load> loads;
@@ -87,7 +89,8 @@ struct BlockStreamer::Rep {
   absl::Status failed;
 
   std::atomic<bool> stop{false};
-  std::atomic<uint64_t> bytes_read{0};
+  uint64_t trial_bytes = 0;
+  std::unique_ptr<ExtentReader> extents;  // null: nothing to read. Of the thread that fills
 
   mutable std::mutex mutex;
   std::condition_variable slot_given_up;  // the reader waits
@@ -117,6 +120,7 @@ absl::StatusOr<std::unique_ptr<BlockStreamer>> BlockStreamer::CreateFromRanges(c
                                                                                MemoryBudget* budget) {
   auto rep = std::make_unique<Rep>(context, checkpoint, std::move(order));
   AUTOSCHEME_RETURN_IF_ERROR(rep->Plan(options, budget));
+  if (!rep->loads.empty()) rep->MakeReader(options);
   if (rep->slots.size() > 1) rep->StartReader();
   return std::unique_ptr<BlockStreamer>(new BlockStreamer(std::move(rep)));
 }
@@ -128,7 +132,11 @@ absl::StatusOr<BlockView> BlockStreamer::Next() { return rep_->Next(); }
 
 StreamStats BlockStreamer::stats() const {
   std::lock_guard<std::mutex> lock(rep_->mutex);
-  return {rep_->bytes_read.load(), rep_->read_s, rep_->stall_s};
+  StreamStats stats;
+  stats.read_s = rep_->read_s, stats.stall_s = rep_->stall_s, stats.trial_bytes = rep_->trial_bytes;
+  if (rep_->extents == nullptr) return stats;
+  stats.bytes_read = rep_->extents->bytes_read(), stats.engine = rep_->extents->engine();
+  return stats;
 }
 
 uint64_t BlockStreamer::planned_bytes() const { return rep_->planned_bytes; }
@@ -153,7 +161,6 @@ absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budg
   if (options.slots < 1) {
     return absl::InvalidArgumentError(absl::StrCat("a stream needs at least 1 slot, not ", options.slots));
   }
-  drop_page_cache = options.drop_page_cache;
   const absl::Span<const Shard> shards = checkpoint.shards();
   uint64_t slot_bytes = 0;
   for (size_t s = 0; s < order.size(); ++s) {
@@ -204,6 +211,31 @@ absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budg
     }
   }
   return absl::OkStatus();
+}
+
+IoEngine BlockStreamer::Rep::ChooseEngine(const Options& options) {
+  if (options.io_engine != IoEngine::kAuto) return options.io_engine;
+  if (!options.drop_page_cache) return IoEngine::kBuffered;  // the page cache is faster than any disk
+  if (checkpoint.engines().fastest() != IoEngine::kAuto) return checkpoint.engines().fastest();
+  if (planned_bytes < kTrialFromBytes) return IoEngine::kBuffered;
+  std::vector<Extent> all;
+  for (const Load& load : loads) all.insert(all.end(), load.plan.extents.begin(), load.plan.extents.end());
+  const EngineTrial trial = TryEngines(context, checkpoint, all, slots[0].data(), slots[0].size());
+  trial_bytes = trial.read_bytes;
+  return trial.engine;
+}
+
+void BlockStreamer::Rep::MakeReader(const Options& options) {
+  ExtentReader::Options how;
+  how.engine = ChooseEngine(options);
+  how.drop_page_cache = options.drop_page_cache;
+  if (how.engine != IoEngine::kBuffered) {
+    for (Pages& slot : slots) slot.KeepFromChildren();
+  }
+  extents = std::make_unique<ExtentReader>(context, checkpoint, how, [this]() -> absl::Status {
+    if (stop.load(std::memory_order_relaxed)) return absl::CancelledError("the stream has ended");
+    return context.CheckCancelled();
+  });
 }
 
 void BlockStreamer::Rep::StartReader() {
@@ -299,61 +331,40 @@ absl::Status BlockStreamer::Rep::Fail(absl::Status status) {
 }
 
 absl::Status BlockStreamer::Rep::Fill(const Load& load) {
-  for (const Extent& extent : load.plan.extents) AUTOSCHEME_RETURN_IF_ERROR(ReadExtent(load, extent));
+  ExtentReader::Place failed;
+  absl::Status status = extents->Read(load.plan.extents, load.slot, &failed);
+  if (!status.ok()) return failed.shard < 0 ? status : NameTensor(load, failed.shard, failed.bytes, status);
   int checked = -1;
   for (const Extent& extent : load.plan.extents) {
     if (extent.shard == checked) continue;
     checked = extent.shard;
-    if (absl::Status status = checkpoint.shards()[checked].file.CheckUnchanged(); !status.ok()) {
-      return NameTensor(load, extent, {extent.file_offset, extent.file_offset + extent.bytes}, status);
+    if (status = checkpoint.shards()[checked].file.CheckUnchanged(); !status.ok()) {
+      return NameTensor(load, checked, {extent.file_offset, extent.file_end()}, status);
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status BlockStreamer::Rep::ReadExtent(const Load& load, const Extent& extent) {
-  const File& file = checkpoint.shards()[extent.shard].file;
-  const uint64_t end = extent.file_offset + extent.bytes;
-  for (uint64_t begin = extent.file_offset; begin < end;) {
-    AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
-    if (stop.load(std::memory_order_relaxed)) return absl::CancelledError("the stream has ended");
-    // Cut at whole pages of the file, so that every page is read, and dropped, once.
-    const uint64_t chunk_end = std::min(end, (begin + kChunkBytes) / kPageBytes * kPageBytes);
-    std::byte* to = load.slot + extent.slot_offset + (begin - extent.file_offset);
-    if (absl::Status status = file.ReadAt(begin, absl::MakeSpan(to, chunk_end - begin)); !status.ok()) {
-      return NameTensor(load, extent, {begin, chunk_end}, status);
-    }
-    bytes_read += chunk_end - begin;
-    if (drop_page_cache) {
-      const uint64_t first_page = begin / kPageBytes * kPageBytes;
-      file.DropCache(first_page, RoundUp(chunk_end, kPageBytes) - first_page);
-    }
-    begin = chunk_end;
-  }
-  return absl::OkStatus();
-}
-
-// Adds to a read error whose bytes they were: of the tensors in the chunk, the first whose last byte cannot be read
+// Adds to a read error whose bytes they were: of the tensors among them, the first whose last byte cannot be read
 // (a shard that ends early still has the ones before), or else the first.
-absl::Status BlockStreamer::Rep::NameTensor(const Load& load, const Extent& extent, ByteRange chunk,
+absl::Status BlockStreamer::Rep::NameTensor(const Load& load, int number, ByteRange read,
                                             const absl::Status& status) const {
-  const Shard& shard = checkpoint.shards()[extent.shard];
-  std::vector<std::pair<ByteRange, const TensorInfo*>> in_chunk;
+  const Shard& shard = checkpoint.shards()[number];
+  std::vector<std::pair<ByteRange, const TensorInfo*>> among;
   for (const TensorRange& range : load.ranges) {
     const ByteRange bytes = FileBytes(range);
-    if (range.info->shard == extent.shard && bytes.begin < bytes.end && bytes.begin < chunk.end &&
-        bytes.end > chunk.begin) {
-      in_chunk.emplace_back(bytes, range.info);
+    if (range.info->shard == number && bytes.begin < bytes.end && bytes.begin < read.end && bytes.end > read.begin) {
+      among.emplace_back(bytes, range.info);
     }
   }
-  std::sort(in_chunk.begin(), in_chunk.end(),
+  std::sort(among.begin(), among.end(),
             [](const auto& a, const auto& b) { return a.first.begin < b.first.begin; });
-  auto named = std::find_if(in_chunk.begin(), in_chunk.end(), [&](const auto& tensor) {
+  auto named = std::find_if(among.begin(), among.end(), [&](const auto& tensor) {
     std::byte last;
-    const uint64_t offset = std::min(tensor.first.end, chunk.end) - 1;
+    const uint64_t offset = std::min(tensor.first.end, read.end) - 1;
     return absl::IsDataLoss(status) && !shard.file.ReadAt(offset, absl::MakeSpan(&last, 1)).ok();
   });
-  if (named == in_chunk.end()) named = in_chunk.begin();
+  if (named == among.end()) named = among.begin();
   return Annotate(status, absl::StrCat("step ", load.step, ", tensor ", Quoted(named->second->name), " at offset ",
                                        named->first.begin, " of shard ", Quoted(shard.name)));
 }

@@ -12,7 +12,9 @@
 namespace autoscheme {
 namespace {
 
-constexpr uint64_t kExtentAlignment = 64;
+constexpr uint64_t kExtentAlignment = 64;  // of extents that are not direct
+
+uint64_t PageFloor(uint64_t n) { return n / kPageBytes * kPageBytes; }
 
 int64_t RowsOf(const TensorInfo& info) { return info.shape.empty() ? 1 : info.shape[0]; }
 
@@ -36,6 +38,28 @@ absl::Status CheckRange(const TensorRange& range) {
   return absl::OkStatus();
 }
 
+// Gives the extents their places. Returns the room that they take.
+uint64_t LayOut(std::vector<Extent>& extents) {
+  uint64_t end = 0;
+  for (size_t i = 0; i < extents.size(); ++i) {
+    Extent& extent = extents[i];
+    if (!extent.direct) {
+      extent.slot_offset = RoundUp(end, kExtentAlignment);
+      end = extent.slot_offset + extent.bytes;
+      continue;
+    }
+    const Extent* before = i > 0 ? &extents[i - 1] : nullptr;
+    if (before != nullptr && before->direct && before->shard == extent.shard &&
+        PageFloor(extent.file_offset) <= RoundUp(before->file_end(), kPageBytes)) {
+      extent.slot_offset = before->slot_offset + (extent.file_offset - before->file_offset);
+    } else {
+      extent.slot_offset = RoundUp(end, kPageBytes) + extent.file_offset % kPageBytes;
+    }
+    end = RoundUp(extent.slot_offset + extent.bytes, kPageBytes);
+  }
+  return end;
+}
+
 }  // namespace
 
 TensorRange WholeTensor(const TensorInfo& info) { return {&info, 0, RowsOf(info)}; }
@@ -50,22 +74,33 @@ absl::StatusOr<StepPlan> PlanStep(absl::Span<const TensorRange> step) {
   });
 
   StepPlan plan;
-  plan.slot_offsets.resize(step.size());
+  std::vector<size_t> extent_of(step.size());
   for (size_t i : by_place) {
     const auto [begin, end] = FileBytes(step[i]);
     if (begin == end) continue;
     const int shard = step[i].info->shard;
-    if (plan.extents.empty() || plan.extents.back().shard != shard ||
-        plan.extents.back().file_offset + plan.extents.back().bytes < begin) {
-      plan.extents.push_back({shard, begin, 0, RoundUp(plan.slot_bytes, kExtentAlignment)});
+    if (plan.extents.empty() || plan.extents.back().shard != shard || plan.extents.back().file_end() < begin) {
+      plan.extents.push_back({shard, begin, 0, 0, true});
     }
     Extent& extent = plan.extents.back();
     extent.bytes = std::max(extent.bytes, end - extent.file_offset);
-    plan.slot_bytes = extent.slot_offset + extent.bytes;
-    plan.slot_offsets[i] = extent.slot_offset + (begin - extent.file_offset);
+    extent.direct = extent.direct && begin % std::max<uint64_t>(DtypeBits(step[i].info->dtype) / 8, 1) == 0;
+    extent_of[i] = plan.extents.size() - 1;
   }
+  plan.slot_bytes = LayOut(plan.extents);
   for (const Extent& extent : plan.extents) plan.read_bytes += extent.bytes;
+  plan.slot_offsets.resize(step.size());
+  for (size_t i : by_place) {
+    const ByteRange bytes = FileBytes(step[i]);
+    if (bytes.begin == bytes.end) continue;
+    const Extent& extent = plan.extents[extent_of[i]];
+    plan.slot_offsets[i] = extent.slot_offset + (bytes.begin - extent.file_offset);
+  }
   return plan;
+}
+
+bool SharesPages(const Extent& a, const Extent& b) {
+  return a.direct && b.direct && a.shard == b.shard && b.slot_offset - a.slot_offset == b.file_offset - a.file_offset;
 }
 
 ByteRange FileBytes(const TensorRange& range) {

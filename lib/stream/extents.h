@@ -11,26 +11,35 @@
 
 namespace autoscheme {
 
-// One uninterrupted read. Gaps between tensors are never part of it.
+// Consecutive bytes of a file that are wanted, and where they go. Gaps between tensors are never part of it.
 struct Extent {
   int shard = 0;
   uint64_t file_offset = 0;
   uint64_t bytes = 0;
   uint64_t slot_offset = 0;
+  // Lies in the slot as it does in the file's pages, so that the whole pages around it can be read past the page cache
+  // straight into place: the slot has room for them.
+  bool direct = true;
+
+  uint64_t file_end() const { return file_offset + bytes; }
 };
 
 struct StepPlan {
   std::vector<Extent> extents;         // disjoint, ordered by (shard, file_offset)
   std::vector<uint64_t> slot_offsets;  // of the first byte of every range, in the step's order
   uint64_t read_bytes = 0;             // sum over extents: bytes that ranges share count once
-  uint64_t slot_bytes = 0;             // room that the extents take in a slot
+  uint64_t slot_bytes = 0;             // room that the extents take in a slot, the rest of their pages included
 };
 
-// Joins ranges that touch or overlap in the file. Extents start at multiples of 64 in the slot, so tensors of one dtype
-// are aligned even where the file's header is of odd length. (A reader that wants the slot offset congruent to the file
-// offset, as O_DIRECT does, changes it here.)
+// Joins ranges that touch or overlap in the file. A direct extent's slot offset is congruent to its file offset, modulo
+// pages; direct extents whose pages touch keep their distance, so that one read can serve both. An extent with a tensor
+// that would be misaligned for its dtype in that way (the file's header is of odd length) starts at a multiple of 64
+// instead, and is not direct.
 // INVALID_ARGUMENT naming the tensor: a null info, rows outside the tensor, rows that do not start on a byte.
 absl::StatusOr<StepPlan> PlanStep(absl::Span<const TensorRange> step);
+
+// Whether `b`, the extent after `a`, continues a's pages in file and slot.
+bool SharesPages(const Extent& a, const Extent& b);
 
 // First byte of a range in its shard file, and one past the last. Only for ranges that PlanStep has accepted.
 struct ByteRange {

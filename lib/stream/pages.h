@@ -49,6 +49,10 @@ class Pages {
     return absl::ResourceExhaustedError(absl::StrCat("the system has no ", bytes, " bytes of memory for ", what));
   }
 
+  // A process that is forked off does not see the memory. Needed where the kernel may be reading into it at that moment
+  // past the page cache: the pages would be copied under its hands.
+  void KeepFromChildren() { madvise(data_, size_, MADV_DONTFORK); }
+
   std::byte* data() const { return data_; }
   size_t size() const { return size_; }
 

@@ -131,6 +131,9 @@ inline std::string JsonOf(const ScoresPtr& scores) {
   return json == nullptr ? std::string() : std::string(json, length);
 }
 
+// Without what the run has cost, which differs from run to run.
+inline std::string WithoutRun(const std::string& scores_json) { return scores_json.substr(0, scores_json.find("\n  \"run\": {")); }
+
 }  // namespace autoscheme
 
 #endif  // AUTOSCHEME_TEST_CAPI_CAPI_TEST_H_

@@ -68,6 +68,43 @@ TinyModel Divisible() {
   return model;
 }
 
+TEST_CASE("mixed precision runs the float32 network, and its scores stay within one percent") {
+  TempDir dir;
+  WriteTinyModel(Divisible(), dir.path());
+  Options options;
+  options.quant_lm_head = true;
+  const ScoreTable wide = Score(dir.path(), options).table;
+  options.dtype = "mixed";
+  const ScoreTable mixed = Score(dir.path(), options).table;
+  CHECK(mixed.dtype == "mixed");
+  CHECK(mixed.ce_loss == wide.ce_loss);  // no rounded operand takes part in the forward pass
+  bool rounded = false;
+  for (size_t s = 0; s < wide.scores.size(); ++s) {
+    for (size_t l = 0; l < wide.layers.size(); ++l) {
+      INFO(wide.schemes[s].name << " " << wide.layers[l].name);
+      CHECK(mixed.scores[s][l].weight == Approx(wide.scores[s][l].weight).epsilon(0.01));
+      CHECK(mixed.scores[s][l].activation == Approx(wide.scores[s][l].activation).epsilon(0.01));
+      rounded = rounded || mixed.scores[s][l].weight != wide.scores[s][l].weight;
+    }
+  }
+  CHECK(rounded);
+}
+
+TEST_CASE("auto names what it computed in, and an unknown format is refused with the known ones") {
+  TempDir dir;
+  WriteTinyModel(Divisible(), dir.path());
+  Options options;
+  options.dtype = "auto";
+  const std::string dtype = Score(dir.path(), options).table.dtype;
+  CHECK((dtype == "mixed" || dtype == "float32"));
+  options.dtype = "float16";
+  const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
+  options.schemes = ParseSchemeList("W4A16").value();
+  const absl::Status status = SchemeGenerator::Create({}, *skeleton, options).status();
+  CHECK(absl::IsInvalidArgument(status));
+  CHECK(status.message() == "option dtype is \"float16\"; known: float32, bfloat16, mixed, auto");
+}
+
 TEST_CASE("every family scores, tied and untied") {
   for (const char* type : {"llama", "mistral", "qwen2", "qwen3"}) {
     for (const bool tied : {false, true}) {

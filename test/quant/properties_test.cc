@@ -85,7 +85,6 @@ TEST_CASE("the number of threads changes no bit") {
     CHECK(QuantizeWeight(scheme, w).equal(one));
   }
   for (const Scheme& scheme : ActivationSchemes()) {
-    if (scheme.name == "NVFP4" || scheme.name == "FP8_STATIC") continue;  // one sum over the tensor in the backward
     INFO(scheme.name);
     const auto quantizer = MakeActivationQuantizer(scheme).value();
     at::set_num_threads(1);
@@ -229,6 +228,87 @@ TEST_CASE("finite activations give finite results and gradients, whatever their 
         INFO(scheme.name << ", input " << input++ << ", " << (dtype == at::kFloat ? "float32" : "bfloat16"));
         CHECK(quantizer->Forward(x).to(at::kFloat).isfinite().all().item<bool>());
         CHECK(quantizer->Backward(x, Random(x.sizes(), 15, dtype)).to(at::kFloat).isfinite().all().item<bool>());
+      }
+    }
+  }
+}
+
+TEST_CASE("a NaN stays where it is, and in its group") {
+  at::Tensor w = Random({16, 512}, 20);
+  w[3][70] = std::nanf("");
+  w[5][0] = -std::nanf("");
+  for (const Scheme& scheme : WeightSchemes()) {
+    INFO(scheme.name);
+    const at::Tensor y = QuantizeWeight(scheme, w);
+    CHECK(y.isnan().logical_and_(w.isnan()).sum().item<int64_t>() == 2);
+    if (scheme.group.size > 0 && scheme.group.rows == 0 && !MakeWeightQuantizer(scheme).value()->needs_whole_tensor()) {
+      CHECK(y.narrow(0, 8, 8).equal(QuantizeWeight(scheme, w.narrow(0, 8, 8))));
+    }
+  }
+  for (const Scheme& scheme : ActivationSchemes()) {
+    INFO(scheme.name);
+    const auto quantizer = MakeActivationQuantizer(scheme).value();
+    CHECK(quantizer->Forward(w).isnan().logical_and_(w.isnan()).sum().item<int64_t>() == 2);
+    quantizer->Backward(w, at::ones_like(w));  // must not touch memory that is not its own
+  }
+}
+
+TEST_CASE("rows narrower than a group, of one element, and none at all are quantized") {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const Scheme& scheme : WeightSchemes()) {
+      const auto quantizer = MakeWeightQuantizer(scheme).value();
+      for (const int64_t width : {1, 7, 20, 130, 200}) {
+        const at::Tensor w = Random({16, width}, 21, dtype);
+        if (!quantizer->CheckShape(16, width).ok()) continue;
+        INFO(scheme.name << ", width " << width);
+        const at::Tensor y = quantizer->Forward(w, quantizer->Prepare(w));
+        CHECK(y.sizes() == w.sizes());
+        CHECK(y.scalar_type() == dtype);
+        CHECK(y.isfinite().all().item<bool>());
+        // No format moves an element by more than the group's largest.
+        CHECK((y - w).abs().max().item<float>() <= w.abs().max().item<float>());
+      }
+      const at::Tensor none = at::empty({0, 64}, dtype);
+      CHECK(quantizer->Forward(none, quantizer->Prepare(none)).numel() == 0);
+    }
+    for (const Scheme& scheme : ActivationSchemes()) {
+      INFO(scheme.name);
+      const auto quantizer = MakeActivationQuantizer(scheme).value();
+      for (const int64_t width : {1, 7, 130}) {
+        const at::Tensor x = Random({2, 3, width}, 22, dtype);
+        CHECK(quantizer->Forward(x).sizes() == x.sizes());
+        CHECK(quantizer->Backward(x, x).isfinite().all().item<bool>());
+      }
+      const at::Tensor none = at::empty({0, 64}, dtype);
+      CHECK(quantizer->Forward(none).numel() == 0);
+      CHECK(quantizer->Backward(none, none).numel() == 0);
+    }
+  }
+}
+
+TEST_CASE("quantizing into a tensor gives the float32 result, rounded once") {
+  for (const at::ScalarType stored : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    const at::Tensor w = Random({32, 640}, 23, stored);
+    for (const at::ScalarType wanted : {at::kFloat, at::kBFloat16}) {
+      at::Tensor y = at::empty({32, 640}, wanted);
+      for (const Scheme& scheme : WeightSchemes()) {
+        INFO(scheme.name);
+        const auto quantizer = MakeWeightQuantizer(scheme).value();
+        const at::Tensor prepared = quantizer->Prepare(w);
+        quantizer->ForwardInto(w, prepared, y);
+        CHECK(y.equal(quantizer->Forward(w.to(at::kFloat), prepared).to(wanted)));
+      }
+      for (const char* name : {"GGUF:Q2_K_S", "GGUF:Q3_K_S", "GGUF:Q4_K_S", "GGUF:Q6_K"}) {
+        INFO(name);
+        const auto quantizer = MakeWeightQuantizer(FindScheme(name).value(), at::rand({640})).value();
+        quantizer->ForwardInto(w, {}, y);
+        CHECK(y.equal(quantizer->Forward(w.to(at::kFloat), {}).to(wanted)));
+      }
+      for (const Scheme& scheme : ActivationSchemes()) {
+        INFO(scheme.name);
+        const auto quantizer = MakeActivationQuantizer(scheme).value();
+        quantizer->ForwardInto(w, y);
+        CHECK(y.equal(quantizer->Forward(w.to(at::kFloat)).to(wanted)));
       }
     }
   }

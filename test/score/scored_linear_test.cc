@@ -105,6 +105,38 @@ TEST_CASE("both terms equal those formed from full-size gradients") {
   }
 }
 
+TEST_CASE("bfloat16 operands in the backward pass leave the result as it is and the gradients close") {
+  at::manual_seed(12);
+  const Scheme scheme = *FindScheme("INT8");
+  const auto wq = MakeWeightQuantizer(scheme).value();
+  const auto aq = MakeActivationQuantizer(scheme).value();
+  StoredWeight w(96, 128);
+  const at::Tensor x = at::randn({2, 16, 128}), g = at::randn({2, 16, 96});
+  for (const bool cached : {false, true}) {
+    for (const bool sliced : {false, true}) {
+      INFO("cached " << cached << ", sliced " << sliced);
+      ScoredLinear::Options options;
+      options.measure = true;
+      options.cache_weight = cached;
+      options.sliced = sliced;
+      options.chunk_bytes = 40 * 128 * 4;
+      Bound wide(w, {}, wq.get(), aq.get(), options);
+      options.operands = at::kBFloat16;
+      Bound mixed(w, {}, wq.get(), aq.get(), options);
+      Result a = Run(wide, x, g), b = Run(mixed, x, g);
+      wide.EndBatch(), mixed.EndBatch();
+      CHECK(b.y.scalar_type() == at::kFloat);
+      CHECK(MaxDifference(a.y, b.y) == 0);
+      const double distance = MaxDifference(a.dx, b.dx), largest = a.dx.abs().max().item<double>();
+      CHECK(distance > 0);  // else the operands were not rounded
+      CHECK(distance < 0.02 * largest);
+      CHECK(mixed.score().weight == Approx(wide.score().weight).epsilon(2e-3));
+      CHECK(mixed.score().activation == Approx(wide.score().activation).epsilon(2e-3));
+      CHECK(mixed.score().weight != wide.score().weight);
+    }
+  }
+}
+
 TEST_CASE("scores of two batches add up, each taken after its own gradient is summed") {
   at::manual_seed(3);
   const auto wq = MakeWeightQuantizer(*FindScheme("W2A16")).value();

@@ -29,14 +29,34 @@ TEST_CASE("tensors that touch in the file are one extent, gaps and shards cut") 
   CHECK(plan->extents[0].shard == 0);
   CHECK(plan->extents[0].file_offset == 100);
   CHECK(plan->extents[0].bytes == 30);
-  CHECK(plan->extents[0].slot_offset == 0);
+  CHECK(plan->extents[0].slot_offset == 100);
   CHECK(plan->extents[1].file_offset == 131);
-  CHECK(plan->extents[1].slot_offset == 64);
+  CHECK(plan->extents[1].slot_offset == 131);  // the same page: one read can bring both
   CHECK(plan->extents[2].shard == 1);
-  CHECK(plan->extents[2].slot_offset == 128);
-  CHECK(plan->slot_offsets == std::vector<uint64_t>{128, 64, 10, 0});
+  CHECK(plan->extents[2].slot_offset == 4096 + 130);
+  CHECK(plan->slot_offsets == std::vector<uint64_t>{4096 + 130, 131, 110, 100});
   CHECK(plan->read_bytes == 36);
-  CHECK(plan->slot_bytes == 129);
+  CHECK(plan->slot_bytes == 8192);
+}
+
+TEST_CASE("extents lie in the slot as in the file's pages, so that whole pages can be read into place") {
+  const TensorInfo a = Tensor("a", 0, 4000, {5000}), b = Tensor("b", 0, 12287, {9}), c = Tensor("c", 0, 20480, {1});
+  const TensorInfo d = Tensor("d", 0, 24578, {3}, Dtype::kF32), e = Tensor("e", 0, 30000, {2}, Dtype::kF32);
+  const auto plan = PlanStep({WholeTensor(a), WholeTensor(b), WholeTensor(c), WholeTensor(d), WholeTensor(e)});
+  REQUIRE(plan.ok());
+  REQUIRE(plan->extents.size() == 5);
+  CHECK(plan->extents[0].slot_offset == 4000);
+  CHECK(plan->extents[1].slot_offset == 12287);  // a ends on the page before: they touch
+  CHECK(SharesPages(plan->extents[0], plan->extents[1]));
+  CHECK(plan->extents[2].slot_offset == 16384);  // pages 16384 to 20479 of the file are not read
+  CHECK_FALSE(SharesPages(plan->extents[1], plan->extents[2]));
+  // Misaligned in the file: aligned in the slot, and not direct.
+  CHECK_FALSE(plan->extents[3].direct);
+  CHECK(plan->extents[3].slot_offset == 20480);
+  CHECK_FALSE(SharesPages(plan->extents[2], plan->extents[3]));
+  CHECK(plan->extents[4].direct);
+  CHECK(plan->extents[4].slot_offset == 24576 + 30000 % 4096);
+  CHECK(plan->slot_bytes == 28672);
 }
 
 TEST_CASE("bytes that ranges share are read once") {
@@ -45,7 +65,7 @@ TEST_CASE("bytes that ranges share are read once") {
   REQUIRE(plan.ok());
   REQUIRE(plan->extents.size() == 1);
   CHECK(plan->read_bytes == 40);
-  CHECK(plan->slot_offsets == std::vector<uint64_t>{0, 16, 0, 8});
+  CHECK(plan->slot_offsets == std::vector<uint64_t>{8, 24, 8, 16});
 }
 
 TEST_CASE("empty tensors take no room and no read") {

@@ -5,6 +5,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "stream/extents.h"
+#include "support/disturbed_queue.h"
 #include "support/safetensors_writer.h"
 
 namespace autoscheme {
@@ -14,6 +15,17 @@ uint64_t SpecBytes(const TensorSpec& spec) {
   uint64_t bits = DtypeBits(spec.dtype);
   for (int64_t dim : spec.shape) bits *= dim;
   return bits / 8;
+}
+
+uint64_t Seed(const std::string& tensor) {
+  uint64_t seed = 1469598103934665603;
+  for (unsigned char c : tensor) seed = (seed ^ c) * 1099511628211;
+  return seed;
+}
+
+std::byte ByteOf(uint64_t seed, uint64_t i) {
+  const uint64_t x = (seed ^ (i / 8 + 1)) * 0x9E3779B97F4A7C15;
+  return static_cast<std::byte>((x ^ (x >> 29)) >> (8 * (i % 8)));
 }
 
 std::string ShardBytes(const std::vector<TensorSpec>& specs) {
@@ -28,17 +40,13 @@ std::string ShardBytes(const std::vector<TensorSpec>& specs) {
 
 }  // namespace
 
-std::byte ExpectedByte(const std::string& tensor, uint64_t i) {
-  uint64_t seed = 1469598103934665603;
-  for (unsigned char c : tensor) seed = (seed ^ c) * 1099511628211;
-  const uint64_t x = (seed ^ (i / 8 + 1)) * 0x9E3779B97F4A7C15;
-  return static_cast<std::byte>((x ^ (x >> 29)) >> (8 * (i % 8)));
-}
+std::byte ExpectedByte(const std::string& tensor, uint64_t i) { return ByteOf(Seed(tensor), i); }
 
 bool HasExpectedBytes(const TensorView& view, const TensorRange& range) {
   const ByteRange bytes = FileBytes(range);
+  const uint64_t seed = Seed(view.info->name), first = bytes.begin - view.info->offset;
   for (uint64_t i = 0; i < bytes.end - bytes.begin; ++i) {
-    if (view.data[i] != ExpectedByte(view.info->name, bytes.begin - view.info->offset + i)) return false;
+    if (view.data[i] != ByteOf(seed, first + i)) return false;
   }
   return true;
 }
@@ -150,6 +158,25 @@ int WatchedIo::DropCache(int fd, off_t offset, off_t size) {
     drop_log_.push_back({static_cast<uint64_t>(offset), static_cast<uint64_t>(size)});
   }
   return Io::DropCache(fd, offset, size);
+}
+
+int WatchedIo::OpenUring(int depth, std::unique_ptr<ReadQueue>* out) {
+  const int result = Io::OpenUring(depth, out);
+  if (result < 0) return result;
+  *out = std::make_unique<DisturbedQueue>(std::move(*out), [this](const ReadQueue::Read& read, ssize_t n) -> ssize_t {
+    const int call = reads_++;
+    if (before_read) {
+      if (const int error = before_read(call); error != 0) return error;
+    }
+    if (n > 0) n = static_cast<ssize_t>(std::min(static_cast<size_t>(n), max_transfer));
+    if (n > 0) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      read_log_.push_back({read.offset, static_cast<uint64_t>(n)});
+    }
+    if (n > 0 && after_read) after_read(call, read.to, static_cast<size_t>(n));
+    return n;
+  });
+  return 0;
 }
 
 void WatchedIo::Clear() {

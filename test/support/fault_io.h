@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "base/io.h"
+#include "support/disturbed_queue.h"
 
 namespace autoscheme {
 
@@ -24,7 +25,9 @@ enum IoOp : uint32_t {
   kDropCache = 1 << 8,
   kRename = 1 << 9,
   kUnlink = 1 << 10,
-  kEveryOp = (1 << 11) - 1,
+  kFstatfs = 1 << 11,
+  kOpenUring = 1 << 12,
+  kEveryOp = (1 << 13) - 1,
 };
 
 // The `countdown`-th call (from 1) of an operation in `mask` fails: once, or that and every later one.
@@ -49,7 +52,7 @@ class FaultIo : public Io {
   // Calls of the operations in the mask so far, and how many of them were made to fail.
   int64_t calls() const { return calls_; }
   int64_t fired() const { return fired_; }
-  // Bytes that Pread has delivered, whatever the mask.
+  // Bytes that Pread and reads by io_uring (which are kPread too) have delivered, whatever the mask.
   uint64_t bytes_read() const { return bytes_read_; }
 
   int Open(const char* path, int flags, mode_t mode) override {
@@ -100,6 +103,25 @@ class FaultIo : public Io {
   int Unlink(const char* path) override {
     const int error = Fault(kUnlink);
     return error > 0 ? -error : Io::Unlink(path);
+  }
+
+  int Fstatfs(int fd, struct statfs* out) override {
+    const int error = Fault(kFstatfs);
+    return error > 0 ? -error : Io::Fstatfs(fd, out);
+  }
+  int OpenUring(int depth, std::unique_ptr<ReadQueue>* out) override {
+    const int error = Fault(kOpenUring);
+    if (error > 0) return -error;
+    const int result = Io::OpenUring(depth, out);
+    if (result < 0) return result;
+    *out = std::make_unique<DisturbedQueue>(std::move(*out), [this](const ReadQueue::Read&, ssize_t n) -> ssize_t {
+      const int fault = Fault(kPread);
+      if (fault > 0) return -fault;
+      if (fault == kShort && n > 1) n = 1;
+      if (n > 0) bytes_read_ += static_cast<uint64_t>(n);
+      return n;
+    });
+    return 0;
   }
 
  private:

@@ -1,0 +1,255 @@
+#include "quant/fused.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "base/checked.h"
+
+namespace autoscheme {
+namespace {
+
+using cpu::BestKernels;
+using cpu::Format;
+using cpu::Groups;
+using cpu::WholeGradient;
+
+constexpr int64_t kPieceElements = 4096;   // of float32: half of a first-level cache
+constexpr int64_t kGrainElements = 32768;  // what a thread is worth waking for
+
+// A tensor's elements as float32: in place, or by way of the caller's buffer.
+class Source {
+ public:
+  explicit Source(const at::Tensor& t) : type_(t.scalar_type()), data_(t.const_data_ptr()) {}
+  bool in_place() const { return type_ == at::kFloat; }
+  const float* Read(int64_t at, int64_t n, float* buffer) const {
+    if (in_place()) return static_cast<const float*>(data_) + at;
+    const auto* halves = static_cast<const uint16_t*>(data_) + at;
+    type_ == at::kHalf ? BestKernels().widen_half(halves, n, buffer) : BestKernels().widen_bfloat16(halves, n, buffer);
+    return buffer;
+  }
+
+ private:
+  at::ScalarType type_;
+  const void* data_;
+};
+
+class Sink {
+ public:
+  explicit Sink(const at::Tensor& t) : type_(t.scalar_type()), data_(t.mutable_data_ptr()) {}
+  bool in_place() const { return type_ == at::kFloat; }
+  // Where to write; Done brings it to its place.
+  float* Begin(int64_t at, float* buffer) const { return in_place() ? static_cast<float*>(data_) + at : buffer; }
+  void Done(int64_t at, int64_t n, const float* buffer) const {
+    if (!in_place()) BestKernels().narrow_bfloat16(buffer, n, static_cast<uint16_t*>(data_) + at);
+  }
+
+ private:
+  at::ScalarType type_;
+  void* data_;
+};
+
+// The groups of a matrix in pieces of whole groups, each of which lies in one stretch of memory. A row that its groups
+// do not fill ends in a shorter one; zeros that would fill it up change no range, and are not there.
+class Pieces {
+ public:
+  Pieces(const GroupSize& group, const at::Tensor& x) {
+    const int64_t width = x.size(-1);
+    run_ = x.numel();
+    if (group.size == 0) {
+      size_ = std::min(kPieceElements, run_);
+    } else {
+      size_ = group.size < 0 || width < group.size ? width : group.size;
+      if (width % size_ != 0) run_ = width;
+    }
+    elements_ = std::clamp<int64_t>(kPieceElements / size_, 1, cpu::kMostGroups) * size_;
+    per_run_ = CeilDiv(run_, elements_);
+    count_ = x.numel() / run_ * per_run_;
+  }
+  int64_t count() const { return count_; }
+  int64_t grain() const { return std::max<int64_t>(1, kGrainElements / std::min(elements_, run_)); }
+  int64_t most_elements() const { return std::min(elements_, run_); }
+  int64_t first(int64_t piece) const { return piece / per_run_ * run_ + piece % per_run_ * elements_; }
+  Groups groups(int64_t piece) const {
+    const int64_t n = std::min(elements_, run_ - piece % per_run_ * elements_), count = CeilDiv(n, size_);
+    return {count, size_, n - (count - 1) * size_};
+  }
+
+ private:
+  int64_t run_, size_, elements_, per_run_, count_;
+};
+
+// Buffers of one thread, for as many tensors as are not worked in place.
+class Buffers {
+ public:
+  Buffers(int64_t elements, std::initializer_list<bool> in_place) {
+    for (const bool spared : in_place) data_.emplace_back(spared ? 0 : elements);
+  }
+  float* operator[](int i) { return data_[i].data(); }
+
+ private:
+  std::vector<std::vector<float>> data_;
+};
+
+// 2-D tiles: the rows of a strip twice, for the tiles' peaks and for the elements.
+void ForwardTiles(const Format& format, const GroupSize& group, const at::Tensor& x, at::Tensor& y) {
+  const int64_t width = x.size(-1), height = x.numel() / width, tile = group.size;
+  const int64_t across = std::clamp<int64_t>(kPieceElements / tile, 1, cpu::kMostGroups) * tile,
+                chunks = CeilDiv(width, across);
+  const Source source(x);
+  const Sink sink(y);
+  at::parallel_for(0, CeilDiv(height, group.rows) * chunks, 1, [&](int64_t begin, int64_t end) {
+    Buffers buffers(across, {source.in_place(), sink.in_place()});
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t top = i / chunks * group.rows, bottom = std::min(height, top + group.rows),
+                    left = i % chunks * across;
+      const int64_t n = std::min(across, width - left), count = CeilDiv(n, tile);
+      const Groups groups{count, tile, n - (count - 1) * tile};
+      float peaks[cpu::kMostGroups] = {}, row_peaks[cpu::kMostGroups];
+      for (int64_t row = top; row < bottom; ++row) {
+        BestKernels().peaks(source.Read(row * width + left, n, buffers[0]), groups, row_peaks);
+        for (int64_t g = 0; g < count; ++g) {
+          if (!(row_peaks[g] <= peaks[g])) peaks[g] = row_peaks[g];  // NaN stays
+        }
+      }
+      for (int64_t row = top; row < bottom; ++row) {
+        const int64_t at = row * width + left;
+        float* out = sink.Begin(at, buffers[1]);
+        BestKernels().forward(format, source.Read(at, n, buffers[0]), groups, peaks, 0, out);
+        sink.Done(at, n, out);
+      }
+    }
+  });
+}
+
+}  // namespace
+
+bool Fusable(const at::Tensor& x) {
+  const at::ScalarType type = x.scalar_type();
+  return x.is_cpu() && x.is_contiguous() && (type == at::kFloat || type == at::kBFloat16 || type == at::kHalf);
+}
+
+bool FusableInto(const at::Tensor& x, const at::Tensor& y) {
+  return Fusable(x) && Fusable(y) && y.scalar_type() != at::kHalf;
+}
+
+float PeakMagnitude(const at::Tensor& x) {
+  const Source source(x);
+  const auto larger = [](float a, float b) { return b <= a || a != a ? a : b; };
+  return at::parallel_reduce(
+      0, CeilDiv(x.numel(), kPieceElements), kGrainElements / kPieceElements, 0.0f,
+      [&](int64_t begin, int64_t end, float peak) {
+        Buffers buffers(kPieceElements, {source.in_place()});
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t at = i * kPieceElements, n = std::min(kPieceElements, x.numel() - at);
+          float own;
+          BestKernels().peaks(source.Read(at, n, buffers[0]), {1, n, n}, &own);
+          peak = larger(peak, own);
+        }
+        return peak;
+      },
+      larger);
+}
+
+void FusedForward(const Format& format, const GroupSize& group, const at::Tensor& x, float whole, at::Tensor& y) {
+  if (group.rows > 0) return ForwardTiles(format, group, x, y);
+  const Pieces pieces(group, x);
+  const Source source(x);
+  const Sink sink(y);
+  const float* peaks = group.size == 0 ? &whole : nullptr;  // a piece is then one group
+  at::parallel_for(0, pieces.count(), pieces.grain(), [&](int64_t begin, int64_t end) {
+    Buffers buffers(pieces.most_elements(), {source.in_place(), sink.in_place()});
+    for (int64_t i = begin; i < end; ++i) {
+      const Groups groups = pieces.groups(i);
+      const int64_t at = pieces.first(i), n = groups.elements();
+      float* out = sink.Begin(at, buffers[1]);
+      BestKernels().forward(format, source.Read(at, n, buffers[0]), groups, peaks, whole, out);
+      sink.Done(at, n, out);
+    }
+  });
+}
+
+void FusedBackward(const Format& format, const GroupSize& group, const at::Tensor& x, const at::Tensor& grad,
+                   float whole, bool constant_whole, at::Tensor& dx) {
+  const Pieces pieces(group, x);
+  const Source source(x), gradient(grad);
+  const Sink sink(dx);
+  const bool per_tensor = group.size == 0;
+  const bool through_whole = per_tensor || (format.family == cpu::Family::kNvfp4 && !constant_whole);
+  const float* peaks = per_tensor ? &whole : nullptr;
+  std::vector<WholeGradient> parts(through_whole ? pieces.count() : 0);
+  // Piece i into its place, after `add` has seen it.
+  const auto differentiate = [&](int64_t i, Buffers& buffers, WholeGradient* part, const auto& add) {
+    const Groups groups = pieces.groups(i);
+    const int64_t at = pieces.first(i), n = groups.elements();
+    const float* values = source.Read(at, n, buffers[0]);
+    float* out = sink.Begin(at, buffers[2]);
+    BestKernels().backward(format, values, gradient.Read(at, n, buffers[1]), groups, peaks, whole, out, part);
+    add(values, n, out);
+    sink.Done(at, n, out);
+  };
+  const auto in_place = {source.in_place(), gradient.in_place(), sink.in_place()};
+  at::parallel_for(0, pieces.count(), pieces.grain(), [&](int64_t begin, int64_t end) {
+    Buffers buffers(pieces.most_elements(), in_place);
+    for (int64_t i = begin; i < end; ++i) {
+      differentiate(i, buffers, through_whole ? &parts[i] : nullptr, [](const float*, int64_t, float*) {});
+    }
+  });
+  if (!through_whole) return;
+
+  // What flows through the tensor's scale reaches the elements of the largest magnitude: the first of them (FP8), or
+  // all of them evenly (NVFP4; in float64, as its factors span the square of the tensor's range).
+  WholeGradient total;
+  int64_t first = -1;
+  for (int64_t i = 0; i < pieces.count(); ++i) {
+    total.sum += parts[i].sum, total.holders += parts[i].holders;
+    if (first < 0 && parts[i].first_holder >= 0) first = i;
+  }
+  Buffers buffers(pieces.most_elements(), in_place);
+  WholeGradient unused;
+  if (per_tensor) {
+    if (first < 0 || !(whole / format.top >= format.least_scale)) return;
+    const float share = static_cast<float>(total.sum) / format.top;
+    const int64_t index = parts[first].first_holder;
+    differentiate(first, buffers, &unused, [&](const float* values, int64_t, float* out) {
+      out[index] += values[index] > 0 ? share : values[index] < 0 ? -share : 0;
+    });
+    return;
+  }
+  const double largest = whole;
+  const double share = total.sum * -2688 / (largest * largest) / static_cast<double>(total.holders);
+  if (!std::isfinite(share)) return;
+  for (int64_t i = 0; i < pieces.count(); ++i) {
+    if (parts[i].holders == 0) continue;
+    differentiate(i, buffers, &unused, [&](const float* values, int64_t n, float* out) {
+      BestKernels().add_share(values, n, whole, static_cast<float>(share), out);
+    });
+  }
+}
+
+bool FusedKType(const cpu::KFormat& format, const at::Tensor& x, const at::Tensor& importance, at::Tensor& y) {
+  const int64_t count = x.numel() / format.group, step = cpu::kMostGroups / format.groups * format.groups;
+  const Source source(x);
+  const Sink sink(y);
+  const float* weights = importance.defined() ? importance.const_data_ptr<float>() : nullptr;
+  const int64_t repeat = importance.defined() ? importance.numel() / format.group : 1;
+  std::atomic<bool> finite{true};
+  at::parallel_for(0, CeilDiv(count, step), 1, [&](int64_t begin, int64_t end) {
+    Buffers buffers(step * format.group, {source.in_place(), sink.in_place()});
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = i * step, groups = std::min(step, count - first), at = first * format.group;
+      float* out = sink.Begin(at, buffers[1]);
+      const float* values = source.Read(at, groups * format.group, buffers[0]);
+      if (!BestKernels().k_type(format, values, groups, weights, repeat, first, out)) finite = false;
+      sink.Done(at, groups * format.group, out);
+    }
+  });
+  return finite;
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,220 @@
+#include "stream/extent_reader.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "stream/pages.h"
+
+namespace autoscheme {
+namespace {
+
+uint64_t PageFloor(uint64_t n) { return n / kPageBytes * kPageBytes; }
+
+std::string ErrnoText(int error) { return std::generic_category().message(error); }
+
+// Calls body(extent, begin, end) for the bytes of extents, from `first` on, that lie in `bytes`.
+template <typename Body>
+void ForEachWanted(absl::Span<const Extent> extents, size_t first, ByteRange bytes, const Body& body) {
+  for (size_t k = first; k < extents.size(); ++k) {
+    const Extent& extent = extents[k];
+    if (k > first && !SharesPages(extents[first], extent)) return;
+    const uint64_t begin = std::max(bytes.begin, extent.file_offset), end = std::min(bytes.end, extent.file_end());
+    if (begin >= bytes.end) return;
+    if (begin < end) body(extent, begin, end);
+  }
+}
+
+}  // namespace
+
+ExtentReader::ExtentReader(const Context& context, const Checkpoint& checkpoint, const Options& options,
+                           Interrupt interrupt)
+    : context_(context),
+      checkpoint_(checkpoint),
+      options_(options),
+      interrupt_(std::move(interrupt)),
+      engine_(checkpoint.engines().Working(options.engine)),
+      direct_files_(checkpoint.shards().size()) {
+  for (int tag = kDepth - 1; tag >= 0; --tag) free_tags_.push_back(tag);
+}
+
+absl::Status ExtentReader::Read(absl::Span<const Extent> extents, std::byte* slot, Place* failed) {
+  Cursor cursor{extents, slot};
+  absl::Status status;
+  // Of several reads that fail, the first in the file is told: where a file ends, say.
+  const auto fail = [&](absl::Status error, const Place& place) {
+    if (status.ok() || (failed->shard >= 0 &&
+                        std::tie(place.shard, place.bytes.begin) < std::tie(failed->shard, failed->bytes.begin))) {
+      status = std::move(error);
+      *failed = place;
+    }
+  };
+  bool more = true;
+  while (true) {
+    Place place;
+    const bool replaced = queue_ != nullptr && queue_engine_ != engine();
+    if (replaced && under_way() == 0) {
+      queue_.reset();
+    } else if (status.ok() && more && !replaced && under_way() < kDepth) {
+      const bool direct = engine() != IoEngine::kBuffered;
+      Piece piece;
+      if (absl::Status interrupted = interrupt_(); !interrupted.ok()) {
+        fail(std::move(interrupted), place);
+      } else if (direct && queue_ == nullptr) {
+        OpenQueue();
+      } else if (more = NextPiece(cursor, direct, &piece); more && !(piece.direct && Start(piece))) {
+        absl::Status read = ReadBuffered(cursor, piece, 0, &place);
+        if (!read.ok()) fail(std::move(read), place);
+      }
+    } else if (under_way() > 0) {
+      absl::Status completed = Complete(cursor, &place);
+      if (!completed.ok()) fail(std::move(completed), place);
+    } else {
+      return status;
+    }
+  }
+}
+
+bool ExtentReader::NextPiece(Cursor& cursor, bool direct, Piece* piece) {
+  if (cursor.next == cursor.extents.size()) return false;
+  const Extent& extent = cursor.extents[cursor.next];
+  piece->first_extent = cursor.next;
+  piece->shard = extent.shard;
+  piece->direct = direct && extent.direct;
+  uint64_t& begin = piece->bytes.begin;
+  uint64_t& end = piece->bytes.end;
+  size_t last = cursor.next;
+  if (piece->direct) {
+    begin = std::max(PageFloor(extent.file_offset), cursor.offset);
+    const uint64_t most = begin + kDirectChunkBytes;
+    while (last + 1 < cursor.extents.size() && cursor.extents[last].file_end() < most &&
+           SharesPages(extent, cursor.extents[last + 1])) {
+      ++last;
+    }
+    end = std::min(RoundUp(cursor.extents[last].file_end(), kPageBytes), most);
+  } else {
+    // Cut at whole pages of the file, so that every page is read, and dropped, once.
+    begin = std::max(extent.file_offset, cursor.offset);
+    end = std::min(extent.file_end(), PageFloor(begin + kChunkBytes));
+  }
+  piece->to = cursor.slot + (extent.slot_offset + begin - extent.file_offset);
+
+  cursor.offset = end;
+  while (cursor.next < cursor.extents.size() && cursor.extents[cursor.next].file_end() <= end && cursor.next <= last) {
+    ++cursor.next;
+  }
+  const bool goes_on = cursor.next < cursor.extents.size() &&
+                       (cursor.next == piece->first_extent || SharesPages(extent, cursor.extents[cursor.next]));
+  if (!goes_on) cursor.offset = 0;
+  return true;
+}
+
+bool ExtentReader::Start(const Piece& piece) {
+  if (!OpenShard(piece.shard)) return false;
+  const int tag = free_tags_.back();
+  const int result = queue_->Submit(
+      {direct_files_[piece.shard].fd(), piece.to, piece.bytes.end - piece.bytes.begin, piece.bytes.begin, tag});
+  if (result < 0) {
+    GiveUp(queue_engine_, ErrnoText(-result));
+    return false;
+  }
+  free_tags_.pop_back();
+  under_way_[tag] = piece;
+  return true;
+}
+
+absl::Status ExtentReader::Complete(const Cursor& cursor, Place* failed) {
+  const ReadQueue::Completion completion = queue_->Wait();
+  free_tags_.push_back(completion.tag);
+  const Piece& piece = under_way_[completion.tag];
+  uint64_t wanted = 0, wanted_end = piece.bytes.begin;
+  ForEachWanted(cursor.extents, piece.first_extent, piece.bytes, [&](const Extent&, uint64_t begin, uint64_t end) {
+    wanted += end - begin;
+    wanted_end = end;
+  });
+  if (completion.result >= static_cast<ssize_t>(wanted_end - piece.bytes.begin)) {
+    bytes_read_ += wanted;
+    return absl::OkStatus();
+  }
+  const int error = static_cast<int>(-completion.result);
+  switch (error) {
+    case EINVAL:
+    case EPERM:
+    case EOPNOTSUPP:
+    case ENOSYS:
+      GiveUp(queue_engine_, ErrnoText(error));
+      return ReadBuffered(cursor, piece, 0, failed);
+    case EAGAIN:
+    case EINTR:
+      return ReadBuffered(cursor, piece, 0, failed);
+    default:
+      break;
+  }
+  // A short read is the file's end, before the last wanted byte, or a file system's whim: the usual way finds out.
+  if (completion.result >= 0) return ReadBuffered(cursor, piece, completion.result, failed);
+  *failed = {piece.shard, piece.bytes};
+  return ErrnoStatus(error, absl::StrCat("cannot read ", piece.bytes.end - piece.bytes.begin, " bytes at offset ",
+                                         piece.bytes.begin, " of ", Quoted(direct_files_[piece.shard].path())));
+}
+
+absl::Status ExtentReader::ReadBuffered(const Cursor& cursor, const Piece& piece, uint64_t done, Place* failed) {
+  const File& file = checkpoint_.shards()[piece.shard].file;
+  absl::Status status;
+  uint64_t wanted = 0;
+  const auto read = [&](const Extent& extent, uint64_t begin, uint64_t end) {
+    wanted += end - begin;
+    begin = std::max(begin, piece.bytes.begin + done);
+    if (!status.ok() || begin >= end) return;
+    std::byte* to = cursor.slot + extent.slot_offset + (begin - extent.file_offset);
+    status = file.ReadAt(begin, absl::MakeSpan(to, end - begin));
+    if (!status.ok()) {
+      *failed = {piece.shard, {begin, end}};
+    } else if (options_.drop_page_cache) {
+      file.DropCache(PageFloor(begin), RoundUp(end, kPageBytes) - PageFloor(begin));
+    }
+  };
+  ForEachWanted(cursor.extents, piece.first_extent, piece.bytes, read);
+  if (status.ok()) bytes_read_ += wanted;
+  return status;
+}
+
+void ExtentReader::OpenQueue() {
+  queue_engine_ = engine();
+  if (queue_engine_ == IoEngine::kDirect) {
+    queue_ = MakePreadQueue(IoOf(context_), kThreads, kDepth);
+    return;
+  }
+  const int result = IoOf(context_).OpenUring(kDepth, &queue_);
+  if (result < 0) GiveUp(queue_engine_, ErrnoText(-result));
+}
+
+bool ExtentReader::OpenShard(int shard) {
+  if (direct_files_[shard].is_open()) return true;
+  absl::StatusOr<File> file = checkpoint_.shards()[shard].file.OpenDirect();
+  if (!file.ok()) {
+    GiveUp(IoEngine::kDirect, file.status().message());
+    return false;
+  }
+  direct_files_[shard] = *std::move(file);
+  return true;
+}
+
+void ExtentReader::GiveUp(IoEngine last, absl::string_view why) {
+  const IoEngine given_up = engine();
+  if (given_up > last) return;  // by a read before
+  bool news = false;
+  for (int32_t e = static_cast<int32_t>(given_up); e <= static_cast<int32_t>(last); ++e) {
+    news = checkpoint_.engines().MarkFailed(static_cast<IoEngine>(e)) || news;
+  }
+  const IoEngine next = checkpoint_.engines().Working(last);
+  engine_ = next;
+  if (!news || !options_.warn) return;
+  context_.Warn(absl::StrCat("the I/O engine ", IoEngineName(given_up), " does not work for ",
+                             Quoted(checkpoint_.directory()), " (", why, "): ", IoEngineName(next), " is used"));
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Scores one model several ways and prints a Markdown table: peak memory, seconds for each option, bytes read, and the
+# ratio to the time that the matrix products alone take on this machine.
+#
+# usage: test/bench/compare.sh MODEL [--shape NAME] [--tokens FILE] [--nsamples N] [--seqlen N] [--options A,B]
+#                              [--max-ram SIZE] [--dtype T] [--runs N] [--reference float32,default,streaming|none]
+#   MODEL        a folder with config.json and safetensors; with --shape it is made if it is not there
+#   --shape      a shape of make_model.py: tinyllama-1.1b, llama-3.1-8b, qwen3-0.6b
+#   --tokens     calibration ids (default MODEL/tokens.json, else examples/smollm2/tokens.json)
+#   --nsamples, --seqlen   of the calibration that is used (16, 256); batches have 8 rows
+#   --options    default W4A16,W8A16
+#   --max-ram    of the streamed run (default 900MiB)
+#   --dtype      of autoscheme: float32 (default), or another that it knows
+#   --runs       pairs of runs, all-in-RAM and streamed in turn (default 3)
+#   --reference  runs of AutoRound, each once: its arithmetic in float32, its default, its disk streaming (default: none)
+#
+# Needs build/bin/autoscheme and build/bin/autoscheme_roofline (cmake -DAUTOSCHEME_BUILD_BENCHMARKS=ON), and for the
+# reference AUTOSCHEME_AUTOROUND_PYTHON, a Python in whose environment auto-round is installed. The page cache is dropped
+# before every run where that is permitted (root); the table says whether it was.
+set -euo pipefail
+source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "$source_dir"
+
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$source_dir/test/bench/compare.sh" | sed '$d'; }
+fail() { echo "compare.sh: $*" >&2; exit 1; }
+
+model="" shape="" tokens="" nsamples=16 seqlen=256 options=W4A16,W8A16 max_ram=900MiB dtype=float32 runs=3 reference=none
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help) usage; exit ;;
+    --shape | --tokens | --nsamples | --seqlen | --options | --max-ram | --dtype | --runs | --reference)
+      [ $# -ge 2 ] || fail "$1 needs a value"
+      name=${1#--}
+      printf -v "${name//-/_}" %s "$2"
+      shift 2
+      ;;
+    -*) fail "unknown flag $1; see --help" ;;
+    *) model=$1; shift ;;
+  esac
+done
+[ -n "$model" ] || { usage >&2; exit 2; }
+
+program=build/bin/autoscheme roofline=build/bin/autoscheme_roofline
+[ -x $program ] && [ -x $roofline ] || fail "build first: cmake --preset release -DAUTOSCHEME_BUILD_BENCHMARKS=ON && cmake --build build"
+if [ ! -e "$model/config.json" ]; then
+  [ -n "$shape" ] || fail "$model is no model; give --shape to make one there"
+  python3 test/bench/make_model.py "$shape" "$model" >&2
+fi
+if [ -z "$tokens" ]; then
+  tokens=$model/tokens.json
+  [ -e "$tokens" ] || tokens=examples/smollm2/tokens.json
+fi
+
+folder=$(mktemp -d)
+trap '[ $? -eq 0 ] && rm -rf "$folder" || echo "compare.sh: stopped; what was measured is in $folder" >&2' EXIT
+cache=warm
+drop_cache() {
+  sync
+  if { echo 3 >/proc/sys/vm/drop_caches; } 2>/dev/null; then cache=dropped; fi
+}
+
+# autoscheme_run NAME [FLAG...]: the result is the file's `run` member.
+autoscheme_run() {
+  local name=$1
+  shift
+  drop_cache
+  $program score --model "$model" --tokens "$tokens" --nsamples "$nsamples" --seqlen "$seqlen" --batch-size 8 --options "$options" \
+    --dtype "$dtype" --work-dir "$folder" --progress none --quiet --out "$folder/$name.json" "$@"
+}
+
+echo "measuring products" >&2
+for type in float32 bfloat16; do
+  $roofline "$model" --tokens "${nsamples}x$seqlen" --dtype $type --json >"$folder/roofline-$type.json"
+done
+for run in $(seq "$runs"); do
+  echo "pair $run of $runs" >&2
+  autoscheme_run "in-ram.$run"
+  autoscheme_run "streamed.$run" --max-ram "$max_ram"
+done
+if [ "$reference" != none ]; then
+  python=${AUTOSCHEME_AUTOROUND_PYTHON:-}
+  [ -n "$python" ] || fail "set AUTOSCHEME_AUTOROUND_PYTHON to a Python that has auto-round"
+  for kind in ${reference//,/ }; do
+    echo "reference: $kind" >&2
+    case $kind in
+      default) flags=() ;;
+      float32) flags=(--dtype float32) ;;
+      streaming) flags=(--disk-streaming) ;;
+      *) fail "--reference knows float32, default, streaming; not $kind" ;;
+    esac
+    drop_cache
+    "$python" test/bench/autoround_baseline.py --model "$model" --tokens "$tokens" --nsamples "$nsamples" --seqlen "$seqlen" \
+      --options "$options" "${flags[@]}" 2>"$folder/log" | tail -1 >"$folder/reference-$kind.json" ||
+      { tail -5 "$folder/log" >&2; cat "$folder/reference-$kind.json" >&2; }
+  done
+fi
+
+date=$(date -u +%F)
+machine=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)
+commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+git diff --quiet HEAD 2>/dev/null || commit="$commit and changes"
+python3 test/bench/compare_table.py "$folder" --title "$(basename "$(realpath "$model")"), $options, ${nsamples}x$seqlen tokens, $dtype" \
+  --options "$options" --dtype "$dtype" --max-ram "$max_ram" --notes "$date; $(nproc) cores of $machine; commit $commit; page cache $cache"
