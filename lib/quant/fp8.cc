@@ -51,6 +51,7 @@ class Fp8Codec : public GroupCodec {
     const at::Tensor unfloored = peak.div(kMax);
     const at::Tensor u = wide / unfloored.clamp_min(kLeastScale);
     const at::Tensor passed = g * u.abs().le(kMax);
+    if (x.scalar_type() == at::kBFloat16 && tiles_) return NarrowTileBackward(wide, peak, unfloored, u, grad);
     at::Tensor dx = passed.clone();
     at::Tensor dpeak = (g * Round(u).to(at::kFloat) - passed * u.to(at::kFloat)).sum(1, true) / kMax;
     dpeak = dpeak * unfloored.ge(kLeastScale);
@@ -64,6 +65,17 @@ class Fp8Codec : public GroupCodec {
   }
 
  private:
+  // Every product rounded to bfloat16, and the two sums that make the gradient of the scale.
+  static at::Tensor NarrowTileBackward(const at::Tensor& x, const at::Tensor& peak, const at::Tensor& unfloored,
+                                       const at::Tensor& u, const at::Tensor& grad) {
+    const at::Tensor scale = unfloored.clamp_min(kLeastScale);
+    const at::Tensor du = grad * scale * u.abs().le(kMax);
+    const at::Tensor dscale = (grad * Round(u)).sum(1, true) - (du * (u / scale)).sum(1, true);
+    const at::Tensor holders = x.abs().eq(peak);
+    const at::Tensor dpeak = dscale.div(kMax) * unfloored.ge(kLeastScale) / holders.sum(1, true);
+    return du.div(scale) + x.sign().mul_(holders) * dpeak;
+  }
+
   static at::Tensor Round(const at::Tensor& u) {
     return u.clamp(-kMax, kMax).to(at::kFloat8_e4m3fn).to(u.scalar_type());
   }

@@ -33,15 +33,12 @@ at::Tensor QuantizeSignedScales(const at::Tensor& t, int bits) {
   return t.mul(ReciprocalOrZeroBelowEps(factor)).round_().clamp_(-half, half - 1).mul_(factor);
 }
 
-at::Tensor WithoutOverflow(const at::Tensor& w, int64_t groups_in_block,
-                           const std::function<at::Tensor(const at::Tensor&)>& quantize) {
-  at::Tensor y = quantize(w);
-  const at::Tensor finite = y.isfinite().reshape({-1, groups_in_block * w.size(1)}).all(1, true);
+at::Tensor WithoutOverflow(const at::Tensor& w, const std::function<at::Tensor(const at::Tensor&)>& quantize) {
+  const at::Tensor y = quantize(w), finite = y.isfinite();
   if (finite.all().item<bool>()) return y;
   const float shrink = std::ldexp(1.0f, -100);
   const float top = std::numeric_limits<float>::max();
-  const at::Tensor small = quantize(w * shrink).div_(shrink).clamp_(-top, top);
-  return at::where(finite, y.reshape({finite.size(0), -1}), small.reshape({finite.size(0), -1})).reshape(w.sizes());
+  return at::where(finite, y, quantize(w * shrink).div_(shrink).clamp_(-top, top));
 }
 
 cpu::KFormat FusedKFormat(const KLayout& layout, at::ScalarType dtype) {
@@ -62,8 +59,7 @@ class KAsymCodec : public GroupCodec {
   }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
-    return WithoutOverflow(x.to(at::kFloat), layout_.groups,
-                           [&](const at::Tensor& w) { return Quantize(w, x.scalar_type()); })
+    return WithoutOverflow(x.to(at::kFloat), [&](const at::Tensor& w) { return Quantize(w, x.scalar_type()); })
         .to(x.scalar_type());
   }
 
@@ -98,7 +94,7 @@ class KSymCodec : public GroupCodec {
   }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
-    return WithoutOverflow(x.to(at::kFloat), layout_.groups, [&](const at::Tensor& w) { return Quantize(w); })
+    return WithoutOverflow(x.to(at::kFloat), [&](const at::Tensor& w) { return Quantize(w); })
         .to(x.scalar_type());
   }
 

@@ -30,10 +30,9 @@ at::Tensor QuantizeScales(const at::Tensor& t, int bits);
 // The same for scales of either sign, -2^(bits-1) for the largest magnitude.
 at::Tensor QuantizeSignedScales(const at::Tensor& t, int bits);
 
-// quantize(w), but blocks whose values are so large that sums or differences of them leave float32 are quantized at
-// 2^-100 of their size, which moves no digit, and are kept finite. w: float32 [groups, size].
-at::Tensor WithoutOverflow(const at::Tensor& w, int64_t groups_in_block,
-                           const std::function<at::Tensor(const at::Tensor&)>& quantize);
+// quantize(w), but what is not finite there, because sums or differences of large values leave float32, is what comes
+// from w at 2^-100 of its size, kept finite. w: float32 [groups, size].
+at::Tensor WithoutOverflow(const at::Tensor& w, const std::function<at::Tensor(const at::Tensor&)>& quantize);
 
 // Without an imatrix. The gradient is the identity: a K type's result is a constant for scoring.
 std::unique_ptr<GroupCodec> MakeKCodec(const Side& side);

@@ -228,7 +228,7 @@ at::Tensor KSearchWeight::QuantizeRows(const at::Tensor& rows) const {
     const at::Tensor w = WeightsFor(all_zero_ ? x.to(rows.scalar_type()) : x);
     return layout_.sym ? QuantizeSym(x, w) : QuantizeAsym(x, w);
   };
-  return WithoutOverflow(groups.to(at::kFloat), layout_.groups, quantize).reshape(rows.sizes());
+  return WithoutOverflow(groups.to(at::kFloat), quantize).reshape(rows.sizes());
 }
 
 // The weight of each element, float32 [groups, group].

@@ -139,19 +139,25 @@ struct Element {
   F even_up, even_down, top, bottom;
 };
 
-// t within the format's range, rounded to its nearest code, half to even.
-template <bool kBinades>
+// Half to even. MX formats round by floor(|u| + 0.5), whose float32 sum carries the number just below a half (see mx.cc).
+template <bool kMx>
+AUTOSCHEME_INLINE F RoundCode(F u) {
+  return kMx ? Round(Select(Abs(u) == AsFloat(SetBits(0x3effffff)), u + u, u)) : Round(u);
+}
+
+// t within the format's range, rounded to its nearest code.
+template <bool kBinades, bool kMx>
 AUTOSCHEME_INLINE F RoundElement(F t, const Element& e) {
-  if (!kBinades) return Round(t * e.even_up) * e.even_down;
+  if (!kBinades) return RoundCode<kMx>(t * e.even_up) * e.even_down;
   const I exponent = Max(Right<23>(Bits(Abs(t))), e.least);
-  return Round(t * AsFloat(Left<23>(e.up - exponent))) * AsFloat(Left<23>(exponent - e.steps));
+  return RoundCode<kMx>(t * AsFloat(Left<23>(e.up - exponent))) * AsFloat(Left<23>(exponent - e.steps));
 }
 
 AUTOSCHEME_INLINE F ToE4m3(F t) {
   Format e4m3;
   e4m3.log2_steps = 3, e4m3.least_exponent = -6, e4m3.top = 448;
   const Element e(e4m3);
-  return RoundElement<true>(Clamp(t, e.bottom, e.top), e);
+  return RoundElement<true, false>(Clamp(t, e.bottom, e.top), e);
 }
 
 AUTOSCHEME_INLINE F ReciprocalOrZero(F v) { return Select(v == Set(0), Set(0), Set(1) / v); }
@@ -269,7 +275,7 @@ AUTOSCHEME_INLINE void Map(const float* x, int64_t n, float* y, const Op& op) {
 
 AUTOSCHEME_INLINE F Saturated(F v) { return Clamp(v, Set(-kLargest), Set(kLargest)); }
 
-template <bool kBinades, bool kDivide, bool kNarrow>
+template <bool kBinades, bool kMx, bool kDivide, bool kNarrow>
 void MapElements(const Format& f, const float* x, const Groups& groups, const Scales& s, float* y) {
   const Element e(f);
   ForEachGroup(groups, [&](int64_t g, int64_t at, int64_t n) {
@@ -277,7 +283,7 @@ void MapElements(const Format& f, const float* x, const Groups& groups, const Sc
     Map(x + at, n, y + at, [&](F v) {
       F u = kDivide ? v / by : v * by;
       if (kNarrow) u = ToBFloat16(u);
-      return Saturated(RoundElement<kBinades>(Clamp(u, e.bottom, e.top), e) * back);
+      return Saturated(RoundElement<kBinades, kMx>(Clamp(u, e.bottom, e.top), e) * back);
     });
   });
 }
@@ -332,12 +338,13 @@ void Forward(const Format& f, const float* x, const Groups& groups, const float*
     ScalesOf(f, Load(s.by.v + g), whole, &by, &back);
     Store(by, s.by.v + g), Store(back, s.back.v + g);
   }
-  if (f.family == Family::kMx || f.family == Family::kNvfp4) {
-    return f.binades ? MapElements<true, false, false>(f, x, groups, s, y)
-                     : MapElements<false, false, false>(f, x, groups, s, y);
+  if (f.family == Family::kMx) {
+    return f.binades ? MapElements<true, true, false, false>(f, x, groups, s, y)
+                     : MapElements<false, true, false, false>(f, x, groups, s, y);
   }
-  return f.narrow ? MapElements<true, true, true>(f, x, groups, s, y)
-                  : MapElements<true, true, false>(f, x, groups, s, y);
+  if (f.family == Family::kNvfp4) return MapElements<true, false, false, false>(f, x, groups, s, y);
+  return f.narrow ? MapElements<true, false, true, true>(f, x, groups, s, y)
+                  : MapElements<true, false, true, false>(f, x, groups, s, y);
 }
 
 // ---- backward ----
@@ -364,7 +371,7 @@ AUTOSCHEME_INLINE void MapGradient(const float* x, const float* g, int64_t n, fl
 template <Family kFamily, bool kBinades>
 AUTOSCHEME_INLINE void SlopeAndCode(const Element& e, F least_normal, F u, F* slope, F* code) {
   const F t = Clamp(u, e.bottom, e.top);
-  *code = RoundElement<kBinades>(t, e);
+  *code = RoundElement<kBinades, kFamily == Family::kMx>(t, e);
   M live = Abs(u) <= e.top;
   if (kFamily != Family::kFp8) live = live & !(t == Set(0));
   F ones = Set(1);

@@ -1,6 +1,7 @@
 // Microscaling formats: groups that share a power of two (SPEC 3.6; OCP Microscaling Formats 1.0).
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <memory>
 #include <optional>
 
@@ -81,15 +82,18 @@ class MxCodec : public GroupCodec {
 
   at::Tensor RoundElements(const at::Tensor& t, const at::Tensor& floor_log2) const {
     if (format_.exponent_bits == 0) {
-      return t.mul(format_.steps).round_().div_(format_.steps).clamp_(-format_.max_norm, format_.max_norm);
+      return RoundUpAtHalf(t.mul(format_.steps)).div_(format_.steps).clamp_(-format_.max_norm, format_.max_norm);
     }
     const at::Tensor binade = at::pow(2.0, floor_log2.clamp_min(format_.min_exponent()));
-    return t.div(binade)
-        .mul_(format_.steps)
-        .round_()
+    return RoundUpAtHalf(t.div(binade).mul_(format_.steps))
         .div_(format_.steps)
         .mul_(binade)
         .clamp_(-format_.max_norm, format_.max_norm);
+  }
+
+  // Half to even by floor(|u| + 0.5), as the reference forms it: in float32 the sum carries the number just below a half.
+  static at::Tensor RoundUpAtHalf(const at::Tensor& u) {
+    return at::where(u.abs().eq(std::nextafter(0.5f, 0.0f)), u.sign(), u.round());
   }
 
   MxFormat format_;

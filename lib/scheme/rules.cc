@@ -24,7 +24,6 @@ Scheme FillFrom(const Scheme& defaults, Scheme scheme);
 bool FixExact(const std::string& name, const Scheme& scheme, Layers* layers);
 bool FixMatching(const LayerPattern& pattern, const Scheme& scheme, Layers* layers);
 bool HeadTakesPart(const LayerInfo& head, const RuleOptions& options, bool gguf, const Context& context);
-bool ShapeForbids(const Scheme& defaults, const LayerInfo& layer);
 
 }  // namespace
 
@@ -72,7 +71,7 @@ absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo
       takes_part = HeadTakesPart(layer, options, gguf, context);
       if (!takes_part) layer.fixed.reset();
     }
-    if (!gguf && ShapeForbids(defaults, layer)) {
+    if (!SuitsShape(defaults, layer)) {
       if (!takes_part && context.log) {
         context.log(LogLevel::kInfo,
                     absl::StrCat(Quoted(layer.name), " [", layer.out_features, ", ", layer.in_features,
@@ -87,6 +86,17 @@ absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo
     if (takes_part) result.push_back(std::move(layer));
   }
   return result;
+}
+
+bool SuitsShape(const Scheme& scheme, const LayerInfo& layer) {
+  if (scheme.bits >= 16) return true;
+  if (scheme.data_type == "int" && scheme.act_bits.value_or(16) >= 16) {
+    return layer.out_features % 32 == 0 && layer.in_features % 32 == 0;
+  }
+  if (absl::StrContains(scheme.data_type, "mx_fp") || absl::StrContains(scheme.data_type, "nv_fp")) {
+    return scheme.group.size <= 0 || layer.in_features % scheme.group.size == 0;
+  }
+  return true;
 }
 
 bool IsGgufKType(const Scheme& scheme) {
@@ -164,16 +174,6 @@ bool HeadTakesPart(const LayerInfo& head, const RuleOptions& options, bool gguf,
     context.Warn(absl::StrCat(Quoted(head.name), " is tied to the embedding and stays as it is"));
   }
   return asked && !options.tied_head;
-}
-
-bool ShapeForbids(const Scheme& defaults, const LayerInfo& layer) {
-  if (defaults.data_type == "int" && defaults.act_bits.value_or(16) >= 16) {
-    return layer.out_features % 32 != 0 || layer.in_features % 32 != 0;
-  }
-  if (absl::StrContains(defaults.data_type, "mx_fp") || absl::StrContains(defaults.data_type, "nv_fp")) {
-    return defaults.group.size > 0 && layer.in_features % defaults.group.size != 0;
-  }
-  return false;
 }
 
 }  // namespace

@@ -33,12 +33,16 @@ struct RuleOptions {
 //  it
 //    is tied, unless GGUF. As in the reference it also takes part, at 16 bits, when the next rule catches it;
 //  - the embedding takes part when the default is a GGUF K type;
-//  - shapes: with an int default, rows or columns that are no multiple of 32 fix a layer at 16 bits; with an MX or NV
-//    default, columns that are no multiple of its group size do.
+//  - shapes: a layer that the default scheme does not suit (SuitsShape) is fixed at 16 bits. Where another option does not
+//    suit one, selection leaves that option out for that layer.
 // Patterns that match nothing are reported through the context, as is a head that was asked for but is tied.
 // Errors: INVALID_ARGUMENT for an empty menu or an invalid expression (names option and pattern).
 absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo>& candidates,
                                                      const RuleOptions& options, const Context& context = {});
+
+// Whether runtimes can hold a layer of that shape: rows and columns of weight-only integers are multiples of 32, columns of MX
+// and NV formats of their group size. GGUF K types have stand-ins instead.
+bool SuitsShape(const Scheme& scheme, const LayerInfo& layer);
 
 // True for the five K types with super-groups, by which the reference knows a GGUF default (SPEC 1.3).
 bool IsGgufKType(const Scheme& scheme);

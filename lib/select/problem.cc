@@ -16,6 +16,7 @@
 #include "base/status_macros.h"
 #include "scheme/bits.h"
 #include "scheme/file_bytes.h"
+#include "scheme/rules.h"
 #include "select/groups.h"
 #include "select/losses.h"
 #include "select/special_layers.h"
@@ -138,19 +139,31 @@ absl::StatusOr<std::vector<int>> ResolveMenu(const ScoreTable& table, const std:
   return menu;
 }
 
-// Options without a finite loss are left out, with a warning; a group that has no other is an error.
+// The schemes that runtimes can hold all of the group's layers in; all where there is none.
+std::vector<bool> SuitsGroup(const Problem& problem, const std::vector<int>& group) {
+  std::vector<bool> suits(problem.menu.size(), true);
+  for (size_t k = 0; k < suits.size(); ++k) {
+    for (int l : group) suits[k] = suits[k] && SuitsShape(problem.scheme(static_cast<int>(k)), problem.table->layers[l]);
+  }
+  if (std::find(suits.begin(), suits.end(), true) == suits.end()) suits.assign(suits.size(), true);
+  return suits;
+}
+
+// Options that do not suit a shape or have no finite loss are left out, with a warning; a group that has no finite one is an
+// error.
 absl::Status FillKeys(Problem* problem, const Context& context) {
   const ScoreTable& table = *problem->table;
   const size_t menu_size = problem->menu.size();
   const std::vector<std::vector<double>> losses = MenuLosses(table, problem->menu);
   std::vector<double> scheme_loss(menu_size, 0.0);
-  int64_t dropped = 0;
-  std::string first_dropped;
+  int64_t dropped = 0, unsuited = 0;
+  std::string first_dropped, first_unsuited;
   for (size_t g = 0; g < problem->groups.size(); ++g) {
     const std::vector<int>& group = problem->groups[g];
     SolverKey key;
     std::vector<int> kept;
     std::string not_finite;
+    const std::vector<bool> suits = SuitsGroup(*problem, group);
     for (size_t k = 0; k < menu_size; ++k) {
       SolverOption option;
       for (int l : group) {
@@ -162,6 +175,12 @@ absl::Status FillKeys(Problem* problem, const Context& context) {
         }
       }
       scheme_loss[k] += option.loss;
+      if (!suits[k]) {
+        if (unsuited++ == 0) {
+          first_unsuited = absl::StrCat(Quoted(table.layers[group[0]].name), " under ", Quoted(table.schemes[problem->menu[k]].name));
+        }
+        continue;
+      }
       if (!std::isfinite(option.loss)) {
         ++dropped;
         continue;
@@ -182,6 +201,10 @@ absl::Status FillKeys(Problem* problem, const Context& context) {
   if (dropped > 0) {
     context.Warn(
         absl::StrCat(dropped, " choices are left out because their loss is not finite: that of ", first_dropped));
+  }
+  if (unsuited > 0) {
+    context.Warn(absl::StrCat(unsuited, " choices are left out because the scheme's groups do not divide the layer, such as ",
+                              first_unsuited));
   }
   for (size_t k = 0; k < menu_size; ++k) {
     problem->by_loss.push_back(static_cast<int>(k));

@@ -24,7 +24,7 @@ struct SolverLimits {
   // Partial solutions that are extended at one key; 24 bytes each.
   int64_t max_states = 1 << 18;
   // Extensions of a partial solution by an option, over all sweeps: 20 to 50 million a second.
-  int64_t max_steps = 48 << 20;
+  int64_t max_steps = 32 << 20;
 };
 
 struct Solution {
