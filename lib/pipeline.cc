@@ -52,6 +52,8 @@ struct SchemeGenerator::Rep {
 
 namespace {
 
+constexpr uint64_t kFloorStep = uint64_t{4} << 20;
+
 // Of the weighted search of the K types, for the plan's estimate.
 constexpr double kSearchSecondsPerWeight = 2e-8;
 
@@ -228,7 +230,8 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.batch_size = options.batch_size;
   input.dtype = precision.dtype, input.operands = precision.operands;
   input.max_ram_bytes = static_cast<uint64_t>(options.max_ram_bytes);
-  input.floor_bytes = options.process_budget ? floor_bytes : 0;
+  // Rounded up, since two starts of one program differ by some hundred KiB and a plan should not.
+  input.floor_bytes = options.process_budget ? (floor_bytes / kFloorStep + 1) * kFloorStep : 0;
   input.available_bytes = AvailableMemory();
   for (const Scheme& scheme : options.schemes) {
     AUTOSCHEME_ASSIGN_OR_RETURN(auto activation, MakeActivationQuantizer(scheme));

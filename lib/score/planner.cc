@@ -105,6 +105,8 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
     if (best != nullptr && seconds >= best_s) continue;
     best = &choice, best_s = seconds;
   }
+  // Another start of this program may hold a little more before the run (a step of what the floor is rounded to).
+  if (input.floor_bytes > 0) least += uint64_t{4} << 20;
   if (best == nullptr) {
     return absl::ResourceExhaustedError(absl::StrFormat(
         "a budget of %d bytes (%.0f MiB) is too small for this model, menu and batch; the smallest that works is %d bytes "
