@@ -201,7 +201,8 @@ TEST_CASE("a runtime's name ties what it fuses") {
     options.avg_bits = {5.0};
     options.shared_layers = {{runtime}};
     std::string bits;
-    for (const LayerChoice& choice : SelectRecipes(table, options).value()[0].layers) bits += std::to_string(choice.scheme.bits);
+    const std::vector<Recipe> recipes = SelectRecipes(table, options).value();
+    for (const LayerChoice& choice : recipes[0].layers) bits += std::to_string(choice.scheme.bits);
     return bits;
   };
   for (const char* runtime : {"vllm", "sglang", "tensorrt-llm", "vLLM"}) {
