@@ -167,6 +167,11 @@ void File::DropCache(uint64_t offset, uint64_t size) const {
   io_->DropCache(fd_, static_cast<off_t>(offset), static_cast<off_t>(size));
 }
 
+void File::WillNeed(uint64_t offset, uint64_t size) const {
+  if (fd_ < 0 || offset > kMaxOffset || size > kMaxOffset) return;
+  io_->WillNeed(fd_, static_cast<off_t>(offset), static_cast<off_t>(size));
+}
+
 bool File::IsInMemory() const {
   struct statfs system;
   if (fd_ < 0 || io_->Fstatfs(fd_, &system) < 0) return false;
@@ -266,6 +271,7 @@ int Io::Fstatfs(int fd, struct statfs* out) { return NegativeErrno(::fstatfs(fd,
 int Io::OpenUring(int depth, std::unique_ptr<ReadQueue>* out) { return MakeUringQueue(depth, out); }
 int Io::Allocate(int fd, off_t size) { return -::posix_fallocate(fd, 0, size); }
 int Io::DropCache(int fd, off_t offset, off_t size) { return -::posix_fadvise(fd, offset, size, POSIX_FADV_DONTNEED); }
+int Io::WillNeed(int fd, off_t offset, off_t size) { return -::posix_fadvise(fd, offset, size, POSIX_FADV_WILLNEED); }
 
 ssize_t Io::Pread(int fd, void* data, size_t size, off_t offset) {
   const ssize_t n = ::pread(fd, data, size, offset);

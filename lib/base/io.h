@@ -35,6 +35,7 @@ class Io {
   virtual int Fsync(int fd);
   virtual int Allocate(int fd, off_t size);                 // posix_fallocate; -EOPNOTSUPP where the file system cannot
   virtual int DropCache(int fd, off_t offset, off_t size);  // best effort; errors are ignored by callers
+  virtual int WillNeed(int fd, off_t offset, off_t size);   // the same: starts reading into the page cache
   virtual int Rename(const char* from, const char* to);
   virtual int Unlink(const char* path);
   virtual int Fstatfs(int fd, struct statfs* out);
@@ -75,6 +76,8 @@ class File {
   absl::Status WriteAt(uint64_t offset, absl::Span<const std::byte> data) const;
   // Forgets the range's pages in the page cache. Never fails.
   void DropCache(uint64_t offset, uint64_t size) const;
+  // Has the system read the range into the page cache meanwhile, for a ReadAt that follows. Never fails.
+  void WillNeed(uint64_t offset, uint64_t size) const;
   // Whether the file lies in memory, as on tmpfs, instead of on a disk.
   bool IsInMemory() const;
   // OK if size and modification time are as they were at open; else DATA_LOSS "changed while it was read".

@@ -79,6 +79,8 @@ class TensorStore {
     if (!status.ok()) return status;
     return value;
   }
+  // Get with the same arguments follows soon.
+  void WillGet(int64_t slot, int64_t trajectory, int64_t slice) const { store_->WillGet(Index(slot, trajectory, slice)); }
   uint64_t bytes_written() const { return store_->bytes_written(); }
 
  private:

@@ -176,8 +176,21 @@ class Sweeps {
     return absl::OkStatus();
   }
 
+  // What the step after (u, t, s) will get from the stores, so that it is read while this one computes.
+  void AnnounceNext(Pass pass, int u, int t, int s) const {
+    const bool forward = pass == Pass::kForward;
+    if (++s == static_cast<int>(slices_.size())) {
+      s = 0;
+      if (++t == trajectories_) t = forward ? 0 : forward_only_, u += forward ? 1 : -1;
+    }
+    if (u < 0 || u >= unit_count_ || t < forward_only_) return;
+    if (!forward) boundaries_->WillGet(GradientSlot(), t - forward_only_, s);
+    if (u > 0 && u < first_kept_) boundaries_->WillGet(Slot(u), t - forward_only_, s);
+  }
+
   absl::Status Forward(UnitRunner& runner, int u, int t, int s) {
     AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(u, t, s));
+    AnnounceNext(Pass::kForward, u, t, s);
     if (u < first_kept_ || t < forward_only_) return PutBoundary(u + 1, t, s, runner.Run(x, /*values=*/true));
     Graph graph(x, [&](const at::Tensor& in) { return runner.Run(in, /*values=*/true); });
     const at::Tensor y = graph.y.detach();
@@ -189,10 +202,12 @@ class Sweeps {
     AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor grad, boundaries_->Get(GradientSlot(), t - forward_only_, s));
     at::Tensor dx;
     if (auto kept = kept_.find({u, t, s}); kept != kept_.end()) {
+      AnnounceNext(Pass::kBackward, u, t, s);
       dx = kept->second.Pullback(grad);
       kept_.erase(kept);
     } else {
       AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(u, t, s));
+      AnnounceNext(Pass::kBackward, u, t, s);
       dx = Graph(x, [&](const at::Tensor& in) { return runner.Run(in, /*values=*/false); }).Pullback(grad);
     }
     if (slices_[s].ends_batch) AUTOSCHEME_RETURN_IF_ERROR(measurement_.EndBatch());

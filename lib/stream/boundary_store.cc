@@ -104,6 +104,12 @@ absl::Status BoundaryStore::Get(int64_t index, absl::Span<std::byte> out) {
   return absl::OkStatus();
 }
 
+void BoundaryStore::WillGet(int64_t index) const {
+  if (rep_->in_ram || index < 0 || static_cast<size_t>(index) >= rep_->records.size()) return;
+  const Record& record = rep_->records[index];
+  if (record.bytes != kNotPut) rep_->spill.WillRead(index * rep_->stride, record.bytes);
+}
+
 uint64_t BoundaryStore::bytes_written() const { return rep_->bytes_written; }
 
 }  // namespace autoscheme

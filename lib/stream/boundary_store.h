@@ -34,6 +34,9 @@ class BoundaryStore {
   // Copies record `index` out; out.size() must be what was put. DATA_LOSS when a spilled record's checksum does not
   // match (records in RAM have none), FAILED_PRECONDITION when nothing was put there.
   absl::Status Get(int64_t index, absl::Span<std::byte> out);
+  // A Get of that record follows soon: a spilled one is read meanwhile, into the page cache, where nobody waits for it. Only
+  // a hint; out of range it is none.
+  void WillGet(int64_t index) const;
   uint64_t bytes_written() const;
 
  private:

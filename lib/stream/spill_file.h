@@ -28,6 +28,8 @@ class SpillFile {
   // Writes a record and returns its checksum, which the caller keeps. `id` is part of the checksum: a record that is
   // read back as another one does not match. `offset` must be a multiple of kAlignment.
   absl::StatusOr<uint64_t> Write(uint64_t id, uint64_t offset, absl::Span<const std::byte> bytes);
+  // A Read of that range follows soon: its bytes are fetched meanwhile.
+  void WillRead(uint64_t offset, uint64_t bytes) const { file_.WillNeed(offset, bytes); }
   // DATA_LOSS when the bytes are not those of that checksum.
   absl::Status Read(uint64_t id, uint64_t offset, uint64_t checksum, absl::Span<std::byte> out) const;
 

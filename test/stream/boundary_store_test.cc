@@ -38,6 +38,38 @@ BoundaryStore::Options SpillOptions(const std::string& dir, int64_t count, uint6
   return options;
 }
 
+// Notes what it is asked to read ahead, and refuses.
+class NotingIo : public Io {
+ public:
+  int WillNeed(int, off_t offset, off_t size) override {
+    hints.emplace_back(offset, size);
+    return -EIO;
+  }
+  std::vector<std::pair<off_t, off_t>> hints;
+};
+
+TEST_CASE("a hint names the record's bytes on disk, and its failure harms nothing") {
+  const TempDir dir;
+  NotingIo io;
+  Context context;
+  context.io = &io;
+  const auto store = MakeStore(context, SpillOptions(dir.path(), 3, 5000));
+  const std::vector<std::byte> record = Record(1, 4999);
+  REQUIRE(store->Put(1, record).ok());
+  for (const int64_t index : {-1, 0, 1, 3}) store->WillGet(index);  // only 1 was put
+  CHECK(io.hints == std::vector<std::pair<off_t, off_t>>{{8192, 4999}});
+  std::vector<std::byte> back(4999);
+  REQUIRE(store->Get(1, absl::MakeSpan(back)).ok());
+  CHECK(back == record);
+
+  BoundaryStore::Options in_ram = SpillOptions(dir.path(), 3, 5000);
+  in_ram.in_ram = true;
+  const auto memory = MakeStore(context, in_ram);
+  REQUIRE(memory->Put(0, record).ok());
+  memory->WillGet(0);
+  CHECK(io.hints.size() == 1);
+}
+
 TEST_CASE("block inputs written forward are read backward, from RAM and from disk") {
   const TempDir dir;
   for (bool in_ram : {true, false}) {

@@ -27,7 +27,8 @@ enum IoOp : uint32_t {
   kUnlink = 1 << 10,
   kFstatfs = 1 << 11,
   kOpenUring = 1 << 12,
-  kEveryOp = (1 << 13) - 1,
+  kWillNeed = 1 << 13,
+  kEveryOp = (1 << 14) - 1,
 };
 
 // The `countdown`-th call (from 1) of an operation in `mask` fails: once, or that and every later one.
@@ -95,6 +96,10 @@ class FaultIo : public Io {
   int DropCache(int fd, off_t offset, off_t size) override {
     const int error = Fault(kDropCache);
     return error > 0 ? -error : Io::DropCache(fd, offset, size);
+  }
+  int WillNeed(int fd, off_t offset, off_t size) override {
+    const int error = Fault(kWillNeed);
+    return error > 0 ? -error : Io::WillNeed(fd, offset, size);
   }
   int Rename(const char* from, const char* to) override {
     const int error = Fault(kRename);
