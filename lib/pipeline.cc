@@ -38,6 +38,7 @@ struct SchemeGenerator::Rep {
   std::vector<LayerInfo> layers;
   std::optional<Imatrix> imatrix;  // as given by file
   RunStats stats;
+  uint64_t floor_bytes = 0;  // what the process held when this was made: plans do not depend on what was done before them
 
   ScoreTable EmptyTable() const;
   DeltaLoss::Options MeasureOptions() const {
@@ -45,8 +46,7 @@ struct SchemeGenerator::Rep {
     measure.imatrix = imatrix.has_value() ? &*imatrix : nullptr;
     return measure;
   }
-  // `floor_bytes`: what the process holds before the run.
-  absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, uint64_t floor_bytes, const MachineRates& rates = {}) const;
+  absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, const MachineRates& rates = {}) const;
   absl::Status Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table);
 };
 
@@ -195,6 +195,7 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
     }));
   }
   rep->options = std::move(options);
+  rep->floor_bytes = ReadProcessMemory().rss;
   return std::unique_ptr<SchemeGenerator>(new SchemeGenerator(std::move(rep)));
 }
 
@@ -222,8 +223,7 @@ ScoreTable SchemeGenerator::Rep::EmptyTable() const {
   return table;
 }
 
-absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibration, uint64_t floor_bytes,
-                                                        const MachineRates& rates) const {
+absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibration, const MachineRates& rates) const {
   PlanInput input;
   input.skeleton = skeleton;
   input.calibration = &calibration;
@@ -247,8 +247,7 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
 }
 
 absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) const {
-  const uint64_t floor_bytes = ReadProcessMemory().rss;
-  AUTOSCHEME_RETURN_IF_ERROR(rep_->Plan(calibration, floor_bytes).status());
+  AUTOSCHEME_RETURN_IF_ERROR(rep_->Plan(calibration).status());
   // Only a plan that exists is worth a measurement, which itself needs memory.
   MachineRates rates;
   ThreadCount threads(rep_->options.threads);
@@ -256,7 +255,7 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
     AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(rep_->context, *rep_->skeleton, rep_->precision.operands, rep_->options.io_engine));
     return absl::OkStatus();
   }));
-  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration, floor_bytes, rates));
+  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration, rates));
   return run.plan;
 }
 
@@ -293,7 +292,7 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   Rep& rep = *rep_;
   rep.stats = {};
   const ProcessReads reads_before = ReadProcessReads();
-  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep.Plan(calibration, ReadProcessMemory().rss));
+  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep.Plan(calibration));
   rep.stats.planned_peak_bytes = run.plan.peak_bytes;
 
   ScoreTable table = rep.EmptyTable();

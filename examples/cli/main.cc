@@ -1,32 +1,19 @@
 // autoscheme: the library at a shell. Everything goes through the C interface.
 //
 // Exit codes: 0 done; 1 failed, with one line on stderr; 2 the command line is wrong; 130 stopped by Ctrl-C.
-#include <malloc.h>
 
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "commands.h"
+#include "heap.h"
 #include "interrupt.h"
 #include "progress.h"
 
 namespace {
 
 constexpr int kDone = 0, kFailed = 1, kUsage = 2, kInterrupted = 130;
-
-// --max-ram is a promise about this process, so freed memory must go back to the system soon: very large buffers get
-// mappings of their own, no more than kHeapSlack stays free at the heap's end, and worker threads share one arena more
-// instead of one each. Smaller numbers cost a third of the speed in page faults; the plan counts the slack in. Naming the
-// thresholds also keeps malloc from raising them as it goes.
-void KeepHeapSmall() {
-#ifdef __GLIBC__
-  constexpr int kHeapSlack = 64 << 20;
-  mallopt(M_MMAP_THRESHOLD, 16 << 20);
-  mallopt(M_TRIM_THRESHOLD, kHeapSlack);
-  mallopt(M_ARENA_MAX, 2);
-#endif
-}
 
 std::string Usage() {
   std::string text =
@@ -91,7 +78,7 @@ int RunCommand(const cli::Command& command, const std::vector<std::string>& argu
 }  // namespace
 
 int main(int argc, char** argv) {
-  KeepHeapSmall();
+  cli::KeepHeapSmall();
   std::vector<std::string> arguments(argv + 1, argv + argc);
   if (arguments.empty()) return UsageError("no command", "autoscheme --help");
   const std::string name = arguments.front();

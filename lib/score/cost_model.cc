@@ -1,11 +1,11 @@
 #include "score/cost_model.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <tuple>
 #include <utility>
 #include <vector>
-
-#include <ATen/Parallel.h>
 
 #include "autoscheme/block_streamer.h"
 #include "score/head.h"
@@ -15,15 +15,19 @@ namespace autoscheme {
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-// What a first backward pass adds to the process beside our own tensors: operator tables, thread stacks, packed copies in
-// the BLAS, and the code that becomes resident (measured on SmolLM2 with two threads).
+// What a first backward pass adds to the process beside our own tensors: operator tables, thread stacks, packed copies
+// in the BLAS, and the code that becomes resident (measured on SmolLM2 with two threads).
 constexpr uint64_t kRuntimeBytes = 60 * kMiB;
-// What malloc's heap loses between tensors that come and go: half of them, as measured, up to what a heap of tensors below
-// the threshold of a mapping of their own (set by the autoscheme program) can lose.
+// What malloc's heap loses between tensors that come and go: half of them, as measured, up to what a heap of tensors
+// below the threshold of a mapping of their own (set by the autoscheme program) can lose.
 constexpr uint64_t kMostHeapSlack = 96 * kMiB;
+// Both together where weights come by tiles: the program then gives every large buffer back at once.
+constexpr uint64_t kTightRuntimeBytes = 42 * kMiB;
+// What that costs: every use of a buffer takes fresh pages.
+constexpr double kTightSlowdown = 1.25;
 
-// Of a thread that differentiates asymmetric integers, slice by slice: ten tensors of 16,384 float32. The fused loops of all
-// other activations need less.
+// Of a thread that differentiates asymmetric integers, slice by slice: ten tensors of 16,384 float32. The fused loops
+// of all other activations need less.
 constexpr uint64_t kQuantizerScratch = 640 << 10;
 
 uint64_t Sum(const std::vector<PlanItem>& items) {
@@ -40,7 +44,8 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units) {
     uint64_t weights = 0;
     BlockStreamer::Step small;
     for (const TensorInfo* info : unit.tensors) {
-      if (std::none_of(unit.linears.begin(), unit.linears.end(), [&](const LinearLayer* l) { return l->weight == info; })) {
+      if (std::none_of(unit.linears.begin(), unit.linears.end(),
+                       [&](const LinearLayer* l) { return l->weight == info; })) {
         small.push_back(info);
       }
     }
@@ -138,7 +143,11 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
       {"weight gradients of a batch", shape.sliced() ? unit.weights * 4 : 0},
       // Kept graphs are freed one by one before the first recomputed one is there.
       {"activations", slice_tokens * ((sweep.kept_units > 0 ? 2 * hidden : unit.kept) + unit.passing) * element},
-      {"temporaries of activation quantizers", slice_tokens * unit.widest_input * in.activation_temporaries * 4 +
+      // Rounded copies of a product's input and gradient, and what it gives before that is widened.
+      {"operands of the backward pass",
+       in.operands == in.dtype ? 0 : slice_tokens * unit.widest_input * 3 * at::elementSize(in.operands)},
+      {"temporaries of activation quantizers",
+       slice_tokens * unit.widest_input * in.activation_temporaries * 4 +
            (in.quantizes_activations ? at::get_num_threads() * kQuantizerScratch : 0)},
   };
   // While the head runs.
@@ -154,16 +163,19 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   items.insert(items.end(), always.begin(), always.end());
   if (in.floor_bytes > 0) {
     items.push_back({"process before the run", in.floor_bytes});
-    items.push_back({"LibTorch's buffers and heap slack", kRuntimeBytes + std::min(passing / 2, kMostHeapSlack)});
+    items.push_back({"LibTorch's buffers and heap slack",
+                     sweep.tiled ? kTightRuntimeBytes : kRuntimeBytes + std::min(passing / 2, kMostHeapSlack)});
   }
-  items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }), items.end());
+  items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }),
+              items.end());
   return items;
 }
 
 double CostModel::Flops(const PlanChoice& choice) const {
   const PlanInput& in = in_;
   const double tokens = static_cast<double>(in.calibration->nsamples) * in.calibration->seqlen;
-  const int forward_only = in.measurement->forward_only_trajectories(), gradients = in.measurement->trajectories() - forward_only;
+  const int forward_only = in.measurement->forward_only_trajectories(),
+            gradients = in.measurement->trajectories() - forward_only;
   const std::vector<Unit>& units = Of(choice).units;
   double flops = 0;
   for (size_t u = 0; u < units.size(); ++u) {
@@ -202,6 +214,8 @@ double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) c
   // Every tile of the head goes over all hidden states and running sums.
   const double tiles = static_cast<double>(in.skeleton->vocab_size()) / static_cast<double>(sweep.head_tile_rows);
   seconds += tiles * slices * slice_tokens * trajectories * in.skeleton->hidden_size() * 16 / 8e9;
+
+  if (in.floor_bytes > 0 && sweep.tiled) seconds *= kTightSlowdown;
 
   const double read_s = static_cast<double>(ReadBytes(choice)) / rates.read_bytes;
   return sweep.unit_slots > 1 ? std::max(seconds, read_s) + 0.1 * read_s : seconds + read_s;
