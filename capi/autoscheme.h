@@ -581,7 +581,10 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_create(autoscheme_cont
 /* since 0.1 */
 AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
 
-/* What a run with this calibration will hold, read and write; runs nothing.
+/* What a run with this calibration will hold, read and write. Nothing of it is run, but for the time estimate matrices are
+ * multiplied for a quarter of a second and up to 64 MiB of the checkpoint are read. With process_budget the plan starts
+ * from what the process held when the generator was made, and counts on an allocator that keeps at most 64 MiB of freed
+ * memory (and no freed buffer above 1 MiB where tile_bytes is not 0): the library leaves the host's as it is.
  * RESOURCE_EXHAUSTED if max_ram_bytes cannot be kept; the message names the smallest budget that would do. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
                                                                const autoscheme_calibration* calibration,

@@ -52,8 +52,6 @@ struct SchemeGenerator::Rep {
 
 namespace {
 
-constexpr uint64_t kFloorStep = uint64_t{4} << 20;
-
 // Of the weighted search of the K types, for the plan's estimate.
 constexpr double kSearchSecondsPerWeight = 2e-8;
 
@@ -228,15 +226,13 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.skeleton = skeleton;
   input.calibration = &calibration;
   input.batch_size = options.batch_size;
-  input.dtype = precision.dtype, input.operands = precision.operands;
+  input.precision = precision;
   input.max_ram_bytes = static_cast<uint64_t>(options.max_ram_bytes);
-  // Rounded up, since two starts of one program differ by some hundred KiB and a plan should not.
-  input.floor_bytes = options.process_budget ? (floor_bytes / kFloorStep + 1) * kFloorStep : 0;
+  input.floor_bytes = options.process_budget ? (floor_bytes / kFloorStepBytes + 1) * kFloorStepBytes : 0;
   input.available_bytes = AvailableMemory();
   for (const Scheme& scheme : options.schemes) {
     AUTOSCHEME_ASSIGN_OR_RETURN(auto activation, MakeActivationQuantizer(scheme));
     input.quantizes_activations = input.quantizes_activations || activation != nullptr;
-    if (activation != nullptr) input.activation_temporaries = std::max(input.activation_temporaries, activation->temporaries());
     input.may_slice = input.may_slice && (activation == nullptr || !activation->spans_batch());
     if (IsGgufKType(scheme)) input.quantize_s = kSearchSecondsPerWeight;
   }
@@ -261,7 +257,7 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
 
 absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table) {
   DeltaLoss::Options measure = MeasureOptions();
-  measure.dtype = precision.dtype, measure.operands = precision.operands;
+  measure.precision = precision;
   measure.sliced = run.choice.sweep.slice_rows > 0;
   ProductMeter products;
   measure.meter = &products;

@@ -30,6 +30,8 @@ struct Options {
   // 0 = no limit. Otherwise a promise: with process_budget the peak RSS of the whole process (what the autoscheme
   // program uses), else what the library itself holds.
   int64_t max_ram_bytes = 0;
+  // Counts on an allocator that keeps at most 64 MiB of freed memory, and above 1 MiB nothing where the plan works by row tiles
+  // (Plan::tile_bytes): the program sets malloc so; the library leaves the host's alone.
   bool process_budget = false;
   std::string work_dir;         // for the spill file; empty: TMPDIR, else /tmp
   IoEngine io_engine = IoEngine::kAuto;

@@ -16,7 +16,7 @@ class Fp8Codec : public GroupCodec {
  public:
   // `tiles`: the scale and every step stay in the input's dtype, and the gradient of the largest magnitude is split
   // evenly among its holders; else all is float32 and the first holder gets it.
-  Fp8Codec(bool per_tensor, bool tiles, bool fused) : per_tensor_(per_tensor), tiles_(tiles), fused_(fused) {}
+  Fp8Codec(bool per_tensor, bool tiles) : per_tensor_(per_tensor), tiles_(tiles) {}
 
   bool needs_whole_tensor() const override { return per_tensor_; }
   bool backward_needs_whole_tensor() const override { return per_tensor_; }
@@ -25,7 +25,6 @@ class Fp8Codec : public GroupCodec {
   }
 
   std::optional<cpu::Format> FusedForward(at::ScalarType dtype) const override {
-    if (!fused_) return std::nullopt;
     cpu::Format format;
     format.family = cpu::Family::kFp8;
     format.log2_steps = 3, format.least_exponent = -6, format.top = kMax;
@@ -80,13 +79,13 @@ class Fp8Codec : public GroupCodec {
     return u.clamp(-kMax, kMax).to(at::kFloat8_e4m3fn).to(u.scalar_type());
   }
 
-  bool per_tensor_, tiles_, fused_;
+  bool per_tensor_, tiles_;
 };
 
 }  // namespace
 
 std::unique_ptr<GroupCodec> MakeFp8Codec(const Side& side) {
-  return std::make_unique<Fp8Codec>(side.group.size == 0, side.group.rows > 0, side.fused);
+  return std::make_unique<Fp8Codec>(side.group.size == 0, side.group.rows > 0);
 }
 
 }  // namespace autoscheme

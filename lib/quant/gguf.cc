@@ -51,10 +51,9 @@ constexpr double kThreshold = 1e-8;  // of float32 scales, SPEC 3.2
 
 class KAsymCodec : public GroupCodec {
  public:
-  KAsymCodec(const KLayout& layout, bool fused) : layout_(layout), fused_(fused) {}
+  explicit KAsymCodec(const KLayout& layout) : layout_(layout) {}
   int64_t group_multiple() const override { return layout_.groups; }
   std::optional<cpu::KFormat> FusedKType(at::ScalarType dtype) const override {
-    if (!fused_) return std::nullopt;
     return FusedKFormat(layout_, dtype);
   }
 
@@ -81,15 +80,13 @@ class KAsymCodec : public GroupCodec {
   }
 
   KLayout layout_;
-  bool fused_;
 };
 
 class KSymCodec : public GroupCodec {
  public:
-  KSymCodec(const KLayout& layout, bool fused) : layout_(layout), fused_(fused) {}
+  explicit KSymCodec(const KLayout& layout) : layout_(layout) {}
   int64_t group_multiple() const override { return layout_.groups; }
   std::optional<cpu::KFormat> FusedKType(at::ScalarType dtype) const override {
-    if (!fused_) return std::nullopt;
     return FusedKFormat(layout_, dtype);
   }
 
@@ -112,15 +109,14 @@ class KSymCodec : public GroupCodec {
   }
 
   KLayout layout_;
-  bool fused_;
 };
 
 }  // namespace
 
 std::unique_ptr<GroupCodec> MakeKCodec(const Side& side) {
   const KLayout layout = KLayoutOf(side.bits);
-  if (layout.sym) return std::make_unique<KSymCodec>(layout, side.fused);
-  return std::make_unique<KAsymCodec>(layout, side.fused);
+  if (layout.sym) return std::make_unique<KSymCodec>(layout);
+  return std::make_unique<KAsymCodec>(layout);
 }
 
 }  // namespace autoscheme

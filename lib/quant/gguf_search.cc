@@ -25,7 +25,7 @@ class KSearchWeight : public WeightQuantizer {
  public:
   KSearchWeight(const Side& side, const at::Tensor& imatrix)
       : layout_(KLayoutOf(side.bits)),
-        plain_(MakeGroupedWeight(side.group, MakeKCodec(side))),
+        plain_(MakeGroupedWeight(side, MakeKCodec(side))),
         imatrix_(imatrix.detach().contiguous()),
         has_zero_(imatrix.eq(0).any().item<bool>()),
         all_zero_(imatrix.sum().item<float>() == 0),

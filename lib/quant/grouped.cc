@@ -112,7 +112,8 @@ at::Tensor BackwardGroups(const GroupCodec& codec, const at::Tensor& groups, con
 // Both sides of a quantizer, by the fused loops where there are any.
 class GroupedSide {
  public:
-  GroupedSide(const GroupSize& group, std::unique_ptr<GroupCodec> codec) : group_(group), codec_(std::move(codec)) {}
+  GroupedSide(const Side& side, std::unique_ptr<GroupCodec> codec)
+      : group_(side.group), codec_(std::move(codec)), fused_(side.fused) {}
   const GroupCodec& codec() const { return *codec_; }
   const GroupSize& group() const { return group_; }
 
@@ -137,7 +138,7 @@ class GroupedSide {
     if (x.numel() == 0) return grad;
     const at::Tensor plain = x.detach().contiguous(), g = grad.detach().contiguous();
     at::Tensor dx = at::empty_like(plain);
-    const std::optional<cpu::Format> format = codec_->FusedBackward(plain.scalar_type());
+    const std::optional<cpu::Format> format = fused_ ? codec_->FusedBackward(plain.scalar_type()) : std::nullopt;
     if (format.has_value() && TakesGroups(*format) && FusableInto(plain, dx) &&
         g.scalar_type() == plain.scalar_type()) {
       FusedBackward(*format, group_, plain, g, Whole(plain, prepared), !codec_->backward_needs_whole_tensor(), dx);
@@ -150,7 +151,7 @@ class GroupedSide {
  private:
   // False where the expressions must do it. `dtype`: that x is to be worked as.
   bool Fused(const at::Tensor& x, const at::Tensor& prepared, at::ScalarType dtype, at::Tensor& y) const {
-    if (!FusableInto(x, y)) return false;
+    if (!fused_ || !FusableInto(x, y)) return false;
     if (const auto format = codec_->FusedForward(dtype); format.has_value()) {
       if (!TakesGroups(*format)) return false;
       FusedForward(*format, group_, x, Whole(x, prepared), y);
@@ -173,11 +174,12 @@ class GroupedSide {
 
   GroupSize group_;
   std::unique_ptr<GroupCodec> codec_;
+  bool fused_;
 };
 
 class GroupedWeight : public WeightQuantizer {
  public:
-  GroupedWeight(const GroupSize& group, std::unique_ptr<GroupCodec> codec) : side_(group, std::move(codec)) {}
+  GroupedWeight(const Side& side, std::unique_ptr<GroupCodec> codec) : side_(side, std::move(codec)) {}
 
   absl::Status CheckShape(int64_t out_features, int64_t in_features) const override {
     const int64_t multiple = side_.codec().group_multiple(), size = side_.group().size;
@@ -220,7 +222,7 @@ class GroupedWeight : public WeightQuantizer {
 
 class GroupedActivation : public ActivationQuantizer {
  public:
-  GroupedActivation(const GroupSize& group, std::unique_ptr<GroupCodec> codec) : side_(group, std::move(codec)) {}
+  GroupedActivation(const Side& side, std::unique_ptr<GroupCodec> codec) : side_(side, std::move(codec)) {}
 
   bool spans_batch() const override {
     return side_.codec().needs_whole_tensor() || side_.group().size == 0 || side_.group().rows > 1;
@@ -245,12 +247,12 @@ class GroupedActivation : public ActivationQuantizer {
 
 }  // namespace
 
-std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const GroupSize& group, std::unique_ptr<GroupCodec> codec) {
-  return std::make_unique<GroupedWeight>(group, std::move(codec));
+std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const Side& side, std::unique_ptr<GroupCodec> codec) {
+  return std::make_unique<GroupedWeight>(side, std::move(codec));
 }
 
-std::unique_ptr<ActivationQuantizer> MakeGroupedActivation(const GroupSize& group, std::unique_ptr<GroupCodec> codec) {
-  return std::make_unique<GroupedActivation>(group, std::move(codec));
+std::unique_ptr<ActivationQuantizer> MakeGroupedActivation(const Side& side, std::unique_ptr<GroupCodec> codec) {
+  return std::make_unique<GroupedActivation>(side, std::move(codec));
 }
 
 }  // namespace autoscheme

@@ -9,8 +9,9 @@
 
 namespace autoscheme {
 
-std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const GroupSize& group, std::unique_ptr<GroupCodec> codec);
-std::unique_ptr<ActivationQuantizer> MakeGroupedActivation(const GroupSize& group, std::unique_ptr<GroupCodec> codec);
+// `side`: the one that the codec was made for; its groups, and whether fused loops may run.
+std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const Side& side, std::unique_ptr<GroupCodec> codec);
+std::unique_ptr<ActivationQuantizer> MakeGroupedActivation(const Side& side, std::unique_ptr<GroupCodec> codec);
 
 }  // namespace autoscheme
 

@@ -60,7 +60,7 @@ Chain BackThroughQuotient(const at::Tensor& grad, const at::Tensor& inside, cons
 class IntSymCodec : public GroupCodec {
  public:
   explicit IntSymCodec(const Side& side)
-      : scale_dtype_(ScaleDtypeOf(side)), levels_(1 << (side.bits - 1)), fused_(side.fused) {}
+      : scale_dtype_(ScaleDtypeOf(side)), levels_(1 << (side.bits - 1)) {}
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const at::ScalarType compute = ComputeDtype(x);
@@ -71,7 +71,6 @@ class IntSymCodec : public GroupCodec {
   }
 
   std::optional<cpu::Format> FusedForward(at::ScalarType dtype) const override {
-    if (!fused_) return std::nullopt;
     cpu::Format format = FormatOf(scale_dtype_);
     format.family = cpu::Family::kIntSym, format.levels = levels_;
     format.narrow = dtype == at::kBFloat16 && scale_dtype_.type == at::kBFloat16;
@@ -126,7 +125,6 @@ class IntSymCodec : public GroupCodec {
 
   ScaleDtype scale_dtype_;
   int levels_;
-  bool fused_;
 };
 
 class IntAsymCodec : public GroupCodec {
@@ -134,8 +132,7 @@ class IntAsymCodec : public GroupCodec {
   IntAsymCodec(const Side& side, bool float_zero_point)
       : scale_dtype_(ScaleDtypeOf(side)),
         top_((1 << side.bits) - 1),
-        float_zero_point_(float_zero_point),
-        fused_(side.fused) {}
+        float_zero_point_(float_zero_point) {}
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const Grid grid = GridOf(x);
@@ -145,7 +142,7 @@ class IntAsymCodec : public GroupCodec {
 
   std::optional<cpu::Format> FusedForward(at::ScalarType dtype) const override {
     const bool narrow = dtype == at::kBFloat16;
-    if (!fused_ || (narrow && scale_dtype_.type == at::kBFloat16)) return std::nullopt;
+    if (narrow && scale_dtype_.type == at::kBFloat16) return std::nullopt;
     cpu::Format format = FormatOf(scale_dtype_);
     format.family = cpu::Family::kIntAsym, format.levels = top_;
     format.float_zero_point = float_zero_point_, format.narrow = narrow;
@@ -203,7 +200,7 @@ class IntAsymCodec : public GroupCodec {
 
   ScaleDtype scale_dtype_;
   int top_;
-  bool float_zero_point_, fused_;
+  bool float_zero_point_;
 };
 
 }  // namespace

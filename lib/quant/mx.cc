@@ -23,8 +23,7 @@ constexpr MxFormat kFp4{2, 2, 2, 6.0f}, kFp6{2, 8, 2, 7.5f}, kFp8{4, 8, 8, 448.0
 
 class MxCodec : public GroupCodec {
  public:
-  MxCodec(const MxFormat& format, bool ceil_scale, bool fused)
-      : format_(format), ceil_scale_(ceil_scale), fused_(fused) {}
+  MxCodec(const MxFormat& format, bool ceil_scale) : format_(format), ceil_scale_(ceil_scale) {}
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const at::Tensor wide = x.to(at::kFloat);
@@ -34,7 +33,6 @@ class MxCodec : public GroupCodec {
   }
 
   std::optional<cpu::Format> FusedForward(at::ScalarType) const override {
-    if (!fused_) return std::nullopt;
     cpu::Format format;
     format.family = cpu::Family::kMx;
     format.binades = format_.exponent_bits > 0, format.log2_steps = format_.steps == 2 ? 1 : format_.steps == 4 ? 2 : 3;
@@ -97,15 +95,15 @@ class MxCodec : public GroupCodec {
   }
 
   MxFormat format_;
-  bool ceil_scale_, fused_;
+  bool ceil_scale_;
 };
 
 }  // namespace
 
 std::unique_ptr<GroupCodec> MakeMxCodec(const Side& side) {
   const bool ceil_scale = side.data_type == "mx_fp_rceil";
-  if (side.data_type == "mx_int") return std::make_unique<MxCodec>(kInt4, false, side.fused);
-  return std::make_unique<MxCodec>(side.bits == 4 ? kFp4 : side.bits == 6 ? kFp6 : kFp8, ceil_scale, side.fused);
+  if (side.data_type == "mx_int") return std::make_unique<MxCodec>(kInt4, false);
+  return std::make_unique<MxCodec>(side.bits == 4 ? kFp4 : side.bits == 6 ? kFp6 : kFp8, ceil_scale);
 }
 
 }  // namespace autoscheme

@@ -23,7 +23,7 @@ cpu::Format FormatOf(cpu::Family family) {
 class Nvfp4Codec : public GroupCodec {
  public:
   // Of a weight the global scale is a constant; of an activation it moves with the largest element.
-  Nvfp4Codec(bool global_scale_is_constant, bool fused) : constant_(global_scale_is_constant), fused_(fused) {}
+  explicit Nvfp4Codec(bool global_scale_is_constant) : constant_(global_scale_is_constant) {}
 
   bool needs_whole_tensor() const override { return true; }
   bool backward_needs_whole_tensor() const override { return !constant_; }
@@ -32,7 +32,6 @@ class Nvfp4Codec : public GroupCodec {
   at::Tensor Prepare(const at::Tensor& whole) const override { return LargestMagnitude(whole); }
 
   std::optional<cpu::Format> FusedForward(at::ScalarType) const override {
-    if (!fused_) return std::nullopt;
     return FormatOf(cpu::Family::kNvfp4);
   }
   std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override { return FusedForward(dtype); }
@@ -90,15 +89,12 @@ class Nvfp4Codec : public GroupCodec {
     dx.add_(x.sign().mul_(at_largest).mul_(share));
   }
 
-  bool constant_, fused_;
+  bool constant_;
 };
 
 class E5m3Codec : public GroupCodec {
  public:
-  explicit E5m3Codec(bool fused) : fused_(fused) {}
-
   std::optional<cpu::Format> FusedForward(at::ScalarType) const override {
-    if (!fused_) return std::nullopt;
     return FormatOf(cpu::Family::kE5m3);
   }
   std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override { return FusedForward(dtype); }
@@ -140,16 +136,12 @@ class E5m3Codec : public GroupCodec {
     const at::Tensor subnormal = v.div(least_normal).mul_(8).round_().clamp_(1, 7).mul_(least_normal / 8);
     return at::where(v.ge(least_normal), normal, subnormal).masked_fill_(v.eq(0), 0);
   }
-
-  bool fused_;
 };
 
 }  // namespace
 
-std::unique_ptr<GroupCodec> MakeNvfp4Codec(const Side& side) {
-  return std::make_unique<Nvfp4Codec>(side.weight, side.fused);
-}
+std::unique_ptr<GroupCodec> MakeNvfp4Codec(const Side& side) { return std::make_unique<Nvfp4Codec>(side.weight); }
 
-std::unique_ptr<GroupCodec> MakeE5m3Codec(const Side& side) { return std::make_unique<E5m3Codec>(side.fused); }
+std::unique_ptr<GroupCodec> MakeE5m3Codec(const Side& /*side*/) { return std::make_unique<E5m3Codec>(); }
 
 }  // namespace autoscheme

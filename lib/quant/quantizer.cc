@@ -81,7 +81,7 @@ absl::StatusOr<std::unique_ptr<WeightQuantizer>> MakeWeightQuantizer(const Schem
     return MakeKSearchWeight(side, imatrix);
   }
   AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<GroupCodec> codec, MakeCodec(scheme, side));
-  return MakeGroupedWeight(side.group, std::move(codec));
+  return MakeGroupedWeight(side, std::move(codec));
 }
 
 absl::StatusOr<std::unique_ptr<ActivationQuantizer>> MakeActivationQuantizer(const Scheme& scheme) {
@@ -95,7 +95,7 @@ absl::StatusOr<std::unique_ptr<ActivationQuantizer>> MakeActivationQuantizer(con
   side.data_type = scheme.act_data_type.value_or(scheme.data_type);
   side.act_bits = side.bits;
   AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<GroupCodec> codec, MakeCodec(scheme, side));
-  return MakeGroupedActivation(side.group, std::move(codec));
+  return MakeGroupedActivation(side, std::move(codec));
 }
 
 }  // namespace autoscheme

@@ -55,8 +55,6 @@ class ActivationQuantizer {
   virtual ~ActivationQuantizer() = default;
   // True when rows of x influence each other (a scale of the whole live tensor): a batch must then not be cut.
   virtual bool spans_batch() const { return false; }
-  // For the memory plan: float32 copies of x that Backward holds at its busiest, beside x and the two gradients.
-  virtual int temporaries() const { return 0; }
   virtual at::Tensor Forward(const at::Tensor& x) const = 0;
   // As WeightQuantizer::ForwardInto.
   virtual void ForwardInto(const at::Tensor& x, at::Tensor& out) const = 0;

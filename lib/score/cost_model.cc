@@ -1,11 +1,11 @@
 #include "score/cost_model.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <tuple>
 #include <utility>
 #include <vector>
+
+#include <ATen/Parallel.h>
 
 #include "autoscheme/block_streamer.h"
 #include "score/head.h"
@@ -103,7 +103,7 @@ uint64_t CostModel::BoundaryBytes(const PlanChoice& choice) const {
   const PlanInput& in = in_;
   const UnitSizes& unit = sizes(choice);
   const uint64_t tokens = static_cast<uint64_t>(in.calibration->nsamples) * in.calibration->seqlen;
-  const uint64_t hidden = in.skeleton->hidden_size(), element = at::elementSize(in.dtype);
+  const uint64_t hidden = in.skeleton->hidden_size(), element = at::elementSize(in.precision.dtype);
   const uint64_t forward_only = in.measurement->forward_only_trajectories();
   const uint64_t gradients = in.measurement->trajectories() - forward_only;
   const uint64_t slots = std::max(unit.count - choice.sweep.kept_units - 1, 0) + 2;
@@ -117,7 +117,7 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   const SweepOptions& sweep = choice.sweep;
   const BatchShape shape = this->shape(choice);
   const UnitSizes& unit = sizes(choice);
-  const uint64_t hidden = skeleton.hidden_size(), element = at::elementSize(in.dtype);
+  const uint64_t hidden = skeleton.hidden_size(), element = at::elementSize(in.precision.dtype);
   const uint64_t slice_tokens = static_cast<uint64_t>(shape.largest_slice()) * shape.seqlen;
   const uint64_t all_tokens = static_cast<uint64_t>(shape.nsamples) * shape.seqlen;
   const uint64_t gradients = in.measurement->trajectories() - in.measurement->forward_only_trajectories();
@@ -145,10 +145,9 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
       {"activations", slice_tokens * ((sweep.kept_units > 0 ? 2 * hidden : unit.kept) + unit.passing) * element},
       // Rounded copies of a product's input and gradient, and what it gives before that is widened.
       {"operands of the backward pass",
-       in.operands == in.dtype ? 0 : slice_tokens * unit.widest_input * 3 * at::elementSize(in.operands)},
+       in.precision.operands == in.precision.dtype ? 0 : slice_tokens * unit.widest_input * 3 * at::elementSize(in.precision.operands)},
       {"temporaries of activation quantizers",
-       slice_tokens * unit.widest_input * in.activation_temporaries * 4 +
-           (in.quantizes_activations ? at::get_num_threads() * kQuantizerScratch : 0)},
+       in.quantizes_activations ? at::get_num_threads() * kQuantizerScratch : 0},
   };
   // While the head runs.
   const uint64_t rows = std::min<uint64_t>(sweep.head_tile_rows, skeleton.vocab_size());

@@ -81,7 +81,7 @@ const at::Tensor* DeltaLoss::FindImatrix(const std::string& layer) const {
 absl::StatusOr<DeltaLoss::UnitLinears> DeltaLoss::MakeLinears(int trajectory, const Unit& unit) const {
   const ActiveScheme* scheme = active(trajectory);
   ScoredLinear::Options options;
-  options.dtype = options_.dtype, options.operands = options_.operands;
+  options.precision = options_.precision;
   options.chunk_bytes = options_.chunk_bytes;
   options.cache_weight = options_.cache_weights;
   options.measure = scheme != nullptr;

@@ -14,6 +14,7 @@
 #include "autoscheme/score_table.h"
 #include "score/imatrix.h"
 #include "score/measurement.h"
+#include "score/precision.h"
 #include "score/scored_linear.h"
 
 namespace autoscheme {
@@ -21,8 +22,7 @@ namespace autoscheme {
 class DeltaLoss : public Measurement {
  public:
   struct Options {
-    at::ScalarType dtype = at::kFloat;     // of activations and of the products of the forward pass
-    at::ScalarType operands = at::kFloat;  // of the products of the backward pass
+    Precision precision;
     uint64_t chunk_bytes = uint64_t{8} << 20;
     bool cache_weights = true;  // keep a unit's dequantized weights while its batches run
     bool sliced = false;        // batches come in slices

@@ -82,7 +82,7 @@ class HeadRun {
     if (layer_.bias != nullptr) {
       bias_bytes_.resize(layer_.bias->bytes);
       AUTOSCHEME_RETURN_IF_ERROR(in_.skeleton->checkpoint().Read(*layer_.bias, 0, absl::MakeSpan(bias_bytes_)));
-      bias_ = LoadTensor({layer_.bias, bias_bytes_.data()}, in_.dtype);
+      bias_ = LoadTensor({layer_.bias, bias_bytes_.data()}, in_.precision.dtype);
     }
     for (int t = 0; t < trajectories; ++t) {
       for (int s = 0; s < slice_count_; ++s) {
@@ -101,7 +101,7 @@ class HeadRun {
     auto sums = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, at::kFloat, in_.in_ram, in_.work_dir, in_.budget);
     if (!sums.ok()) return sums.status();
     sums_ = std::make_unique<TensorStore>(*std::move(sums));
-    auto picked = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, in_.dtype, in_.in_ram, in_.work_dir, in_.budget);
+    auto picked = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, in_.precision.dtype, in_.in_ram, in_.work_dir, in_.budget);
     if (!picked.ok()) return picked.status();
     picked_ = std::make_unique<TensorStore>(*std::move(picked));
     return absl::OkStatus();
@@ -155,7 +155,7 @@ class HeadRun {
   }
 
   at::Tensor Rows(const TensorView& tile) const {
-    return LoadRows(tile.data, tile.info->dtype, tile.info->shape[0], layer_.in_features, in_.dtype);
+    return LoadRows(tile.data, tile.info->dtype, tile.info->shape[0], layer_.in_features, in_.precision.dtype);
   }
 
   // Hidden states that predict, quantized as the trajectory asks: [N, hidden].
@@ -185,7 +185,7 @@ class HeadRun {
     const at::Tensor w = Rows(tile);
     for (int t = 0; t < measurement_.trajectories(); ++t) {
       if (measurement_.head(t).skip) continue;
-      const at::Tensor wq = QuantizedTile(t, w), operand = wq.to(in_.operands);
+      const at::Tensor wq = QuantizedTile(t, w), operand = wq.to(in_.precision.operands);
       for (int s = 0; s < slice_count_; ++s) {
         AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, s));
@@ -203,7 +203,7 @@ class HeadRun {
         r.sum.mul_(rescale).add_(p.sum(1));
         r.maximum = maximum;
         if (t < forward_only_) continue;
-        at::Tensor sum = Product(in_.meter, p.to(in_.operands), operand).to(at::kFloat);
+        at::Tensor sum = Product(in_.meter, p.to(in_.precision.operands), operand).to(at::kFloat);
         at::Tensor picked = at::zeros({x.size(0), x.size(1)}, x.options());
         if (first > 0) {
           AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, sums_->Get(0, t - forward_only_, s));
@@ -238,7 +238,7 @@ class HeadRun {
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor picked, picked_->Get(0, t - forward_only_, s));
         const int64_t rows = slices_[s].rows, seq = in_.shape.seqlen;
         sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(picked).div_(n);
-        at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, at::TensorOptions().dtype(in_.dtype));
+        at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, at::TensorOptions().dtype(in_.precision.dtype));
         grad.narrow(1, 0, seq - 1).copy_(sum);
         const HeadTreatment treatment = measurement_.head(t);
         if (treatment.activation != nullptr) {
@@ -270,7 +270,7 @@ class HeadRun {
         at::Tensor columns = r.labels.index_select(0, here) - first;
         p.index_put_({here, columns}, at::full({here.size(0)}, -1.0f), /*accumulate=*/true);
         p.div_(Predictions(s));
-        const at::Tensor part = Product(in_.meter, p.to(in_.operands).t(), x.to(in_.operands));
+        const at::Tensor part = Product(in_.meter, p.to(in_.precision.operands).t(), x.to(in_.precision.operands));
         dw = dw.defined() ? dw.add_(part) : part;
         if (!slices_[s].ends_batch) continue;
         scores_[t].weight += SumAbsGradTimesError(dw, w, wq);

@@ -11,6 +11,7 @@
 #include "autoscheme/meta_skeleton.h"
 #include "score/boundaries.h"
 #include "score/measurement.h"
+#include "score/precision.h"
 #include "score/products.h"
 
 namespace autoscheme {
@@ -24,8 +25,7 @@ struct HeadInput {
   const MetaSkeleton* skeleton = nullptr;
   const Calibration* calibration = nullptr;
   BatchShape shape;
-  at::ScalarType dtype = at::kFloat;     // of hidden states and logits
-  at::ScalarType operands = at::kFloat;  // of the products that form gradients
+  Precision precision;
   int64_t tile_rows = 4096;
   int slots = 2;        // tiles in memory; 1 = no read-ahead
   bool in_ram = true;  // where the running sums live

@@ -30,7 +30,7 @@ std::vector<PlanChoice> Choices(const PlanInput& in) {
                 if (rows != in.batch_size && !in.may_slice) continue;
                 PlanChoice choice;
                 choice.sweep.batch_size = in.batch_size;
-                choice.sweep.dtype = in.dtype, choice.sweep.operands = in.operands;
+                choice.sweep.precision = in.precision;
                 choice.sweep.tiled = tiled;
                 choice.sweep.segments_per_unit = segments;
                 choice.sweep.boundaries_in_ram = in_ram;
@@ -105,8 +105,7 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
     if (best != nullptr && seconds >= best_s) continue;
     best = &choice, best_s = seconds;
   }
-  // Another start of this program may hold a little more before the run (a step of what the floor is rounded to).
-  if (input.floor_bytes > 0) least += uint64_t{4} << 20;
+  if (input.floor_bytes > 0) least += kFloorStepBytes;
   if (best == nullptr) {
     return absl::ResourceExhaustedError(absl::StrFormat(
         "a budget of %d bytes (%.0f MiB) is too small for this model, menu and batch; the smallest that works is %d bytes "

@@ -10,6 +10,7 @@
 #include "autoscheme/meta_skeleton.h"
 #include "autoscheme/scheme_generator.h"
 #include "score/measurement.h"
+#include "score/precision.h"
 #include "score/sweep.h"
 
 namespace autoscheme {
@@ -20,16 +21,18 @@ struct PlanInput {
   const Calibration* calibration = nullptr;
   Measurement* measurement = nullptr;  // borrowed; for what it asks of head and weights
   int64_t batch_size = 8;
-  at::ScalarType dtype = at::kFloat;     // of activations and of the products of the forward pass
-  at::ScalarType operands = at::kFloat;  // of the products of the backward pass
+  Precision precision;
   uint64_t max_ram_bytes = 0;       // 0 = no limit
   uint64_t floor_bytes = 0;         // what the process holds before the run; 0 when the budget is the library's alone
   uint64_t available_bytes = 0;     // memory that the system could give; bounds what is kept for speed without a limit
   bool quantizes_activations = false;
-  int activation_temporaries = 0;   // most of all schemes, ActivationQuantizer::temporaries
   bool may_slice = true;            // no activation quantizer spans the batch
   double quantize_s = 4e-10;        // of one weight, by the dearest scheme
 };
+
+// What floor_bytes should be a multiple of, rounded up: two starts of one program differ by some hundred KiB, and their plans
+// should not. The least budget that is named leaves room for one step more.
+inline constexpr uint64_t kFloorStepBytes = uint64_t{4} << 20;
 
 // The knobs that the plan sets; io_engine, work_dir and budget of `sweep` are the caller's.
 struct PlanChoice {

@@ -1,4 +1,4 @@
-// Precision: the number formats that a run computes in, by the option's name.
+// Precision: the number formats that a run computes in.
 #ifndef AUTOSCHEME_SCORE_PRECISION_H_
 #define AUTOSCHEME_SCORE_PRECISION_H_
 
@@ -12,9 +12,9 @@
 namespace autoscheme {
 
 struct Precision {
-  std::string name;                                 // never "auto"
-  at::ScalarType dtype = at::ScalarType::Float;     // activations, residuals, norms, and the products of the forward pass
-  at::ScalarType operands = at::ScalarType::Float;  // of the products of the backward pass
+  std::string name = "float32";                     // the option's; never "auto"
+  at::ScalarType dtype = at::ScalarType::Float;     // activations, residuals, norms, logits, products of the forward pass
+  at::ScalarType operands = at::ScalarType::Float;  // of products that form gradients; their results are converted to dtype
 };
 
 // "float32"; "bfloat16"; "mixed": float32, but the backward pass multiplies bfloat16 operands; "auto": mixed where the CPU

@@ -44,12 +44,12 @@ ScoredLinear::ScoredLinear(const TensorInfo& weight, const WeightQuantizer* weig
       activation_quantizer_(activation_quantizer),
       options_(options),
       chunk_rows_(ChunkRows(weight_quantizer, weight.shape[0], weight.shape[1],
-                            static_cast<int>(at::elementSize(options.dtype)), options.chunk_bytes)) {}
+                            static_cast<int>(at::elementSize(options.precision.dtype)), options.chunk_bytes)) {}
 
 void ScoredLinear::Bind(const std::byte* data, WeightTiles* tiles, const TensorView& bias) {
   at::NoGradGuard no_grad;
   data_ = data, tiles_ = tiles;
-  if (bias.data != nullptr) bias_ = LoadTensor(bias, options_.dtype);
+  if (bias.data != nullptr) bias_ = LoadTensor(bias, options_.precision.dtype);
   if (weight_quantizer_ != nullptr && weight_quantizer_->needs_whole_tensor()) {
     prepared_ = at::Tensor();
     ForEachChunk([&](int64_t, int64_t count, const std::byte* rows) {
@@ -58,7 +58,7 @@ void ScoredLinear::Bind(const std::byte* data, WeightTiles* tiles, const TensorV
     });
   }
   if (options_.cache_weight) {
-    at::Tensor cached = at::empty({rows(), cols()}, at::TensorOptions().dtype(options_.dtype));
+    at::Tensor cached = at::empty({rows(), cols()}, at::TensorOptions().dtype(options_.precision.dtype));
     ForEachChunk([&](int64_t first, int64_t count, const std::byte* rows) {
       cached.narrow(0, first, count).copy_(QuantizedRows(first, Rows(rows, count)));
     });
@@ -84,7 +84,7 @@ void ScoredLinear::ForEachChunk(const ChunkBody& body) {
 }
 
 at::Tensor ScoredLinear::Rows(const std::byte* data, int64_t count) const {
-  return LoadRows(data, weight_.dtype, count, cols(), options_.dtype);
+  return LoadRows(data, weight_.dtype, count, cols(), options_.precision.dtype);
 }
 
 at::Tensor ScoredLinear::QuantizedRows(int64_t first, const at::Tensor& w) const {
@@ -131,11 +131,11 @@ at::Tensor ScoredLinear::Apply(const at::Tensor& x, const at::Tensor& xq, bool v
 }
 
 at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad_values) {
-  const at::Tensor inputs = xq.reshape({-1, cols()}).to(options_.operands);
-  const at::Tensor grad = grad_values.to(options_.operands);
+  const at::Tensor inputs = xq.reshape({-1, cols()}).to(options_.precision.operands);
+  const at::Tensor grad = grad_values.to(options_.precision.operands);
   const bool weight_term = options_.measure && weight_quantizer_ != nullptr;
   const bool fold_now = weight_term && !options_.sliced;
-  const bool at_once = cached_.defined() && options_.operands == options_.dtype;
+  const bool at_once = cached_.defined() && options_.precision.operands == options_.precision.dtype;
   at::Tensor dxq = at::empty({inputs.size(0), cols()}, grad_values.options());
   if (at_once) MultiplyInto(options_.meter, dxq, grad, cached_);
   if (weight_term && options_.sliced) AddWeightGradient(grad, inputs);
@@ -147,9 +147,9 @@ at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq
       if (at_once) {
         // dxq is there already.
       } else if (first == 0) {
-        MultiplyInto(options_.meter, dxq, g, wq.to(options_.operands));
+        MultiplyInto(options_.meter, dxq, g, wq.to(options_.precision.operands));
       } else {
-        AddProduct(options_.meter, dxq, g, wq.to(options_.operands));
+        AddProduct(options_.meter, dxq, g, wq.to(options_.precision.operands));
       }
       if (fold_now) score_.weight += SumAbsGradTimesError(Product(options_.meter, g.t(), inputs), w, wq);
     });

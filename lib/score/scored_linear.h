@@ -10,6 +10,7 @@
 #include "autoscheme/score_table.h"
 #include "autoscheme/tensor.h"
 #include "quant/quantizer.h"
+#include "score/precision.h"
 #include "score/products.h"
 #include "score/weight_tiles.h"
 
@@ -24,8 +25,7 @@ namespace autoscheme {
 class ScoredLinear {
  public:
   struct Options {
-    at::ScalarType dtype = at::kFloat;     // of activations, and of the products of the forward pass
-    at::ScalarType operands = at::kFloat;  // of the products of the backward pass; their results are converted to dtype
+    Precision precision;
     uint64_t chunk_bytes = uint64_t{8} << 20;  // of a dequantized row chunk
     bool cache_weight = false;                 // keep Wq while bound: dtype x weights of memory
     bool measure = false;                      // backward adds the two terms to score()

@@ -93,7 +93,7 @@ class Sweeps {
     started_ = Clock::now();
     bytes_before_ = skeleton_.checkpoint().bytes_read();
     AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
-    AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, options_.dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, options_.precision.dtype));
     tables_ = architecture_.PositionTables(calibration_.seqlen);
     // Input of unit 0, which all trajectories share; the inputs of the units whose graphs are not kept, the last output
     // and its gradient; and for trajectories without gradients, whose boundaries die young, two slots in turns.
@@ -118,7 +118,7 @@ class Sweeps {
  private:
   absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t slots, int64_t trajectories) {
     if (trajectories == 0) return absl::OkStatus();
-    auto opened = TensorStore::Create(context_, shape_, skeleton_.hidden_size(), slots, trajectories, options_.dtype,
+    auto opened = TensorStore::Create(context_, shape_, skeleton_.hidden_size(), slots, trajectories, options_.precision.dtype,
                                       options_.boundaries_in_ram, options_.work_dir, options_.budget);
     if (!opened.ok()) return opened.status();
     store = std::make_unique<TensorStore>(*std::move(opened));
@@ -137,7 +137,7 @@ class Sweeps {
     AUTOSCHEME_ASSIGN_OR_RETURN(EmbeddingRows rows, EmbeddingRows::Read(skeleton_, calibration_));
     at::NoGradGuard no_grad;
     for (size_t s = 0; s < slices_.size(); ++s) {
-      const at::Tensor x = architecture_.Embed(rows.Of(calibration_, slices_[s], options_.dtype), outer_);
+      const at::Tensor x = architecture_.Embed(rows.Of(calibration_, slices_[s], options_.precision.dtype), outer_);
       for (int t = 0; t < trajectories_; ++t) measurement_.OnBoundary(0, t, static_cast<int>(s), x);
       AUTOSCHEME_RETURN_IF_ERROR(embedded_->Put(0, 0, s, x));
     }
@@ -153,7 +153,7 @@ class Sweeps {
       AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
       AUTOSCHEME_ASSIGN_OR_RETURN(absl::Span<const TensorView> views, source_.Next());
       const int u = forward ? step : unit_count_ - 1 - step;
-      UnitRunner runner(skeleton_, units_[u], views, options_.dtype, tables_, measurement_);
+      UnitRunner runner(skeleton_, units_[u], views, options_.precision.dtype, tables_, measurement_);
       ResidentUnit resident;
       resident.index = u;
       resident.unit = &units_[u];
@@ -200,14 +200,13 @@ class Sweeps {
 
   absl::Status Backward(UnitRunner& runner, int u, int t, int s) {
     AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor grad, boundaries_->Get(GradientSlot(), t - forward_only_, s));
+    AnnounceNext(Pass::kBackward, u, t, s);
     at::Tensor dx;
     if (auto kept = kept_.find({u, t, s}); kept != kept_.end()) {
-      AnnounceNext(Pass::kBackward, u, t, s);
       dx = kept->second.Pullback(grad);
       kept_.erase(kept);
     } else {
       AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(u, t, s));
-      AnnounceNext(Pass::kBackward, u, t, s);
       dx = Graph(x, [&](const at::Tensor& in) { return runner.Run(in, /*values=*/false); }).Pullback(grad);
     }
     if (slices_[s].ends_batch) AUTOSCHEME_RETURN_IF_ERROR(measurement_.EndBatch());
@@ -219,7 +218,7 @@ class Sweeps {
     input.skeleton = &skeleton_;
     input.calibration = &calibration_;
     input.shape = shape_;
-    input.dtype = options_.dtype, input.operands = options_.operands;
+    input.precision = options_.precision;
     input.tile_rows = options_.head_tile_rows;
     input.slots = options_.unit_slots;
     input.in_ram = options_.boundaries_in_ram;

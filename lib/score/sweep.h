@@ -14,6 +14,7 @@
 #include "autoscheme/meta_skeleton.h"
 #include "base/budget.h"
 #include "score/measurement.h"
+#include "score/precision.h"
 #include "score/products.h"
 
 namespace autoscheme {
@@ -22,8 +23,7 @@ namespace autoscheme {
 struct SweepOptions {
   int64_t batch_size = 8;
   int64_t slice_rows = 0;         // rows of a batch that are computed at once; 0 = whole batches
-  at::ScalarType dtype = at::kFloat;     // of activations and of the products of the forward pass
-  at::ScalarType operands = at::kFloat;  // of the products of the backward pass
+  Precision precision;
   int segments_per_unit = 0;      // 0 = a block to a unit (score/units.h)
   int unit_slots = 2;             // 1 = no read-ahead
   int cached_units = 0;           // of the last: their weights stay in memory between the sweeps

@@ -13,8 +13,6 @@
 namespace autoscheme {
 namespace {
 
-uint64_t PageFloor(uint64_t n) { return n / kPageBytes * kPageBytes; }
-
 std::string ErrnoText(int error) { return std::generic_category().message(error); }
 
 // Calls body(extent, begin, end) for the bytes of extents, from `first` on, that lie in `bytes`.

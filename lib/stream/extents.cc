@@ -14,8 +14,6 @@ namespace {
 
 constexpr uint64_t kExtentAlignment = 64;  // of extents that are not direct
 
-uint64_t PageFloor(uint64_t n) { return n / kPageBytes * kPageBytes; }
-
 int64_t RowsOf(const TensorInfo& info) { return info.shape.empty() ? 1 : info.shape[0]; }
 
 absl::Status CheckRange(const TensorRange& range) {

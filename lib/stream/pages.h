@@ -17,6 +17,7 @@ namespace autoscheme {
 
 inline constexpr uint64_t kPageBytes = 4096;
 
+inline constexpr uint64_t PageFloor(uint64_t n) { return n / kPageBytes * kPageBytes; }
 inline constexpr uint64_t RoundUp(uint64_t n, uint64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 // Straight from mmap, so that freeing it lowers RSS whatever the host's allocator does. Zero-filled; a page costs

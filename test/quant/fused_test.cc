@@ -45,11 +45,11 @@ std::vector<at::Tensor> Inputs(at::ScalarType dtype) {
 struct Pair {
   Pair(Side side, std::unique_ptr<GroupCodec> (*make)(const Side&), const GroupSize& group) {
     side.group = group;
-    fused_weight = MakeGroupedWeight(group, make(side));
-    fused = MakeGroupedActivation(group, make(side));
+    fused_weight = MakeGroupedWeight(side, make(side));
+    fused = MakeGroupedActivation(side, make(side));
     side.fused = false;
-    plain_weight = MakeGroupedWeight(group, make(side));
-    plain = MakeGroupedActivation(group, make(side));
+    plain_weight = MakeGroupedWeight(side, make(side));
+    plain = MakeGroupedActivation(side, make(side));
   }
   std::unique_ptr<WeightQuantizer> fused_weight, plain_weight;
   std::unique_ptr<ActivationQuantizer> fused, plain;

@@ -76,7 +76,6 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
         PlanChoice choice;
         if (const auto activation = MakeActivationQuantizer(table.schemes[0]).value(); activation != nullptr) {
           input.quantizes_activations = true;
-          input.activation_temporaries = activation->temporaries();
           if (activation->spans_batch() && variant.slice_rows > 0) continue;
         }
         choice.sweep.segments_per_unit = variant.segments_per_unit, choice.sweep.kept_units = variant.kept_units;

@@ -121,7 +121,7 @@ TEST_CASE("bfloat16 operands in the backward pass leave the result as it is and 
       options.sliced = sliced;
       options.chunk_bytes = 40 * 128 * 4;
       Bound wide(w, {}, wq.get(), aq.get(), options);
-      options.operands = at::kBFloat16;
+      options.precision.operands = at::kBFloat16;
       Bound mixed(w, {}, wq.get(), aq.get(), options);
       Result a = Run(wide, x, g), b = Run(mixed, x, g);
       wide.EndBatch(), mixed.EndBatch();
