@@ -230,6 +230,7 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.max_ram_bytes = static_cast<uint64_t>(options.max_ram_bytes);
   input.floor_bytes = options.process_budget ? (floor_bytes / kFloorStepBytes + 1) * kFloorStepBytes : 0;
   input.available_bytes = AvailableMemory();
+  input.threads = options.threads > 0 ? options.threads : at::get_num_threads();
   for (const Scheme& scheme : options.schemes) {
     AUTOSCHEME_ASSIGN_OR_RETURN(auto activation, MakeActivationQuantizer(scheme));
     input.quantizes_activations = input.quantizes_activations || activation != nullptr;
@@ -256,11 +257,13 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
 }
 
 absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table) {
+  TensorPool pool;  // outlives all that holds tensors
   DeltaLoss::Options measure = MeasureOptions();
   measure.precision = precision;
   measure.sliced = run.choice.sweep.slice_rows > 0;
   ProductMeter products;
   measure.meter = &products;
+  measure.pool = &pool;
   measure.chunk_bytes = run.choice.chunk_bytes;
   measure.cache_weights = run.choice.cache_weights;
   measure.batches = (calibration.nsamples + options.batch_size - 1) / options.batch_size;
@@ -270,6 +273,7 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   MemoryBudget budget;
   SweepOptions sweep = run.choice.sweep;
   sweep.meter = &products;
+  sweep.pool = &pool;
   sweep.work_dir = options.work_dir;
   sweep.io_engine = options.io_engine;
   sweep.budget = &budget;

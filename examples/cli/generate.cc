@@ -4,7 +4,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "commands.h"
-#include "heap.h"
 #include "output_file.h"
 #include "progress.h"
 #include "report.h"
@@ -104,23 +103,7 @@ uint64_t MaxRam(const Session& session) {
   return status.ok() ? static_cast<uint64_t>(bytes) : 0;
 }
 
-// A plan that cuts weights into tiles was driven to it by the budget: nothing is left for the heap to waste.
-absl::Status FitHeapToPlan(const Session& session, const Job& job) {
-  if (MaxRam(session) == 0) return absl::OkStatus();
-  KeepHeapTight();  // already for the short measurement that a plan's estimate takes
-  PlanHandle plan;
-  CLI_RETURN_IF_ERROR(Make(plan, [&](autoscheme_plan** out, autoscheme_error** error) {
-    return autoscheme_generator_plan(job.generator.get(), job.calibration.get(), out, error);
-  }));
-  auto info = Struct<autoscheme_plan_info>();
-  CLI_RETURN_IF_ERROR(
-      Call([&](autoscheme_error** error) { return autoscheme_plan_get_info(plan.get(), &info, error); }));
-  if (info.tile_bytes == 0) KeepHeapSmall();
-  return absl::OkStatus();
-}
-
-absl::StatusOr<ScoresHandle> RunScoring(const Session& session, const Job& job) {
-  CLI_RETURN_IF_ERROR(FitHeapToPlan(session, job));
+absl::StatusOr<ScoresHandle> RunScoring(const Job& job) {
   ScoresHandle scores;
   CLI_RETURN_IF_ERROR(Make(scores, [&](autoscheme_scores** out, autoscheme_error** error) {
     return autoscheme_generator_score(job.generator.get(), job.calibration.get(), out, error);
@@ -208,7 +191,7 @@ absl::Status Score(Session& session) {
   if (!reporting.ok()) return reporting.status();
   const auto job = Prepare(session, {out});
   if (!job.ok()) return job.status();
-  const auto scores = RunScoring(session, *job);
+  const auto scores = RunScoring(*job);
   if (!scores.ok()) return scores.status();
   CLI_RETURN_IF_ERROR(Save(scores->get(), out));
   (*reporting)->Finish();
@@ -258,7 +241,7 @@ absl::Status Run(Session& session) {
   if (!reporting.ok()) return reporting.status();
   const auto job = Prepare(session, outputs);
   if (!job.ok()) return job.status();
-  const auto scores = RunScoring(session, *job);
+  const auto scores = RunScoring(*job);
   if (!scores.ok()) return scores.status();
   if (!kept.empty()) CLI_RETURN_IF_ERROR(Save(scores->get(), kept));
   RecipesHandle recipes;

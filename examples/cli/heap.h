@@ -4,14 +4,10 @@
 
 namespace cli {
 
-// Freed buffers above 16 MiB go back to the system at once, and of smaller ones at most 64 MiB stay, which costs little
-// speed; the memory plan counts that slack in. Called once at start: worker threads share one arena more instead of one
+// Freed buffers above 1 MiB go back to the system at once, and of smaller ones at most 4 MiB stay. Costs no speed: the
+// library's large tensors are not malloc's. Called once at start: worker threads share one arena more instead of one
 // each, and naming the thresholds keeps malloc from raising them as it goes.
 void KeepHeapSmall();
-
-// Every buffer above 1 MiB goes back at once, so that the process holds what is alive and nothing else. Every use of
-// one then takes fresh pages, which costs up to half the speed: for runs that leave the heap no room.
-void KeepHeapTight();
 
 }  // namespace cli
 

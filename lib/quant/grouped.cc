@@ -14,6 +14,7 @@
 #include "base/checked.h"
 #include "quant/fused.h"
 #include "quant/rounding.h"
+#include "tensor/tensor_pool.h"
 
 namespace autoscheme {
 namespace {
@@ -91,7 +92,7 @@ void ForEachSlice(const GroupCodec& codec, const at::Tensor& groups, bool whole,
 }
 
 at::Tensor ForwardGroups(const GroupCodec& codec, const at::Tensor& groups, const at::Tensor& prepared) {
-  const at::Tensor y = at::empty_like(groups);
+  const at::Tensor y = NewLike(groups);
   ForEachSlice(codec, groups, false, [&](int64_t first, int64_t count) {
     y.narrow(0, first, count)
         .copy_(Saturated(codec.Forward(groups.narrow(0, first, count), prepared), y.scalar_type()));
@@ -101,7 +102,7 @@ at::Tensor ForwardGroups(const GroupCodec& codec, const at::Tensor& groups, cons
 
 at::Tensor BackwardGroups(const GroupCodec& codec, const at::Tensor& groups, const at::Tensor& prepared,
                           const at::Tensor& grad) {
-  const at::Tensor dx = at::empty_like(groups);
+  const at::Tensor dx = NewLike(groups);
   ForEachSlice(codec, groups, codec.backward_needs_whole_tensor(), [&](int64_t first, int64_t count) {
     dx.narrow(0, first, count)
         .copy_(codec.Backward(groups.narrow(0, first, count), prepared, grad.narrow(0, first, count)));
@@ -123,7 +124,7 @@ class GroupedSide {
     if (x.numel() == 0) return x;
     if (x.scalar_type() == at::kHalf) return Saturated(Forward(x.to(at::kFloat), prepared), at::kHalf);
     const at::Tensor plain = x.detach().contiguous();
-    at::Tensor y = at::empty_like(plain);
+    at::Tensor y = NewLike(plain);
     if (Fused(plain, prepared, plain.scalar_type(), y)) return y;
     const Grouping grouping(group_, plain);
     return grouping.Join(ForwardGroups(*codec_, grouping.Split(plain), prepared));
@@ -137,7 +138,7 @@ class GroupedSide {
   at::Tensor Backward(const at::Tensor& x, const at::Tensor& prepared, const at::Tensor& grad) const {
     if (x.numel() == 0) return grad;
     const at::Tensor plain = x.detach().contiguous(), g = grad.detach().contiguous();
-    at::Tensor dx = at::empty_like(plain);
+    at::Tensor dx = NewLike(plain);
     const std::optional<cpu::Format> format = fused_ ? codec_->FusedBackward(plain.scalar_type()) : std::nullopt;
     if (format.has_value() && TakesGroups(*format) && FusableInto(plain, dx) &&
         g.scalar_type() == plain.scalar_type()) {

@@ -9,10 +9,12 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "stream/boundary_store.h"
+#include "tensor/tensor_pool.h"
 
 namespace autoscheme {
 
@@ -48,18 +50,22 @@ struct BatchShape {
   }
 };
 
-// `slots` tensors of [slice's rows, seqlen, width] for every (trajectory, slice), overwritten at will.
+// `slots` tensors of [slice's rows, seqlen, width] for every (trajectory, slice), overwritten at will. What Get returns
+// lies in the pool, or, null, where LibTorch puts it.
 class TensorStore {
  public:
   static absl::StatusOr<TensorStore> Create(const Context& context, const BatchShape& shape, int64_t width, int64_t slots,
                                             int64_t trajectories, at::ScalarType dtype, bool in_ram,
-                                            const std::string& work_dir, MemoryBudget* budget) {
+                                            const std::string& work_dir, MemoryBudget* budget, TensorPool* pool) {
     TensorStore store;
+    store.pool_ = pool;
     store.slices_ = shape.slices(), store.seqlen_ = shape.seqlen;
     store.width_ = width, store.trajectories_ = trajectories, store.dtype_ = dtype;
+    const uint64_t bytes = static_cast<uint64_t>(shape.largest_slice()) * shape.seqlen * width * at::elementSize(dtype);
+    store.pieces_ = static_cast<int64_t>(std::clamp<uint64_t>(bytes / kPieceBytes, 1, kMostPieces));
     BoundaryStore::Options options;
-    options.count = slots * trajectories * static_cast<int64_t>(store.slices_.size());
-    options.record_bytes = static_cast<uint64_t>(shape.largest_slice()) * shape.seqlen * width * at::elementSize(dtype);
+    options.count = slots * trajectories * static_cast<int64_t>(store.slices_.size()) * store.pieces_;
+    options.record_bytes = store.PieceBytes(bytes);
     options.in_ram = in_ram;
     options.work_dir = work_dir;
     auto opened = BoundaryStore::Create(context, options, budget);
@@ -70,26 +76,56 @@ class TensorStore {
 
   absl::Status Put(int64_t slot, int64_t trajectory, int64_t slice, const at::Tensor& value) {
     const at::Tensor flat = value.contiguous();
-    return store_->Put(Index(slot, trajectory, slice), {static_cast<const std::byte*>(flat.const_data_ptr()), flat.nbytes()});
+    const auto* data = static_cast<const std::byte*>(flat.const_data_ptr());
+    return ForEachPiece(flat.nbytes(), [&](int64_t piece, uint64_t at, uint64_t bytes) {
+      return store_->Put(Index(slot, trajectory, slice) + piece, {data + at, bytes});
+    });
   }
   absl::StatusOr<at::Tensor> Get(int64_t slot, int64_t trajectory, int64_t slice) {
-    at::Tensor value = at::empty({slices_[slice].rows, seqlen_, width_}, at::TensorOptions().dtype(dtype_));
-    absl::Status status =
-        store_->Get(Index(slot, trajectory, slice), {static_cast<std::byte*>(value.data_ptr()), value.nbytes()});
+    at::Tensor value = NewTensor(pool_, {slices_[slice].rows, seqlen_, width_}, dtype_);
+    auto* data = static_cast<std::byte*>(value.data_ptr());
+    absl::Status status = ForEachPiece(value.nbytes(), [&](int64_t piece, uint64_t at, uint64_t bytes) {
+      return store_->Get(Index(slot, trajectory, slice) + piece, {data + at, bytes});
+    });
     if (!status.ok()) return status;
     return value;
   }
   // Get with the same arguments follows soon.
-  void WillGet(int64_t slot, int64_t trajectory, int64_t slice) const { store_->WillGet(Index(slot, trajectory, slice)); }
+  void WillGet(int64_t slot, int64_t trajectory, int64_t slice) const {
+    for (int64_t piece = 0; piece < pieces_; ++piece) store_->WillGet(Index(slot, trajectory, slice) + piece);
+  }
   uint64_t bytes_written() const { return store_->bytes_written(); }
 
  private:
   int64_t Index(int64_t slot, int64_t trajectory, int64_t slice) const {
-    return (slot * trajectories_ + trajectory) * static_cast<int64_t>(slices_.size()) + slice;
+    return ((slot * trajectories_ + trajectory) * static_cast<int64_t>(slices_.size()) + slice) * pieces_;
+  }
+  // Of one piece, but for the last; whole pages, as a spilled record begins on one.
+  uint64_t PieceBytes(uint64_t tensor_bytes) const {
+    const uint64_t even = (tensor_bytes + pieces_ - 1) / pieces_;
+    return pieces_ == 1 ? even : (even + 4095) / 4096 * 4096;
+  }
+  // body(piece, offset, bytes) for a tensor's pieces, by several threads: copying and check sums are bound by one core.
+  template <typename Body>
+  absl::Status ForEachPiece(uint64_t tensor_bytes, const Body& body) const {
+    const uint64_t step = PieceBytes(tensor_bytes);
+    std::vector<absl::Status> statuses(pieces_);
+    at::parallel_for(0, pieces_, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; ++piece) {
+        const uint64_t at = std::min(piece * step, tensor_bytes);
+        statuses[piece] = body(piece, at, std::min(step, tensor_bytes - at));
+      }
+    });
+    for (const absl::Status& status : statuses) {
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
   }
   std::vector<Slice> slices_;
-  int64_t seqlen_ = 0, width_ = 0, trajectories_ = 0;
+  static constexpr uint64_t kPieceBytes = uint64_t{1} << 20, kMostPieces = 16;
+  int64_t seqlen_ = 0, width_ = 0, trajectories_ = 0, pieces_ = 1;
   at::ScalarType dtype_ = at::kFloat;
+  TensorPool* pool_ = nullptr;
   std::unique_ptr<BoundaryStore> store_;
 };
 

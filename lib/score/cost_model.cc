@@ -1,11 +1,10 @@
 #include "score/cost_model.h"
 
 #include <algorithm>
+#include <numeric>
 #include <tuple>
 #include <utility>
 #include <vector>
-
-#include <ATen/Parallel.h>
 
 #include "autoscheme/block_streamer.h"
 #include "score/head.h"
@@ -16,15 +15,14 @@ namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 // What a first backward pass adds to the process beside our own tensors: operator tables, thread stacks, packed copies
-// in the BLAS, and the code that becomes resident (measured on SmolLM2 with two threads).
-constexpr uint64_t kRuntimeBytes = 60 * kMiB;
-// What malloc's heap loses between tensors that come and go: half of them, as measured, up to what a heap of tensors
-// below the threshold of a mapping of their own (set by the autoscheme program) can lose.
-constexpr uint64_t kMostHeapSlack = 96 * kMiB;
-// Both together where weights come by tiles: the program then gives every large buffer back at once.
-constexpr uint64_t kTightRuntimeBytes = 42 * kMiB;
-// What that costs: every use of a buffer takes fresh pages.
-constexpr double kTightSlowdown = 1.25;
+// in the BLAS, and the code that becomes resident (measured with two threads).
+constexpr uint64_t kRuntimeBytes = 39 * kMiB;
+// What products of bfloat16 add to that, beside packed copies of their operands: LibTorch takes them to another library.
+constexpr uint64_t kBFloat16RuntimeBytes = 16 * kMiB;
+// Of kept activations, one part in so many is lost in the gaps that others of other sizes leave between them.
+constexpr uint64_t kKeptPerGap = 16;
+
+constexpr double kCopyRate = 8e9;  // bytes per second, into and out of boundaries in memory
 
 // Of a thread that differentiates asymmetric integers, slice by slice: ten tensors of 16,384 float32. The fused loops
 // of all other activations need less.
@@ -36,7 +34,7 @@ uint64_t Sum(const std::vector<PlanItem>& items) {
   return bytes;
 }
 
-UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units) {
+UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vector<int64_t>& kept_by_unit) {
   const Architecture& architecture = in.skeleton->architecture();
   UnitSizes sizes;
   for (const Unit& unit : units) {
@@ -50,7 +48,9 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units) {
       }
     }
     for (const LinearLayer* layer : unit.linears) {
-      weights += static_cast<uint64_t>(layer->out_features) * layer->in_features;
+      const uint64_t numbers = static_cast<uint64_t>(layer->out_features) * layer->in_features;
+      weights += numbers;
+      sizes.largest_weight = std::max(sizes.largest_weight, numbers);
       sizes.widest_input = std::max(sizes.widest_input, layer->in_features);
       sizes.row_bytes = std::max(sizes.row_bytes, layer->weight->bytes / layer->out_features);
     }
@@ -62,11 +62,22 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units) {
       const auto activations = architecture.ActivationsPerToken(part.segment, in.quantizes_activations);
       kept += activations.kept;
       passing = std::max(passing, activations.passing);
+      sizes.scratch = std::max<uint64_t>(sizes.scratch, architecture.ScratchBytesPerThread(part.segment, in.calibration->seqlen));
     }
+    kept_by_unit.push_back(kept);
     sizes.kept = std::max(sizes.kept, kept);
     sizes.passing = std::max(sizes.passing, passing);
   }
   return sizes;
+}
+
+// By unit -> sums over the last 0, 1, .. units.
+template <typename Number>
+std::vector<Number> OfTheLast(std::vector<Number> numbers) {
+  numbers.push_back(0);
+  std::reverse(numbers.begin(), numbers.end());
+  std::partial_sum(numbers.begin(), numbers.end(), numbers.begin());
+  return numbers;
 }
 
 }  // namespace
@@ -74,8 +85,11 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units) {
 CostModel::CostModel(const PlanInput& input) : in_(input) {
   for (const int segments : {0, 1}) {
     std::vector<Unit> units = MakeUnits(*in_.skeleton, segments);
-    const UnitSizes sizes = Measure(in_, units);
-    granularities_[segments] = {std::move(units), sizes};
+    std::vector<int64_t> kept;
+    const UnitSizes sizes = Measure(in_, units, kept);
+    std::vector<uint64_t> weights;
+    for (const Unit& unit : units) weights.push_back(unit.bytes);
+    granularities_[segments] = {std::move(units), sizes, OfTheLast(std::move(kept)), OfTheLast(std::move(weights))};
   }
 }
 
@@ -86,7 +100,7 @@ BatchShape CostModel::shape(const PlanChoice& choice) const {
 uint64_t CostModel::PeakBytes(const PlanChoice& choice) const { return Sum(Footprint(choice)); }
 
 uint64_t CostModel::SpillBytes(const PlanChoice& choice) const {
-  return choice.sweep.boundaries_in_ram ? 0 : BoundaryBytes(choice);
+  return choice.sweep.boundaries_in_ram ? 0 : BoundaryBytes(choice) + HeadSumBytes();
 }
 
 uint64_t CostModel::ReadBytes(const PlanChoice& choice) const {
@@ -107,8 +121,13 @@ uint64_t CostModel::BoundaryBytes(const PlanChoice& choice) const {
   const uint64_t forward_only = in.measurement->forward_only_trajectories();
   const uint64_t gradients = in.measurement->trajectories() - forward_only;
   const uint64_t slots = std::max(unit.count - choice.sweep.kept_units - 1, 0) + 2;
-  const uint64_t records = 1 + gradients * slots + 2 * forward_only;
-  return tokens * hidden * (records * element + gradients * (4 + element));  // the last term: RunHead's sums
+  return tokens * hidden * element * (1 + gradients * slots + 2 * forward_only);
+}
+
+uint64_t CostModel::HeadSumBytes() const {
+  const uint64_t tokens = static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen;
+  const uint64_t gradients = in_.measurement->trajectories() - in_.measurement->forward_only_trajectories();
+  return tokens * in_.skeleton->hidden_size() * gradients * (4 + at::elementSize(in_.precision.dtype));
 }
 
 std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
@@ -126,44 +145,56 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   std::vector<PlanItem> always;
   if (sweep.boundaries_in_ram) always.push_back({"block boundaries", BoundaryBytes(choice)});
   if (sweep.kept_units > 0) {
-    always.push_back({"kept activations", all_tokens * gradients * sweep.kept_units * unit.kept * element});
+    const uint64_t kept = all_tokens * gradients * Of(choice).kept[sweep.kept_units] * element;
+    always.push_back({"kept activations", kept + kept / kKeptPerGap});
   }
-  if (sweep.cached_units > 0) always.push_back({"kept weights", sweep.cached_units * unit.slot_bytes});
+  if (sweep.cached_units > 0) always.push_back({"kept weights", Of(choice).weights[sweep.cached_units]});
   always.push_back({"calibration ids", all_tokens * 4});
 
-  // While units run. A chunk is there as it is, dequantized, as its gradient, and in a packed copy of the product.
+  const bool narrow = in.precision.operands != in.precision.dtype;  // operands are rounded copies
+  const uint64_t operand = at::elementSize(in.precision.operands);
+  // While units run. Of a chunk there is the gradient; where it is not kept the chunk itself, dequantized; and what a
+  // quantizer that works in bfloat16 makes of it before it is in its place.
   const uint64_t stored_row = std::max<uint64_t>(unit.row_bytes, 1);
-  const uint64_t chunk = std::min(choice.chunk_bytes, unit.weights * element) + stored_row * 2;
+  const uint64_t chunk = std::min(choice.chunk_bytes, unit.largest_weight * element) + stored_row * 2;
   const uint64_t tile = std::min(chunk / element * 2 + stored_row, unit.slot_bytes);
   std::vector<PlanItem> blocks = {
       {sweep.tiled ? "weight tiles" : "weight slots",
        sweep.unit_slots * (sweep.tiled ? tile + unit.small_slot_bytes : unit.slot_bytes)},
       {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
-      {"row chunks", 3 * chunk},
+      {"row chunks", ((choice.cache_weights ? 1 : 2) + (in.precision.dtype == at::kFloat ? 0 : 1)) * chunk},
       {"weight gradients of a batch", shape.sliced() ? unit.weights * 4 : 0},
       // Kept graphs are freed one by one before the first recomputed one is there.
       {"activations", slice_tokens * ((sweep.kept_units > 0 ? 2 * hidden : unit.kept) + unit.passing) * element},
       // Rounded copies of a product's input and gradient, and what it gives before that is widened.
-      {"operands of the backward pass",
-       in.precision.operands == in.precision.dtype ? 0 : slice_tokens * unit.widest_input * 3 * at::elementSize(in.precision.operands)},
+      {"operands of the backward pass", narrow ? slice_tokens * unit.widest_input * 3 * operand : 0},
+      {"scratch of attention", in.threads * unit.scratch},
       {"temporaries of activation quantizers",
-       in.quantizes_activations ? at::get_num_threads() * kQuantizerScratch : 0},
+       in.quantizes_activations ? in.threads * kQuantizerScratch : 0},
   };
   // While the head runs.
   const uint64_t rows = std::min<uint64_t>(sweep.head_tile_rows, skeleton.vocab_size());
+  bool head_quantized = false, head_measured = false;
+  for (int t = 0; t < in.measurement->trajectories(); ++t) {
+    const HeadTreatment treatment = in.measurement->head(t);
+    head_quantized = head_quantized || treatment.weight != nullptr;
+    head_measured = head_measured || treatment.measure;
+  }
   std::vector<PlanItem> head = {
       {"head tiles", sweep.unit_slots * rows * (skeleton.head().weight->bytes / skeleton.vocab_size())},
-      {"dequantized head tile", 3 * rows * hidden * element},
-      {"logits of a tile", 3 * slice_tokens * rows * 4},
+      {"dequantized head tile", rows * hidden * ((head_quantized ? 2 : 1) * element + (narrow ? operand : 0))},
+      {"gradient of a head tile", head_measured ? 2 * rows * hidden * operand : 0},
+      {"logits of a tile", slice_tokens * rows * (4 + (operand < 4 ? operand : 0))},
       {"hidden states", 6 * slice_tokens * hidden * 4},
+      {"running sums of the head", sweep.boundaries_in_ram ? HeadSumBytes() : 0},
   };
-  const uint64_t passing = slice_tokens * (unit.kept + unit.passing) * element;
   std::vector<PlanItem> items = Sum(blocks) >= Sum(head) ? blocks : head;
   items.insert(items.end(), always.begin(), always.end());
   if (in.floor_bytes > 0) {
     items.push_back({"process before the run", in.floor_bytes});
-    items.push_back({"LibTorch's buffers and heap slack",
-                     sweep.tiled ? kTightRuntimeBytes : kRuntimeBytes + std::min(passing / 2, kMostHeapSlack)});
+    const uint64_t packed = (slice_tokens * unit.widest_input + chunk / element) * operand;
+    items.push_back({"LibTorch's code and buffers",
+                     kRuntimeBytes + (operand < 4 ? kBFloat16RuntimeBytes + packed : 0)});
   }
   items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }),
               items.end());
@@ -208,13 +239,11 @@ double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) c
   double seconds = Flops(choice) / rates.flops * (1 + 48 / slice_tokens) *
                    (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
   seconds += weights * trajectories * in.quantize_s * (choice.cache_weights ? 2 : 3 * slices);
-  seconds += 2.0 * static_cast<double>(SpillBytes(choice)) / rates.spill_bytes;
+  seconds += 2.0 * static_cast<double>(BoundaryBytes(choice)) / (sweep.boundaries_in_ram ? kCopyRate : rates.spill_bytes);
   if (shape.sliced()) seconds += weights * trajectories * 4 * (slices + 1) / 8e9;
   // Every tile of the head goes over all hidden states and running sums.
   const double tiles = static_cast<double>(in.skeleton->vocab_size()) / static_cast<double>(sweep.head_tile_rows);
   seconds += tiles * slices * slice_tokens * trajectories * in.skeleton->hidden_size() * 16 / 8e9;
-
-  if (in.floor_bytes > 0 && sweep.tiled) seconds *= kTightSlowdown;
 
   const double read_s = static_cast<double>(ReadBytes(choice)) / rates.read_bytes;
   return sweep.unit_slots > 1 ? std::max(seconds, read_s) + 0.1 * read_s : seconds + read_s;

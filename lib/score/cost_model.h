@@ -20,9 +20,11 @@ struct UnitSizes {
   uint64_t small_slot_bytes = 0;  // the same without the weights of linears
   uint64_t weights = 0;           // numbers in all linears
   uint64_t row_bytes = 0;         // longest row of a linear's weight, as stored
+  uint64_t largest_weight = 0;    // numbers in one of them
   int64_t kept = 0;               // activations per token that autograd keeps
   int64_t passing = 0;            // and that come and go beside them
   int64_t widest_input = 0;       // of a linear
+  uint64_t scratch = 0;           // of each thread
 };
 
 // One thread. Sizes are taken from the skeleton once; a choice is then judged in microseconds.
@@ -47,9 +49,12 @@ class CostModel {
   struct Granularity {
     std::vector<Unit> units;
     UnitSizes sizes;
+    std::vector<int64_t> kept;     // activations per token, of the last 0, 1, .. units
+    std::vector<uint64_t> weights;  // bytes as stored, of the last 0, 1, .. units
   };
   const Granularity& Of(const PlanChoice& choice) const { return granularities_.at(choice.sweep.segments_per_unit); }
   uint64_t BoundaryBytes(const PlanChoice& choice) const;
+  uint64_t HeadSumBytes() const;  // in the stores of RunHead
 
   const PlanInput& in_;
   std::map<int, Granularity> granularities_;  // by segments_per_unit

@@ -14,14 +14,13 @@ namespace {
 // The K types weigh their search by the importance matrix; nothing else does.
 bool UsesImatrix(const Scheme& scheme) { return scheme.super_group_size.has_value(); }
 
-// Sum of squares of every channel over all tokens.
-at::Tensor SumOfSquares(const at::Tensor& x) {
-  return x.detach().to(at::kFloat).reshape({-1, x.size(-1)}).square().sum(0);
-}
-
+// Adds the sum of squares of every channel over all tokens, by stretches of tokens: no square of all of x exists.
 void Accumulate(Imatrix& imatrix, const std::string& layer, const at::Tensor& x) {
+  constexpr int64_t kTokens = 128;
+  const at::Tensor rows = x.detach().reshape({-1, x.size(-1)});
   at::Tensor& sum = imatrix[layer];
-  sum = sum.defined() ? sum.add_(SumOfSquares(x)) : SumOfSquares(x);
+  if (!sum.defined()) sum = at::zeros({rows.size(1)}, rows.options().dtype(at::kFloat));
+  for (const at::Tensor& part : rows.split(kTokens)) sum.add_(part.to(at::kFloat).square().sum(0));
 }
 
 // A quantizer for one layer of a K type; without the importance matrix where the weighted search cannot hold the shape
@@ -87,6 +86,7 @@ absl::StatusOr<DeltaLoss::UnitLinears> DeltaLoss::MakeLinears(int trajectory, co
   options.measure = scheme != nullptr;
   options.sliced = options_.sliced;
   options.meter = options_.meter;
+  options.pool = options_.pool;
   UnitLinears made;
   for (const LinearLayer* layer : unit.linears) {
     const WeightQuantizer* weight = nullptr;
@@ -126,7 +126,8 @@ at::Tensor DeltaLoss::Linear(const LinearLayer& layer, const at::Tensor& x, bool
   ScoredLinear& linear = *current_.linears.at(&layer);
   if (layer.ends_segment) last_input_.reset(), last_quantized_.reset();
   if (layer.ends_segment || !measured_layers_.contains(layer.name)) return linear.Apply(x, linear.QuantizeInput(x), values);
-  if (!x.is_same(last_input_)) {
+  // The memory that last_input_ holds on to is nobody else's.
+  if (!last_input_.defined() || x.const_data_ptr() != last_input_.const_data_ptr() || x.sizes() != last_input_.sizes()) {
     last_input_ = x;
     last_quantized_ = linear.QuantizeInput(x);
   }

@@ -70,7 +70,7 @@ absl::StatusOr<EmbeddingRows> EmbeddingRows::Read(const MetaSkeleton& skeleton, 
   return read;
 }
 
-at::Tensor EmbeddingRows::Of(const Calibration& calibration, const Slice& slice, at::ScalarType dtype) const {
+at::Tensor EmbeddingRows::Of(const Calibration& calibration, const Slice& slice, at::Tensor out) const {
   const int64_t tokens = slice.rows * calibration.seqlen, hidden = info_.shape[1];
   const size_t row_bytes = bytes_.size() / ids_.size();
   const int32_t* ids = calibration.ids.data() + slice.first_row * calibration.seqlen;
@@ -79,7 +79,7 @@ at::Tensor EmbeddingRows::Of(const Calibration& calibration, const Slice& slice,
     const size_t at = std::lower_bound(ids_.begin(), ids_.end(), ids[i]) - ids_.begin();
     std::memcpy(gathered.data() + i * row_bytes, bytes_.data() + at * row_bytes, row_bytes);
   }
-  return LoadRows(gathered.data(), info_.dtype, tokens, hidden, dtype).clone().view({slice.rows, calibration.seqlen, hidden});
+  return out.copy_(StoredRows(gathered.data(), info_.dtype, tokens, hidden).view(out.sizes()));
 }
 
 }  // namespace autoscheme

@@ -27,8 +27,8 @@ uint64_t EmbeddingReadBytes(const MetaSkeleton& skeleton, const Calibration& cal
 class EmbeddingRows {
  public:
   static absl::StatusOr<EmbeddingRows> Read(const MetaSkeleton& skeleton, const Calibration& calibration);
-  // [rows, seq, hidden] of a slice of the calibration.
-  at::Tensor Of(const Calibration& calibration, const Slice& slice, at::ScalarType dtype) const;
+  // Those of a slice of the calibration into `out`, [rows, seq, hidden]; the result is `out`.
+  at::Tensor Of(const Calibration& calibration, const Slice& slice, at::Tensor out) const;
 
  private:
   TensorInfo info_;

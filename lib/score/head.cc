@@ -14,6 +14,8 @@
 #include "checkpoint/checkpoint.h"
 #include "score/scored_linear.h"
 #include "score/weights.h"
+#include "tensor/row_chunks.h"
+#include "tensor/tensor_pool.h"
 
 namespace autoscheme {
 namespace {
@@ -98,10 +100,10 @@ class HeadRun {
     BatchShape shape = in_.shape;
     --shape.seqlen;  // the last position predicts nothing
     const int64_t kept = trajectories - forward_only_;
-    auto sums = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, at::kFloat, in_.in_ram, in_.work_dir, in_.budget);
+    auto sums = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, at::kFloat, in_.in_ram, in_.work_dir, in_.budget, in_.pool);
     if (!sums.ok()) return sums.status();
     sums_ = std::make_unique<TensorStore>(*std::move(sums));
-    auto picked = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, in_.precision.dtype, in_.in_ram, in_.work_dir, in_.budget);
+    auto picked = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, in_.precision.dtype, in_.in_ram, in_.work_dir, in_.budget, in_.pool);
     if (!picked.ok()) return picked.status();
     picked_ = std::make_unique<TensorStore>(*std::move(picked));
     return absl::OkStatus();
@@ -155,7 +157,8 @@ class HeadRun {
   }
 
   at::Tensor Rows(const TensorView& tile) const {
-    return LoadRows(tile.data, tile.info->dtype, tile.info->shape[0], layer_.in_features, in_.precision.dtype);
+    const at::Tensor stored = StoredRows(tile.data, tile.info->dtype, tile.info->shape[0], layer_.in_features);
+    return stored.scalar_type() == in_.precision.dtype ? stored : NewTensor(in_.pool, stored.sizes(), in_.precision.dtype).copy_(stored);
   }
 
   // Hidden states that predict, quantized as the trajectory asks: [N, hidden].
@@ -163,21 +166,23 @@ class HeadRun {
     AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, s));
     const HeadTreatment treatment = measurement_.head(t);
     if (treatment.activation != nullptr) x = treatment.activation->Forward(x);
-    return Predicting(x);
-  }
-  at::Tensor Predicting(const at::Tensor& x) const {
-    return x.narrow(1, 0, in_.shape.seqlen - 1).reshape({-1, layer_.in_features});
+    const at::Tensor predicting = x.narrow(1, 0, in_.shape.seqlen - 1);
+    return NewLike(x, predicting.sizes(), x.scalar_type()).copy_(predicting).view({-1, layer_.in_features});
   }
 
   at::Tensor QuantizedTile(int t, const at::Tensor& w) {
     const HeadTreatment treatment = measurement_.head(t);
-    return treatment.weight == nullptr ? w : treatment.weight->Forward(w, prepared_[t]);
+    if (treatment.weight == nullptr) return w;
+    if (w.scalar_type() != at::kFloat) return treatment.weight->Forward(w, prepared_[t]);
+    at::Tensor wq = NewTensor(in_.pool, w.sizes(), at::kFloat);
+    treatment.weight->ForwardInto(w, prepared_[t], wq);
+    return wq;
   }
 
   at::Tensor Logits(const at::Tensor& x, const at::Tensor& wq, int64_t first) const {
     at::Tensor logits = Product(in_.meter, x, wq.t());
     if (bias_.defined()) logits.add_(bias_.narrow(0, first, wq.size(0)));
-    return logits.to(at::kFloat);
+    return Converted(logits, at::kFloat);
   }
 
   absl::Status Accumulate(int64_t first, const TensorView& tile) {
@@ -185,7 +190,7 @@ class HeadRun {
     const at::Tensor w = Rows(tile);
     for (int t = 0; t < measurement_.trajectories(); ++t) {
       if (measurement_.head(t).skip) continue;
-      const at::Tensor wq = QuantizedTile(t, w), operand = wq.to(in_.precision.operands);
+      const at::Tensor wq = QuantizedTile(t, w), operand = Converted(wq, in_.precision.operands);
       for (int s = 0; s < slice_count_; ++s) {
         AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, s));
@@ -195,16 +200,26 @@ class HeadRun {
         // Predictions whose label lies in this tile.
         at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
         at::Tensor columns = r.labels.index_select(0, here) - first;
-        r.label_logit.index_copy_(0, here, logits.index_select(0, here).gather(1, columns.unsqueeze(1)).squeeze(1));
+        r.label_logit.index_copy_(0, here, logits.index({here, columns}));
 
-        at::Tensor maximum = at::maximum(r.maximum, logits.amax(1));
+        const at::Tensor maximum = at::empty_like(r.maximum), sums = at::empty_like(r.sum);
+        const bool wide = in_.precision.operands == at::kFloat;
+        at::Tensor p = wide ? logits : NewLike(logits, logits.sizes(), in_.precision.operands);
+        ForEachRowChunk(logits, logits.size(0), logits.size(1), [&](int64_t row, int64_t rows) {
+          at::Tensor l = logits.narrow(0, row, rows), most = maximum.narrow(0, row, rows);
+          at::maximum_out(most, r.maximum.narrow(0, row, rows), l.amax(1));
+          l.sub_(most.unsqueeze(1)).exp_();
+          sums.narrow(0, row, rows).copy_(l.sum(1));
+          if (!wide) p.narrow(0, row, rows).copy_(l);
+        });
         at::Tensor rescale = (r.maximum - maximum).exp_();
-        at::Tensor p = logits.sub_(maximum.unsqueeze(1)).exp_();
-        r.sum.mul_(rescale).add_(p.sum(1));
+        r.sum.mul_(rescale).add_(sums);
         r.maximum = maximum;
         if (t < forward_only_) continue;
-        at::Tensor sum = Product(in_.meter, p.to(in_.precision.operands), operand).to(at::kFloat);
-        at::Tensor picked = at::zeros({x.size(0), x.size(1)}, x.options());
+        logits.reset();
+        at::Tensor sum = Converted(Product(in_.meter, p, operand), at::kFloat);
+        p.reset();
+        at::Tensor picked = NewLike(x).zero_();
         if (first > 0) {
           AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, sums_->Get(0, t - forward_only_, s));
           sum.add_(before.view_as(sum).mul_(rescale.unsqueeze(1)));
@@ -265,12 +280,17 @@ class HeadRun {
         AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, s));
         Running& r = at(t, s);
-        at::Tensor p = Logits(x, wq, first).sub_(r.maximum.unsqueeze(1)).exp_().div_(r.sum.unsqueeze(1));
+        const double predictions = Predictions(s);
+        at::Tensor p = Logits(x, wq, first);
+        ForEachRowChunk(p, p.size(0), p.size(1), [&](int64_t row, int64_t rows) {
+          at::Tensor l = p.narrow(0, row, rows);
+          l.sub_(r.maximum.narrow(0, row, rows).unsqueeze(1)).exp_();
+          l.div_((r.sum.narrow(0, row, rows) * predictions).unsqueeze(1));
+        });
         at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
         at::Tensor columns = r.labels.index_select(0, here) - first;
-        p.index_put_({here, columns}, at::full({here.size(0)}, -1.0f), /*accumulate=*/true);
-        p.div_(Predictions(s));
-        const at::Tensor part = Product(in_.meter, p.to(in_.precision.operands).t(), x.to(in_.precision.operands));
+        p.index_put_({here, columns}, at::full({here.size(0)}, -1.0 / predictions, at::kFloat), /*accumulate=*/true);
+        const at::Tensor part = Product(in_.meter, Converted(p, in_.precision.operands).t(), Converted(x, in_.precision.operands));
         dw = dw.defined() ? dw.add_(part) : part;
         if (!slices_[s].ends_batch) continue;
         scores_[t].weight += SumAbsGradTimesError(dw, w, wq);

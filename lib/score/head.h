@@ -33,6 +33,7 @@ struct HeadInput {
   MemoryBudget* budget = nullptr;
   IoEngine io_engine = IoEngine::kAuto;
   ProductMeter* meter = nullptr;
+  TensorPool* pool = nullptr;
   // Output of the final norm [rows, seq, hidden] of one slice.
   std::function<absl::StatusOr<at::Tensor>(int trajectory, int slice)> hidden;
   // Takes dL/d(output of the final norm), same shape. Called for the trajectories that need gradients.

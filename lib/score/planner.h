@@ -25,6 +25,7 @@ struct PlanInput {
   uint64_t max_ram_bytes = 0;       // 0 = no limit
   uint64_t floor_bytes = 0;         // what the process holds before the run; 0 when the budget is the library's alone
   uint64_t available_bytes = 0;     // memory that the system could give; bounds what is kept for speed without a limit
+  int threads = 1;
   bool quantizes_activations = false;
   bool may_slice = true;            // no activation quantizer spans the batch
   double quantize_s = 4e-10;        // of one weight, by the dearest scheme

@@ -6,6 +6,8 @@
 
 #include <ATen/ATen.h>
 
+#include "tensor/tensor_pool.h"
+
 namespace autoscheme {
 
 // One thread. Null where nobody asks.
@@ -24,8 +26,8 @@ void Metered(ProductMeter* meter, const at::Tensor& a, const at::Tensor& b, cons
 }
 
 inline at::Tensor Product(ProductMeter* meter, const at::Tensor& a, const at::Tensor& b) {
-  at::Tensor out;
-  Metered(meter, a, b, [&] { out = at::mm(a, b); });
+  at::Tensor out = NewLike(a, {a.size(0), b.size(1)}, a.scalar_type());
+  Metered(meter, a, b, [&] { at::mm_out(out, a, b); });
   return out;
 }
 // out = a b, for matrices; out may be a view, and of another dtype than the operands.

@@ -53,14 +53,15 @@ void ScoredLinear::Bind(const std::byte* data, WeightTiles* tiles, const TensorV
   if (weight_quantizer_ != nullptr && weight_quantizer_->needs_whole_tensor()) {
     prepared_ = at::Tensor();
     ForEachChunk([&](int64_t, int64_t count, const std::byte* rows) {
-      const at::Tensor part = weight_quantizer_->Prepare(Rows(rows, count));
+      const at::Tensor part = weight_quantizer_->Prepare(Rows(rows, count).to(options_.precision.dtype));
       prepared_ = prepared_.defined() ? at::maximum(prepared_, part) : part;
     });
   }
   if (options_.cache_weight) {
-    at::Tensor cached = at::empty({rows(), cols()}, at::TensorOptions().dtype(options_.precision.dtype));
+    at::Tensor cached = NewTensor(options_.pool, {rows(), cols()}, options_.precision.dtype);
     ForEachChunk([&](int64_t first, int64_t count, const std::byte* rows) {
-      cached.narrow(0, first, count).copy_(QuantizedRows(first, Rows(rows, count)));
+      at::Tensor part = cached.narrow(0, first, count);
+      QuantizeInto(Rows(rows, count), part);
     });
     cached_ = cached;
   }
@@ -84,12 +85,26 @@ void ScoredLinear::ForEachChunk(const ChunkBody& body) {
 }
 
 at::Tensor ScoredLinear::Rows(const std::byte* data, int64_t count) const {
-  return LoadRows(data, weight_.dtype, count, cols(), options_.precision.dtype);
+  const at::Tensor stored = StoredRows(data, weight_.dtype, count, cols());
+  return options_.precision.dtype == at::kFloat ? stored : stored.to(options_.precision.dtype);
 }
 
 at::Tensor ScoredLinear::QuantizedRows(int64_t first, const at::Tensor& w) const {
   if (cached_.defined()) return cached_.narrow(0, first, w.size(0));
-  return weight_quantizer_ == nullptr ? w : weight_quantizer_->Forward(w, prepared_);
+  if (weight_quantizer_ == nullptr && w.scalar_type() == options_.precision.dtype) return w;
+  at::Tensor wq = NewTensor(options_.pool, w.sizes(), options_.precision.dtype);
+  QuantizeInto(w, wq);
+  return wq;
+}
+
+void ScoredLinear::QuantizeInto(const at::Tensor& w, at::Tensor& out) const {
+  if (weight_quantizer_ == nullptr) {
+    out.copy_(w);
+  } else if (out.scalar_type() == at::kFloat) {
+    weight_quantizer_->ForwardInto(w, prepared_, out);
+  } else {
+    out.copy_(weight_quantizer_->Forward(w, prepared_));
+  }
 }
 
 at::Tensor ScoredLinear::QuantizeInput(const at::Tensor& x) const {
@@ -99,7 +114,7 @@ at::Tensor ScoredLinear::QuantizeInput(const at::Tensor& x) const {
 }
 
 at::Tensor ScoredLinear::Multiply(const at::Tensor& x) {
-  at::Tensor y = at::empty({x.size(0), rows()}, x.options());
+  at::Tensor y = NewLike(x, {x.size(0), rows()}, x.scalar_type());
   if (cached_.defined()) {
     MultiplyInto(options_.meter, y, x, cached_.t());
   } else {
@@ -131,12 +146,12 @@ at::Tensor ScoredLinear::Apply(const at::Tensor& x, const at::Tensor& xq, bool v
 }
 
 at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad_values) {
-  const at::Tensor inputs = xq.reshape({-1, cols()}).to(options_.precision.operands);
-  const at::Tensor grad = grad_values.to(options_.precision.operands);
+  const at::Tensor inputs = Converted(xq.reshape({-1, cols()}), options_.precision.operands);
+  const at::Tensor grad = Converted(grad_values, options_.precision.operands);
   const bool weight_term = options_.measure && weight_quantizer_ != nullptr;
   const bool fold_now = weight_term && !options_.sliced;
   const bool at_once = cached_.defined() && options_.precision.operands == options_.precision.dtype;
-  at::Tensor dxq = at::empty({inputs.size(0), cols()}, grad_values.options());
+  at::Tensor dxq = NewLike(grad_values, {inputs.size(0), cols()}, grad_values.scalar_type());
   if (at_once) MultiplyInto(options_.meter, dxq, grad, cached_);
   if (weight_term && options_.sliced) AddWeightGradient(grad, inputs);
   if (fold_now || !at_once) {
@@ -147,9 +162,9 @@ at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq
       if (at_once) {
         // dxq is there already.
       } else if (first == 0) {
-        MultiplyInto(options_.meter, dxq, g, wq.to(options_.precision.operands));
+        MultiplyInto(options_.meter, dxq, g, Converted(wq, options_.precision.operands));
       } else {
-        AddProduct(options_.meter, dxq, g, wq.to(options_.precision.operands));
+        AddProduct(options_.meter, dxq, g, Converted(wq, options_.precision.operands));
       }
       if (fold_now) score_.weight += SumAbsGradTimesError(Product(options_.meter, g.t(), inputs), w, wq);
     });
@@ -162,7 +177,7 @@ at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq
 
 void ScoredLinear::AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs) {
   if (!weight_grad_.defined()) {
-    weight_grad_ = at::empty({rows(), cols()}, grad.options().dtype(at::kFloat));
+    weight_grad_ = NewLike(grad, {rows(), cols()}, at::kFloat);
     MultiplyInto(options_.meter, weight_grad_, grad.t(), inputs);
   } else {
     AddProduct(options_.meter, weight_grad_, grad.t(), inputs);

@@ -30,6 +30,7 @@ class ScoredLinear {
     bool cache_weight = false;                 // keep Wq while bound: dtype x weights of memory
     bool measure = false;                      // backward adds the two terms to score()
     ProductMeter* meter = nullptr;             // borrowed; null: none
+    TensorPool* pool = nullptr;                // for what is cached; borrowed, null: LibTorch's allocator
     bool sliced = false;  // dW of several backward passes is summed until EndBatch: float32 x weights of memory
   };
   // The quantizers are borrowed; a null one leaves that side as it is. `weight` is [out, in].
@@ -61,9 +62,11 @@ class ScoredLinear {
   // dL/dx [..., in] for grad = dL/dy [tokens, out], and the terms of score(). x: null without an activation quantizer.
   at::Tensor Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad);
   void AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs);
+  // Rows of W: their values are those of the compute dtype, their dtype may be a narrower one that holds them.
   at::Tensor Rows(const std::byte* data, int64_t count) const;
-  // Quantized rows, from `w` = the rows as they are, or from the cache.
+  // Quantized rows in the compute dtype, from `w` = Rows(), or from the cache.
   at::Tensor QuantizedRows(int64_t first, const at::Tensor& w) const;
+  void QuantizeInto(const at::Tensor& w, at::Tensor& out) const;
   int64_t rows() const { return weight_.shape[0]; }
   int64_t cols() const { return weight_.shape[1]; }
 

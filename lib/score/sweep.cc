@@ -119,7 +119,7 @@ class Sweeps {
   absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t slots, int64_t trajectories) {
     if (trajectories == 0) return absl::OkStatus();
     auto opened = TensorStore::Create(context_, shape_, skeleton_.hidden_size(), slots, trajectories, options_.precision.dtype,
-                                      options_.boundaries_in_ram, options_.work_dir, options_.budget);
+                                      options_.boundaries_in_ram, options_.work_dir, options_.budget, options_.pool);
     if (!opened.ok()) return opened.status();
     store = std::make_unique<TensorStore>(*std::move(opened));
     return absl::OkStatus();
@@ -128,6 +128,7 @@ class Sweeps {
   template <typename Body>
   absl::Status Timed(double& seconds, const Body& body) {
     const Clock::time_point start = Clock::now();
+    if (options_.pool != nullptr) options_.pool->Trim();  // what the stage before needed at its peak
     absl::Status status = body();
     seconds += SecondsSince(start);
     return status;
@@ -137,7 +138,8 @@ class Sweeps {
     AUTOSCHEME_ASSIGN_OR_RETURN(EmbeddingRows rows, EmbeddingRows::Read(skeleton_, calibration_));
     at::NoGradGuard no_grad;
     for (size_t s = 0; s < slices_.size(); ++s) {
-      const at::Tensor x = architecture_.Embed(rows.Of(calibration_, slices_[s], options_.precision.dtype), outer_);
+      at::Tensor place = NewTensor(options_.pool, {slices_[s].rows, calibration_.seqlen, skeleton_.hidden_size()}, options_.precision.dtype);
+      const at::Tensor x = architecture_.Embed(rows.Of(calibration_, slices_[s], std::move(place)), outer_);
       for (int t = 0; t < trajectories_; ++t) measurement_.OnBoundary(0, t, static_cast<int>(s), x);
       AUTOSCHEME_RETURN_IF_ERROR(embedded_->Put(0, 0, s, x));
     }
@@ -226,6 +228,7 @@ class Sweeps {
     input.budget = options_.budget;
     input.io_engine = options_.io_engine;
     input.meter = options_.meter;
+    input.pool = options_.pool;
     input.hidden = [&](int t, int s) -> absl::StatusOr<at::Tensor> {
       AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(unit_count_, t, s));
       return architecture_.FinalNorm(x, outer_);

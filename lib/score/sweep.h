@@ -35,6 +35,7 @@ struct SweepOptions {
   std::string work_dir;
   IoEngine io_engine = IoEngine::kAuto;
   ProductMeter* meter = nullptr;   // of the head's products; borrowed, null: none
+  TensorPool* pool = nullptr;      // where tensors lie; borrowed, null: LibTorch's allocator
   MemoryBudget* budget = nullptr;  // slots, cached weights and boundaries are charged to it
 };
 

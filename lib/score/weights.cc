@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <optional>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -21,18 +22,15 @@ at::ScalarType TorchType(Dtype dtype) {
   }
 }
 
-at::Tensor Load(const std::byte* bytes, Dtype dtype, at::IntArrayRef sizes, at::ScalarType wanted, bool may_borrow) {
+at::Tensor Stored(const std::byte* bytes, Dtype dtype, at::IntArrayRef sizes) {
   const at::ScalarType stored = TorchType(dtype);
   std::byte* data = const_cast<std::byte*>(bytes);
-  const bool aligned = reinterpret_cast<uintptr_t>(data) % at::elementSize(stored) == 0;
-  if (!aligned) {
-    at::Tensor copy = at::empty(sizes, at::TensorOptions().dtype(stored));
-    std::memcpy(copy.data_ptr(), data, copy.nbytes());
-    return copy.to(wanted);
+  if (reinterpret_cast<uintptr_t>(data) % at::elementSize(stored) == 0) {
+    return at::from_blob(data, sizes, at::TensorOptions().dtype(stored));
   }
-  at::Tensor borrowed = at::from_blob(data, sizes, at::TensorOptions().dtype(stored));
-  if (stored != wanted) return borrowed.to(wanted);
-  return may_borrow ? borrowed : borrowed.clone();
+  at::Tensor copy = at::empty(sizes, at::TensorOptions().dtype(stored));
+  std::memcpy(copy.data_ptr(), data, copy.nbytes());
+  return copy;
 }
 
 // Elements whose exponent bits are all ones, and the first of them.
@@ -60,10 +58,19 @@ NonFinite FindNonFinite(const std::byte* data, int64_t n, Word exponent_mask) {
   return found;
 }
 
-template <typename Grad, typename Value>
+// body(a value of t's type), where it is one that we know.
+template <typename Body>
+void WithType(const at::Tensor& t, const Body& body) {
+  if (t.scalar_type() == at::kFloat) return body(float());
+  if (t.scalar_type() == at::kBFloat16) return body(at::BFloat16());
+  if (t.scalar_type() == at::kHalf) return body(at::Half());
+}
+
+template <typename Grad, typename Weight, typename Quantized>
 double SumOnCpu(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
   const Grad* g = grad.const_data_ptr<Grad>();
-  const Value *a = w.const_data_ptr<Value>(), *b = wq.const_data_ptr<Value>();
+  const Weight* a = w.const_data_ptr<Weight>();
+  const Quantized* b = wq.const_data_ptr<Quantized>();
   const auto term = [&](int64_t i) {
     return std::fabs(static_cast<float>(g[i]) * (static_cast<float>(a[i]) - static_cast<float>(b[i])));
   };
@@ -85,12 +92,12 @@ double SumOnCpu(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& w
 
 }  // namespace
 
-at::Tensor LoadRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols, at::ScalarType dtype) {
-  return Load(data, stored, {rows, cols}, dtype, /*may_borrow=*/true);
+at::Tensor StoredRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols) {
+  return Stored(data, stored, {rows, cols});
 }
 
 at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype) {
-  return Load(view.data, view.info->dtype, view.info->shape, dtype, /*may_borrow=*/false);
+  return Stored(view.data, view.info->dtype, view.info->shape).to(dtype, /*non_blocking=*/false, /*copy=*/true);
 }
 
 absl::Status CheckFinite(const TensorView& view) {
@@ -109,11 +116,16 @@ absl::Status CheckFinite(const TensorView& view) {
 }
 
 double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
-  const at::ScalarType g = grad.scalar_type(), v = w.scalar_type();
-  const bool plain = grad.is_cpu() && v == wq.scalar_type() && grad.is_contiguous() && w.is_contiguous() && wq.is_contiguous();
-  if (plain && g == at::kFloat && v == at::kFloat) return SumOnCpu<float, float>(grad, w, wq);
-  if (plain && g == at::kBFloat16 && v == at::kFloat) return SumOnCpu<at::BFloat16, float>(grad, w, wq);
-  if (plain && g == at::kBFloat16 && v == at::kBFloat16) return SumOnCpu<at::BFloat16, at::BFloat16>(grad, w, wq);
+  const bool plain = grad.is_cpu() && grad.is_contiguous() && w.is_contiguous() && wq.is_contiguous();
+  std::optional<double> sum;
+  if (plain) {
+    WithType(grad, [&](auto g) {
+      WithType(w, [&](auto v) {
+        WithType(wq, [&](auto q) { sum = SumOnCpu<decltype(g), decltype(v), decltype(q)>(grad, w, wq); });
+      });
+    });
+  }
+  if (sum.has_value()) return *sum;
   at::Tensor error = w.to(at::kFloat) - wq.to(at::kFloat);
   return error.mul_(grad).abs_().sum(at::kDouble).item<double>();
 }

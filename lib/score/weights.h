@@ -11,9 +11,9 @@
 
 namespace autoscheme {
 
-// A matrix [rows, cols] of `stored` values (BF16, F16 or F32) as `dtype`. Borrows the bytes where the dtype is the same
-// and the address is aligned, else copies.
-at::Tensor LoadRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols, at::ScalarType dtype);
+// A matrix [rows, cols] of `stored` values (BF16, F16 or F32), in that type. Borrows the bytes where their address is
+// aligned, else copies.
+at::Tensor StoredRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols);
 
 // A whole resident tensor of any rank; the result owns its memory.
 at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype);
@@ -21,7 +21,8 @@ at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype);
 // DATA_LOSS naming the tensor, the count and the first index when a value is NaN or infinite. Looks at the bit patterns.
 absl::Status CheckFinite(const TensorView& view);
 
-// sum |grad * (w - wq)| in double; the three have one shape. float32 products, as the reference forms them.
+// sum |grad * (w - wq)| in double; the three have one shape, each a dtype of its own. float32 products, as the reference
+// forms them.
 double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq);
 
 }  // namespace autoscheme

@@ -87,6 +87,8 @@ class Architecture {
   };
   // With `quantized_inputs` every linear's input is there twice.
   virtual Activations ActivationsPerToken(int segment, bool quantized_inputs) const = 0;
+  // What each thread holds beside that while a segment runs, bytes.
+  virtual int64_t ScratchBytesPerThread(int /*segment*/, int64_t /*seqlen*/) const { return 0; }
 };
 
 using ArchitectureFactory = absl::StatusOr<std::unique_ptr<Architecture>> (*)(const Json& config);

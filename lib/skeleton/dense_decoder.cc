@@ -1,5 +1,6 @@
 #include "skeleton/dense_decoder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -8,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
 #include "base/status_macros.h"
+#include "skeleton/attention.h"
 
 namespace autoscheme {
 namespace {
@@ -46,10 +48,12 @@ class DenseDecoder : public Architecture {
 
   at::Tensor Segment(int block, int segment, const at::Tensor& x, BlockOps& ops) const override {
     if (segment == kAttention) {
-      return x + Attention(block, RmsNorm(x, ops.Param("input_layernorm.weight"), config_.rms_norm_eps), ops);
+      const NormedBranches in = RmsNormBranches(x, ops.Param("input_layernorm.weight"), config_.rms_norm_eps, 3);
+      return Residual(in.x, Attention(block, in.normed, ops));
     }
-    at::Tensor n = RmsNorm(x, ops.Param("post_attention_layernorm.weight"), config_.rms_norm_eps);
-    return x + ops.Linear(kDown, SwiGlu(ops.Linear(kGate, n), ops.Linear(kUp, n)));
+    const NormedBranches in = RmsNormBranches(x, ops.Param("post_attention_layernorm.weight"), config_.rms_norm_eps, 2);
+    const at::Tensor gate = ops.Linear(kGate, in.normed[0]);
+    return Residual(in.x, ops.Linear(kDown, SwiGlu(gate, ops.Linear(kUp, in.normed[1]))));
   }
 
   at::Tensor FinalNorm(const at::Tensor& x, BlockOps& ops) const override {
@@ -61,13 +65,20 @@ class DenseDecoder : public Architecture {
     const int64_t hidden = config_.hidden, inner = config_.intermediate;
     const int64_t copies = quantized_inputs ? 2 : 1;
     if (segment == kAttention) {
-      // The input; the normed input; rotated q, keys and values repeated for every head; attention's output. Then the
-      // gradients of the four.
+      // The input; the normed input; q, k and v; attention's output. Then the segment's output and its gradient; the
+      // gradients of q, k, v and attention's output, or of the normed input from each of the three.
       const int64_t normed_heads = config_.qk_norm ? q + kv : 0;
-      return {hidden + copies * (hidden + q) + 3 * q + normed_heads, 3 * hidden + 4 * q + 2 * kv};
+      return {hidden + copies * (hidden + q) + q + 2 * kv + normed_heads, 2 * hidden + std::max(2 * q + 2 * kv, 3 * hidden)};
     }
-    // The input; the normed input; gate, up and their product. Then three gradients of that width.
-    return {hidden + copies * (hidden + inner) + 2 * inner, 3 * hidden + 3 * inner};
+    // The input; the normed input; gate, up and their product. Then the segment's output and its gradient, and two
+    // gradients of the inner width beyond what is freed before them.
+    return {hidden + copies * (hidden + inner) + 2 * inner, 2 * hidden + 2 * inner};
+  }
+
+  int64_t ScratchBytesPerThread(int segment, int64_t seqlen) const override {
+    if (segment != kAttention) return 0;
+    const int64_t widest = *std::min_element(config_.window.begin(), config_.window.end());  // 0: all there is
+    return AttentionScratchBytes({config_.heads, config_.kv_heads, config_.head_dim, widest}, seqlen);
   }
 
  private:
@@ -91,21 +102,20 @@ class DenseDecoder : public Architecture {
     return block;
   }
 
-  at::Tensor Attention(int index, const at::Tensor& x, BlockOps& ops) const {
-    const int64_t batch = x.size(0), seq = x.size(1);
-    auto split = [&](const at::Tensor& t, int64_t heads) { return t.view({batch, seq, heads, config_.head_dim}); };
-    at::Tensor q = split(ops.Linear(kQ, x), config_.heads);
-    at::Tensor k = split(ops.Linear(kK, x), config_.kv_heads);
-    at::Tensor v = split(ops.Linear(kV, x), config_.kv_heads);
+  at::Tensor Attention(int index, const std::vector<at::Tensor>& x, BlockOps& ops) const {
+    at::Tensor q = ops.Linear(kQ, x[0]), k = ops.Linear(kK, x[1]), v = ops.Linear(kV, x[2]);
     if (config_.qk_norm) {
-      q = RmsNorm(q, ops.Param("self_attn.q_norm.weight"), config_.rms_norm_eps);
-      k = RmsNorm(k, ops.Param("self_attn.k_norm.weight"), config_.rms_norm_eps);
+      q = NormHeads(q, ops.Param("self_attn.q_norm.weight"));
+      k = NormHeads(k, ops.Param("self_attn.k_norm.weight"));
     }
-    q = Rotate(q.transpose(1, 2), ops.position_tables());
-    k = Rotate(k.transpose(1, 2), ops.position_tables());
-    at::Tensor out = CausalAttention(q, k, v.transpose(1, 2), 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
-                                     config_.window[index]);
-    return ops.Linear(kO, out.transpose(1, 2).reshape({batch, seq, config_.heads * config_.head_dim}));
+    return ops.Linear(kO, CausalAttention(q, k, v, ops.position_tables(), AttentionOf(index)));
+  }
+  // Every head on its own.
+  at::Tensor NormHeads(const at::Tensor& x, const at::Tensor& weight) const {
+    return RmsNorm(x.view({x.size(0), x.size(1), -1, config_.head_dim}), weight, config_.rms_norm_eps).view(x.sizes());
+  }
+  AttentionShape AttentionOf(int block) const {
+    return {config_.heads, config_.kv_heads, config_.head_dim, config_.window[block]};
   }
 
   DenseDecoderConfig config_;

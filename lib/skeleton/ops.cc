@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
 #include "base/status_macros.h"
+#include "tensor/row_chunks.h"
+#include "tensor/tensor_pool.h"
 
 namespace autoscheme {
 namespace {
@@ -16,60 +18,111 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+// Seen as a matrix of its last dimension.
+at::Tensor Rows(const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); }
+
+// y = x / rms(x) * weight by rows, and 1 / rms(x) of each.
+void Normalize(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& y, const at::Tensor& rstd) {
+  const at::Tensor in = Rows(x), out = Rows(y);
+  ForEachRowChunk(x, in.size(0), in.size(1), [&](int64_t first, int64_t count) {
+    const at::Tensor wide = in.narrow(0, first, count).to(at::kFloat);
+    at::Tensor scale = rstd.narrow(0, first, count), o = out.narrow(0, first, count);
+    at::mean_out(scale, wide.square(), -1, /*keepdim=*/true);
+    scale.add_(eps).rsqrt_();
+    if (o.scalar_type() == at::kFloat) {
+      at::mul_out(o, wide, scale);
+    } else {
+      o.copy_(wide * scale);
+    }
+    o.mul_(weight);
+  });
+}
+
+// The gradient of x: that through the norm, for the sum of `grads`, and `passed`, which may be undefined.
+at::Tensor NormGradient(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd, at::TensorList grads,
+                        const at::Tensor& passed) {
+  at::Tensor dx = NewLike(x);
+  const at::Tensor in = Rows(x), out = Rows(dx), wide_weight = weight.to(at::kFloat);
+  ForEachRowChunk(in, in.size(0), in.size(1), [&](int64_t first, int64_t count) {
+    const auto part = [&](const at::Tensor& t) { return Rows(t).narrow(0, first, count); };
+    const at::Tensor scale = rstd.narrow(0, first, count);
+    at::Tensor unit = in.narrow(0, first, count).to(at::kFloat).mul(scale);
+    at::Tensor g = grads.size() == 1 ? part(grads[0]).mul(wide_weight) : part(grads[0]).to(at::kFloat).add(part(grads[1]));
+    for (size_t i = 2; i < grads.size(); ++i) g.add_(part(grads[i]));
+    if (grads.size() > 1) g.mul_(wide_weight);
+    const at::Tensor mean = (g * unit).mean(-1, /*keepdim=*/true);
+    g.sub_(unit.mul_(mean)).mul_(scale);
+    if (passed.defined()) g.add_(part(passed));
+    out.narrow(0, first, count).copy_(g);
+  });
+  return dx;
+}
+
 struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps) {
-    at::Tensor wide = x.to(at::kFloat);
-    at::Tensor rstd = wide.square().mean(-1, /*keepdim=*/true).add_(eps).rsqrt_();
+    at::Tensor y = NewLike(x), rstd = NewLike(x, {x.numel() / x.size(-1), 1}, at::kFloat);
+    Normalize(x, weight, eps, y, rstd);
     ctx->save_for_backward({x, weight, rstd});
-    return (wide * rstd).to(x.scalar_type()).mul_(weight);
+    return y;
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    variable_list saved = ctx->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], &rstd = saved[2];
-    at::Tensor unit = x.to(at::kFloat) * rstd;
-    at::Tensor g = grads[0].to(at::kFloat) * weight.to(at::kFloat);
-    at::Tensor mean = (g * unit).mean(-1, /*keepdim=*/true);
-    g.sub_(unit.mul_(mean)).mul_(rstd);
-    return {g.to(x.scalar_type()), at::Tensor(), at::Tensor()};
+    const variable_list saved = ctx->get_saved_variables();
+    return {NormGradient(saved[0], saved[1], saved[2], grads, {}), at::Tensor(), at::Tensor()};
   }
 };
 
-// (a, b) halves of the last dimension -> (a c - b s, b c + a s); with sign = -1 the inverse rotation.
-at::Tensor RotateHalves(const at::Tensor& x, const at::Tensor& tables, int sign) {
-  const int64_t half = x.size(-1) / 2;
-  at::Tensor cos = tables[0].to(x.scalar_type()), sin = tables[1].to(x.scalar_type());
-  at::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
-  at::Tensor y = at::empty(x.sizes(), x.options());
-  at::Tensor ya = y.narrow(-1, 0, half), yb = y.narrow(-1, half, half);
-  at::mul_out(ya, a, cos);
-  at::mul_out(yb, b, cos);
-  ya.sub_(b * sin, sign);
-  yb.add_(a * sin, sign);
-  return y;
-}
-
-struct RotateFunction : torch::autograd::Function<RotateFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& tables) {
-    ctx->save_for_backward({tables});
-    return RotateHalves(x, tables, 1);
+struct NormedBranchesFunction : torch::autograd::Function<NormedBranchesFunction> {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps, int64_t count) {
+    at::Tensor y = NewLike(x), rstd = NewLike(x, {x.numel() / x.size(-1), 1}, at::kFloat);
+    Normalize(x, weight, eps, y, rstd);
+    ctx->save_for_backward({x, weight, rstd});
+    variable_list out = {x.detach()};
+    for (int64_t i = 0; i < count; ++i) out.push_back(y.detach());  // a variable of its own, the same memory
+    return out;
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    return {RotateHalves(grads[0], ctx->get_saved_variables()[0], -1), at::Tensor()};
+    const variable_list saved = ctx->get_saved_variables();
+    const at::TensorList all(grads);
+    return {NormGradient(saved[0], saved[1], saved[2], all.slice(1), grads[0]), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 struct SwiGluFunction : torch::autograd::Function<SwiGluFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gate, const at::Tensor& up) {
     ctx->save_for_backward({gate, up});
-    return at::silu(gate).mul_(up);
+    at::Tensor y = NewLike(gate);
+    const at::Tensor a = Rows(gate), b = Rows(up), out = Rows(y);
+    ForEachRowChunk(gate, a.size(0), a.size(1), [&](int64_t first, int64_t count) {
+      at::Tensor o = out.narrow(0, first, count);
+      at::silu_out(o, a.narrow(0, first, count));
+      o.mul_(b.narrow(0, first, count));
+    });
+    return y;
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    variable_list saved = ctx->get_saved_variables();
-    const at::Tensor &gate = saved[0], &up = saved[1], &g = grads[0];
-    at::Tensor dup = at::silu(gate).mul_(g);
-    at::Tensor dgate = at::silu_backward(g * up, gate);
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &gate = saved[0], &up = saved[1];
+    at::Tensor dgate = NewLike(gate), dup = NewLike(up);
+    const at::Tensor a = Rows(gate), b = Rows(up), g = Rows(grads[0]), da = Rows(dgate), db = Rows(dup);
+    ForEachRowChunk(gate, a.size(0), a.size(1), [&](int64_t first, int64_t count) {
+      const at::Tensor in = a.narrow(0, first, count), grad = g.narrow(0, first, count);
+      at::Tensor of_gate = da.narrow(0, first, count), of_up = db.narrow(0, first, count);
+      at::silu_out(of_up, in);
+      of_up.mul_(grad);
+      at::mul_out(of_gate, grad, b.narrow(0, first, count));
+      at::silu_backward_out(of_gate, of_gate, in);
+    });
     return {dgate, dup};
   }
+};
+
+struct ResidualFunction : torch::autograd::Function<ResidualFunction> {
+  static at::Tensor forward(AutogradContext*, const at::Tensor& x, const at::Tensor& change) {
+    at::Tensor y = NewLike(x);
+    at::add_out(y, x, change);
+    return y;
+  }
+  static variable_list backward(AutogradContext*, variable_list grads) { return {grads[0], grads[0]}; }
 };
 
 }  // namespace
@@ -78,26 +131,16 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return RmsNormFunction::apply(x, weight, eps);
 }
 
-at::Tensor Rotate(const at::Tensor& x, const at::Tensor& tables) { return RotateFunction::apply(x, tables); }
+NormedBranches RmsNormBranches(const at::Tensor& x, const at::Tensor& weight, double eps, int64_t count) {
+  variable_list out = NormedBranchesFunction::apply(x, weight, eps, count);
+  NormedBranches branches{out[0], {}};
+  branches.normed.assign(out.begin() + 1, out.end());
+  return branches;
+}
 
 at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up) { return SwiGluFunction::apply(gate, up); }
 
-at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale, int64_t window) {
-  const int64_t batch = q.size(0), heads = q.size(1), seq = q.size(2), dim = q.size(3), kv_heads = k.size(1);
-  auto repeat = [&](const at::Tensor& t) {
-    if (kv_heads == heads) return t;
-    return t.unsqueeze(2).expand({batch, kv_heads, heads / kv_heads, seq, dim}).reshape({batch, heads, seq, dim});
-  };
-  std::optional<at::Tensor> mask;
-  const bool windowed = window > 0 && window < seq;
-  if (windowed) {
-    at::Tensor position = at::arange(seq, q.options().dtype(at::kLong));
-    at::Tensor distance = position.unsqueeze(1) - position.unsqueeze(0);
-    at::Tensor visible = distance.ge(0).logical_and_(distance.lt(window));
-    mask = at::zeros({seq, seq}, q.options()).masked_fill_(visible.logical_not(), -INFINITY);
-  }
-  return at::scaled_dot_product_attention(q, repeat(k), repeat(v), mask, /*dropout_p=*/0.0, /*is_causal=*/!windowed, scale);
-}
+at::Tensor Residual(const at::Tensor& x, const at::Tensor& change) { return ResidualFunction::apply(x, change); }
 
 absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, double default_theta) {
   const std::string what = "config.json";

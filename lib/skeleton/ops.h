@@ -3,7 +3,7 @@
 #define AUTOSCHEME_SKELETON_OPS_H_
 
 #include <cstdint>
-#include <optional>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -16,15 +16,19 @@ namespace autoscheme {
 // Gradient for x only.
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
-// Rotary embedding, halves layout. x [batch, heads, seq, dim]; tables [2, seq, dim / 2]: cos, sin (float32).
-at::Tensor Rotate(const at::Tensor& x, const at::Tensor& tables);
+// The same once, for `count` readers, and x for the residual path: what flows back from all of them is summed in one pass.
+// Every reader must be used.
+struct NormedBranches {
+  at::Tensor x;
+  std::vector<at::Tensor> normed;  // of one memory
+};
+NormedBranches RmsNormBranches(const at::Tensor& x, const at::Tensor& weight, double eps, int64_t count);
 
 // silu(gate) * up.
 at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up);
 
-// Causal attention with grouped keys: q [batch, heads, seq, dim], k and v [batch, kv_heads, seq, dim] -> as q. With
-// window > 0 a query sees itself and the window - 1 positions before it.
-at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale, int64_t window);
+// x + change.
+at::Tensor Residual(const at::Tensor& x, const at::Tensor& change);
 
 // Rotary frequencies from config.json, in both spellings: rope_parameters (transformers 5) and rope_theta + rope_scaling.
 struct RopeConfig {

@@ -1,5 +1,6 @@
 #include "stream/boundary_store.h"
 
+#include <atomic>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -31,7 +32,7 @@ struct BoundaryStore::Rep {
   Pages slab;
   SpillFile spill;
   std::vector<Record> records;
-  uint64_t bytes_written = 0;
+  std::atomic<uint64_t> bytes_written{0};
 };
 
 absl::StatusOr<std::unique_ptr<BoundaryStore>> BoundaryStore::Create(const Context& context, const Options& options,

@@ -15,7 +15,7 @@
 namespace autoscheme {
 
 // A table of `count` records of at most `record_bytes` each, written once in any order and read back any number of
-// times. One thread at a time.
+// times. Several threads may put and get different records at once.
 class BoundaryStore {
  public:
   struct Options {

@@ -64,10 +64,9 @@ absl::Status SpillFile::Read(uint64_t id, uint64_t offset, uint64_t checksum, ab
 // quarter of what it does with an fdatasync in place of the second call, or with no dropping at all.
 void SpillFile::DropBehindWrite(uint64_t offset, uint64_t bytes) {
   file_.DropCache(offset, bytes);
-  written_since_drop_ += bytes;
-  if (written_since_drop_ < kDropEveryBytes) return;
+  if (written_since_drop_->fetch_add(bytes) + bytes < kDropEveryBytes) return;
+  *written_since_drop_ = 0;
   file_.DropCache(0, file_.size());
-  written_since_drop_ = 0;
 }
 
 }  // namespace autoscheme

@@ -2,7 +2,9 @@
 #ifndef AUTOSCHEME_STREAM_SPILL_FILE_H_
 #define AUTOSCHEME_STREAM_SPILL_FILE_H_
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -14,7 +16,8 @@
 namespace autoscheme {
 
 // Preallocated and nameless (File::CreateSpill), so a full disk is found at creation and no way of dying leaves a file
-// behind. Keeps its own bytes out of the page cache. Movable. One thread at a time.
+// behind. Keeps its own bytes out of the page cache. Movable, while no other thread uses it.
+// Several threads may write and read different records at once.
 class SpillFile {
  public:
   // Where a record must start, so that records share no page.
@@ -38,7 +41,7 @@ class SpillFile {
 
   File file_;
   std::string what_;
-  uint64_t written_since_drop_ = 0;
+  std::unique_ptr<std::atomic<uint64_t>> written_since_drop_ = std::make_unique<std::atomic<uint64_t>>(0);
 };
 
 }  // namespace autoscheme

@@ -1,0 +1,232 @@
+#include "skeleton/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "tensor/tensor_pool.h"
+
+namespace autoscheme {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Scores of one stretch of queries, of all heads that share a key head: in a second-level cache with what stands beside
+// them. Causality leaves out more the shorter a stretch is, products are quicker the longer it is.
+constexpr int64_t kScoreElements = 1 << 17, kMostQueries = 64, kLeastQueries = 16;
+
+double Scale(const AttentionShape& shape) { return 1.0 / std::sqrt(static_cast<double>(shape.head_dim)); }
+
+// Queries that are worked on at once, [first, last), and the keys that any of them sees.
+struct Stretch {
+  int64_t first, last, first_key;
+  int64_t queries() const { return last - first; }
+  int64_t keys() const { return last - first_key; }
+};
+
+int64_t Group(const AttentionShape& shape) { return shape.heads / shape.kv_heads; }
+
+int64_t QueriesAtOnce(const AttentionShape& shape, int64_t seqlen) {
+  const int64_t seen = std::max<int64_t>(shape.window > 0 ? std::min(seqlen, shape.window + kMostQueries) : seqlen, 1);
+  return std::min(seqlen, std::clamp(kScoreElements / (Group(shape) * seen), kLeastQueries, kMostQueries));
+}
+
+// One key head of one row of the batch, with the query heads that read it: all that attention needs at a time. Everything
+// here is float32 and serial.
+class Piece {
+ public:
+  // q, k, v: [seq, heads, dim] of one row.
+  Piece(const AttentionShape& shape, const at::Tensor& tables, const at::Tensor& k, const at::Tensor& v, int64_t head)
+      : shape_(shape), head_(head), cos_(tables[0]), sin_(tables[1]), seqlen_(k.size(0)), step_(QueriesAtOnce(shape, seqlen_)) {
+    keys_ = at::empty({1, seqlen_, shape.head_dim}, at::kFloat);
+    Rotate(k.narrow(1, head, 1).transpose(0, 1).to(at::kFloat), 0, 1, keys_);
+    keys_ = keys_[0];
+    values_ = v.select(1, head).to(at::kFloat);
+    const int64_t rows = Group(shape) * step_;
+    queries_ = at::empty({rows * shape.head_dim}, at::kFloat);
+    scores_ = at::empty({rows * std::min(seqlen_, MostKeys())}, at::kFloat);
+    outside_ = at::full({step_, step_}, -std::numeric_limits<float>::infinity(), at::kFloat).triu_(1);
+  }
+
+  // dq, dk, dv as q, k, v.
+  void Backward(const at::Tensor& q, const at::Tensor& grad, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
+    const int64_t rows = Group(shape_) * step_, dim = shape_.head_dim;
+    at::Tensor of_keys = at::zeros({seqlen_, dim}, at::kFloat), of_values = at::zeros({seqlen_, dim}, at::kFloat);
+    at::Tensor of_scores = at::empty_like(scores_), g = at::empty({rows * dim}, at::kFloat), of_queries = at::empty_like(g);
+    ForEachStretch([&](const Stretch& s) {
+      const at::Tensor p = Probabilities(q, s);
+      at::Tensor go = Part(g, s, dim), ds = Part(of_scores, s, s.keys()), dqs = Part(of_queries, s, dim);
+      go.view({Group(shape_), s.queries(), dim}).copy_(Of(grad, s));
+      of_values.narrow(0, s.first_key, s.keys()).addmm_(p.t(), go);
+      at::mm_out(ds, go, values_.narrow(0, s.first_key, s.keys()).t());
+      at::_softmax_backward_data_out(ds, ds, p, -1, at::kFloat);
+      of_keys.narrow(0, s.first_key, s.keys()).addmm_(ds.t(), Part(queries_, s, dim));
+      at::mm_out(dqs, ds, keys_.narrow(0, s.first_key, s.keys()));
+      dqs.mul_(Scale(shape_));
+      Rotate(dqs.view({Group(shape_), s.queries(), dim}), s.first, -1, Of(dq, s));
+    });
+    Rotate(of_keys.unsqueeze(0), 0, -1, dk.narrow(1, head_, 1).transpose(0, 1));
+    dv.select(1, head_).copy_(of_values);
+  }
+
+ private:
+  int64_t MostKeys() const { return shape_.window > 0 ? shape_.window + step_ : seqlen_; }
+
+  template <typename Body>
+  void ForEachStretch(const Body& body) const {
+    for (int64_t first = 0; first < seqlen_; first += step_) {
+      const int64_t first_key = shape_.window > 0 ? std::max<int64_t>(first - shape_.window + 1, 0) : 0;
+      body(Stretch{first, std::min(first + step_, seqlen_), first_key});
+    }
+  }
+
+  // The matrix of a stretch in a buffer for the longest one.
+  at::Tensor Part(const at::Tensor& buffer, const Stretch& s, int64_t width) const {
+    const int64_t rows = Group(shape_) * s.queries();
+    return buffer.narrow(0, 0, rows * width).view({rows, width});
+  }
+  // [group, queries, dim] of a tensor like q.
+  at::Tensor Of(const at::Tensor& t, const Stretch& s) const {
+    return t.narrow(0, s.first, s.queries()).narrow(1, head_ * Group(shape_), Group(shape_)).transpose(0, 1);
+  }
+
+  // x, y [n, positions, dim]; the first position is `at`. With sign -1 the inverse.
+  void Rotate(const at::Tensor& x, int64_t at, int sign, const at::Tensor& y) const {
+    const int64_t half = shape_.head_dim / 2, count = x.size(1);
+    const at::Tensor cos = cos_.narrow(0, at, count), sin = sin_.narrow(0, at, count);
+    const at::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
+    if (y.scalar_type() != at::kFloat) {
+      y.narrow(-1, 0, half).copy_((a * cos).addcmul_(b, sin, -sign));
+      y.narrow(-1, half, half).copy_((b * cos).addcmul_(a, sin, sign));
+      return;
+    }
+    at::Tensor ya = y.narrow(-1, 0, half), yb = y.narrow(-1, half, half);
+    at::mul_out(ya, a, cos).addcmul_(b, sin, -sign);
+    at::mul_out(yb, b, cos).addcmul_(a, sin, sign);
+  }
+
+  // Softmax of the scaled products of a stretch's queries, which are left in queries_, with the keys.
+  at::Tensor Probabilities(const at::Tensor& q, const Stretch& s) {
+    const int64_t dim = shape_.head_dim, n = s.queries();
+    at::Tensor rotated = Part(queries_, s, dim), scores = Part(scores_, s, s.keys());
+    Rotate(Of(q, s).to(at::kFloat), s.first, 1, rotated.view({Group(shape_), n, dim}));
+    rotated.mul_(Scale(shape_));
+    at::mm_out(scores, rotated, keys_.narrow(0, s.first_key, s.keys()).t());
+    const at::Tensor by_head = scores.view({Group(shape_), n, s.keys()});
+    by_head.narrow(-1, s.first - s.first_key, n).add_(outside_.narrow(0, 0, n).narrow(1, 0, n));
+    // The first query sees all keys there are, those behind it miss one more each.
+    if (shape_.window > 0) {
+      for (int64_t i = 1; i < n; ++i) {
+        const int64_t missed = s.first + i - shape_.window + 1 - s.first_key;
+        if (missed > 0) by_head.narrow(1, i, 1).narrow(2, 0, missed).fill_(-std::numeric_limits<float>::infinity());
+      }
+    }
+    return at::_softmax_out(scores, scores, -1, /*half_to_float=*/false);
+  }
+
+  const AttentionShape& shape_;
+  const int64_t head_;
+  const at::Tensor cos_, sin_;
+  const int64_t seqlen_, step_;
+  at::Tensor keys_, values_;     // [seq, dim], rotated; as they are
+  at::Tensor queries_, scores_;  // of a stretch
+  at::Tensor outside_;
+};
+
+// Pieces (row, key head) over threads, without autograd.
+template <typename Body>
+void ForEachPiece(int64_t rows, int64_t kv_heads, const Body& body) {
+  at::parallel_for(0, rows * kv_heads, 1, [&](int64_t begin, int64_t end) {
+    at::AutoDispatchBelowADInplaceOrView no_autograd;  // a property of the thread
+    for (int64_t i = begin; i < end; ++i) body(i / kv_heads, i % kv_heads);
+  });
+}
+
+at::Tensor Heads(const at::Tensor& t, int64_t heads) { return t.view({t.size(0), t.size(1), heads, t.size(2) / heads}); }
+
+struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const at::Tensor& tables, const AttentionShape& shape) {
+    at::Tensor out = NewLike(q);
+    // Row by row, so that no copies of all rows exist. By LibTorch's own kernel, to the last bit: under 4-bit activations a
+    // last bit that differs grows to percents over the blocks.
+    ForEachPiece(q.size(0), 1, [&](int64_t row, int64_t) {
+      const auto one = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
+      one(out).copy_(ComposedAttention(one(q), one(k), one(v), tables, shape));
+    });
+    ctx->save_for_backward({q, k, v, tables});
+    ctx->saved_data["shape"] = std::vector<int64_t>{shape.heads, shape.kv_heads, shape.head_dim, shape.window};
+    return out;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const std::vector<int64_t> numbers = ctx->saved_data["shape"].toIntVector();
+    const AttentionShape shape{numbers[0], numbers[1], numbers[2], numbers[3]};
+    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &tables = saved[3];
+    at::Tensor dq = NewLike(q), dk = NewLike(k), dv = NewLike(v);
+    const at::Tensor qh = Heads(q, shape.heads), kh = Heads(k, shape.kv_heads), vh = Heads(v, shape.kv_heads),
+                     gh = Heads(grads[0].contiguous(), shape.heads),
+                     dqh = Heads(dq, shape.heads), dkh = Heads(dk, shape.kv_heads), dvh = Heads(dv, shape.kv_heads);
+    ForEachPiece(q.size(0), shape.kv_heads, [&](int64_t row, int64_t head) {
+      Piece(shape, tables, kh[row], vh[row], head)
+          .Backward(qh[row], gh[row], dqh[row], dkh[row], dvh[row]);
+    });
+    return {dq, dk, dv, at::Tensor(), at::Tensor()};
+  }
+};
+
+// [batch, heads, seq, dim] rotated.
+at::Tensor Rotated(const at::Tensor& x, const at::Tensor& tables) {
+  const std::vector<at::Tensor> halves = x.chunk(2, -1);
+  const at::Tensor cos = tables[0].to(x.scalar_type()), sin = tables[1].to(x.scalar_type());
+  return at::cat({halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin}, -1);
+}
+
+}  // namespace
+
+at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
+                           const AttentionShape& shape) {
+  if (!q.is_cpu()) return ComposedAttention(q, k, v, tables, shape);
+  return AttentionFunction::apply(q, k, v, tables, shape);
+}
+
+at::Tensor ComposedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
+                             const AttentionShape& shape) {
+  const int64_t rows = q.size(0), seqlen = q.size(1), dim = shape.head_dim;
+  const auto repeated = [&](const at::Tensor& t) {
+    return t.unsqueeze(2).expand({rows, shape.kv_heads, Group(shape), seqlen, dim}).reshape({rows, shape.heads, seqlen, dim});
+  };
+  const at::Tensor queries = Rotated(Heads(q, shape.heads).transpose(1, 2), tables);
+  const at::Tensor keys = Rotated(Heads(k, shape.kv_heads).transpose(1, 2), tables);
+  std::optional<at::Tensor> mask;
+  const bool windowed = shape.window > 0 && shape.window < seqlen;
+  if (windowed) {
+    const at::Tensor position = at::arange(seqlen, q.options().dtype(at::kLong));
+    const at::Tensor distance = position.unsqueeze(1) - position.unsqueeze(0);
+    const at::Tensor visible = distance.ge(0).logical_and_(distance.lt(shape.window));
+    mask = at::zeros({seqlen, seqlen}, q.options()).masked_fill_(visible.logical_not(), -std::numeric_limits<float>::infinity());
+  }
+  return at::scaled_dot_product_attention(queries, repeated(keys), repeated(Heads(v, shape.kv_heads).transpose(1, 2)), mask,
+                                          /*dropout_p=*/0.0, /*is_causal=*/!windowed, Scale(shape))
+      .transpose(1, 2)
+      .reshape({rows, seqlen, shape.heads * dim});
+}
+
+int64_t AttentionScratchBytes(const AttentionShape& shape, int64_t seqlen) {
+  const int64_t step = QueriesAtOnce(shape, seqlen), rows = Group(shape) * step;
+  const int64_t keys = shape.window > 0 ? std::min(seqlen, shape.window + step) : seqlen;
+  const int64_t backward = 4 * seqlen * shape.head_dim + rows * (2 * keys + 4 * shape.head_dim) + step * step;
+  // Of one row: queries rotated, and halves of them on the way there; keys and values for every head; the result, twice.
+  const int64_t forward = 6 * seqlen * shape.heads * shape.head_dim;
+  return 4 * std::max(backward, forward);
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,27 @@
+#include "tensor/row_chunks.h"
+
+#include <algorithm>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+
+namespace autoscheme {
+namespace {
+
+constexpr int64_t kChunkElements = 32768;  // of float32: a handful of them fit a second-level cache
+
+}  // namespace
+
+void ForEachRowChunk(const at::Tensor& like, int64_t rows, int64_t elements_per_row,
+                     const std::function<void(int64_t first, int64_t count)>& body) {
+  const int64_t chunk = like.is_cpu() ? std::max<int64_t>(kChunkElements / std::max<int64_t>(elements_per_row, 1), 1) : rows;
+  const auto work = [&](int64_t begin, int64_t end) {
+    at::AutoDispatchBelowADInplaceOrView no_autograd;  // a property of the thread
+    for (int64_t first = begin; first < end; first += chunk) body(first, std::min(chunk, end - first));
+  };
+  if (rows <= chunk) return work(0, rows);
+  at::parallel_for(0, rows, chunk, work);
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,71 @@
+// TensorPool: memory for the large tensors of one run, used again from tensor to tensor.
+#ifndef AUTOSCHEME_TENSOR_TENSOR_POOL_H_
+#define AUTOSCHEME_TENSOR_TENSOR_POOL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Allocator.h>
+
+namespace autoscheme {
+
+// The host's malloc either keeps what is freed, so that a process holds more than is alive, or gives it back, so that
+// every large tensor is made of fresh pages that the system must zero. A pool does neither: it is one stretch of memory
+// whose pages, once touched, serve the next tensor, and its size is that of the tensors alive at the busiest moment (and
+// of the gaps between them).
+//
+// It serves what is asked of it by name: at::empty and the host's own tensors stay with the host's allocator. A tensor's
+// storage knows its allocator, so tensors that NewLike makes of it lie in the same pool. Thread-safe. Must outlive its
+// tensors.
+class TensorPool final : public c10::Allocator {
+ public:
+  TensorPool();
+  TensorPool(const TensorPool&) = delete;
+  TensorPool& operator=(const TensorPool&) = delete;
+  ~TensorPool() override;
+
+  // Throws std::bad_alloc when the system has no more. Below kSmall: from LibTorch's own allocator.
+  c10::DataPtr allocate(size_t bytes) override;
+  void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
+
+  // Gives the pages of all gaps back to the system: between stages whose tensors differ. What comes next is made of fresh
+  // pages.
+  void Trim();
+
+  // Largest sum of tensors alive at once, bytes.
+  uint64_t peak_bytes() const;
+
+  static constexpr size_t kSmall = size_t{64} << 10;
+
+ private:
+  struct Stretch {  // of address space; pages cost memory once they are touched
+    std::byte* data = nullptr;
+    size_t size = 0, touched = 0;
+    std::map<size_t, size_t> free;  // offset -> bytes
+  };
+  struct Piece;  // of a stretch, in use
+  static void Release(void* piece);
+  Piece* Find(size_t bytes);
+  void AddStretch(size_t bytes);
+  void Free(const Piece& piece);
+
+  mutable std::mutex mutex_;
+  std::vector<Stretch> stretches_;
+  uint64_t used_ = 0, peak_ = 0;
+};
+
+// Uninitialized, contiguous, on the device of `like`, and in its pool where it lies in one.
+at::Tensor NewLike(const at::Tensor& like, at::IntArrayRef sizes, at::ScalarType dtype);
+at::Tensor NewLike(const at::Tensor& like);
+// The same without a tensor to go by: in the pool, or, null, by LibTorch's own allocator.
+at::Tensor NewTensor(TensorPool* pool, at::IntArrayRef sizes, at::ScalarType dtype);
+// t itself where it has that dtype.
+at::Tensor Converted(const at::Tensor& t, at::ScalarType dtype);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_TENSOR_TENSOR_POOL_H_
