@@ -16,7 +16,7 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 // What a first backward pass adds to the process beside our own tensors: operator tables, thread stacks, packed copies
 // in the BLAS, and the code that becomes resident (measured with two threads).
-constexpr uint64_t kRuntimeBytes = 39 * kMiB;
+constexpr uint64_t kRuntimeBytes = 38 * kMiB;
 // What products of bfloat16 add to that, beside packed copies of their operands: LibTorch takes them to another library.
 constexpr uint64_t kBFloat16RuntimeBytes = 16 * kMiB;
 // Of kept activations, one part in so many is lost in the gaps that others of other sizes leave between them.

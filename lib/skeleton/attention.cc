@@ -46,21 +46,22 @@ class Piece {
   // q, k, v: [seq, heads, dim] of one row.
   Piece(const AttentionShape& shape, const at::Tensor& tables, const at::Tensor& k, const at::Tensor& v, int64_t head)
       : shape_(shape), head_(head), cos_(tables[0]), sin_(tables[1]), seqlen_(k.size(0)), step_(QueriesAtOnce(shape, seqlen_)) {
-    keys_ = at::empty({1, seqlen_, shape.head_dim}, at::kFloat);
+    const auto wide = k.options().dtype(at::kFloat);
+    keys_ = at::empty({1, seqlen_, shape.head_dim}, wide);
     Rotate(k.narrow(1, head, 1).transpose(0, 1).to(at::kFloat), 0, 1, keys_);
     keys_ = keys_[0];
     values_ = v.select(1, head).to(at::kFloat);
     const int64_t rows = Group(shape) * step_;
-    queries_ = at::empty({rows * shape.head_dim}, at::kFloat);
-    scores_ = at::empty({rows * std::min(seqlen_, MostKeys())}, at::kFloat);
-    outside_ = at::full({step_, step_}, -std::numeric_limits<float>::infinity(), at::kFloat).triu_(1);
+    queries_ = at::empty({rows * shape.head_dim}, wide);
+    scores_ = at::empty({rows * std::min(seqlen_, MostKeys())}, wide);
+    outside_ = at::full({step_, step_}, -std::numeric_limits<float>::infinity(), wide).triu_(1);
   }
 
   // dq, dk, dv as q, k, v.
   void Backward(const at::Tensor& q, const at::Tensor& grad, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
-    const int64_t rows = Group(shape_) * step_, dim = shape_.head_dim;
-    at::Tensor of_keys = at::zeros({seqlen_, dim}, at::kFloat), of_values = at::zeros({seqlen_, dim}, at::kFloat);
-    at::Tensor of_scores = at::empty_like(scores_), g = at::empty({rows * dim}, at::kFloat), of_queries = at::empty_like(g);
+    const int64_t dim = shape_.head_dim;
+    at::Tensor of_keys = at::zeros_like(keys_), of_values = at::zeros_like(keys_);
+    at::Tensor of_scores = at::empty_like(scores_), g = at::empty_like(queries_), of_queries = at::empty_like(g);
     ForEachStretch([&](const Stretch& s) {
       const at::Tensor p = Probabilities(q, s);
       at::Tensor go = Part(g, s, dim), ds = Part(of_scores, s, s.keys()), dqs = Part(of_queries, s, dim);
@@ -152,15 +153,56 @@ void ForEachPiece(int64_t rows, int64_t kv_heads, const Body& body) {
 
 at::Tensor Heads(const at::Tensor& t, int64_t heads) { return t.view({t.size(0), t.size(1), heads, t.size(2) / heads}); }
 
+// [batch, heads, seq, dim] rotated.
+at::Tensor Rotated(const at::Tensor& x, const at::Tensor& tables) {
+  const int64_t half = x.size(-1) / 2;
+  const at::Tensor cos = tables[0].to(x.scalar_type()), sin = tables[1].to(x.scalar_type());
+  const at::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
+  at::Tensor y = NewLike(x), other = NewLike(x, a.sizes(), x.scalar_type());
+  at::Tensor ya = y.narrow(-1, 0, half), yb = y.narrow(-1, half, half);
+  at::mul_out(ya, a, cos).sub_(at::mul_out(other, b, sin));
+  at::mul_out(yb, b, cos).add_(at::mul_out(other, a, sin));
+  return y;
+}
+
+// [batch, kv_heads, seq, dim] with every head as often as query heads read it.
+at::Tensor Repeated(const at::Tensor& t, int64_t group) {
+  if (group == 1) return t;
+  at::Tensor y = NewLike(t, {t.size(0), t.size(1) * group, t.size(2), t.size(3)}, t.scalar_type());
+  y.view({t.size(0), t.size(1), group, t.size(2), t.size(3)}).copy_(t.unsqueeze(2));
+  return y;
+}
+
+// By LibTorch's operators, in the dtype of q, k and v. Without autograd.
+at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
+                   const AttentionShape& shape) {
+  const int64_t seqlen = q.size(1);
+  std::optional<at::Tensor> mask;
+  const bool windowed = shape.window > 0 && shape.window < seqlen;
+  if (windowed) {
+    const at::Tensor position = at::arange(seqlen, q.options().dtype(at::kLong));
+    const at::Tensor distance = position.unsqueeze(1) - position.unsqueeze(0);
+    const at::Tensor visible = distance.ge(0).logical_and_(distance.lt(shape.window));
+    mask = at::zeros({seqlen, seqlen}, q.options()).masked_fill_(visible.logical_not(), -std::numeric_limits<float>::infinity());
+  }
+  const auto split = [](const at::Tensor& t, int64_t heads) { return Heads(t, heads).transpose(1, 2); };
+  return at::scaled_dot_product_attention(Rotated(split(q, shape.heads), tables),
+                                          Repeated(Rotated(split(k, shape.kv_heads), tables), Group(shape)),
+                                          Repeated(split(v, shape.kv_heads), Group(shape)), mask, /*dropout_p=*/0.0,
+                                          /*is_causal=*/!windowed, Scale(shape))
+      .transpose(1, 2)
+      .reshape(q.sizes());
+}
+
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const at::Tensor& tables, const AttentionShape& shape) {
     at::Tensor out = NewLike(q);
-    // Row by row, so that no copies of all rows exist. By LibTorch's own kernel, to the last bit: under 4-bit activations a
-    // last bit that differs grows to percents over the blocks.
+    // Row by row, so that no copies of all rows exist. By LibTorch's own kernel, as in the reference: under 4-bit
+    // activations a last bit that differs grows to percents over the blocks.
     ForEachPiece(q.size(0), 1, [&](int64_t row, int64_t) {
       const auto one = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
-      one(out).copy_(ComposedAttention(one(q), one(k), one(v), tables, shape));
+      one(out).copy_(Compose(one(q), one(k), one(v), tables, shape));
     });
     ctx->save_for_backward({q, k, v, tables});
     ctx->saved_data["shape"] = std::vector<int64_t>{shape.heads, shape.kv_heads, shape.head_dim, shape.window};
@@ -183,49 +225,19 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   }
 };
 
-// [batch, heads, seq, dim] rotated.
-at::Tensor Rotated(const at::Tensor& x, const at::Tensor& tables) {
-  const std::vector<at::Tensor> halves = x.chunk(2, -1);
-  const at::Tensor cos = tables[0].to(x.scalar_type()), sin = tables[1].to(x.scalar_type());
-  return at::cat({halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin}, -1);
-}
-
 }  // namespace
 
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                            const AttentionShape& shape) {
-  if (!q.is_cpu()) return ComposedAttention(q, k, v, tables, shape);
   return AttentionFunction::apply(q, k, v, tables, shape);
-}
-
-at::Tensor ComposedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
-                             const AttentionShape& shape) {
-  const int64_t rows = q.size(0), seqlen = q.size(1), dim = shape.head_dim;
-  const auto repeated = [&](const at::Tensor& t) {
-    return t.unsqueeze(2).expand({rows, shape.kv_heads, Group(shape), seqlen, dim}).reshape({rows, shape.heads, seqlen, dim});
-  };
-  const at::Tensor queries = Rotated(Heads(q, shape.heads).transpose(1, 2), tables);
-  const at::Tensor keys = Rotated(Heads(k, shape.kv_heads).transpose(1, 2), tables);
-  std::optional<at::Tensor> mask;
-  const bool windowed = shape.window > 0 && shape.window < seqlen;
-  if (windowed) {
-    const at::Tensor position = at::arange(seqlen, q.options().dtype(at::kLong));
-    const at::Tensor distance = position.unsqueeze(1) - position.unsqueeze(0);
-    const at::Tensor visible = distance.ge(0).logical_and_(distance.lt(shape.window));
-    mask = at::zeros({seqlen, seqlen}, q.options()).masked_fill_(visible.logical_not(), -std::numeric_limits<float>::infinity());
-  }
-  return at::scaled_dot_product_attention(queries, repeated(keys), repeated(Heads(v, shape.kv_heads).transpose(1, 2)), mask,
-                                          /*dropout_p=*/0.0, /*is_causal=*/!windowed, Scale(shape))
-      .transpose(1, 2)
-      .reshape({rows, seqlen, shape.heads * dim});
 }
 
 int64_t AttentionScratchBytes(const AttentionShape& shape, int64_t seqlen) {
   const int64_t step = QueriesAtOnce(shape, seqlen), rows = Group(shape) * step;
   const int64_t keys = shape.window > 0 ? std::min(seqlen, shape.window + step) : seqlen;
   const int64_t backward = 4 * seqlen * shape.head_dim + rows * (2 * keys + 4 * shape.head_dim) + step * step;
-  // Of one row: queries rotated, and halves of them on the way there; keys and values for every head; the result, twice.
-  const int64_t forward = 6 * seqlen * shape.heads * shape.head_dim;
+  // Of one row: queries rotated, and half of them on the way there; keys, and for every head; values likewise; the result.
+  const int64_t forward = 5 * seqlen * shape.heads * shape.head_dim;
   return 4 * std::max(backward, forward);
 }
 

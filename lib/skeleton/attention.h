@@ -17,14 +17,11 @@ struct AttentionShape {
 // h / (heads / kv_heads). `tables` [2, seq, head_dim / 2], float32: cos and sin by which q and k are rotated, halves layout
 // (a c - b s, b c + a s). Scores are divided by sqrt(head_dim). Softmax and sums in float32.
 //
-// On the CPU. Forward it is ComposedAttention, row by row and to the last bit. Differentiable in q, k and v; keeps those
-// three and nothing else: no rotated copies, no matrix of scores. The gradient is worked in float32 whatever the dtype.
+// Forward by LibTorch's own operators, row by row: what the reference computes, to the last bit. Differentiable in q, k
+// and v; keeps those three and nothing else: no rotated copies, no matrix of scores. The gradient is worked in float32
+// whatever the dtype, a stretch of queries at a time.
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                            const AttentionShape& shape);
-
-// The same by LibTorch's operators, in the dtype of q, k and v: what the reference computes.
-at::Tensor ComposedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
-                             const AttentionShape& shape);
 
 // Bytes that one thread of CausalAttention holds beside its results, on the CPU.
 int64_t AttentionScratchBytes(const AttentionShape& shape, int64_t seqlen);
