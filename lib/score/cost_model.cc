@@ -18,7 +18,7 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 // in the BLAS, and the code that becomes resident (measured with two threads).
 constexpr uint64_t kRuntimeBytes = 38 * kMiB;
 // What products of bfloat16 add to that, beside packed copies of their operands: LibTorch takes them to another library.
-constexpr uint64_t kBFloat16RuntimeBytes = 16 * kMiB;
+constexpr uint64_t kBFloat16RuntimeBytes = 18 * kMiB;
 // Of kept activations, one part in so many is lost in the gaps that others of other sizes leave between them.
 constexpr uint64_t kKeptPerGap = 16;
 
@@ -62,7 +62,9 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
       const auto activations = architecture.ActivationsPerToken(part.segment, in.quantizes_activations);
       kept += activations.kept;
       passing = std::max(passing, activations.passing);
-      sizes.scratch = std::max<uint64_t>(sizes.scratch, architecture.ScratchBytesPerThread(part.segment, in.calibration->seqlen));
+      const auto scratch = architecture.ScratchBytes(part.segment, in.calibration->seqlen);
+      sizes.row_scratch = std::max<uint64_t>(sizes.row_scratch, scratch.forward);
+      sizes.thread_scratch = std::max<uint64_t>(sizes.thread_scratch, scratch.backward);
     }
     kept_by_unit.push_back(kept);
     sizes.kept = std::max(sizes.kept, kept);
@@ -158,6 +160,9 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   const uint64_t stored_row = std::max<uint64_t>(unit.row_bytes, 1);
   const uint64_t chunk = std::min(choice.chunk_bytes, unit.largest_weight * element) + stored_row * 2;
   const uint64_t tile = std::min(chunk / element * 2 + stored_row, unit.slot_bytes);
+  // Scratch of the forward pass is gone when the gradients pass.
+  const uint64_t passing = slice_tokens * unit.passing * element;
+  const uint64_t forward = std::min<uint64_t>(in.threads, shape.largest_slice()) * unit.row_scratch;
   std::vector<PlanItem> blocks = {
       {sweep.tiled ? "weight tiles" : "weight slots",
        sweep.unit_slots * (sweep.tiled ? tile + unit.small_slot_bytes : unit.slot_bytes)},
@@ -168,7 +173,7 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
       {"activations", slice_tokens * ((sweep.kept_units > 0 ? 2 * hidden : unit.kept) + unit.passing) * element},
       // Rounded copies of a product's input and gradient, and what it gives before that is widened.
       {"operands of the backward pass", narrow ? slice_tokens * unit.widest_input * 3 * operand : 0},
-      {"scratch of attention", in.threads * unit.scratch},
+      {"scratch of attention", std::max(in.threads * unit.thread_scratch, forward - std::min(forward, passing))},
       {"temporaries of activation quantizers",
        in.quantizes_activations ? in.threads * kQuantizerScratch : 0},
   };

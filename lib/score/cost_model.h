@@ -24,7 +24,8 @@ struct UnitSizes {
   int64_t kept = 0;               // activations per token that autograd keeps
   int64_t passing = 0;            // and that come and go beside them
   int64_t widest_input = 0;       // of a linear
-  uint64_t scratch = 0;           // of each thread
+  uint64_t row_scratch = 0;       // bytes, of each row that a thread is at, forward
+  uint64_t thread_scratch = 0;    // bytes, of each thread, backward
 };
 
 // One thread. Sizes are taken from the skeleton once; a choice is then judged in microseconds.

@@ -87,8 +87,13 @@ class Architecture {
   };
   // With `quantized_inputs` every linear's input is there twice.
   virtual Activations ActivationsPerToken(int segment, bool quantized_inputs) const = 0;
-  // What each thread holds beside that while a segment runs, bytes.
-  virtual int64_t ScratchBytesPerThread(int /*segment*/, int64_t /*seqlen*/) const { return 0; }
+  // Bytes that a segment holds beside that for a moment: forward for every row of the batch that a thread is at, backward in
+  // every thread.
+  struct Scratch {
+    int64_t forward = 0;
+    int64_t backward = 0;
+  };
+  virtual Scratch ScratchBytes(int /*segment*/, int64_t /*seqlen*/) const { return {}; }
 };
 
 using ArchitectureFactory = absl::StatusOr<std::unique_ptr<Architecture>> (*)(const Json& config);

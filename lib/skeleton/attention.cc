@@ -232,13 +232,17 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
   return AttentionFunction::apply(q, k, v, tables, shape);
 }
 
-int64_t AttentionScratchBytes(const AttentionShape& shape, int64_t seqlen) {
+int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen) {
+  // Queries rotated, and half of them on the way there; keys, and for every head; values likewise, and as the kernel wants
+  // them; the result.
+  return 6 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t AttentionBackwardBytes(const AttentionShape& shape, int64_t seqlen) {
   const int64_t step = QueriesAtOnce(shape, seqlen), rows = Group(shape) * step;
   const int64_t keys = shape.window > 0 ? std::min(seqlen, shape.window + step) : seqlen;
-  const int64_t backward = 4 * seqlen * shape.head_dim + rows * (2 * keys + 4 * shape.head_dim) + step * step;
-  // Of one row: queries rotated, and half of them on the way there; keys, and for every head; values likewise; the result.
-  const int64_t forward = 5 * seqlen * shape.heads * shape.head_dim;
-  return 4 * std::max(backward, forward);
+  const int64_t numbers = 4 * seqlen * shape.head_dim + rows * (2 * keys + 4 * shape.head_dim) + step * step;
+  return numbers * static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace autoscheme

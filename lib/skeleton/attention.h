@@ -23,8 +23,9 @@ struct AttentionShape {
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                            const AttentionShape& shape);
 
-// Bytes that one thread of CausalAttention holds beside its results, on the CPU.
-int64_t AttentionScratchBytes(const AttentionShape& shape, int64_t seqlen);
+// Bytes that CausalAttention holds beside its results: forward for one row of the batch (in float32), backward in one thread.
+int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen);
+int64_t AttentionBackwardBytes(const AttentionShape& shape, int64_t seqlen);
 
 }  // namespace autoscheme
 

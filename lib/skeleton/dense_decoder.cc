@@ -75,10 +75,11 @@ class DenseDecoder : public Architecture {
     return {hidden + copies * (hidden + inner) + 2 * inner, 2 * hidden + 2 * inner};
   }
 
-  int64_t ScratchBytesPerThread(int segment, int64_t seqlen) const override {
-    if (segment != kAttention) return 0;
+  Scratch ScratchBytes(int segment, int64_t seqlen) const override {
+    if (segment != kAttention) return {};
     const int64_t widest = *std::min_element(config_.window.begin(), config_.window.end());  // 0: all there is
-    return AttentionScratchBytes({config_.heads, config_.kv_heads, config_.head_dim, widest}, seqlen);
+    const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim, widest};
+    return {AttentionForwardBytes(shape, seqlen), AttentionBackwardBytes(shape, seqlen)};
   }
 
  private:

@@ -62,6 +62,8 @@ def main():
     parser.add_argument("--budgets", default="1,1.5,3,0", help="times the least budget, or with a unit: 1.2,900MiB; 0 = no limit")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--tolerance", type=float, default=2e-5, help="how far apart scores of a layer may be (default 2e-5)")
+    parser.add_argument("--least", type=float, default=0.9, help="of the planned peak that must be reached (default 0.9)")
+    parser.add_argument("--most", type=float, default=1.0, help="of the planned peak that may be reached (default 1)")
     parser.add_argument("--out", help="append the table to this file as well")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="autoscheme-memory-") as folder:
@@ -189,7 +191,7 @@ def plan(bench, cases, args):
             failures.append(f"{case.words()}: {result.messages.strip()}")
             continue
         planned, measured = result.run["planned_peak_bytes"], result.peak
-        holds = 0.9 * planned <= measured <= planned and (max_ram == 0 or measured <= max_ram)
+        holds = args.least * planned <= measured <= args.most * planned and (max_ram == 0 or measured <= args.most * max_ram)
         table.add(f"| {case.words()} | {max_ram / MIB:.0f} | {planned / MIB:.0f} | {measured / MIB:.0f} | "
                   f"{measured / planned:.3f} | {result.run['total_s']:.1f} | {'' if holds else 'FAILED'} |")
         if not holds:

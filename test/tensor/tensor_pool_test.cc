@@ -1,0 +1,100 @@
+#include "tensor/tensor_pool.h"
+
+#include <sys/resource.h>
+
+#include <cstring>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <catch2/catch.hpp>
+
+#include "base/budget.h"
+
+namespace autoscheme {
+namespace {
+
+constexpr int64_t kMiB = 1 << 20;
+
+at::Tensor OfMiB(TensorPool& pool, int64_t n) { return NewTensor(&pool, {n * kMiB}, at::kByte); }
+
+TEST_CASE("a freed place serves the next tensor of that size") {
+  TensorPool pool;
+  at::Tensor a = OfMiB(pool, 4), b = OfMiB(pool, 4);
+  const void* place = a.data_ptr();
+  a.reset();
+  CHECK(OfMiB(pool, 4).data_ptr() == place);
+  CHECK(OfMiB(pool, 5).data_ptr() != place);
+  CHECK(b.data_ptr() != place);
+  CHECK(pool.peak_bytes() == 9 * kMiB);
+}
+
+TEST_CASE("the smallest gap that fits is taken, and gaps that meet become one") {
+  TensorPool pool;
+  at::Tensor a = OfMiB(pool, 8), wall = OfMiB(pool, 1), b = OfMiB(pool, 2), c = OfMiB(pool, 2), end = OfMiB(pool, 1);
+  const void *low = a.data_ptr(), *middle = b.data_ptr();
+  a.reset(), b.reset();
+  CHECK(OfMiB(pool, 2).data_ptr() == middle);
+  c.reset();
+  CHECK(OfMiB(pool, 4).data_ptr() == middle);
+  CHECK(OfMiB(pool, 6).data_ptr() == low);
+}
+
+TEST_CASE("tensors alive at once share no byte, from several threads too") {
+  TensorPool pool;
+  std::vector<std::thread> threads;
+  std::atomic<int> spoiled{0};
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 200; ++i) {
+        const int64_t bytes = TensorPool::kSmall + (i * 37 % 11) * 70'001;
+        at::Tensor mine = NewTensor(&pool, {bytes}, at::kByte);
+        std::memset(mine.data_ptr(), t + 1, bytes);
+        at::Tensor other = NewLike(mine, {bytes / 2}, at::kByte);
+        std::memset(other.data_ptr(), 99, bytes / 2);
+        if (!mine.eq(t + 1).all().item<bool>()) ++spoiled;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(spoiled == 0);
+}
+
+TEST_CASE("what NewLike and Converted make lies in the pool of its model") {
+  TensorPool pool;
+  const at::Tensor x = NewTensor(&pool, {64, 1024}, at::kFloat).fill_(1.5);
+  const uint64_t one = pool.peak_bytes();
+  const at::Tensor y = NewLike(x.view({-1}).narrow(0, 0, 32768), {32768}, at::kFloat);
+  CHECK(pool.peak_bytes() == one + 32768 * 4);
+  const at::Tensor narrow = Converted(x, at::kBFloat16);
+  CHECK(pool.peak_bytes() == one + 32768 * 4 + 65536 * 2);
+  CHECK(narrow.eq(1.5).all().item<bool>());
+  CHECK(Converted(x, at::kFloat).is_same(x));
+  const at::Tensor outside = NewLike(at::ones({64, 1024}));
+  CHECK(pool.peak_bytes() == one + 32768 * 4 + 65536 * 2);
+}
+
+TEST_CASE("a pool holds the pages of its busiest moment, and Trim gives back those of gaps") {
+  TensorPool pool;
+  at::Tensor kept = OfMiB(pool, 16).fill_(7);
+  const uint64_t before = ReadProcessMemory().anon;
+  if (before == 0) return;  // a system that does not say
+  for (int i = 0; i < 8; ++i) OfMiB(pool, 64).fill_(1);
+  const uint64_t busy = ReadProcessMemory().anon;
+  CHECK(busy - before > 60 * kMiB);
+  CHECK(busy - before < 80 * kMiB);
+  pool.Trim();
+  CHECK(ReadProcessMemory().anon < before + 8 * kMiB);
+  CHECK(kept.eq(7).all().item<bool>());
+}
+
+TEST_CASE("a pool that the system has no room for says so") {
+  TensorPool pool;
+  CHECK_THROWS_AS(NewTensor(&pool, {int64_t{1} << 60}, at::kByte), std::bad_alloc);
+  at::Tensor still = OfMiB(pool, 1).fill_(3);
+  CHECK(still.eq(3).all().item<bool>());
+}
+
+}  // namespace
+}  // namespace autoscheme
