@@ -583,9 +583,9 @@ AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
 
 /* What a run with this calibration will hold, read and write. Nothing of it is run, but for the time estimate matrices are
  * multiplied for a quarter of a second and up to 64 MiB of the checkpoint are read. With process_budget the plan starts
- * from what the process held when the generator was made, and counts on an allocator that keeps at most 64 MiB of freed
- * memory (and no freed buffer above 1 MiB where tile_bytes is not 0): the library leaves the host's as it is.
- * RESOURCE_EXHAUSTED if max_ram_bytes cannot be kept; the message names the smallest budget that would do. since 0.1 */
+ * from what the process held when the generator was made, and counts on an allocator that gives freed buffers above 1 MiB
+ * back to the system (the autoscheme program sets malloc so; the library leaves the host's as it is).
+ * RESOURCE_EXHAUSTED if max_ram_bytes cannot be kept; the message names a budget that would do. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
                                                                const autoscheme_calibration* calibration,
                                                                autoscheme_plan** out, autoscheme_error** error);
@@ -619,7 +619,7 @@ typedef struct autoscheme_stats {
   size_t struct_size;
   uint64_t planned_read_bytes; /* of the checkpoint */
   uint64_t read_bytes;
-  uint64_t spill_bytes;        /* size of the spill file */
+  uint64_t spill_bytes;        /* written to spill files, rewritten records included */
   uint64_t planned_peak_bytes;
   uint64_t peak_rss_bytes;     /* of the process (VmHWM) at the end; 0 if the system does not say */
   double forward_s;
@@ -656,9 +656,10 @@ AUTOSCHEME_API void autoscheme_plan_free(autoscheme_plan* plan);
 typedef struct autoscheme_plan_info {
   size_t struct_size;
   uint64_t peak_bytes;       /* the promised peak: sum of the items */
-  uint64_t least_bytes;      /* the smallest max_ram_bytes that would do */
+  uint64_t least_bytes;      /* the smallest max_ram_bytes that is sure to do; with process_budget up to 4 MiB less may,
+                              * since two starts of one program differ by as much */
   uint64_t read_bytes;       /* of the checkpoint */
-  uint64_t spill_bytes;      /* size of the spill file; 0 if there is none */
+  uint64_t spill_bytes;      /* size of the spill files; 0 if there are none */
   int64_t item_count;        /* what is in memory at the peak */
   int32_t boundaries_in_ram; /* 1 if block inputs are kept in memory, 0 if in the spill file */
   int32_t reserved;          /* 0 */
@@ -680,7 +681,7 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_get_info(const autoscheme_p
 
 typedef struct autoscheme_plan_item {
   size_t struct_size;
-  const char* name; /* "block slots", ...; borrowed until the plan is freed */
+  const char* name; /* "weight slots", ...; borrowed until the plan is freed */
   uint64_t bytes;
 } autoscheme_plan_item;
 

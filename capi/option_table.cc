@@ -49,13 +49,14 @@ constexpr OptionSpec kOptions[] = {
          "Target size of the whole model in the files that runtimes load: 800MiB, 4.1GiB; several, comma separated, give "
          "a recipe each."),
     Number(AUTOSCHEME_OPTION_BATCH_SIZE, "batch_size", "8", 1, 1 << 20,
-           "Rows of calibration in a batch. Scores depend on it by definition; memory does not."),
+           "Rows of calibration in a batch. Scores depend on it by definition."),
     Text(AUTOSCHEME_OPTION_IMATRIX_FILE, "imatrix_file", "", nullptr,
          "Importance matrix that llama-imatrix has made of this model (.gguf or .dat), for GGUF K types. Without it one is "
          "collected from the calibration."),
     Bytes(
         AUTOSCHEME_OPTION_MAX_RAM_BYTES, "max_ram_bytes", "0",
-        "Memory that must not be exceeded, in bytes; 0 means no limit. Refused before any work if it cannot be kept."),
+        "Memory that must not be exceeded, in bytes. Refused before any work if it cannot be kept. 0 means no limit: up to a "
+        "quarter of what the system has free may then serve to save time."),
     Flag(AUTOSCHEME_OPTION_PROCESS_BUDGET, "process_budget", "0",
          "max_ram_bytes is the peak resident memory of the whole process, not only what the library holds."),
     Text(AUTOSCHEME_OPTION_WORK_DIR, "work_dir", "", nullptr, "Folder for spill files; empty means TMPDIR, else /tmp."),

@@ -172,7 +172,7 @@ absl::Status MakePlan(Session& session) {
     table.Add({absl::StrCat("  ", item.name), HumanBytes(item.bytes)});
   }
   table.Add({"peak", HumanBytes(info.peak_bytes)});
-  table.Add({"smallest --max-ram that would do", HumanBytes(info.least_bytes)});
+  table.Add({"smallest --max-ram sure to do", HumanBytes(info.least_bytes)});
   table.Add({"bytes to read", HumanBytes(info.read_bytes)});
   table.Add({"spill file", HumanBytes(info.spill_bytes)});
   table.Add({"matrix products", absl::StrFormat("%.2f TFLOP", info.flops / 1e12)});

@@ -30,8 +30,8 @@ struct Options {
   // 0 = no limit. Otherwise a promise: with process_budget the peak RSS of the whole process (what the autoscheme
   // program uses), else what the library itself holds.
   int64_t max_ram_bytes = 0;
-  // Counts on an allocator that keeps at most 64 MiB of freed memory, and above 1 MiB nothing where the plan works by row tiles
-  // (Plan::tile_bytes): the program sets malloc so; the library leaves the host's alone.
+  // Counts on an allocator that gives freed buffers above 1 MiB back to the system: the program sets malloc so; the library
+  // leaves the host's alone.
   bool process_budget = false;
   std::string work_dir;         // for the spill file; empty: TMPDIR, else /tmp
   IoEngine io_engine = IoEngine::kAuto;
@@ -54,9 +54,9 @@ struct PlanItem {
 struct Plan {
   std::vector<PlanItem> resident;      // what is alive at the peak, by item
   uint64_t peak_bytes = 0;             // their sum: the promised peak
-  uint64_t least_bytes = 0;            // the smallest max_ram_bytes that would do
+  uint64_t least_bytes = 0;            // the smallest max_ram_bytes that is sure to do
   uint64_t read_bytes = 0;             // of the checkpoint
-  uint64_t spill_bytes = 0;            // size of the spill file, 0 when boundaries stay in RAM
+  uint64_t spill_bytes = 0;            // size of the spill files, 0 when boundaries stay in RAM
   bool boundaries_in_ram = true;
   double flops = 0;                    // multiplications and additions of the matrix products
   double estimated_s = 0;              // by a short measurement of this machine's products and reads

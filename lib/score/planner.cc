@@ -101,6 +101,8 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
     const uint64_t peak = costs.PeakBytes(choice);
     least = std::min(least, peak);
     if (peak > limit) continue;
+    // Tiles read the weights over and over, which a slow disk would show: not while anything else fits.
+    if (best != nullptr && choice.sweep.tiled && !best->sweep.tiled) continue;
     const double seconds = costs.Seconds(choice, {});
     if (best != nullptr && seconds >= best_s) continue;
     best = &choice, best_s = seconds;
