@@ -65,6 +65,7 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
       kept += activations.kept;
       passing = std::max(passing, activations.passing);
       const auto scratch = architecture.ScratchBytes(part.segment, in.calibration->seqlen);
+      sizes.shared_scratch = std::max<uint64_t>(sizes.shared_scratch, scratch.shared);
       sizes.row_scratch = std::max<uint64_t>(sizes.row_scratch, scratch.forward);
       sizes.thread_scratch = std::max<uint64_t>(sizes.thread_scratch, scratch.backward);
     }
@@ -164,7 +165,7 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   const uint64_t tile = std::min(chunk / element * 2 + stored_row, unit.slot_bytes);
   // Scratch of the forward pass is gone when the gradients pass.
   const uint64_t passing = slice_tokens * unit.passing * element;
-  const uint64_t forward = std::min<uint64_t>(in.threads, shape.largest_slice()) * unit.row_scratch;
+  const uint64_t forward = unit.shared_scratch + std::min<uint64_t>(in.threads, shape.largest_slice()) * unit.row_scratch;
   std::vector<PlanItem> blocks = {
       {sweep.tiled ? "weight tiles" : "weight slots",
        sweep.unit_slots * (sweep.tiled ? tile + unit.small_slot_bytes : unit.slot_bytes)},

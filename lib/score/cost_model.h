@@ -24,6 +24,7 @@ struct UnitSizes {
   int64_t kept = 0;               // activations per token that autograd keeps
   int64_t passing = 0;            // and that come and go beside them
   int64_t widest_input = 0;       // of a linear
+  uint64_t shared_scratch = 0;    // bytes, forward
   uint64_t row_scratch = 0;       // bytes, of each row that a thread is at, forward
   uint64_t thread_scratch = 0;    // bytes, of each thread, backward
 };

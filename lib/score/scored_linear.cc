@@ -176,11 +176,15 @@ at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq
 }
 
 void ScoredLinear::AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs) {
-  if (!weight_grad_.defined()) {
-    weight_grad_ = NewLike(grad, {rows(), cols()}, at::kFloat);
-    MultiplyInto(options_.meter, weight_grad_, grad.t(), inputs);
-  } else {
-    AddProduct(options_.meter, weight_grad_, grad.t(), inputs);
+  const bool first_slice = !weight_grad_.defined();
+  if (first_slice) weight_grad_ = NewLike(grad, {rows(), cols()}, at::kFloat);
+  // By chunks where operands are narrower: what a product gives is a tensor of their type before it is added.
+  const int64_t step = grad.scalar_type() == at::kFloat ? rows() : chunk_rows_;
+  for (int64_t first = 0; first < rows(); first += step) {
+    const int64_t count = std::min(step, rows() - first);
+    at::Tensor part = weight_grad_.narrow(0, first, count);
+    const at::Tensor g = grad.narrow(1, first, count).t();
+    first_slice ? MultiplyInto(options_.meter, part, g, inputs) : AddProduct(options_.meter, part, g, inputs);
   }
 }
 

@@ -166,8 +166,9 @@ class Sweeps {
         AUTOSCHEME_RETURN_IF_ERROR(measurement_.BeginUnit(pass, t, resident));
         for (int s = 0; s < static_cast<int>(slices_.size()); ++s) {
           AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
-          AUTOSCHEME_RETURN_IF_ERROR(forward ? Forward(runner, u, t, s) : Backward(runner, u, t, s));
-          AUTOSCHEME_RETURN_IF_ERROR(tiles_.status());
+          const absl::Status done = forward ? Forward(runner, u, t, s) : Backward(runner, u, t, s);
+          AUTOSCHEME_RETURN_IF_ERROR(tiles_.status());  // first: what was computed of tiles that did not come is anything
+          AUTOSCHEME_RETURN_IF_ERROR(done);
         }
         AUTOSCHEME_RETURN_IF_ERROR(measurement_.EndUnit());
         AUTOSCHEME_RETURN_IF_ERROR(tiles_.status());

@@ -90,6 +90,7 @@ class Architecture {
   // Bytes that a segment holds beside that for a moment: forward for every row of the batch that a thread is at, backward in
   // every thread.
   struct Scratch {
+    int64_t shared = 0;  // forward, once
     int64_t forward = 0;
     int64_t backward = 0;
   };

@@ -32,6 +32,12 @@ struct Stretch {
   int64_t keys() const { return last - first_key; }
 };
 
+// A window that hides nothing is none.
+AttentionShape Seen(AttentionShape shape, int64_t seqlen) {
+  if (shape.window >= seqlen) shape.window = 0;
+  return shape;
+}
+
 int64_t Group(const AttentionShape& shape) { return shape.heads / shape.kv_heads; }
 
 int64_t QueriesAtOnce(const AttentionShape& shape, int64_t seqlen) {
@@ -46,22 +52,21 @@ class Piece {
   // q, k, v: [seq, heads, dim] of one row.
   Piece(const AttentionShape& shape, const at::Tensor& tables, const at::Tensor& k, const at::Tensor& v, int64_t head)
       : shape_(shape), head_(head), cos_(tables[0]), sin_(tables[1]), seqlen_(k.size(0)), step_(QueriesAtOnce(shape, seqlen_)) {
-    const auto wide = k.options().dtype(at::kFloat);
-    keys_ = at::empty({1, seqlen_, shape.head_dim}, wide);
+    keys_ = NewLike(k, {1, seqlen_, shape.head_dim}, at::kFloat);
     Rotate(k.narrow(1, head, 1).transpose(0, 1).to(at::kFloat), 0, 1, keys_);
     keys_ = keys_[0];
-    values_ = v.select(1, head).to(at::kFloat);
+    values_ = Converted(v.select(1, head), at::kFloat);
     const int64_t rows = Group(shape) * step_;
-    queries_ = at::empty({rows * shape.head_dim}, wide);
-    scores_ = at::empty({rows * std::min(seqlen_, MostKeys())}, wide);
-    outside_ = at::full({step_, step_}, -std::numeric_limits<float>::infinity(), wide).triu_(1);
+    queries_ = NewLike(k, {rows * shape.head_dim}, at::kFloat);
+    scores_ = NewLike(k, {rows * std::min(seqlen_, MostKeys())}, at::kFloat);
+    outside_ = at::full({step_, step_}, -std::numeric_limits<float>::infinity(), keys_.options()).triu_(1);
   }
 
   // dq, dk, dv as q, k, v.
   void Backward(const at::Tensor& q, const at::Tensor& grad, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
     const int64_t dim = shape_.head_dim;
-    at::Tensor of_keys = at::zeros_like(keys_), of_values = at::zeros_like(keys_);
-    at::Tensor of_scores = at::empty_like(scores_), g = at::empty_like(queries_), of_queries = at::empty_like(g);
+    at::Tensor of_keys = NewLike(keys_).zero_(), of_values = NewLike(keys_).zero_();
+    at::Tensor of_scores = NewLike(scores_), g = NewLike(queries_), of_queries = NewLike(queries_);
     ForEachStretch([&](const Stretch& s) {
       const at::Tensor p = Probabilities(q, s);
       at::Tensor go = Part(g, s, dim), ds = Part(of_scores, s, s.keys()), dqs = Part(of_queries, s, dim);
@@ -173,23 +178,27 @@ at::Tensor Repeated(const at::Tensor& t, int64_t group) {
   return y;
 }
 
+// What a window adds to the scores: 0 where a query looks, else -inf. None without a window.
+std::optional<at::Tensor> WindowMask(const at::Tensor& q, const AttentionShape& shape) {
+  if (shape.window == 0) return std::nullopt;
+  const int64_t seqlen = q.size(1);
+  at::Tensor mask = NewLike(q, {seqlen, seqlen}, q.scalar_type());
+  for (int64_t i = 0; i < seqlen; ++i) {
+    const int64_t first = std::max<int64_t>(i - shape.window + 1, 0);
+    at::Tensor row = mask[i].fill_(-std::numeric_limits<float>::infinity());
+    row.narrow(0, first, i + 1 - first).zero_();
+  }
+  return mask;
+}
+
 // By LibTorch's operators, in the dtype of q, k and v. Without autograd.
 at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
-                   const AttentionShape& shape) {
-  const int64_t seqlen = q.size(1);
-  std::optional<at::Tensor> mask;
-  const bool windowed = shape.window > 0 && shape.window < seqlen;
-  if (windowed) {
-    const at::Tensor position = at::arange(seqlen, q.options().dtype(at::kLong));
-    const at::Tensor distance = position.unsqueeze(1) - position.unsqueeze(0);
-    const at::Tensor visible = distance.ge(0).logical_and_(distance.lt(shape.window));
-    mask = at::zeros({seqlen, seqlen}, q.options()).masked_fill_(visible.logical_not(), -std::numeric_limits<float>::infinity());
-  }
+                   const std::optional<at::Tensor>& mask, const AttentionShape& shape) {
   const auto split = [](const at::Tensor& t, int64_t heads) { return Heads(t, heads).transpose(1, 2); };
   return at::scaled_dot_product_attention(Rotated(split(q, shape.heads), tables),
                                           Repeated(Rotated(split(k, shape.kv_heads), tables), Group(shape)),
                                           Repeated(split(v, shape.kv_heads), Group(shape)), mask, /*dropout_p=*/0.0,
-                                          /*is_causal=*/!windowed, Scale(shape))
+                                          /*is_causal=*/!mask.has_value(), Scale(shape))
       .transpose(1, 2)
       .reshape(q.sizes());
 }
@@ -200,10 +209,16 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     at::Tensor out = NewLike(q);
     // Row by row, so that no copies of all rows exist. By LibTorch's own kernel, as in the reference: under 4-bit
     // activations a last bit that differs grows to percents over the blocks.
-    ForEachPiece(q.size(0), 1, [&](int64_t row, int64_t) {
+    const std::optional<at::Tensor> mask = WindowMask(q, shape);
+    const auto compute = [&](int64_t row, int64_t) {
       const auto one = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
-      one(out).copy_(Compose(one(q), one(k), one(v), tables, shape));
-    });
+      one(out).copy_(Compose(one(q), one(k), one(v), tables, mask, shape));
+    };
+    if (q.size(0) >= at::get_num_threads()) {
+      ForEachPiece(q.size(0), 1, compute);
+    } else {  // the kernel spreads over heads
+      for (int64_t row = 0; row < q.size(0); ++row) compute(row, 0);
+    }
     ctx->save_for_backward({q, k, v, tables});
     ctx->saved_data["shape"] = std::vector<int64_t>{shape.heads, shape.kv_heads, shape.head_dim, shape.window};
     return out;
@@ -229,7 +244,11 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
 
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                            const AttentionShape& shape) {
-  return AttentionFunction::apply(q, k, v, tables, shape);
+  return AttentionFunction::apply(q, k, v, tables, Seen(shape, q.size(1)));
+}
+
+int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen) {
+  return Seen(shape, seqlen).window > 0 ? seqlen * seqlen * static_cast<int64_t>(sizeof(float)) : 0;
 }
 
 int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen) {
@@ -238,7 +257,8 @@ int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen) {
   return 6 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float));
 }
 
-int64_t AttentionBackwardBytes(const AttentionShape& shape, int64_t seqlen) {
+int64_t AttentionBackwardBytes(const AttentionShape& given, int64_t seqlen) {
+  const AttentionShape shape = Seen(given, seqlen);
   const int64_t step = QueriesAtOnce(shape, seqlen), rows = Group(shape) * step;
   const int64_t keys = shape.window > 0 ? std::min(seqlen, shape.window + step) : seqlen;
   const int64_t numbers = 4 * seqlen * shape.head_dim + rows * (2 * keys + 4 * shape.head_dim) + step * step;

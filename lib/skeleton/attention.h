@@ -23,7 +23,9 @@ struct AttentionShape {
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                            const AttentionShape& shape);
 
-// Bytes that CausalAttention holds beside its results: forward for one row of the batch (in float32), backward in one thread.
+// Bytes that CausalAttention holds beside its results: forward the mask of a window, and for one row of the batch (both in
+// float32); backward in one thread.
+int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen);
 int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen);
 int64_t AttentionBackwardBytes(const AttentionShape& shape, int64_t seqlen);
 

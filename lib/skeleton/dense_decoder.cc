@@ -77,9 +77,15 @@ class DenseDecoder : public Architecture {
 
   Scratch ScratchBytes(int segment, int64_t seqlen) const override {
     if (segment != kAttention) return {};
-    const int64_t widest = *std::min_element(config_.window.begin(), config_.window.end());  // 0: all there is
-    const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim, widest};
-    return {AttentionForwardBytes(shape, seqlen), AttentionBackwardBytes(shape, seqlen)};
+    Scratch most;
+    for (const int64_t window : {*std::min_element(config_.window.begin(), config_.window.end()),
+                                 *std::max_element(config_.window.begin(), config_.window.end())}) {
+      const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim, window};
+      most.shared = std::max(most.shared, AttentionMaskBytes(shape, seqlen));
+      most.forward = std::max(most.forward, AttentionForwardBytes(shape, seqlen));
+      most.backward = std::max(most.backward, AttentionBackwardBytes(shape, seqlen));
+    }
+    return most;
   }
 
  private:

@@ -1,9 +1,15 @@
 #include "tensor/tensor_pool.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <iterator>
+#include <map>
+#include <mutex>
 #include <new>
+#include <utility>
+#include <vector>
 
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
@@ -19,108 +25,138 @@ constexpr size_t kLeastStretch = size_t{64} << 20;  // of address space, which c
 
 size_t RoundUp(size_t bytes) { return (bytes + kPieceMultiple - 1) / kPieceMultiple * kPieceMultiple; }
 
-}  // namespace
+using Gaps = std::map<size_t, size_t>;  // offset -> bytes
 
-struct TensorPool::Piece {
-  TensorPool* pool;
-  size_t stretch, offset, bytes;
-  std::byte* data() const { return pool->stretches_[stretch].data + offset; }
+// Of address space; pages cost memory once they are touched.
+struct Stretch {
+  std::byte* data = nullptr;
+  size_t size = 0, touched = 0;
+  Gaps gaps;
 };
 
-TensorPool::TensorPool() = default;
-
-TensorPool::~TensorPool() {
-  for (const Stretch& stretch : stretches_) munmap(stretch.data, stretch.size);
+// Room for all that the system could give, so that one stretch will do; a quarter of that where address space is limited,
+// which others need too.
+size_t MostAddresses() {
+  rlimit limit{};
+  const size_t memory = RoundUp(std::max<size_t>(AvailableMemory(), kLeastStretch));
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return memory;
+  return std::min<size_t>(memory, RoundUp(limit.rlim_cur / 4));
 }
 
-void TensorPool::AddStretch(size_t bytes) {
-  // Room for all that the system could give, so that one stretch will do; without access until it is used, so that none
-  // of it counts as promised. Less where a limit on address space does not allow that.
-  const size_t most = RoundUp(std::max<size_t>(AvailableMemory(), kLeastStretch));
-  for (size_t size = std::max(most, bytes);; size = std::max(RoundUp(size / 4), bytes)) {
+}  // namespace
+
+struct TensorPool::State {
+  ~State() {
+    for (const Stretch& stretch : stretches) munmap(stretch.data, stretch.size);
+  }
+  std::mutex mutex;
+  std::vector<Stretch> stretches;
+  uint64_t used = 0, peak = 0;
+
+  // Its gap becomes smaller or goes; nothing changes when this throws.
+  std::unique_ptr<Piece> Find(const std::shared_ptr<State>& self, size_t bytes);
+  void AddStretch(size_t bytes);
+  void Free(Piece& piece) noexcept;
+};
+
+// In use. Brings the gap along that it will be again, so that freeing allocates nothing and cannot fail.
+struct TensorPool::Piece {
+  std::shared_ptr<State> state;
+  size_t stretch, offset, bytes;
+  Gaps::node_type gap;
+};
+
+void TensorPool::State::AddStretch(size_t bytes) {
+  stretches.reserve(stretches.size() + 1);
+  // Without access until it is used, so that none of it counts as promised.
+  for (size_t size = std::max(MostAddresses(), bytes);; size = std::max(RoundUp(size / 4), bytes)) {
     void* data = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data != MAP_FAILED) {
-      // Fewer and cheaper faults where the system has large pages; where not, nothing is lost.
+      // Fewer and cheaper faults where the system has large pages.
       madvise(data, size, MADV_HUGEPAGE);
       Stretch stretch;
       stretch.data = static_cast<std::byte*>(data), stretch.size = size;
-      stretch.free[0] = size;
-      stretches_.push_back(std::move(stretch));
+      stretch.gaps[0] = size;
+      stretches.push_back(std::move(stretch));
       return;
     }
-    if (size == bytes || size < kLeastStretch) throw std::bad_alloc();
+    if (size == bytes) throw std::bad_alloc();
   }
 }
 
 // The smallest gap that fits, the lowest of equals: tensors of a few sizes that come and go in turns then find the places
 // that they had before.
-TensorPool::Piece* TensorPool::Find(size_t bytes) {
+std::unique_ptr<TensorPool::Piece> TensorPool::State::Find(const std::shared_ptr<State>& self, size_t bytes) {
   for (size_t s = 0;; ++s) {
-    if (s == stretches_.size()) AddStretch(bytes);
-    Stretch& stretch = stretches_[s];
-    auto best = stretch.free.end();
-    for (auto gap = stretch.free.begin(); gap != stretch.free.end(); ++gap) {
-      if (gap->second >= bytes && (best == stretch.free.end() || gap->second < best->second)) best = gap;
+    if (s == stretches.size()) AddStretch(bytes);
+    Stretch& stretch = stretches[s];
+    auto best = stretch.gaps.end();
+    for (auto gap = stretch.gaps.begin(); gap != stretch.gaps.end(); ++gap) {
+      if (gap->second >= bytes && (best == stretch.gaps.end() || gap->second < best->second)) best = gap;
     }
-    if (best == stretch.free.end()) continue;
-    const size_t offset = best->first, left = best->second - bytes;
+    if (best == stretch.gaps.end()) continue;
+    const size_t offset = best->first;
     if (offset + bytes > stretch.touched) {
       const size_t grown = offset + bytes;
-      if (mprotect(stretch.data + stretch.touched, grown - stretch.touched, PROT_READ | PROT_WRITE) != 0) {
-        throw std::bad_alloc();
-      }
+      if (mprotect(stretch.data + stretch.touched, grown - stretch.touched, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
       stretch.touched = grown;
     }
-    auto* piece = new Piece{this, s, offset, bytes};
-    stretch.free.erase(best);
-    if (left > 0) stretch.free[offset + bytes] = left;
+    Gaps own = {{offset, bytes}};
+    std::unique_ptr<Piece> piece(new Piece{self, s, offset, bytes, own.extract(offset)});
+    Gaps::node_type rest = stretch.gaps.extract(best);
+    if (rest.mapped() > bytes) {
+      rest.key() += bytes, rest.mapped() -= bytes;
+      stretch.gaps.insert(std::move(rest));
+    }
     return piece;
   }
 }
 
-c10::DataPtr TensorPool::allocate(size_t bytes) {
-  if (bytes < kSmall) return c10::GetDefaultCPUAllocator()->allocate(bytes);
-  std::lock_guard<std::mutex> lock(mutex_);
-  Piece* piece = Find(RoundUp(bytes));
-  used_ += piece->bytes;
-  peak_ = std::max(peak_, used_);
-  return {piece->data(), piece, &Release, c10::Device(c10::DeviceType::CPU)};
-}
-
-void TensorPool::Release(void* context) {
-  auto* piece = static_cast<Piece*>(context);
-  piece->pool->Free(*piece);
-  delete piece;
-}
-
-void TensorPool::Free(const Piece& piece) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  used_ -= piece.bytes;
-  std::map<size_t, size_t>& free = stretches_[piece.stretch].free;
-  auto gap = free.emplace(piece.offset, piece.bytes).first;
-  if (auto after = std::next(gap); after != free.end() && gap->first + gap->second == after->first) {
+void TensorPool::State::Free(Piece& piece) noexcept {
+  std::lock_guard<std::mutex> lock(mutex);
+  used -= piece.bytes;
+  Gaps& gaps = stretches[piece.stretch].gaps;
+  auto gap = gaps.insert(std::move(piece.gap)).position;
+  if (auto after = std::next(gap); after != gaps.end() && gap->first + gap->second == after->first) {
     gap->second += after->second;
-    free.erase(after);
+    gaps.erase(after);
   }
-  if (gap == free.begin()) return;
+  if (gap == gaps.begin()) return;
   if (auto before = std::prev(gap); before->first + before->second == gap->first) {
     before->second += gap->second;
-    free.erase(gap);
+    gaps.erase(gap);
+  }
+}
+
+TensorPool::TensorPool() : state_(std::make_shared<State>()) {}
+TensorPool::~TensorPool() = default;
+
+c10::DataPtr TensorPool::allocate(size_t bytes) {
+  if (bytes < kSmall) return c10::GetDefaultCPUAllocator()->allocate(bytes);
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  std::unique_ptr<Piece> piece = state_->Find(state_, RoundUp(bytes));
+  state_->used += piece->bytes;
+  state_->peak = std::max(state_->peak, state_->used);
+  std::byte* data = state_->stretches[piece->stretch].data + piece->offset;
+  const auto release = [](void* context) {
+    std::unique_ptr<Piece> mine(static_cast<Piece*>(context));
+    mine->state->Free(*mine);
+  };
+  return {data, piece.release(), release, c10::Device(c10::DeviceType::CPU)};
+}
+
+void TensorPool::Trim() {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  for (const Stretch& stretch : state_->stretches) {
+    for (const auto& [offset, bytes] : stretch.gaps) {
+      if (offset < stretch.touched) madvise(stretch.data + offset, std::min(bytes, stretch.touched - offset), MADV_DONTNEED);
+    }
   }
 }
 
 uint64_t TensorPool::peak_bytes() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return peak_;
-}
-
-void TensorPool::Trim() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  for (const Stretch& stretch : stretches_) {
-    for (const auto& [offset, bytes] : stretch.free) {
-      if (offset < stretch.touched) madvise(stretch.data + offset, std::min(bytes, stretch.touched - offset), MADV_DONTNEED);
-    }
-  }
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  return state_->peak;
 }
 
 at::Tensor NewLike(const at::Tensor& like, at::IntArrayRef sizes, at::ScalarType dtype) {

@@ -4,9 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
-#include <mutex>
-#include <vector>
+#include <memory>
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Allocator.h>
@@ -19,8 +17,9 @@ namespace autoscheme {
 // of the gaps between them).
 //
 // It serves what is asked of it by name: at::empty and the host's own tensors stay with the host's allocator. A tensor's
-// storage knows its allocator, so tensors that NewLike makes of it lie in the same pool. Thread-safe. Must outlive its
-// tensors.
+// storage knows its allocator, so tensors that NewLike makes of it lie in the same pool. Thread-safe. Memory goes back to the
+// system with the pool and the last of its tensors: LibTorch may hold on to some of a backward pass that failed until the
+// thread's next one.
 class TensorPool final : public c10::Allocator {
  public:
   TensorPool();
@@ -42,20 +41,9 @@ class TensorPool final : public c10::Allocator {
   static constexpr size_t kSmall = size_t{64} << 10;
 
  private:
-  struct Stretch {  // of address space; pages cost memory once they are touched
-    std::byte* data = nullptr;
-    size_t size = 0, touched = 0;
-    std::map<size_t, size_t> free;  // offset -> bytes
-  };
-  struct Piece;  // of a stretch, in use
-  static void Release(void* piece);
-  Piece* Find(size_t bytes);
-  void AddStretch(size_t bytes);
-  void Free(const Piece& piece);
-
-  mutable std::mutex mutex_;
-  std::vector<Stretch> stretches_;
-  uint64_t used_ = 0, peak_ = 0;
+  struct State;
+  struct Piece;
+  const std::shared_ptr<State> state_;  // pieces in use share it
 };
 
 // Uninitialized, contiguous, on the device of `like`, and in its pool where it lies in one.

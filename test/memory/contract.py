@@ -221,7 +221,7 @@ def growth(bench, _cases, args):
             continue
         ratio = after.peak / before.peak
         table.add(f"| {name} | {max_ram / MIB:.0f} | {before.peak / MIB:.0f} | {after.peak / MIB:.0f} | {ratio:.3f} | {most} |")
-        if ratio > most or after.peak > max_ram:
+        if ratio > most or after.peak > args.most * max_ram:
             failures.append(f"{name}: peak grows from {before.peak} to {after.peak} bytes within a budget of {max_ram}")
     return failures
 
@@ -231,7 +231,7 @@ def budgets(bench, cases, args):
     if not args.model:
         model = bench.models["llama"]
         cases = [Case(model, "W2A16,W4A16,MXFP8", 6, 64, budget, ["--batch-size", "4"]) for budget in (1.0, 1.1, 1.3, 1.7, 2.5, 0)]
-    failures = refusal(bench, cases[0])
+    failures = refusal(bench, cases[0], args)
     wanted = bench.score(cases[0], 0).schemes
     table = Table(args.out, "| budget MiB | peak MiB | furthest score by scheme |")
     for case in cases:
@@ -240,6 +240,8 @@ def budgets(bench, cases, args):
         if result.code != 0:
             failures.append(f"{case.words()} with {max_ram} bytes: {result.messages.strip()}")
             continue
+        if max_ram and result.peak > args.most * max_ram:
+            failures.append(f"{case.words()}: a peak of {result.peak} bytes within {max_ram}")
         furthest = {scheme: distance(wanted[scheme], result.schemes[scheme]) for scheme in wanted}
         table.add(f"| {max_ram / MIB:.0f} | {result.peak / MIB:.0f} | "
                   + ", ".join(f"{scheme} {far:.1e}" for scheme, far in furthest.items()) + " |")
@@ -252,7 +254,7 @@ def distance(wanted, found):
     return max(abs(found[layer]["loss"] - score["loss"]) / max(abs(score["loss"]), 1e-30) for layer, score in wanted.items())
 
 
-def refusal(bench, case):
+def refusal(bench, case, args):
     refused = bench.score(case, 140 * MIB)
     named = re.search(r"smallest that works is (\d+) bytes", refused.messages)
     if refused.code != 1 or not named or refused.schemes is not None:
@@ -261,7 +263,7 @@ def refusal(bench, case):
     works = bench.score(case, least)
     if works.code != 0:
         return [f"the least budget of {least} bytes, as the refusal names it, does not work: {works.messages.strip()}"]
-    return [] if works.peak <= least else [f"the least budget is {least} bytes, and the peak {works.peak}"]
+    return [] if works.peak <= args.most * least else [f"the least budget is {least} bytes, and the peak {works.peak}"]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <atomic>
 #include <cstring>
 #include <new>
 #include <thread>
@@ -88,6 +89,35 @@ TEST_CASE("a pool holds the pages of its busiest moment, and Trim gives back tho
   CHECK(ReadProcessMemory().anon < before + 8 * kMiB);
   CHECK(kept.eq(7).all().item<bool>());
 }
+
+TEST_CASE("tensors that outlive their pool keep their memory") {
+  at::Tensor left, other;
+  {
+    TensorPool pool;
+    left = OfMiB(pool, 4).fill_(5);
+    other = OfMiB(pool, 2);
+  }
+  other.reset();
+  CHECK(left.eq(5).all().item<bool>());
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("where address space is limited a pool leaves room for others") {
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
+  rlimit limited = before;
+  limited.rlim_cur = rlim_t{16} << 30;
+  if (before.rlim_cur != RLIM_INFINITY || setrlimit(RLIMIT_AS, &limited) != 0) return;
+  bool others = false;
+  {
+    TensorPool pool;
+    CHECK(OfMiB(pool, 64).fill_(3).eq(3).all().item<bool>());
+    others = at::empty({int64_t{2} << 30}, at::kByte).numel() > 0;
+  }
+  CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+  CHECK(others);
+}
+#endif
 
 TEST_CASE("a pool that the system has no room for says so") {
   TensorPool pool;
