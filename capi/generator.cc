@@ -77,6 +77,10 @@ autoscheme_status autoscheme_generator_score(autoscheme_generator* generator, co
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(calibration);
     CAPI_REQUIRE(out);
+    // Targets that are set already are checked before hours of work.
+    if (const auto targets = autoscheme::capi::GetTargets(&generator->state->options, nullptr, 0); targets.ok()) {
+      CAPI_RETURN_IF_ERROR(generator->state->generator->CheckTargets(targets->avg_bits, targets->bytes));
+    }
     LongCall call(generator->state->context_state);
     CAPI_RETURN_IF_ERROR(call.status());
     auto table = generator->state->generator->Score(calibration->calibration);
@@ -116,6 +120,7 @@ autoscheme_status autoscheme_generator_run(autoscheme_generator* generator, cons
     CAPI_REQUIRE(out);
     const auto targets = autoscheme::capi::GetTargets(&generator->state->options, nullptr, 0);
     if (!targets.ok()) return targets.status();
+    CAPI_RETURN_IF_ERROR(generator->state->generator->CheckTargets(targets->avg_bits, targets->bytes));
     LongCall call(generator->state->context_state);
     CAPI_RETURN_IF_ERROR(call.status());
     auto table = generator->state->generator->Score(calibration->calibration);

@@ -310,6 +310,17 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   return table;
 }
 
+absl::Status SchemeGenerator::CheckTargets(const std::vector<double>& avg_bits, const std::vector<int64_t>& target_bytes) const {
+  ScoreTable table = rep_->EmptyTable();
+  table.scores.assign(table.schemes.size(), std::vector<LayerScore>(table.layers.size()));
+  SelectOptions select;
+  select.avg_bits = avg_bits;
+  select.ignore_scale_zp_bits = rep_->options.ignore_scale_zp_bits;
+  select.target_bytes = target_bytes;
+  select.shared_layers = rep_->options.shared_layers;
+  return SelectRecipes(table, select, {}).status();  // what it warns of will be said once, by Select
+}
+
 absl::StatusOr<std::vector<Recipe>> SchemeGenerator::Select(const ScoreTable& table, const std::vector<double>& avg_bits,
                                                              const std::vector<int64_t>& target_bytes) const {
   SelectOptions select;

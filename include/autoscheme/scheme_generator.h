@@ -26,7 +26,7 @@ struct Options {
   // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32.
   std::string dtype = "float32";
   std::string device = "cpu";
-  int threads = 0;              // for the GEMMs; 0 = leave as the process has it
+  int threads = 0;              // of LibTorch; 0 = leave as the process has it
   // 0 = no limit. Otherwise a promise: with process_budget the peak RSS of the whole process (what the autoscheme
   // program uses), else what the library itself holds.
   int64_t max_ram_bytes = 0;
@@ -84,6 +84,9 @@ class SchemeGenerator {
   // The two sweeps. Ids outside the vocabulary: INVALID_ARGUMENT with row, column and id. NaN or infinite weights:
   // DATA_LOSS with the tensor, the count and the first index.
   absl::StatusOr<ScoreTable> Score(const Calibration& calibration);
+
+  // INVALID_ARGUMENT where Select would refuse a target whatever the scores: known from shapes and menu, before any work.
+  absl::Status CheckTargets(const std::vector<double>& avg_bits, const std::vector<int64_t>& target_bytes) const;
 
   // SelectRecipes with this generator's options.
   absl::StatusOr<std::vector<Recipe>> Select(const ScoreTable& table, const std::vector<double>& avg_bits,

@@ -231,6 +231,24 @@ TEST_CASE("a budget that cannot be kept is RESOURCE_EXHAUSTED before any work, w
   CHECK(TinyCase::Score(generator, calibration, scores).ok());
 }
 
+TEST_CASE("a target that no choice of schemes reaches is refused before anything is scored") {
+  TinyCase tiny;
+  SkeletonPtr skeleton;
+  CalibrationPtr calibration;
+  GeneratorPtr generator;
+  ScoresPtr scores;
+  REQUIRE(tiny.Open(skeleton).ok());
+  REQUIRE(tiny.Load(calibration).ok());
+  REQUIRE(tiny.Set(AUTOSCHEME_OPTION_AVG_BITS, "20").ok());
+  REQUIRE(tiny.Create(skeleton, generator).ok());
+  const Result result = TinyCase::Score(generator, calibration, scores);
+  CHECK(result.code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK_THAT(result.message, Contains("20") && Contains("reachable range"));
+  auto stats = Struct<autoscheme_stats>();
+  REQUIRE(autoscheme_generator_get_stats(generator.get(), &stats, nullptr) == AUTOSCHEME_OK);
+  CHECK(stats.read_bytes == 0);
+}
+
 TEST_CASE("what an option lacks is said when the generator is made") {
   TinyCase tiny;
   SkeletonPtr skeleton;
