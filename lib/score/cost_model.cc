@@ -19,8 +19,9 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kRuntimeBytes = 34 * kMiB;
 // What products of bfloat16 add to that, beside packed copies of their operands: LibTorch takes them to another library.
 constexpr uint64_t kBFloat16RuntimeBytes = 18 * kMiB;
-// And one part in so many of what is in memory: page tables, gaps, what products of larger matrices pack.
-constexpr uint64_t kRuntimePart = 128;
+// And, of what is in memory beyond that of a small model, one part in so many: page tables, gaps, what products of larger
+// matrices pack.
+constexpr uint64_t kSmallRun = 256 * kMiB, kRuntimePart = 40;
 // Of kept activations, one part in so many is lost in the gaps that others of other sizes leave between them.
 constexpr uint64_t kKeptPerGap = 16;
 
@@ -201,8 +202,9 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   if (in.floor_bytes > 0) {
     items.push_back({"process before the run", in.floor_bytes});
     const uint64_t packed = (slice_tokens * unit.widest_input + chunk / element) * operand;
+    const uint64_t large = std::max(Sum(items), kSmallRun) - kSmallRun;
     items.push_back({"LibTorch's code and buffers",
-                     kRuntimeBytes + (operand < 4 ? kBFloat16RuntimeBytes + packed : 0) + Sum(items) / kRuntimePart});
+                     kRuntimeBytes + (operand < 4 ? kBFloat16RuntimeBytes + packed : 0) + large / kRuntimePart});
   }
   items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }),
               items.end());
