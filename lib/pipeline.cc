@@ -46,6 +46,14 @@ struct SchemeGenerator::Rep {
     measure.imatrix = imatrix.has_value() ? &*imatrix : nullptr;
     return measure;
   }
+  SelectOptions ForTargets(const std::vector<double>& avg_bits, const std::vector<int64_t>& target_bytes) const {
+    SelectOptions select;
+    select.avg_bits = avg_bits;
+    select.ignore_scale_zp_bits = options.ignore_scale_zp_bits;
+    select.target_bytes = target_bytes;
+    select.shared_layers = options.shared_layers;
+    return select;
+  }
   absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, const MachineRates& rates = {}) const;
   absl::Status Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table);
 };
@@ -313,22 +321,12 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
 absl::Status SchemeGenerator::CheckTargets(const std::vector<double>& avg_bits, const std::vector<int64_t>& target_bytes) const {
   ScoreTable table = rep_->EmptyTable();
   table.scores.assign(table.schemes.size(), std::vector<LayerScore>(table.layers.size()));
-  SelectOptions select;
-  select.avg_bits = avg_bits;
-  select.ignore_scale_zp_bits = rep_->options.ignore_scale_zp_bits;
-  select.target_bytes = target_bytes;
-  select.shared_layers = rep_->options.shared_layers;
-  return SelectRecipes(table, select, {}).status();  // what it warns of will be said once, by Select
+  return SelectRecipes(table, rep_->ForTargets(avg_bits, target_bytes), {}).status();  // what it warns of will be said once, by Select
 }
 
 absl::StatusOr<std::vector<Recipe>> SchemeGenerator::Select(const ScoreTable& table, const std::vector<double>& avg_bits,
                                                              const std::vector<int64_t>& target_bytes) const {
-  SelectOptions select;
-  select.avg_bits = avg_bits;
-  select.ignore_scale_zp_bits = rep_->options.ignore_scale_zp_bits;
-  select.target_bytes = target_bytes;
-  select.shared_layers = rep_->options.shared_layers;
-  return SelectRecipes(table, select, rep_->context);
+  return SelectRecipes(table, rep_->ForTargets(avg_bits, target_bytes), rep_->context);
 }
 
 }  // namespace autoscheme

@@ -101,9 +101,9 @@ class Sweeps {
     AUTOSCHEME_RETURN_IF_ERROR(Open(boundaries_, std::max(first_kept_ - 1, 0) + 2, trajectories_ - forward_only_));
     AUTOSCHEME_RETURN_IF_ERROR(Open(passing_, 2, forward_only_));
     AUTOSCHEME_RETURN_IF_ERROR(Embed());
-    AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.forward_s, [&] { return SweepUnits(Pass::kForward); }));
-    AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.head_s, [&] { return Head(); }));
-    if (gradients_) AUTOSCHEME_RETURN_IF_ERROR(Timed(stats_.backward_s, [&] { return SweepUnits(Pass::kBackward); }));
+    AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.forward_s, [&] { return SweepUnits(Pass::kForward); }));
+    AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.head_s, [&] { return Head(); }));
+    if (gradients_) AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.backward_s, [&] { return SweepUnits(Pass::kBackward); }));
     stats_.read_bytes = BytesRead();
     stats_.io_engine = source_.engine(), stats_.trial_read_bytes = source_.trial_bytes();
     stats_.stall_s += source_.stall_s() + tiles_.stall_s();
@@ -125,10 +125,11 @@ class Sweeps {
     return absl::OkStatus();
   }
 
+  // One stage of the run, timed. What the one before left of the pool's pages goes back first: each has a peak of its own.
   template <typename Body>
-  absl::Status Timed(double& seconds, const Body& body) {
+  absl::Status Stage(double& seconds, const Body& body) {
     const Clock::time_point start = Clock::now();
-    if (options_.pool != nullptr) options_.pool->Trim();  // what the stage before needed at its peak
+    if (options_.pool != nullptr) options_.pool->Trim();
     absl::Status status = body();
     seconds += SecondsSince(start);
     return status;
