@@ -295,6 +295,7 @@ enum {
   AUTOSCHEME_OPTION_WORK_DIR = 302,             /* str   folder for spill files */
   AUTOSCHEME_OPTION_THREADS = 303,              /* i64   threads that compute; 0 = as the process is set */
   AUTOSCHEME_OPTION_IO_ENGINE = 304,            /* str   how weights are read: "auto", "uring", "direct", "buffered" */
+  AUTOSCHEME_OPTION_NO_SPILL = 305,             /* bool  scoring writes nothing to disk, at the price of time */
   /* 400..: computing */
   AUTOSCHEME_OPTION_DTYPE = 400,                /* str   "float32", "bfloat16", "mixed" or "auto" */
   AUTOSCHEME_OPTION_DEVICE = 401,               /* str   "cpu" */
@@ -674,6 +675,7 @@ typedef struct autoscheme_plan_info {
   uint64_t tile_bytes;       /* of a row tile, where not even one unit fits and weights are read at every use; else 0 */
   int64_t kept_units;        /* units whose activations stay, so that they are not computed twice */
   int64_t cached_units;      /* units whose weights stay, so that they are not read twice */
+  int64_t boundary_interval; /* the input of every so many units is stored, those between are computed again; 1 = all */
 } autoscheme_plan_info;
 
 /* since 0.1 */

@@ -65,6 +65,9 @@ constexpr OptionSpec kOptions[] = {
     Text(AUTOSCHEME_OPTION_IO_ENGINE, "io_engine", "auto", "auto,uring,direct,buffered",
          "How weights are read: uring (io_uring) and direct (threads) go past the page cache, buffered goes through it. One "
          "that does not work here gives way to the next. auto: the fastest by a short trial; small models buffered."),
+    Flag(AUTOSCHEME_OPTION_NO_SPILL, "no_spill", "0",
+         "Write nothing to disk while scoring: of the block inputs that memory has no room for some are computed again, which "
+         "reads and multiplies more."),
     Text(AUTOSCHEME_OPTION_DTYPE, "dtype", "float32", "float32,bfloat16,mixed,auto",
          "Number format that is computed in. mixed: float32, but the backward pass multiplies bfloat16 numbers; scores "
          "stay within 1% of float32. auto: mixed where the CPU multiplies bfloat16 in hardware, else float32."),

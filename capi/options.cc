@@ -318,6 +318,7 @@ absl::StatusOr<Options> ToOptions(const autoscheme_options& from) {
   to.max_ram_bytes = Int(&from, AUTOSCHEME_OPTION_MAX_RAM_BYTES);
   to.process_budget = Int(&from, AUTOSCHEME_OPTION_PROCESS_BUDGET) != 0;
   to.work_dir = Str(&from, AUTOSCHEME_OPTION_WORK_DIR);
+  to.no_spill = Int(&from, AUTOSCHEME_OPTION_NO_SPILL) != 0;
   auto io_engine = IoEngineFromName(Str(&from, AUTOSCHEME_OPTION_IO_ENGINE));
   if (!io_engine.ok()) return io_engine.status();
   to.io_engine = *io_engine;

@@ -21,6 +21,8 @@ std::string ToJson(const Plan& plan) {
   writer.Uint64(plan.spill_bytes);
   writer.Key("boundaries_in_ram");
   writer.Bool(plan.boundaries_in_ram);
+  writer.Key("boundary_interval");
+  writer.Int64(plan.boundary_interval);
   writer.Key("flops");
   writer.Double(plan.flops);
   writer.Key("estimated_s");
@@ -78,6 +80,7 @@ autoscheme_status autoscheme_plan_get_info(const autoscheme_plan* plan, autosche
     filled.flops = plan->plan.flops, filled.estimated_s = plan->plan.estimated_s;
     filled.units = plan->plan.units, filled.slots = plan->plan.slots, filled.slice_rows = plan->plan.slice_rows;
     filled.tile_bytes = plan->plan.tile_bytes;
+    filled.boundary_interval = plan->plan.boundary_interval;
     filled.kept_units = plan->plan.kept_units, filled.cached_units = plan->plan.cached_units;
     return FillStruct(filled, info, "autoscheme_plan_info");
   });

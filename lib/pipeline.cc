@@ -237,6 +237,7 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.precision = precision;
   input.max_ram_bytes = static_cast<uint64_t>(options.max_ram_bytes);
   input.floor_bytes = options.process_budget ? (floor_bytes / kFloorStepBytes + 1) * kFloorStepBytes : 0;
+  input.may_spill = !options.no_spill;
   input.available_bytes = AvailableMemory();
   input.threads = options.threads > 0 ? options.threads : at::get_num_threads();
   for (const Scheme& scheme : options.schemes) {

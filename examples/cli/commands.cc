@@ -62,6 +62,7 @@ const std::vector<Flag> kMachine = {
     {"dtype", "NAME", AUTOSCHEME_OPTION_DTYPE, nullptr},
     {"device", "NAME", AUTOSCHEME_OPTION_DEVICE, nullptr},
     {"work-dir", "DIR", AUTOSCHEME_OPTION_WORK_DIR, nullptr},
+    {"no-spill", nullptr, AUTOSCHEME_OPTION_NO_SPILL, nullptr},
     {"io-engine", "NAME", AUTOSCHEME_OPTION_IO_ENGINE, nullptr},
 };
 const std::vector<Flag> kReport = {

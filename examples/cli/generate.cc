@@ -180,6 +180,9 @@ absl::Status MakePlan(Session& session) {
   absl::PrintF("%s", table.ToString());
   absl::PrintF("how   %d units of weights, %d in memory at once%s; %d rows of a batch computed at once\n", info.units,
                info.slots, info.tile_bytes != 0 ? ", by row tiles that are read at every use" : "", info.slice_rows);
+  if (info.boundary_interval > 1) {
+    absl::PrintF("      inputs of every %d units are stored; those between are computed again\n", info.boundary_interval);
+  }
   if (info.kept_units > 0) absl::PrintF("      activations of the last %d units stay\n", info.kept_units);
   if (info.cached_units > 0) absl::PrintF("      weights of the last %d units stay\n", info.cached_units);
   return absl::OkStatus();

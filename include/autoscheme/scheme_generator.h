@@ -34,6 +34,7 @@ struct Options {
   // leaves the host's alone.
   bool process_budget = false;
   std::string work_dir;         // for the spill file; empty: TMPDIR, else /tmp
+  bool no_spill = false;        // nothing is written to disk: what memory has no room for is computed again
   IoEngine io_engine = IoEngine::kAuto;
   // An importance matrix that llama-imatrix has made of this model (GGUF or .dat), for the K types; empty: it is
   // collected from the calibration. Layers that the file lacks are quantized without one.
@@ -58,6 +59,7 @@ struct Plan {
   uint64_t read_bytes = 0;             // of the checkpoint
   uint64_t spill_bytes = 0;            // size of the spill files, 0 when boundaries stay in RAM
   bool boundaries_in_ram = true;
+  int64_t boundary_interval = 1;       // inputs of every so many units are stored; those between are computed again
   double flops = 0;                    // multiplications and additions of the matrix products
   double estimated_s = 0;              // by a short measurement of this machine's products and reads
   // Choices. A unit is what is read and differentiated as one piece: a block, or one segment of it (attention, MLP).

@@ -60,7 +60,7 @@ class TensorStore {
     TensorStore store;
     store.pool_ = pool;
     store.slices_ = shape.slices(), store.seqlen_ = shape.seqlen;
-    store.width_ = width, store.trajectories_ = trajectories, store.dtype_ = dtype;
+    store.in_ram_ = in_ram, store.width_ = width, store.trajectories_ = trajectories, store.dtype_ = dtype;
     const uint64_t bytes = static_cast<uint64_t>(shape.largest_slice()) * shape.seqlen * width * at::elementSize(dtype);
     store.pieces_ = static_cast<int64_t>(std::clamp<uint64_t>(bytes / kPieceBytes, 1, kMostPieces));
     BoundaryStore::Options options;
@@ -94,7 +94,8 @@ class TensorStore {
   void WillGet(int64_t slot, int64_t trajectory, int64_t slice) const {
     for (int64_t piece = 0; piece < pieces_; ++piece) store_->WillGet(Index(slot, trajectory, slice) + piece);
   }
-  uint64_t bytes_written() const { return store_->bytes_written(); }
+  // Written so far, 0 in RAM.
+  uint64_t spilled_bytes() const { return in_ram_ ? 0 : store_->bytes_written(); }
 
  private:
   int64_t Index(int64_t slot, int64_t trajectory, int64_t slice) const {
@@ -124,6 +125,7 @@ class TensorStore {
   std::vector<Slice> slices_;
   static constexpr uint64_t kPieceBytes = uint64_t{1} << 20, kMostPieces = 16;
   int64_t seqlen_ = 0, width_ = 0, trajectories_ = 0, pieces_ = 1;
+  bool in_ram_ = true;
   at::ScalarType dtype_ = at::kFloat;
   TensorPool* pool_ = nullptr;
   std::unique_ptr<BoundaryStore> store_;

@@ -103,15 +103,26 @@ BatchShape CostModel::shape(const PlanChoice& choice) const {
   return {in_.calibration->nsamples, in_.calibration->seqlen, in_.batch_size, choice.sweep.slice_rows};
 }
 
+uint64_t CostModel::gradients() const {
+  return in_.measurement->trajectories() - in_.measurement->forward_only_trajectories();
+}
+
+Schedule CostModel::schedule(const PlanChoice& choice) const {
+  const int units = sizes(choice).count;
+  return Schedule(units, units - choice.sweep.kept_units, choice.sweep.boundary_interval);
+}
+
 uint64_t CostModel::PeakBytes(const PlanChoice& choice) const { return Sum(Footprint(choice)); }
 
 uint64_t CostModel::SpillBytes(const PlanChoice& choice) const {
-  return choice.sweep.boundaries_in_ram ? 0 : BoundaryBytes(choice) + HeadSumBytes();
+  return (choice.sweep.boundaries_in_ram ? 0 : BoundaryBytes(choice)) +
+         (choice.sweep.gradients_in_ram ? 0 : GradientBytes() + HeadSumBytes());
 }
 
 uint64_t CostModel::ReadBytes(const PlanChoice& choice) const {
   const SweepOptions& sweep = choice.sweep;
-  const auto key = std::make_tuple(sweep.tiled, sweep.slice_rows, sweep.segments_per_unit, sweep.cached_units);
+  const auto key = std::make_tuple(sweep.tiled, sweep.slice_rows, sweep.segments_per_unit, sweep.cached_units, sweep.boundary_interval,
+                                   sweep.boundary_interval > 1 ? sweep.kept_units : 0);
   auto known = read_bytes_.find(key);
   if (known == read_bytes_.end()) {
     known = read_bytes_.emplace(key, PlannedReadBytes(*in_.skeleton, *in_.calibration, sweep, *in_.measurement)).first;
@@ -121,19 +132,20 @@ uint64_t CostModel::ReadBytes(const PlanChoice& choice) const {
 
 uint64_t CostModel::BoundaryBytes(const PlanChoice& choice) const {
   const PlanInput& in = in_;
-  const UnitSizes& unit = sizes(choice);
   const uint64_t tokens = static_cast<uint64_t>(in.calibration->nsamples) * in.calibration->seqlen;
   const uint64_t hidden = in.skeleton->hidden_size(), element = at::elementSize(in.precision.dtype);
-  const uint64_t forward_only = in.measurement->forward_only_trajectories();
-  const uint64_t gradients = in.measurement->trajectories() - forward_only;
-  const uint64_t slots = std::max(unit.count - choice.sweep.kept_units - 1, 0) + 2;
-  return tokens * hidden * element * (1 + gradients * slots + 2 * forward_only);
+  const uint64_t slots = schedule(choice).stored_count() + 1 + schedule(choice).place_count();
+  return tokens * hidden * element * (1 + gradients() * slots + 2 * in.measurement->forward_only_trajectories());
+}
+
+uint64_t CostModel::GradientBytes() const {
+  const uint64_t tokens = static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen;
+  return tokens * in_.skeleton->hidden_size() * at::elementSize(in_.precision.dtype) * gradients();
 }
 
 uint64_t CostModel::HeadSumBytes() const {
   const uint64_t tokens = static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen;
-  const uint64_t gradients = in_.measurement->trajectories() - in_.measurement->forward_only_trajectories();
-  return tokens * in_.skeleton->hidden_size() * gradients * (4 + at::elementSize(in_.precision.dtype));
+  return tokens * in_.skeleton->hidden_size() * gradients() * (4 + at::elementSize(in_.precision.dtype));
 }
 
 std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
@@ -145,13 +157,13 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   const uint64_t hidden = skeleton.hidden_size(), element = at::elementSize(in.precision.dtype);
   const uint64_t slice_tokens = static_cast<uint64_t>(shape.largest_slice()) * shape.seqlen;
   const uint64_t all_tokens = static_cast<uint64_t>(shape.nsamples) * shape.seqlen;
-  const uint64_t gradients = in.measurement->trajectories() - in.measurement->forward_only_trajectories();
 
   // Between the sweeps and below them.
   std::vector<PlanItem> always;
   if (sweep.boundaries_in_ram) always.push_back({"block boundaries", BoundaryBytes(choice)});
+  if (sweep.gradients_in_ram) always.push_back({"gradients", GradientBytes()});
   if (sweep.kept_units > 0) {
-    const uint64_t kept = all_tokens * gradients * Of(choice).kept[sweep.kept_units] * element;
+    const uint64_t kept = all_tokens * gradients() * Of(choice).kept[sweep.kept_units] * element;
     always.push_back({"kept activations", kept + kept / kKeptPerGap});
   }
   if (sweep.cached_units > 0) always.push_back({"kept weights", Of(choice).weights[sweep.cached_units]});
@@ -195,7 +207,7 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
       {"gradient of a head tile", head_measured ? 2 * rows * hidden * operand : 0},
       {"logits of a tile", slice_tokens * rows * (4 + (operand < 4 ? operand : 0))},
       {"hidden states", 6 * slice_tokens * hidden * 4},
-      {"running sums of the head", sweep.boundaries_in_ram ? HeadSumBytes() : 0},
+      {"running sums of the head", sweep.gradients_in_ram ? HeadSumBytes() : 0},
   };
   std::vector<PlanItem> items = Sum(blocks) >= Sum(head) ? blocks : head;
   items.insert(items.end(), always.begin(), always.end());
@@ -214,16 +226,19 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
 double CostModel::Flops(const PlanChoice& choice) const {
   const PlanInput& in = in_;
   const double tokens = static_cast<double>(in.calibration->nsamples) * in.calibration->seqlen;
-  const int forward_only = in.measurement->forward_only_trajectories(),
-            gradients = in.measurement->trajectories() - forward_only;
+  const double forward_only = in.measurement->forward_only_trajectories(), gradients = static_cast<double>(this->gradients());
   const std::vector<Unit>& units = Of(choice).units;
+  std::vector<int> again(units.size());
+  if (gradients > 0) {
+    for (const UnitStep& step : schedule(choice).Backward()) again[step.unit] += step.again;
+  }
   double flops = 0;
   for (size_t u = 0; u < units.size(); ++u) {
     const bool kept = u + choice.sweep.kept_units >= units.size();
     for (const LinearLayer* layer : units[u].linears) {
       const double product = 2.0 * tokens * layer->out_features * layer->in_features;
       const bool recomputed = !kept && !(layer->ends_segment && choice.sweep.segments_per_unit == 1);
-      flops += product * (forward_only + gradients * (recomputed ? 4 : 3));
+      flops += product * (forward_only + gradients * ((recomputed ? 4 : 3) + again[u]));
     }
   }
   const LinearLayer& head = in.skeleton->head();
@@ -250,10 +265,12 @@ double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) c
                    (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
   seconds += weights * trajectories * in.quantize_s * (choice.cache_weights ? 2 : 3 * slices);
   seconds += 2.0 * static_cast<double>(BoundaryBytes(choice)) / (sweep.boundaries_in_ram ? kCopyRate : rates.spill_bytes);
-  if (shape.sliced()) seconds += weights * trajectories * 4 * (slices + 1) / 8e9;
-  // Every tile of the head goes over all hidden states and running sums.
+  // A gradient goes in and out at every unit, the head's sums at every tile, beside which that goes over all hidden states.
   const double tiles = static_cast<double>(in.skeleton->vocab_size()) / static_cast<double>(sweep.head_tile_rows);
-  seconds += tiles * slices * slice_tokens * trajectories * in.skeleton->hidden_size() * 16 / 8e9;
+  seconds += 2.0 * (unit.count * static_cast<double>(GradientBytes()) + tiles * static_cast<double>(HeadSumBytes())) /
+             (sweep.gradients_in_ram ? kCopyRate : rates.spill_bytes);
+  seconds += tiles * slices * slice_tokens * trajectories * in.skeleton->hidden_size() * 8 / kCopyRate;
+  if (shape.sliced()) seconds += weights * trajectories * 4 * (slices + 1) / 8e9;
 
   const double read_s = static_cast<double>(ReadBytes(choice)) / rates.read_bytes;
   return sweep.unit_slots > 1 ? std::max(seconds, read_s) + 0.1 * read_s : seconds + read_s;

@@ -9,6 +9,7 @@
 
 #include "score/boundaries.h"
 #include "score/planner.h"
+#include "score/schedule.h"
 #include "score/units.h"
 
 namespace autoscheme {
@@ -45,6 +46,7 @@ class CostModel {
   double Seconds(const PlanChoice& choice, const MachineRates& rates) const;
 
   const UnitSizes& sizes(const PlanChoice& choice) const { return Of(choice).sizes; }
+  int units(int segments_per_unit) const { return granularities_.at(segments_per_unit).sizes.count; }
   BatchShape shape(const PlanChoice& choice) const;
 
  private:
@@ -55,12 +57,15 @@ class CostModel {
     std::vector<uint64_t> weights;  // bytes as stored, of the last 0, 1, .. units
   };
   const Granularity& Of(const PlanChoice& choice) const { return granularities_.at(choice.sweep.segments_per_unit); }
+  Schedule schedule(const PlanChoice& choice) const;
+  uint64_t gradients() const;                 // trajectories that have some
   uint64_t BoundaryBytes(const PlanChoice& choice) const;
-  uint64_t HeadSumBytes() const;  // in the stores of RunHead
+  uint64_t GradientBytes() const;             // on their way down
+  uint64_t HeadSumBytes() const;              // in the stores of RunHead
 
   const PlanInput& in_;
   std::map<int, Granularity> granularities_;  // by segments_per_unit
-  mutable std::map<std::tuple<bool, int64_t, int, int>, uint64_t> read_bytes_;
+  mutable std::map<std::tuple<bool, int64_t, int, int, int, int>, uint64_t> read_bytes_;
 };
 
 }  // namespace autoscheme

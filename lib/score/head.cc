@@ -48,7 +48,7 @@ class HeadRun {
         if (measurement_.head(t).measure) measurement_.OnHeadScore(t, scores_[t].weight, scores_[t].activation);
       }
     }
-    if (gradients_ && !in_.in_ram) stats_.spill_bytes = sums_->bytes_written() + picked_->bytes_written();
+    if (gradients_) stats_.spill_bytes = sums_->spilled_bytes() + picked_->spilled_bytes();
     return absl::OkStatus();
   }
 

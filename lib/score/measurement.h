@@ -11,12 +11,11 @@
 #include "absl/strings/string_view.h"
 #include "autoscheme/meta_skeleton.h"
 #include "quant/quantizer.h"
+#include "score/schedule.h"
 #include "score/units.h"
 #include "score/weight_tiles.h"
 
 namespace autoscheme {
-
-enum class Pass { kForward, kBackward };
 
 // A unit that can be computed. Borrowed for the time between BeginUnit and EndUnit.
 struct ResidentUnit {

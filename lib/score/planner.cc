@@ -13,34 +13,48 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 // Everything that the plan may choose but what is kept for speed: that fills the room which is left.
-std::vector<PlanChoice> Choices(const PlanInput& in) {
+std::vector<PlanChoice> Choices(const PlanInput& in, const CostModel& costs) {
   struct Sizes {
     uint64_t chunk_bytes;
     int64_t head_tile_rows;
   };
+  struct Stores {
+    bool boundaries_in_ram, gradients_in_ram;
+  };
   std::vector<PlanChoice> choices;
+  const auto for_each_store = [&](PlanChoice choice, int units) {
+    for (const Stores& stores : {Stores{true, true}, {false, true}, {false, false}}) {
+      if (!stores.boundaries_in_ram && !in.may_spill) continue;
+      choice.sweep.boundaries_in_ram = stores.boundaries_in_ram;
+      choice.sweep.gradients_in_ram = stores.gradients_in_ram;
+      // The disk has room for all inputs: computing some of them again would only be slower.
+      const int longest = stores.boundaries_in_ram ? std::max(units / 2, 1) : 1;
+      for (int interval = 1; interval <= longest; interval += std::max(interval / 2, 1)) {
+        choice.sweep.boundary_interval = interval;
+        choices.push_back(choice);
+      }
+    }
+  };
   for (const bool tiled : {false, true}) {
     for (const int segments : {0, 1}) {
-      for (const bool in_ram : {true, false}) {
-        for (const bool cache : {true, false}) {
-          for (const int slots : {2, 1}) {
-            for (const Sizes& sizes : {Sizes{8 * kMiB, 8192}, {4 * kMiB, 2048}, {kMiB, 512}}) {
-              for (int64_t rows = in.batch_size; rows >= 1; rows = rows == 1 ? 0 : (rows + 1) / 2) {
-                if (tiled && (cache || segments == 0)) continue;
-                if (rows != in.batch_size && !in.may_slice) continue;
-                PlanChoice choice;
-                choice.sweep.batch_size = in.batch_size;
-                choice.sweep.precision = in.precision;
-                choice.sweep.tiled = tiled;
-                choice.sweep.segments_per_unit = segments;
-                choice.sweep.boundaries_in_ram = in_ram;
-                choice.sweep.unit_slots = slots;
-                choice.sweep.head_tile_rows = sizes.head_tile_rows;
-                choice.sweep.slice_rows = rows == in.batch_size ? 0 : rows;
-                choice.cache_weights = cache;
-                choice.chunk_bytes = sizes.chunk_bytes;
-                choices.push_back(choice);
-              }
+      const int units = costs.units(segments);
+      for (const bool cache : {true, false}) {
+        for (const int slots : {2, 1}) {
+          for (const Sizes& sizes : {Sizes{8 * kMiB, 8192}, {8 * kMiB, 4096}, {4 * kMiB, 2048}, {kMiB, 512}}) {
+            for (int64_t rows = in.batch_size; rows >= 1; rows = rows == 1 ? 0 : (rows + 1) / 2) {
+              if (tiled && (cache || segments == 0)) continue;
+              if (rows != in.batch_size && !in.may_slice) continue;
+              PlanChoice choice;
+              choice.sweep.batch_size = in.batch_size;
+              choice.sweep.precision = in.precision;
+              choice.sweep.tiled = tiled;
+              choice.sweep.segments_per_unit = segments;
+              choice.sweep.unit_slots = slots;
+              choice.sweep.head_tile_rows = sizes.head_tile_rows;
+              choice.sweep.slice_rows = rows == in.batch_size ? 0 : rows;
+              choice.cache_weights = cache;
+              choice.chunk_bytes = sizes.chunk_bytes;
+              for_each_store(choice, units);
             }
           }
         }
@@ -74,6 +88,7 @@ Plan Describe(const CostModel& costs, const PlanChoice& choice, const MachineRat
   plan.resident = costs.Footprint(choice);
   plan.peak_bytes = costs.PeakBytes(choice);
   plan.boundaries_in_ram = choice.sweep.boundaries_in_ram;
+  plan.boundary_interval = choice.sweep.boundary_interval;
   plan.spill_bytes = costs.SpillBytes(choice);
   plan.read_bytes = costs.ReadBytes(choice);
   plan.flops = costs.Flops(choice);
@@ -96,7 +111,7 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
   const PlanChoice* best = nullptr;
   double best_s = 0;
   const CostModel costs(input);
-  const std::vector<PlanChoice> choices = Choices(input);
+  const std::vector<PlanChoice> choices = Choices(input, costs);
   for (const PlanChoice& choice : choices) {
     const uint64_t peak = costs.PeakBytes(choice);
     least = std::min(least, peak);
@@ -111,8 +126,9 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
   if (best == nullptr) {
     return absl::ResourceExhaustedError(absl::StrFormat(
         "a budget of %d bytes (%.0f MiB) is too small for this model, menu and batch; the smallest that works is %d bytes "
-        "(%d MiB). A smaller batch_size or seqlen needs less",
-        input.max_ram_bytes, static_cast<double>(input.max_ram_bytes) / kMiB, least, (least + kMiB - 1) / kMiB));
+        "(%d MiB). A smaller batch_size or seqlen needs less%s",
+        input.max_ram_bytes, static_cast<double>(input.max_ram_bytes) / kMiB, least, (least + kMiB - 1) / kMiB,
+        input.may_spill ? "" : ", and so does a run that may spill"));
   }
   PlannedRun run;
   run.choice = *best;

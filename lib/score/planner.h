@@ -24,6 +24,7 @@ struct PlanInput {
   Precision precision;
   uint64_t max_ram_bytes = 0;       // 0 = no limit
   uint64_t floor_bytes = 0;         // what the process holds before the run; 0 when the budget is the library's alone
+  bool may_spill = true;            // to disk
   uint64_t available_bytes = 0;     // memory that the system could give; bounds what is kept for speed without a limit
   int threads = 1;
   bool quantizes_activations = false;
@@ -55,8 +56,8 @@ struct MachineRates {
   double spill_bytes = 1.0e9;
 };
 
-// The fastest choice, by estimate, that fits. RESOURCE_EXHAUSTED, naming the smallest max_ram_bytes that would do, when
-// none does.
+// The fastest choice, by estimate, that fits. RESOURCE_EXHAUSTED, naming the smallest max_ram_bytes that
+// would do, when none does.
 absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& rates = {});
 
 }  // namespace autoscheme

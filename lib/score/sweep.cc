@@ -55,6 +55,10 @@ class OuterOps : public BlockOps {
   at::Tensor none_;
 };
 
+int FirstKept(int units, const SweepOptions& options, bool gradients) {
+  return units - (gradients ? std::min(options.kept_units, units) : 0);
+}
+
 // y = f(x) with its autograd graph, ready for dL/dx.
 struct Graph {
   at::Tensor x, y;
@@ -86,7 +90,8 @@ class Sweeps {
     trajectories_ = measurement.trajectories();
     forward_only_ = measurement.forward_only_trajectories();
     gradients_ = forward_only_ < trajectories_;
-    first_kept_ = unit_count_ - (gradients_ ? std::min(options.kept_units, unit_count_) : 0);
+    first_kept_ = FirstKept(unit_count_, options, gradients_);
+    schedule_ = Schedule(unit_count_, first_kept_, options.boundary_interval);
   }
 
   absl::Status Run() {
@@ -95,31 +100,32 @@ class Sweeps {
     AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
     AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, options_.precision.dtype));
     tables_ = architecture_.PositionTables(calibration_.seqlen);
-    // Input of unit 0, which all trajectories share; the inputs of the units whose graphs are not kept, the last output
-    // and its gradient; and for trajectories without gradients, whose boundaries die young, two slots in turns.
-    AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(boundaries_, std::max(first_kept_ - 1, 0) + 2, trajectories_ - forward_only_));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(passing_, 2, forward_only_));
+    // Input of unit 0, which all trajectories share; the other stored inputs and the last output; places for those that are
+    // not stored; the gradient; and for trajectories without gradients, whose boundaries die young, two slots in turns.
+    const int gradients = trajectories_ - forward_only_;
+    AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, options_.boundaries_in_ram));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(stored_, schedule_.stored_count() + 1, gradients, options_.boundaries_in_ram));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(places_, schedule_.place_count(), gradients, options_.boundaries_in_ram));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(gradient_, 1, gradients, options_.gradients_in_ram));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(passing_, 2, forward_only_, options_.boundaries_in_ram));
     AUTOSCHEME_RETURN_IF_ERROR(Embed());
-    AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.forward_s, [&] { return SweepUnits(Pass::kForward); }));
+    AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.forward_s, [&] { return SweepUnits("forward", schedule_.Forward()); }));
     AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.head_s, [&] { return Head(); }));
-    if (gradients_) AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.backward_s, [&] { return SweepUnits(Pass::kBackward); }));
+    if (gradients_) AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.backward_s, [&] { return SweepUnits("backward", schedule_.Backward()); }));
     stats_.read_bytes = BytesRead();
     stats_.io_engine = source_.engine(), stats_.trial_read_bytes = source_.trial_bytes();
     stats_.stall_s += source_.stall_s() + tiles_.stall_s();
-    if (!options_.boundaries_in_ram) {
-      for (const auto* store : {&embedded_, &boundaries_, &passing_}) {
-        if (*store != nullptr) stats_.spill_bytes += (*store)->bytes_written();
-      }
+    for (const auto* store : {&embedded_, &stored_, &places_, &passing_, &gradient_}) {
+      if (*store != nullptr) stats_.spill_bytes += (*store)->spilled_bytes();
     }
     return absl::OkStatus();
   }
 
  private:
-  absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t slots, int64_t trajectories) {
-    if (trajectories == 0) return absl::OkStatus();
+  absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t slots, int64_t trajectories, bool in_ram) {
+    if (slots == 0 || trajectories == 0) return absl::OkStatus();
     auto opened = TensorStore::Create(context_, shape_, skeleton_.hidden_size(), slots, trajectories, options_.precision.dtype,
-                                      options_.boundaries_in_ram, options_.work_dir, options_.budget, options_.pool);
+                                      in_ram, options_.work_dir, options_.budget, options_.pool);
     if (!opened.ok()) return opened.status();
     store = std::make_unique<TensorStore>(*std::move(opened));
     return absl::OkStatus();
@@ -147,71 +153,96 @@ class Sweeps {
     return absl::OkStatus();
   }
 
-  absl::Status SweepUnits(Pass pass) {
-    const bool forward = pass == Pass::kForward;
+  absl::Status SweepUnits(absl::string_view stage, const std::vector<UnitStep>& steps) {
     at::NoGradGuard no_grad;
-    tiles_.set_check_finite(forward);
-    AUTOSCHEME_RETURN_IF_ERROR(source_.Begin(pass));
-    for (int step = 0; step < unit_count_; ++step) {
+    AUTOSCHEME_RETURN_IF_ERROR(source_.Begin(steps));
+    for (size_t i = 0; i < steps.size(); ++i) {
       AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
       AUTOSCHEME_ASSIGN_OR_RETURN(absl::Span<const TensorView> views, source_.Next());
-      const int u = forward ? step : unit_count_ - 1 - step;
+      const UnitStep& step = steps[i];
+      const int u = step.unit;
+      tiles_.set_check_finite(step.pass == Pass::kForward && !step.again);
       UnitRunner runner(skeleton_, units_[u], views, options_.precision.dtype, tables_, measurement_);
       ResidentUnit resident;
       resident.index = u;
       resident.unit = &units_[u];
       resident.find = [&runner](absl::string_view name) { return runner.Find(name); };
       resident.tiles = options_.tiled ? &tiles_ : nullptr;
-      for (int t = forward ? 0 : forward_only_; t < trajectories_; ++t) {
+      for (int t = FirstTrajectory(step); t < trajectories_; ++t) {
         resident.keep = u >= first_kept_ && t >= forward_only_;
-        AUTOSCHEME_RETURN_IF_ERROR(measurement_.BeginUnit(pass, t, resident));
+        AUTOSCHEME_RETURN_IF_ERROR(measurement_.BeginUnit(step.pass, t, resident));
         for (int s = 0; s < static_cast<int>(slices_.size()); ++s) {
           AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
-          const absl::Status done = forward ? Forward(runner, u, t, s) : Backward(runner, u, t, s);
+          AUTOSCHEME_ASSIGN_OR_RETURN(const Inputs inputs, TakeInputs(step, t, s));
+          AnnounceNext(steps, i, t, s);
+          const absl::Status done = step.pass == Pass::kBackward ? Backward(runner, u, t, s, inputs)
+                                    : step.again                 ? ForwardAgain(runner, u, t, s, inputs)
+                                                                 : Forward(runner, u, t, s, inputs);
           AUTOSCHEME_RETURN_IF_ERROR(tiles_.status());  // first: what was computed of tiles that did not come is anything
           AUTOSCHEME_RETURN_IF_ERROR(done);
         }
         AUTOSCHEME_RETURN_IF_ERROR(measurement_.EndUnit());
         AUTOSCHEME_RETURN_IF_ERROR(tiles_.status());
       }
-      AUTOSCHEME_RETURN_IF_ERROR(Report(forward ? "forward" : "backward", step + 1, unit_count_));
+      AUTOSCHEME_RETURN_IF_ERROR(Report(stage, static_cast<int64_t>(i) + 1, static_cast<int64_t>(steps.size())));
     }
     source_.End();
     return absl::OkStatus();
   }
 
-  // What the step after (u, t, s) will get from the stores, so that it is read while this one computes.
-  void AnnounceNext(Pass pass, int u, int t, int s) const {
-    const bool forward = pass == Pass::kForward;
-    if (++s == static_cast<int>(slices_.size())) {
-      s = 0;
-      if (++t == trajectories_) t = forward ? 0 : forward_only_, u += forward ? 1 : -1;
+  // Trajectories without gradients run forward once.
+  int FirstTrajectory(const UnitStep& step) const { return step.pass == Pass::kForward && !step.again ? 0 : forward_only_; }
+
+  struct Inputs {
+    at::Tensor x;     // undefined where a kept graph holds it
+    at::Tensor grad;  // backward
+  };
+  absl::StatusOr<Inputs> TakeInputs(const UnitStep& step, int t, int s) {
+    Inputs in;
+    const bool backward = step.pass == Pass::kBackward;
+    if (backward) {
+      AUTOSCHEME_ASSIGN_OR_RETURN(in.grad, gradient_->Get(0, t - forward_only_, s));
     }
-    if (u < 0 || u >= unit_count_ || t < forward_only_) return;
-    if (!forward) boundaries_->WillGet(GradientSlot(), t - forward_only_, s);
-    if (u > 0 && u < first_kept_) boundaries_->WillGet(Slot(u), t - forward_only_, s);
+    if (!backward || step.unit < first_kept_) {
+      AUTOSCHEME_ASSIGN_OR_RETURN(in.x, GetBoundary(step.unit, t, s));
+    }
+    return in;
   }
 
-  absl::Status Forward(UnitRunner& runner, int u, int t, int s) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(u, t, s));
-    AnnounceNext(Pass::kForward, u, t, s);
-    if (u < first_kept_ || t < forward_only_) return PutBoundary(u + 1, t, s, runner.Run(x, /*values=*/true));
-    Graph graph(x, [&](const at::Tensor& in) { return runner.Run(in, /*values=*/true); });
+  // What will be taken after (step i, t, s), so that it is read while this one computes.
+  void AnnounceNext(const std::vector<UnitStep>& steps, size_t i, int t, int s) const {
+    if (++s == static_cast<int>(slices_.size())) {
+      s = 0;
+      if (++t == trajectories_) {
+        if (++i == steps.size()) return;
+        t = FirstTrajectory(steps[i]);
+      }
+    }
+    if (t < forward_only_) return;
+    const UnitStep& next = steps[i];
+    if (next.pass == Pass::kBackward) gradient_->WillGet(0, t - forward_only_, s);
+    if (next.unit > 0 && next.unit < first_kept_) StoreOf(next.unit).WillGet(Slot(next.unit), t - forward_only_, s);
+  }
+
+  absl::Status Forward(UnitRunner& runner, int u, int t, int s, const Inputs& in) {
+    if (u < first_kept_ || t < forward_only_) return PutBoundary(u + 1, t, s, runner.Run(in.x, /*values=*/true));
+    Graph graph(in.x, [&](const at::Tensor& x) { return runner.Run(x, /*values=*/true); });
     const at::Tensor y = graph.y.detach();
     kept_.insert_or_assign({u, t, s}, std::move(graph));
     return PutBoundary(u + 1, t, s, y);
   }
 
-  absl::Status Backward(UnitRunner& runner, int u, int t, int s) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor grad, boundaries_->Get(GradientSlot(), t - forward_only_, s));
-    AnnounceNext(Pass::kBackward, u, t, s);
+  absl::Status ForwardAgain(UnitRunner& runner, int u, int t, int s, const Inputs& in) {
+    return StoreOf(u + 1).Put(Slot(u + 1), t - forward_only_, s, runner.Run(in.x, /*values=*/true));
+  }
+
+  absl::Status Backward(UnitRunner& runner, int u, int t, int s, const Inputs& in) {
     at::Tensor dx;
     if (auto kept = kept_.find({u, t, s}); kept != kept_.end()) {
-      dx = kept->second.Pullback(grad);
+      dx = kept->second.Pullback(in.grad);
       kept_.erase(kept);
     } else {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(u, t, s));
-      dx = Graph(x, [&](const at::Tensor& in) { return runner.Run(in, /*values=*/false); }).Pullback(grad);
+      dx = Graph(in.x, [&](const at::Tensor& x) { return runner.Run(x, /*values=*/false); }).Pullback(in.grad);
     }
     if (slices_[s].ends_batch) AUTOSCHEME_RETURN_IF_ERROR(measurement_.EndBatch());
     return PutGradient(t, s, dx);
@@ -225,7 +256,7 @@ class Sweeps {
     input.precision = options_.precision;
     input.tile_rows = options_.head_tile_rows;
     input.slots = options_.unit_slots;
-    input.in_ram = options_.boundaries_in_ram;
+    input.in_ram = options_.gradients_in_ram;
     input.work_dir = options_.work_dir;
     input.budget = options_.budget;
     input.io_engine = options_.io_engine;
@@ -248,16 +279,15 @@ class Sweeps {
     return absl::OkStatus();
   }
 
-  // Boundary k = input of unit k, or the last unit's output. Slots of boundaries_: 1 .. first_kept_ - 1, then the last
-  // output, then the gradient that goes down.
-  int64_t Slot(int k) const { return k == unit_count_ ? std::max(first_kept_ - 1, 0) : k - 1; }
-  int64_t GradientSlot() const { return Slot(unit_count_) + 1; }
+  // Boundary k = input of unit k, or the last unit's output, which lies behind the stored inputs.
+  int64_t Slot(int k) const { return k == unit_count_ ? schedule_.stored_count() : schedule_.Place(k); }
+  TensorStore& StoreOf(int k) const { return k == unit_count_ || schedule_.Stored(k) ? *stored_ : *places_; }
 
   absl::StatusOr<at::Tensor> GetBoundary(int k, int t, int s) {
     if (k == 0) return embedded_->Get(0, 0, s);
     if (t < forward_only_) return passing_->Get(k % 2, t, s);
     if (k < unit_count_ && k >= first_kept_) return std::move(handed_[{t, s}]);
-    return boundaries_->Get(Slot(k), t - forward_only_, s);
+    return StoreOf(k).Get(Slot(k), t - forward_only_, s);
   }
   absl::Status PutBoundary(int k, int t, int s, const at::Tensor& x) {
     measurement_.OnBoundary(k, t, s, x);
@@ -266,7 +296,7 @@ class Sweeps {
       handed_[{t, s}] = x;
       return absl::OkStatus();
     }
-    return boundaries_->Put(Slot(k), t - forward_only_, s, x);
+    return StoreOf(k).Put(Slot(k), t - forward_only_, s, x);
   }
   absl::Status PutGradient(int t, int s, const at::Tensor& grad) {
     // One pass over a small tensor, and a NaN is named where it arises instead of spoiling every score below.
@@ -274,7 +304,7 @@ class Sweeps {
       return absl::DataLossError(
           absl::StrCat("the gradient of batch ", slices_[s].batch, " became NaN or infinite under trajectory ", t));
     }
-    return boundaries_->Put(GradientSlot(), t - forward_only_, s, grad);
+    return gradient_->Put(0, t - forward_only_, s, grad);
   }
 
   absl::Status Report(absl::string_view stage, int64_t done, int64_t total) {
@@ -304,19 +334,21 @@ class Sweeps {
   BatchShape shape_;
   std::vector<Slice> slices_;
   int trajectories_ = 0, forward_only_ = 0, first_kept_ = 0;
+  Schedule schedule_{0, 0, 1};
   bool gradients_ = false;
   Clock::time_point started_;
   uint64_t bytes_before_ = 0;  // of the checkpoint's own counter
   uint64_t head_bytes_ = 0;
   OuterOps outer_;
   at::Tensor tables_;
-  std::unique_ptr<TensorStore> embedded_, boundaries_, passing_;
+  std::unique_ptr<TensorStore> embedded_, stored_, places_, gradient_, passing_;
   absl::flat_hash_map<std::pair<int, int>, at::Tensor> handed_;          // (trajectory, slice) -> next unit's input
   absl::flat_hash_map<std::tuple<int, int, int>, Graph> kept_;  // (unit, trajectory, slice)
 };
 
-// Times that the weight of one linear is read in the two passes when it comes by tiles (ScoredLinear).
-int64_t TiledUses(const LinearLayer& layer, bool in_last_segment, const BatchShape& shape, Measurement& measurement) {
+// Times that the weight of one linear is read in all passes when it comes by tiles (ScoredLinear); `again`: how often its
+// unit runs forward again.
+int64_t TiledUses(const LinearLayer& layer, bool in_last_segment, int again, const BatchShape& shape, Measurement& measurement) {
   const int64_t slices = static_cast<int64_t>(shape.slices().size());
   int64_t uses = 0;
   for (int t = 0; t < measurement.trajectories(); ++t) {
@@ -325,6 +357,7 @@ int64_t TiledUses(const LinearLayer& layer, bool in_last_segment, const BatchSha
     if (t < measurement.forward_only_trajectories()) continue;
     const bool recomputed = !(layer.ends_segment && in_last_segment);
     uses += slices * (recomputed ? 2 : 1) + use.prepared + (use.folded ? shape.batches() : 0);
+    uses += again * (slices + use.prepared);
   }
   return uses;
 }
@@ -336,17 +369,24 @@ uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calib
   const bool gradients = measurement.forward_only_trajectories() < measurement.trajectories();
   const BatchShape shape{calibration.nsamples, calibration.seqlen, options.batch_size, options.slice_rows};
   const std::vector<Unit> units = MakeUnits(skeleton, options.segments_per_unit);
+  const int count = static_cast<int>(units.size());
+  std::vector<int> again(units.size());
+  if (gradients) {
+    for (const UnitStep& step : Schedule(count, FirstKept(count, options, gradients), options.boundary_interval).Backward()) {
+      again[step.unit] += step.again;
+    }
+  }
   uint64_t bytes = 0;
   for (size_t u = 0; u < units.size(); ++u) {
     const bool cached = u + options.cached_units >= units.size();
-    const uint64_t passes = gradients && !cached ? 2 : 1;
+    const uint64_t passes = gradients && !cached ? 2 + again[u] : 1;
     bytes += units[u].bytes * passes;
     if (!options.tiled) continue;
     const Unit::Part& last = units[u].parts.back();
     for (const LinearLayer* layer : units[u].linears) {
       const absl::string_view block = skeleton.blocks()[last.block].name;
       const bool in_last_segment = layer->segment == last.segment && absl::StartsWith(layer->name, absl::StrCat(block, "."));
-      bytes += layer->weight->bytes * (TiledUses(*layer, in_last_segment, shape, measurement) - passes);
+      bytes += layer->weight->bytes * (TiledUses(*layer, in_last_segment, again[u], shape, measurement) - passes);
     }
   }
   const LinearLayer& head = skeleton.head();

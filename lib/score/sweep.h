@@ -1,4 +1,5 @@
-// The two sweeps: every unit is read once forward and once backward, whatever the number of trajectories and batches.
+// The two sweeps: every unit is read once forward and once backward (Schedule: once more where its input is not stored),
+// whatever the number of trajectories and batches.
 #ifndef AUTOSCHEME_SCORE_SWEEP_H_
 #define AUTOSCHEME_SCORE_SWEEP_H_
 
@@ -31,7 +32,9 @@ struct SweepOptions {
   bool tiled = false;             // weights come by row tiles, read anew at every use
   bool drop_page_cache = true;    // false where the system has room for the whole model beside the budget
   int64_t head_tile_rows = 4096;  // vocabulary rows per tile
+  int boundary_interval = 1;      // every so many units the input is stored; those between are computed again (Schedule)
   bool boundaries_in_ram = true;  // else spill files in work_dir
+  bool gradients_in_ram = true;   // those on their way down, and the head's sums that they come from; else likewise
   std::string work_dir;
   IoEngine io_engine = IoEngine::kAuto;
   ProductMeter* meter = nullptr;   // of the head's products; borrowed, null: none
@@ -46,8 +49,9 @@ struct SweepStats {
   double forward_s = 0, head_s = 0, backward_s = 0, stall_s = 0;
 };
 
-// Bytes of the checkpoint that RunSweeps will read: 2 x units (1 x without gradients) - cached units + head x HeadPasses
-// + touched embedding rows + the tensors outside the blocks. Tiled weights count once for every use.
+// Bytes of the checkpoint that RunSweeps will read: 2 x units (1 x without gradients) - cached units + units that run
+// forward again + head x HeadPasses + touched embedding rows + the tensors outside the blocks. Tiled weights count once for
+// every use.
 uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calibration, const SweepOptions& options,
                           Measurement& measurement);
 

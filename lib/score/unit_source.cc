@@ -16,6 +16,9 @@ namespace {
 constexpr uint64_t kAlignment = 64;
 uint64_t Padded(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
+// Of the steps that take a unit, the one that no other came before.
+bool IsFirst(const UnitStep& step) { return step.pass == Pass::kForward && !step.again; }
+
 bool IsLinearWeight(const Unit& unit, const TensorInfo* info) {
   return std::any_of(unit.linears.begin(), unit.linears.end(), [&](const LinearLayer* l) { return l->weight == info; });
 }
@@ -25,16 +28,14 @@ bool IsLinearWeight(const Unit& unit, const TensorInfo* info) {
 UnitSource::UnitSource(const Context& context, const Checkpoint& checkpoint, absl::Span<const Unit> units, const Options& options)
     : context_(context), checkpoint_(checkpoint), units_(units), options_(options) {}
 
-absl::Status UnitSource::Begin(Pass pass) {
-  pass_ = pass, next_ = 0;
-  const int count = static_cast<int>(units_.size());
+absl::Status UnitSource::Begin(std::vector<UnitStep> steps) {
+  steps_ = std::move(steps), next_ = 0;
   std::vector<BlockStreamer::Step> order;
-  for (int step = 0; step < count; ++step) {
-    const int index = pass == Pass::kForward ? step : count - 1 - step;
-    if (pass == Pass::kBackward && IsCached(index)) continue;
+  for (const UnitStep& step : steps_) {
+    if (!IsFirst(step) && IsCached(step.unit)) continue;
     BlockStreamer::Step tensors;
-    for (const TensorInfo* info : units_[index].tensors) {
-      if (!options_.tiled || !IsLinearWeight(units_[index], info)) tensors.push_back(info);
+    for (const TensorInfo* info : units_[step.unit].tensors) {
+      if (!options_.tiled || !IsLinearWeight(units_[step.unit], info)) tensors.push_back(info);
     }
     order.push_back(std::move(tensors));
   }
@@ -48,18 +49,13 @@ absl::Status UnitSource::Begin(Pass pass) {
 }
 
 absl::StatusOr<absl::Span<const TensorView>> UnitSource::Next() {
-  const int count = static_cast<int>(units_.size());
-  const int step = next_++;
-  const int index = pass_ == Pass::kForward ? step : count - 1 - step;
-  if (pass_ == Pass::kBackward && IsCached(index)) {
-    cached_.erase(index + 1);
-    return absl::MakeConstSpan(cached_.at(index).views);
-  }
-  if (pass_ == Pass::kBackward) cached_.clear();
+  const UnitStep step = steps_[next_++];
+  if (step.pass == Pass::kBackward) cached_.erase(cached_.upper_bound(step.unit), cached_.end());  // used up
+  if (!IsFirst(step) && IsCached(step.unit)) return absl::MakeConstSpan(cached_.at(step.unit).views);
   AUTOSCHEME_ASSIGN_OR_RETURN(BlockView view, streamer_->Next());
-  if (pass_ == Pass::kForward) {
+  if (IsFirst(step)) {
     for (const TensorView& tensor : view.tensors) AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(tensor));
-    if (IsCached(index)) AUTOSCHEME_RETURN_IF_ERROR(Keep(index, view.tensors));
+    if (IsCached(step.unit)) AUTOSCHEME_RETURN_IF_ERROR(Keep(step.unit, view.tensors));
   }
   return view.tensors;
 }
@@ -83,7 +79,7 @@ absl::Status UnitSource::Keep(int unit, absl::Span<const TensorView> views) {
 }
 
 void UnitSource::End() {
-  if (pass_ == Pass::kBackward) cached_.clear();
+  if (!steps_.empty() && steps_.back().pass == Pass::kBackward) cached_.clear();
   if (streamer_ == nullptr) return;
   const StreamStats stats = streamer_->stats();
   read_bytes_ += stats.bytes_read;

@@ -1,4 +1,4 @@
-// UnitSource: brings the weights of the units, once in forward and once in reverse order.
+// UnitSource: brings the weights of the units in the order of a schedule.
 #ifndef AUTOSCHEME_SCORE_UNIT_SOURCE_H_
 #define AUTOSCHEME_SCORE_UNIT_SOURCE_H_
 
@@ -14,7 +14,8 @@
 #include "autoscheme/context.h"
 #include "base/budget.h"
 #include "checkpoint/checkpoint.h"
-#include "score/measurement.h"
+#include "score/schedule.h"
+#include "score/units.h"
 
 namespace autoscheme {
 
@@ -33,11 +34,11 @@ class UnitSource {
   // `units` must outlive the source, as must context and checkpoint.
   UnitSource(const Context& context, const Checkpoint& checkpoint, absl::Span<const Unit> units, const Options& options);
 
-  absl::Status Begin(Pass pass);
-  // The next unit's tensors; they die with the next call. Forward looks through them for NaN and infinite values
+  absl::Status Begin(std::vector<UnitStep> steps);
+  // The tensors of the next step's unit; they die with the next call. A first forward pass looks through them for NaN and infinite values
   // (DATA_LOSS naming the tensor).
   absl::StatusOr<absl::Span<const TensorView>> Next();
-  void End();
+  void End();  // of these steps
 
   uint64_t read_bytes() const;
   double stall_s() const;
@@ -52,14 +53,15 @@ class UnitSource {
     MemoryBudget::Hold hold;
   };
   absl::Status Keep(int unit, absl::Span<const TensorView> views);
+  // Whether the first forward pass keeps it, so that no later step reads it.
   bool IsCached(int unit) const { return unit >= static_cast<int>(units_.size()) - options_.cached_units; }
 
   const Context& context_;
   const Checkpoint& checkpoint_;
   const absl::Span<const Unit> units_;
   const Options options_;
-  Pass pass_ = Pass::kForward;
-  int next_ = 0;  // steps of this pass that were handed out
+  std::vector<UnitStep> steps_;
+  size_t next_ = 0;  // of steps_
   std::unique_ptr<BlockStreamer> streamer_;
   std::map<int, Cached> cached_;
   uint64_t read_bytes_ = 0;  // of the streamers that ended

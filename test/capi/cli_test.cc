@@ -77,7 +77,7 @@ TEST_CASE("help is printed to stdout and is a success") {
   }
   const Run run = shell({"run", "--help"});
   for (const char* flag : {"--model", "--options", "--tokens", "--avg-bits", "--out", "--max-ram", "--nsamples",
-                           "--seqlen", "--max-tokens", "--batch-size", "--threads", "--dtype", "--device", "--work-dir", "--io-engine",
+                           "--seqlen", "--max-tokens", "--batch-size", "--threads", "--dtype", "--device", "--work-dir", "--no-spill", "--io-engine",
                            "--ignore-layers", "--layer-config", "--shared-layers", "--progress", "--quiet"}) {
     CHECK_THAT(run.out, Contains(flag));
   }

@@ -122,7 +122,7 @@ static int structs(void) {
   AT(autoscheme_stats, read_call_bytes, 128);
   AT(autoscheme_stats, io_engine, 136);
   AT(autoscheme_stats, trial_read_bytes, 144);
-  CHECK_C(sizeof(autoscheme_plan_info) == 120);
+  CHECK_C(sizeof(autoscheme_plan_info) == 128);
   AT(autoscheme_plan_info, struct_size, 0);
   AT(autoscheme_plan_info, peak_bytes, 8);
   AT(autoscheme_plan_info, least_bytes, 16);
@@ -139,6 +139,7 @@ static int structs(void) {
   AT(autoscheme_plan_info, tile_bytes, 96);
   AT(autoscheme_plan_info, kept_units, 104);
   AT(autoscheme_plan_info, cached_units, 112);
+  AT(autoscheme_plan_info, boundary_interval, 120);
   CHECK_C(sizeof(autoscheme_plan_item) == 24);
   AT(autoscheme_plan_item, struct_size, 0);
   AT(autoscheme_plan_item, name, 8);
@@ -241,6 +242,7 @@ static int constants(void) {
   CHECK_C(AUTOSCHEME_OPTION_WORK_DIR == 302);
   CHECK_C(AUTOSCHEME_OPTION_THREADS == 303);
   CHECK_C(AUTOSCHEME_OPTION_IO_ENGINE == 304);
+  CHECK_C(AUTOSCHEME_OPTION_NO_SPILL == 305);
   CHECK_C(AUTOSCHEME_OPTION_DTYPE == 400);
   CHECK_C(AUTOSCHEME_OPTION_DEVICE == 401);
   CHECK_C(AUTOSCHEME_OPTION_STREAM_SLOTS == 500);

@@ -101,6 +101,33 @@ TEST_CASE("any feasible budget gives the same scores") {
   CHECK(spilled);
 }
 
+TEST_CASE("a run that may not spill computes inputs again, with the same scores") {
+  Fixture f;
+  const ScoreTable unlimited = f.Score().value();
+  f.options.no_spill = true;
+  const Plan free = SchemeGenerator::Create({}, *f.skeleton, f.options).value()->MakePlan(f.calibration).value();
+  CHECK(free.boundary_interval == 1);
+  f.options.work_dir = "/nonexistent";  // nobody looks
+  f.options.max_ram_bytes = static_cast<int64_t>(free.least_bytes);
+  const Plan least = SchemeGenerator::Create({}, *f.skeleton, f.options).value()->MakePlan(f.calibration).value();
+  CHECK(least.boundary_interval > 1);
+  CHECK(least.spill_bytes == 0);
+  CHECK(least.read_bytes > free.read_bytes);
+  const auto table = f.Score();
+  REQUIRE(table.ok());
+  CHECK(WorstDifference(unlimited, *table) < 1e-5);
+  CHECK(f.stats.spill_bytes == 0);
+  CHECK(f.stats.read_bytes == f.stats.planned_read_bytes);
+  f.options.no_spill = false;
+  f.options.work_dir.clear();
+  CHECK(SchemeGenerator::Create({}, *f.skeleton, f.options).value()->MakePlan(f.calibration).value().least_bytes < free.least_bytes);
+  f.options.no_spill = true;
+  f.options.max_ram_bytes = static_cast<int64_t>(free.least_bytes) - 1;
+  const absl::Status status = f.Score().status();
+  CHECK(status.code() == absl::StatusCode::kResourceExhausted);
+  CHECK_THAT(std::string(status.message()), Catch::Contains("may spill"));
+}
+
 TEST_CASE("a budget that cannot be met is refused at once and names the least that works") {
   Fixture f;
   f.options.max_ram_bytes = 1000;
