@@ -116,7 +116,7 @@ uint64_t CostModel::PeakBytes(const PlanChoice& choice) const { return Sum(Footp
 
 uint64_t CostModel::SpillBytes(const PlanChoice& choice) const {
   return (choice.sweep.boundaries_in_ram ? 0 : BoundaryBytes(choice)) +
-         (choice.sweep.gradients_in_ram ? 0 : GradientBytes() + HeadSumBytes());
+         (choice.sweep.passing_in_ram ? 0 : UpBytes() + DownBytes() + HeadSumBytes());
 }
 
 uint64_t CostModel::ReadBytes(const PlanChoice& choice) const {
@@ -134,11 +134,16 @@ uint64_t CostModel::BoundaryBytes(const PlanChoice& choice) const {
   const PlanInput& in = in_;
   const uint64_t tokens = static_cast<uint64_t>(in.calibration->nsamples) * in.calibration->seqlen;
   const uint64_t hidden = in.skeleton->hidden_size(), element = at::elementSize(in.precision.dtype);
-  const uint64_t slots = schedule(choice).stored_count() + 1 + schedule(choice).place_count();
-  return tokens * hidden * element * (1 + gradients() * slots + 2 * in.measurement->forward_only_trajectories());
+  const uint64_t slots = schedule(choice).stored_count() + schedule(choice).place_count();
+  return tokens * hidden * element * (1 + gradients() * slots);
 }
 
-uint64_t CostModel::GradientBytes() const {
+uint64_t CostModel::UpBytes() const {
+  const uint64_t tokens = static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen;
+  return tokens * in_.skeleton->hidden_size() * at::elementSize(in_.precision.dtype) * in_.measurement->trajectories();
+}
+
+uint64_t CostModel::DownBytes() const {
   const uint64_t tokens = static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen;
   return tokens * in_.skeleton->hidden_size() * at::elementSize(in_.precision.dtype) * gradients();
 }
@@ -161,7 +166,7 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   // Between the sweeps and below them.
   std::vector<PlanItem> always;
   if (sweep.boundaries_in_ram) always.push_back({"block boundaries", BoundaryBytes(choice)});
-  if (sweep.gradients_in_ram) always.push_back({"gradients", GradientBytes()});
+  if (sweep.passing_in_ram) always.push_back({"activations or gradients between units", UpBytes()});
   if (sweep.kept_units > 0) {
     const uint64_t kept = all_tokens * gradients() * Of(choice).kept[sweep.kept_units] * element;
     always.push_back({"kept activations", kept + kept / kKeptPerGap});
@@ -207,7 +212,7 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
       {"gradient of a head tile", head_measured ? 2 * rows * hidden * operand : 0},
       {"logits of a tile", slice_tokens * rows * (4 + (operand < 4 ? operand : 0))},
       {"hidden states", 6 * slice_tokens * hidden * 4},
-      {"running sums of the head", sweep.gradients_in_ram ? HeadSumBytes() : 0},
+      {"gradients and running sums of the head", sweep.passing_in_ram ? DownBytes() + HeadSumBytes() : 0},
   };
   std::vector<PlanItem> items = Sum(blocks) >= Sum(head) ? blocks : head;
   items.insert(items.end(), always.begin(), always.end());
@@ -265,10 +270,11 @@ double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) c
                    (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
   seconds += weights * trajectories * in.quantize_s * (choice.cache_weights ? 2 : 3 * slices);
   seconds += 2.0 * static_cast<double>(BoundaryBytes(choice)) / (sweep.boundaries_in_ram ? kCopyRate : rates.spill_bytes);
-  // A gradient goes in and out at every unit, the head's sums at every tile, beside which that goes over all hidden states.
+  // What passes goes in and out at every unit, the head's sums and inputs at every tile.
   const double tiles = static_cast<double>(in.skeleton->vocab_size()) / static_cast<double>(sweep.head_tile_rows);
-  seconds += 2.0 * (unit.count * static_cast<double>(GradientBytes()) + tiles * static_cast<double>(HeadSumBytes())) /
-             (sweep.gradients_in_ram ? kCopyRate : rates.spill_bytes);
+  seconds += (2.0 * unit.count * static_cast<double>(UpBytes() + DownBytes()) +
+              tiles * static_cast<double>(2 * HeadSumBytes() + UpBytes())) /
+             (sweep.passing_in_ram ? kCopyRate : rates.spill_bytes);
   seconds += tiles * slices * slice_tokens * trajectories * in.skeleton->hidden_size() * 8 / kCopyRate;
   if (shape.sliced()) seconds += weights * trajectories * 4 * (slices + 1) / 8e9;
 

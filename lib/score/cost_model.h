@@ -60,7 +60,8 @@ class CostModel {
   Schedule schedule(const PlanChoice& choice) const;
   uint64_t gradients() const;                 // trajectories that have some
   uint64_t BoundaryBytes(const PlanChoice& choice) const;
-  uint64_t GradientBytes() const;             // on their way down
+  uint64_t UpBytes() const;                   // activations on their way up
+  uint64_t DownBytes() const;                 // gradients on their way down
   uint64_t HeadSumBytes() const;              // in the stores of RunHead
 
   const PlanInput& in_;

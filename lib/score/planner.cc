@@ -19,14 +19,14 @@ std::vector<PlanChoice> Choices(const PlanInput& in, const CostModel& costs) {
     int64_t head_tile_rows;
   };
   struct Stores {
-    bool boundaries_in_ram, gradients_in_ram;
+    bool boundaries_in_ram, passing_in_ram;
   };
   std::vector<PlanChoice> choices;
   const auto for_each_store = [&](PlanChoice choice, int units) {
     for (const Stores& stores : {Stores{true, true}, {false, true}, {false, false}}) {
       if (!stores.boundaries_in_ram && !in.may_spill) continue;
       choice.sweep.boundaries_in_ram = stores.boundaries_in_ram;
-      choice.sweep.gradients_in_ram = stores.gradients_in_ram;
+      choice.sweep.passing_in_ram = stores.passing_in_ram;
       // The disk has room for all inputs: computing some of them again would only be slower.
       const int longest = stores.boundaries_in_ram ? std::max(units / 2, 1) : 1;
       for (int interval = 1; interval <= longest; interval += std::max(interval / 2, 1)) {

@@ -15,10 +15,9 @@ std::vector<UnitStep> Schedule::Forward() const {
 std::vector<UnitStep> Schedule::Backward() const {
   std::vector<UnitStep> steps;
   for (int u = units_ - 1; u >= first_kept_; --u) steps.push_back({u, Pass::kBackward});
-  const int top = stored_count() * interval_;
-  for (int first = top; first >= 0; first -= interval_) {
+  for (int first = top(); first >= 0; first -= interval_) {
     const int last = std::min(first + interval_, first_kept_) - 1;
-    for (int u = first; first < top && u < last; ++u) steps.push_back({u, Pass::kForward, /*again=*/true});
+    for (int u = first; first < top() && u < last; ++u) steps.push_back({u, Pass::kForward, /*again=*/true});
     for (int u = last; u >= first; --u) steps.push_back({u, Pass::kBackward});
   }
   return steps;

@@ -15,6 +15,9 @@ struct UnitStep {
   bool again = false;
 };
 
+// Whether it is the first to take its unit.
+inline bool IsFirst(const UnitStep& step) { return step.pass == Pass::kForward && !step.again; }
+
 // Boundary k is the input of unit k. Of the units below `first_kept` (the others' graphs stay in memory) the input of
 // every `interval`-th is stored until the backward pass has used it. Those between live in places that each stretch of
 // `interval` units uses anew; before the backward pass comes to a stretch, its units but the last run forward once more
@@ -32,6 +35,7 @@ class Schedule {
   int Place(int boundary) const { return Stored(boundary) ? boundary / interval_ - 1 : boundary % interval_ - 1; }
   int stored_count() const { return first_kept_ > 0 ? (first_kept_ - 1) / interval_ : 0; }
   int place_count() const;
+  int top() const { return stored_count() * interval_; }  // first unit of the uppermost stretch
 
  private:
   int units_, first_kept_, interval_;

@@ -100,24 +100,23 @@ class Sweeps {
     AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
     AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, options_.precision.dtype));
     tables_ = architecture_.PositionTables(calibration_.seqlen);
-    // Input of unit 0, which all trajectories share; the other stored inputs and the last output; places for those that are
-    // not stored; the gradient; and for trajectories without gradients, whose boundaries die young, two slots in turns.
     const int gradients = trajectories_ - forward_only_;
     AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, options_.boundaries_in_ram));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(stored_, schedule_.stored_count() + 1, gradients, options_.boundaries_in_ram));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(stored_, schedule_.stored_count(), gradients, options_.boundaries_in_ram));
     AUTOSCHEME_RETURN_IF_ERROR(Open(places_, schedule_.place_count(), gradients, options_.boundaries_in_ram));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(gradient_, 1, gradients, options_.gradients_in_ram));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(passing_, 2, forward_only_, options_.boundaries_in_ram));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(up_, 1, trajectories_, options_.passing_in_ram));
     AUTOSCHEME_RETURN_IF_ERROR(Embed());
     AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.forward_s, [&] { return SweepUnits("forward", schedule_.Forward()); }));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(down_, 1, gradients, options_.passing_in_ram));
     AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.head_s, [&] { return Head(); }));
-    if (gradients_) AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.backward_s, [&] { return SweepUnits("backward", schedule_.Backward()); }));
+    Close(up_);
+    if (gradients_) {
+      AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.backward_s, [&] { return SweepUnits("backward", schedule_.Backward()); }));
+    }
     stats_.read_bytes = BytesRead();
     stats_.io_engine = source_.engine(), stats_.trial_read_bytes = source_.trial_bytes();
     stats_.stall_s += source_.stall_s() + tiles_.stall_s();
-    for (const auto* store : {&embedded_, &stored_, &places_, &passing_, &gradient_}) {
-      if (*store != nullptr) stats_.spill_bytes += (*store)->spilled_bytes();
-    }
+    for (auto* store : {&embedded_, &stored_, &places_, &down_}) Close(*store);
     return absl::OkStatus();
   }
 
@@ -129,6 +128,11 @@ class Sweeps {
     if (!opened.ok()) return opened.status();
     store = std::make_unique<TensorStore>(*std::move(opened));
     return absl::OkStatus();
+  }
+
+  void Close(std::unique_ptr<TensorStore>& store) {
+    if (store != nullptr) stats_.spill_bytes += store->spilled_bytes();
+    store.reset();
   }
 
   // One stage of the run, timed. What the one before left of the pool's pages goes back first: each has a peak of its own.
@@ -161,7 +165,7 @@ class Sweeps {
       AUTOSCHEME_ASSIGN_OR_RETURN(absl::Span<const TensorView> views, source_.Next());
       const UnitStep& step = steps[i];
       const int u = step.unit;
-      tiles_.set_check_finite(step.pass == Pass::kForward && !step.again);
+      tiles_.set_check_finite(IsFirst(step));
       UnitRunner runner(skeleton_, units_[u], views, options_.precision.dtype, tables_, measurement_);
       ResidentUnit resident;
       resident.index = u;
@@ -191,7 +195,7 @@ class Sweeps {
   }
 
   // Trajectories without gradients run forward once.
-  int FirstTrajectory(const UnitStep& step) const { return step.pass == Pass::kForward && !step.again ? 0 : forward_only_; }
+  int FirstTrajectory(const UnitStep& step) const { return IsFirst(step) ? 0 : forward_only_; }
 
   struct Inputs {
     at::Tensor x;     // undefined where a kept graph holds it
@@ -199,13 +203,11 @@ class Sweeps {
   };
   absl::StatusOr<Inputs> TakeInputs(const UnitStep& step, int t, int s) {
     Inputs in;
-    const bool backward = step.pass == Pass::kBackward;
-    if (backward) {
-      AUTOSCHEME_ASSIGN_OR_RETURN(in.grad, gradient_->Get(0, t - forward_only_, s));
+    if (step.pass == Pass::kBackward) {
+      AUTOSCHEME_ASSIGN_OR_RETURN(in.grad, down_->Get(0, t - forward_only_, s));
+      if (step.unit >= first_kept_) return in;
     }
-    if (!backward || step.unit < first_kept_) {
-      AUTOSCHEME_ASSIGN_OR_RETURN(in.x, GetBoundary(step.unit, t, s));
-    }
+    AUTOSCHEME_ASSIGN_OR_RETURN(in.x, GetBoundary(step, t, s));
     return in;
   }
 
@@ -218,10 +220,14 @@ class Sweeps {
         t = FirstTrajectory(steps[i]);
       }
     }
-    if (t < forward_only_) return;
     const UnitStep& next = steps[i];
-    if (next.pass == Pass::kBackward) gradient_->WillGet(0, t - forward_only_, s);
-    if (next.unit > 0 && next.unit < first_kept_) StoreOf(next.unit).WillGet(Slot(next.unit), t - forward_only_, s);
+    if (next.pass == Pass::kBackward) down_->WillGet(0, t - forward_only_, s);
+    if (next.unit == 0) return;
+    if (IsFirst(next) && !ReadFromStore(next.unit, t)) {
+      up_->WillGet(0, t, s);
+    } else if (next.unit < first_kept_) {
+      StoreOf(next.unit).WillGet(schedule_.Place(next.unit), t - forward_only_, s);
+    }
   }
 
   absl::Status Forward(UnitRunner& runner, int u, int t, int s, const Inputs& in) {
@@ -233,7 +239,7 @@ class Sweeps {
   }
 
   absl::Status ForwardAgain(UnitRunner& runner, int u, int t, int s, const Inputs& in) {
-    return StoreOf(u + 1).Put(Slot(u + 1), t - forward_only_, s, runner.Run(in.x, /*values=*/true));
+    return StoreOf(u + 1).Put(schedule_.Place(u + 1), t - forward_only_, s, runner.Run(in.x, /*values=*/true));
   }
 
   absl::Status Backward(UnitRunner& runner, int u, int t, int s, const Inputs& in) {
@@ -256,18 +262,18 @@ class Sweeps {
     input.precision = options_.precision;
     input.tile_rows = options_.head_tile_rows;
     input.slots = options_.unit_slots;
-    input.in_ram = options_.gradients_in_ram;
+    input.in_ram = options_.passing_in_ram;
     input.work_dir = options_.work_dir;
     input.budget = options_.budget;
     input.io_engine = options_.io_engine;
     input.meter = options_.meter;
     input.pool = options_.pool;
     input.hidden = [&](int t, int s) -> absl::StatusOr<at::Tensor> {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(unit_count_, t, s));
+      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, up_->Get(0, t, s));
       return architecture_.FinalNorm(x, outer_);
     };
     input.take_gradient = [&](int t, int s, const at::Tensor& grad) -> absl::Status {
-      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, GetBoundary(unit_count_, t, s));
+      AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, up_->Get(0, t, s));
       return PutGradient(t, s, Graph(x, [&](const at::Tensor& in) { return architecture_.FinalNorm(in, outer_); }).Pullback(grad));
     };
     input.step = [&](int64_t done, int64_t total) { return Report("head", done, total); };
@@ -279,24 +285,35 @@ class Sweeps {
     return absl::OkStatus();
   }
 
-  // Boundary k = input of unit k, or the last unit's output, which lies behind the stored inputs.
-  int64_t Slot(int k) const { return k == unit_count_ ? schedule_.stored_count() : schedule_.Place(k); }
-  TensorStore& StoreOf(int k) const { return k == unit_count_ || schedule_.Stored(k) ? *stored_ : *places_; }
+  // Boundary k = input of unit k, or the last unit's output, which waits in up_ for the head.
+  TensorStore& StoreOf(int k) const { return schedule_.Stored(k) ? *stored_ : *places_; }
+  // What the forward pass leaves for the backward pass.
+  bool IsLeft(int k, int t) const {
+    return t >= forward_only_ && k > 0 && k < first_kept_ && (schedule_.Stored(k) || k > schedule_.top());
+  }
+  // Whether the forward pass itself takes it from there: up_ is for what has no other place, or only one on disk.
+  bool ReadFromStore(int k, int t) const {
+    return IsLeft(k, t) && (options_.boundaries_in_ram || !options_.passing_in_ram);
+  }
 
-  absl::StatusOr<at::Tensor> GetBoundary(int k, int t, int s) {
+  absl::StatusOr<at::Tensor> GetBoundary(const UnitStep& step, int t, int s) {
+    const int k = step.unit;
     if (k == 0) return embedded_->Get(0, 0, s);
-    if (t < forward_only_) return passing_->Get(k % 2, t, s);
-    if (k < unit_count_ && k >= first_kept_) return std::move(handed_[{t, s}]);
-    return StoreOf(k).Get(Slot(k), t - forward_only_, s);
+    if (IsFirst(step)) {
+      if (t >= forward_only_ && k >= first_kept_) return std::move(handed_[{t, s}]);
+      if (!ReadFromStore(k, t)) return up_->Get(0, t, s);
+    }
+    return StoreOf(k).Get(schedule_.Place(k), t - forward_only_, s);
   }
   absl::Status PutBoundary(int k, int t, int s, const at::Tensor& x) {
     measurement_.OnBoundary(k, t, s, x);
-    if (t < forward_only_) return passing_->Put(k % 2, t, s, x);
-    if (k < unit_count_ && k >= first_kept_) {
+    if (IsLeft(k, t)) AUTOSCHEME_RETURN_IF_ERROR(StoreOf(k).Put(schedule_.Place(k), t - forward_only_, s, x));
+    if (ReadFromStore(k, t)) return absl::OkStatus();
+    if (t >= forward_only_ && k >= first_kept_ && k < unit_count_) {
       handed_[{t, s}] = x;
       return absl::OkStatus();
     }
-    return StoreOf(k).Put(Slot(k), t - forward_only_, s, x);
+    return up_->Put(0, t, s, x);
   }
   absl::Status PutGradient(int t, int s, const at::Tensor& grad) {
     // One pass over a small tensor, and a NaN is named where it arises instead of spoiling every score below.
@@ -304,7 +321,7 @@ class Sweeps {
       return absl::DataLossError(
           absl::StrCat("the gradient of batch ", slices_[s].batch, " became NaN or infinite under trajectory ", t));
     }
-    return gradient_->Put(0, t - forward_only_, s, grad);
+    return down_->Put(0, t - forward_only_, s, grad);
   }
 
   absl::Status Report(absl::string_view stage, int64_t done, int64_t total) {
@@ -341,7 +358,9 @@ class Sweeps {
   uint64_t head_bytes_ = 0;
   OuterOps outer_;
   at::Tensor tables_;
-  std::unique_ptr<TensorStore> embedded_, stored_, places_, gradient_, passing_;
+  // Input of unit 0, which all trajectories share; the other stored inputs; places for those that are not stored; what
+  // goes from unit to unit, forward and backward.
+  std::unique_ptr<TensorStore> embedded_, stored_, places_, up_, down_;
   absl::flat_hash_map<std::pair<int, int>, at::Tensor> handed_;          // (trajectory, slice) -> next unit's input
   absl::flat_hash_map<std::tuple<int, int, int>, Graph> kept_;  // (unit, trajectory, slice)
 };

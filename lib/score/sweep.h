@@ -34,7 +34,8 @@ struct SweepOptions {
   int64_t head_tile_rows = 4096;  // vocabulary rows per tile
   int boundary_interval = 1;      // every so many units the input is stored; those between are computed again (Schedule)
   bool boundaries_in_ram = true;  // else spill files in work_dir
-  bool gradients_in_ram = true;   // those on their way down, and the head's sums that they come from; else likewise
+  bool passing_in_ram = true;     // activations on their way up, gradients on their way down and the head's sums between
+                                  // them; else likewise
   std::string work_dir;
   IoEngine io_engine = IoEngine::kAuto;
   ProductMeter* meter = nullptr;   // of the head's products; borrowed, null: none

@@ -16,9 +16,6 @@ namespace {
 constexpr uint64_t kAlignment = 64;
 uint64_t Padded(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Of the steps that take a unit, the one that no other came before.
-bool IsFirst(const UnitStep& step) { return step.pass == Pass::kForward && !step.again; }
-
 bool IsLinearWeight(const Unit& unit, const TensorInfo* info) {
   return std::any_of(unit.linears.begin(), unit.linears.end(), [&](const LinearLayer* l) { return l->weight == info; });
 }
