@@ -206,12 +206,15 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
     head_quantized = head_quantized || treatment.weight != nullptr;
     head_measured = head_measured || treatment.measure;
   }
+  const uint64_t logits = slice_tokens * rows * (4 + (operand < 4 ? operand : 0)), states = slice_tokens * hidden * 4;
+  const bool head_copied = skeleton.head().weight->bytes != skeleton.vocab_size() * hidden * element;  // of another dtype
   std::vector<PlanItem> head = {
       {"head tiles", sweep.unit_slots * rows * (skeleton.head().weight->bytes / skeleton.vocab_size())},
-      {"dequantized head tile", rows * hidden * ((head_quantized ? 2 : 1) * element + (narrow ? operand : 0))},
+      {"dequantized head tile", rows * hidden * ((head_quantized + head_copied) * element + (narrow ? operand : 0))},
       {"gradient of a head tile", head_measured ? 2 * rows * hidden * operand : 0},
-      {"logits of a tile", slice_tokens * rows * (4 + (operand < 4 ? operand : 0))},
-      {"hidden states", 6 * slice_tokens * hidden * 4},
+      {"logits of a tile", logits},
+      // Two or, quantized, three of them beside the logits; six once those are gone.
+      {"hidden states", std::max((in.quantizes_activations && head_measured ? 3 : 2) * states, 6 * states - std::min(logits, 6 * states))},
       {"gradients and running sums of the head", sweep.passing_in_ram ? DownBytes() + HeadSumBytes() : 0},
   };
   std::vector<PlanItem> items = Sum(blocks) >= Sum(head) ? blocks : head;
