@@ -14,10 +14,10 @@ namespace autoscheme {
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-// What a first backward pass adds to the process beside our own tensors: operator tables, thread stacks, packed copies
-// in the BLAS, and the code that becomes resident (measured with two threads).
-constexpr uint64_t kRuntimeBytes = 34 * kMiB;
-// What products of bfloat16 add to that, beside packed copies of their operands: LibTorch takes them to another library.
+// What a first backward pass adds to the process beside our own tensors and packed copies of operands in the BLAS: operator
+// tables and the code that becomes resident, and for every thread its stack and buffers.
+constexpr uint64_t kRuntimeBytes = 25 * kMiB, kRuntimeThreadBytes = 3 * kMiB;
+// What products of bfloat16 add to that: LibTorch takes them to another library, which packs all of an operand.
 constexpr uint64_t kBFloat16RuntimeBytes = 18 * kMiB;
 // And, of what is in memory beyond that of a small model, one part in so many: page tables, gaps, what products of larger
 // matrices pack.
@@ -40,8 +40,9 @@ uint64_t Sum(const std::vector<PlanItem>& items) {
 UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vector<int64_t>& kept_by_unit) {
   const Architecture& architecture = in.skeleton->architecture();
   UnitSizes sizes;
+  uint64_t in_turns[2] = {0, 0};
   for (const Unit& unit : units) {
-    ++sizes.count;
+    uint64_t& in_turn = in_turns[sizes.count++ % 2];
     uint64_t weights = 0;
     BlockStreamer::Step small;
     for (const TensorInfo* info : unit.tensors) {
@@ -58,7 +59,8 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
       sizes.row_bytes = std::max(sizes.row_bytes, layer->weight->bytes / layer->out_features);
     }
     sizes.weights = std::max(sizes.weights, weights);
-    sizes.slot_bytes = std::max(sizes.slot_bytes, BlockStreamer::SlotBytes(unit.tensors).value_or(unit.bytes));
+    const uint64_t slot = BlockStreamer::SlotBytes(unit.tensors).value_or(unit.bytes);
+    sizes.slot_bytes = std::max(sizes.slot_bytes, slot), in_turn = std::max(in_turn, slot);
     sizes.small_slot_bytes = std::max(sizes.small_slot_bytes, BlockStreamer::SlotBytes(small).value_or(0));
     int64_t kept = 0, passing = 0;
     for (const Unit::Part& part : unit.parts) {
@@ -74,6 +76,7 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
     sizes.kept = std::max(sizes.kept, kept);
     sizes.passing = std::max(sizes.passing, passing);
   }
+  sizes.two_slots_bytes = in_turns[0] + in_turns[1];
   return sizes;
 }
 
@@ -184,9 +187,13 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   // Scratch of the forward pass is gone when the gradients pass.
   const uint64_t passing = slice_tokens * unit.passing * element;
   const uint64_t forward = unit.shared_scratch + std::min<uint64_t>(in.threads, shape.largest_slice()) * unit.row_scratch;
+  // Two slots take every other unit each, down as well as up; units that run forward again come in another order. Pages of a
+  // slot that no unit fills are not there.
+  const bool in_turns = sweep.unit_slots == 2 && sweep.boundary_interval == 1;
+  const uint64_t slots = in_turns ? unit.two_slots_bytes : sweep.unit_slots * unit.slot_bytes;
   std::vector<PlanItem> blocks = {
       {sweep.tiled ? "weight tiles" : "weight slots",
-       sweep.unit_slots * (sweep.tiled ? tile + unit.small_slot_bytes : unit.slot_bytes)},
+       sweep.tiled ? sweep.unit_slots * (tile + unit.small_slot_bytes) : slots},
       {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
       {"row chunks", ((choice.cache_weights ? 1 : 2) + (in.precision.dtype == at::kFloat ? 0 : 1)) * chunk},
       {"weight gradients of a batch", shape.sliced() ? unit.weights * 4 : 0},
@@ -224,7 +231,7 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
     const uint64_t packed = (slice_tokens * unit.widest_input + chunk / element) * operand;
     const uint64_t large = std::max(Sum(items), kSmallRun) - kSmallRun;
     items.push_back({"LibTorch's code and buffers",
-                     kRuntimeBytes + (operand < 4 ? kBFloat16RuntimeBytes + packed : 0) + large / kRuntimePart});
+                     kRuntimeBytes + in.threads * kRuntimeThreadBytes + (operand < 4 ? kBFloat16RuntimeBytes + packed : packed / 2) + large / kRuntimePart});
   }
   items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }),
               items.end());

@@ -14,10 +14,11 @@
 
 namespace autoscheme {
 
-// Of the largest unit, each on its own.
+// Of the largest unit, each on its own, but for two_slots_bytes.
 struct UnitSizes {
   int count = 0;
   uint64_t slot_bytes = 0;        // as stored, with the padding of a slot
+  uint64_t two_slots_bytes = 0;   // of the two slots that take the units in turns
   uint64_t small_slot_bytes = 0;  // the same without the weights of linears
   uint64_t weights = 0;           // numbers in all linears
   uint64_t row_bytes = 0;         // longest row of a linear's weight, as stored

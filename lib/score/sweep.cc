@@ -10,7 +10,8 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
@@ -59,20 +60,26 @@ int FirstKept(int units, const SweepOptions& options, bool gradients) {
   return units - (gradients ? std::min(options.kept_units, units) : 0);
 }
 
-// y = f(x) with its autograd graph, ready for dL/dx.
-struct Graph {
-  at::Tensor x, y;
-
+// The autograd graph of y = f(x), ready for dL/dx. Of y it keeps the place in the graph, not the values.
+class Graph {
+ public:
   template <typename Function>
-  Graph(const at::Tensor& input, const Function& f) {
+  Graph(const at::Tensor& input, const Function& f, at::Tensor* values = nullptr) {
     at::AutoGradMode with_grad(true);
-    x = input.detach().requires_grad_(true);
-    y = f(x);
+    x_ = input.detach().requires_grad_(true);
+    const at::Tensor y = f(x_);
+    root_ = torch::autograd::impl::gradient_edge(y);
+    if (values != nullptr) *values = y.detach();
   }
   at::Tensor Pullback(const at::Tensor& grad) const {
-    torch::autograd::backward({y}, {grad});
-    return x.grad();
+    torch::autograd::Engine::get_default_engine().execute({root_}, {grad}, /*keep_graph=*/false, /*create_graph=*/false,
+                                                          /*accumulate_grad=*/true);
+    return x_.grad();
   }
+
+ private:
+  at::Tensor x_;
+  torch::autograd::Edge root_;
 };
 
 class Sweeps {
@@ -232,8 +239,8 @@ class Sweeps {
 
   absl::Status Forward(UnitRunner& runner, int u, int t, int s, const Inputs& in) {
     if (u < first_kept_ || t < forward_only_) return PutBoundary(u + 1, t, s, runner.Run(in.x, /*values=*/true));
-    Graph graph(in.x, [&](const at::Tensor& x) { return runner.Run(x, /*values=*/true); });
-    const at::Tensor y = graph.y.detach();
+    at::Tensor y;
+    Graph graph(in.x, [&](const at::Tensor& x) { return runner.Run(x, /*values=*/true); }, &y);
     kept_.insert_or_assign({u, t, s}, std::move(graph));
     return PutBoundary(u + 1, t, s, y);
   }
