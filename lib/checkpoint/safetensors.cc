@@ -77,7 +77,7 @@ uint64_t LoadLength(const std::byte (&bytes)[kLengthBytes]) {
 absl::StatusOr<uint64_t> ReadHeaderLength(const File& file) {
   if (file.size() < kLengthBytes) {
     return absl::DataLossError(absl::StrCat(Quoted(file.path()), " has ", file.size(),
-                                            " bytes; a safetensors file has at least 8 (an interrupted download?)"));
+                                            " bytes; a safetensors file has at least 8 (an interrupted download? fetch it again)"));
   }
   std::byte raw[kLengthBytes];
   AUTOSCHEME_RETURN_IF_ERROR(file.ReadAt(0, absl::MakeSpan(raw)));
@@ -95,7 +95,7 @@ absl::StatusOr<uint64_t> ReadHeaderLength(const File& file) {
   }
   return absl::DataLossError(absl::StrCat(Quoted(file.path()), " is truncated: its header has ", length,
                                           " bytes, but only ", rest,
-                                          " follow the length field (an interrupted download?)"));
+                                          " follow the length field (an interrupted download? fetch it again)"));
 }
 
 absl::Status NotJson(const File& file, absl::string_view why, size_t offset) {
@@ -191,7 +191,7 @@ absl::Status CheckLayout(const File& file, const std::vector<HeaderEntry>& sorte
     if (entry.end > data_bytes) {
       return absl::DataLossError(absl::StrCat(Quoted(file.path()), " is truncated: tensor ", Quoted(entry.tensor.name),
                                               " ends at data byte ", entry.end, ", but the file holds ", data_bytes,
-                                              " bytes of data (an interrupted download?)"));
+                                              " bytes of data (an interrupted download? fetch it again)"));
     }
     end = entry.end;
     previous = &entry;
