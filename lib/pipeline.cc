@@ -266,13 +266,15 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
 }
 
 absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table) {
-  TensorPool pool;  // outlives all that holds tensors
+  // Outlive all that holds tensors. Weights lie apart: kept activations would settle in the room that they leave from unit to
+  // unit, and the next unit's weights find none.
+  TensorPool activations, weights;
   DeltaLoss::Options measure = MeasureOptions();
   measure.precision = precision;
   measure.sliced = run.choice.sweep.slice_rows > 0;
   ProductMeter products;
   measure.meter = &products;
-  measure.pool = &pool;
+  measure.pool = &weights;
   measure.chunk_bytes = run.choice.chunk_bytes;
   measure.cache_weights = run.choice.cache_weights;
   measure.batches = (calibration.nsamples + options.batch_size - 1) / options.batch_size;
@@ -282,7 +284,7 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   MemoryBudget budget;
   SweepOptions sweep = run.choice.sweep;
   sweep.meter = &products;
-  sweep.pool = &pool;
+  sweep.pool = &activations, sweep.weight_pool = &weights;
   sweep.work_dir = options.work_dir;
   sweep.io_engine = options.io_engine;
   sweep.budget = &budget;

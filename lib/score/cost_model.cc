@@ -16,12 +16,13 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 // What a first backward pass adds to the process beside our own tensors and packed copies of operands in the BLAS: operator
 // tables and the code that becomes resident, and for every thread its stack and buffers.
-constexpr uint64_t kRuntimeBytes = 25 * kMiB, kRuntimeThreadBytes = 3 * kMiB;
+constexpr uint64_t kRuntimeBytes = 27 * kMiB, kRuntimeThreadBytes = 3 * kMiB;
 // What products of bfloat16 add to that: LibTorch takes them to another library, which packs all of an operand.
 constexpr uint64_t kBFloat16RuntimeBytes = 18 * kMiB;
-// And, of what is in memory beyond that of a small model, one part in so many: page tables, gaps, what products of larger
-// matrices pack.
-constexpr uint64_t kSmallRun = 256 * kMiB, kRuntimePart = 40;
+// Of both operands of a float32 product about three quarters are kept packed, of a large weight not more than this.
+constexpr uint64_t kMostPacked = 128 * kMiB;
+// And, of what is in memory beyond that of a small model, one part in so many: page tables and gaps.
+constexpr uint64_t kSmallRun = 256 * kMiB, kRuntimePart = 100;
 // Of kept activations, one part in so many is lost in the gaps that others of other sizes leave between them.
 constexpr uint64_t kKeptPerGap = 16;
 
@@ -228,10 +229,11 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   items.insert(items.end(), always.begin(), always.end());
   if (in.floor_bytes > 0) {
     items.push_back({"process before the run", in.floor_bytes});
-    const uint64_t packed = (slice_tokens * unit.widest_input + chunk / element) * operand;
+    const uint64_t left = slice_tokens * unit.widest_input * operand, weights = choice.cache_weights ? unit.largest_weight * element : chunk;
+    const uint64_t packed = operand < 4 ? left + chunk / element * operand : (left + std::min(weights, kMostPacked)) / 4 * 3;
     const uint64_t large = std::max(Sum(items), kSmallRun) - kSmallRun;
     items.push_back({"LibTorch's code and buffers",
-                     kRuntimeBytes + in.threads * kRuntimeThreadBytes + (operand < 4 ? kBFloat16RuntimeBytes + packed : packed / 2) + large / kRuntimePart});
+                     kRuntimeBytes + in.threads * kRuntimeThreadBytes + (operand < 4 ? kBFloat16RuntimeBytes : 0) + packed + large / kRuntimePart});
   }
   items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }),
               items.end());

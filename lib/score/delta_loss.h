@@ -27,7 +27,7 @@ class DeltaLoss : public Measurement {
     bool cache_weights = true;  // keep a unit's dequantized weights while its batches run
     bool sliced = false;        // batches come in slices
     ProductMeter* meter = nullptr;  // borrowed; null: none
-    TensorPool* pool = nullptr;     // borrowed; null: LibTorch's allocator
+    TensorPool* pool = nullptr;     // of dequantized weights; borrowed, null: LibTorch's allocator
     int64_t batches = 1;
     // Taken as it is instead of being collected; layers that it lacks are quantized without. Borrowed; null: collect.
     const Imatrix* imatrix = nullptr;

@@ -30,7 +30,7 @@ class ScoredLinear {
     bool cache_weight = false;                 // keep Wq while bound: dtype x weights of memory
     bool measure = false;                      // backward adds the two terms to score()
     ProductMeter* meter = nullptr;             // borrowed; null: none
-    TensorPool* pool = nullptr;                // for what is cached; borrowed, null: LibTorch's allocator
+    TensorPool* pool = nullptr;                // for dequantized rows; borrowed, null: LibTorch's allocator
     bool sliced = false;  // dW of several backward passes is summed until EndBatch: float32 x weights of memory
   };
   // The quantizers are borrowed; a null one leaves that side as it is. `weight` is [out, in].

@@ -142,11 +142,13 @@ class Sweeps {
     store.reset();
   }
 
-  // One stage of the run, timed. What the one before left of the pool's pages goes back first: each has a peak of its own.
+  // One stage of the run, timed. What the one before left of the pools' pages goes back first: each has a peak of its own.
   template <typename Body>
   absl::Status Stage(double& seconds, const Body& body) {
     const Clock::time_point start = Clock::now();
-    if (options_.pool != nullptr) options_.pool->Trim();
+    for (TensorPool* pool : {options_.pool, options_.weight_pool}) {
+      if (pool != nullptr) pool->Trim();
+    }
     absl::Status status = body();
     seconds += SecondsSince(start);
     return status;

@@ -40,6 +40,7 @@ struct SweepOptions {
   IoEngine io_engine = IoEngine::kAuto;
   ProductMeter* meter = nullptr;   // of the head's products; borrowed, null: none
   TensorPool* pool = nullptr;      // where tensors lie; borrowed, null: LibTorch's allocator
+  TensorPool* weight_pool = nullptr;  // the measurement's, trimmed between the stages too; borrowed, null: none
   MemoryBudget* budget = nullptr;  // slots, cached weights and boundaries are charged to it
 };
 
