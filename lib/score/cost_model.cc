@@ -8,6 +8,7 @@
 
 #include "autoscheme/block_streamer.h"
 #include "score/head.h"
+#include "score/weights.h"
 #include "skeleton/architecture.h"
 
 namespace autoscheme {
@@ -215,7 +216,7 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
     head_measured = head_measured || treatment.measure;
   }
   const uint64_t logits = slice_tokens * rows * (4 + (operand < 4 ? operand : 0)), states = slice_tokens * hidden * 4;
-  const bool head_copied = skeleton.head().weight->bytes != skeleton.vocab_size() * hidden * element;  // of another dtype
+  const bool head_copied = TorchType(skeleton.head().weight->dtype) != in.precision.dtype;
   std::vector<PlanItem> head = {
       {"head tiles", sweep.unit_slots * rows * (skeleton.head().weight->bytes / skeleton.vocab_size())},
       {"dequantized head tile", rows * hidden * ((head_quantized + head_copied) * element + (narrow ? operand : 0))},
@@ -280,7 +281,12 @@ double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) c
   // Products of few rows, and of small chunks of weights, run below the machine's best.
   double seconds = Flops(choice) / rates.flops * (1 + 48 / slice_tokens) *
                    (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
-  seconds += weights * trajectories * in.quantize_s * (choice.cache_weights ? 2 : 3 * slices);
+  double again = 0;  // units that run forward again, of all
+  if (gradients() > 0) {
+    for (const UnitStep& step : schedule(choice).Backward()) again += step.again ? 1.0 / unit.count : 0;
+  }
+  seconds += weights * in.quantize_s * (trajectories * (choice.cache_weights ? 2 : 3 * slices) +
+                                        static_cast<double>(gradients()) * again * (choice.cache_weights ? 1 : slices));
   seconds += 2.0 * static_cast<double>(BoundaryBytes(choice)) / (sweep.boundaries_in_ram ? kCopyRate : rates.spill_bytes);
   // What passes goes in and out at every unit, the head's sums and inputs at every tile.
   const double tiles = static_cast<double>(in.skeleton->vocab_size()) / static_cast<double>(sweep.head_tile_rows);

@@ -48,7 +48,6 @@ class HeadRun {
         if (measurement_.head(t).measure) measurement_.OnHeadScore(t, scores_[t].weight, scores_[t].activation);
       }
     }
-    if (gradients_) stats_.spill_bytes = sums_->spilled_bytes() + picked_->spilled_bytes();
     return absl::OkStatus();
   }
 
@@ -96,16 +95,6 @@ class HeadRun {
         r.label_logit = at::zeros({r.labels.size(0)}, wide);
       }
     }
-    if (!gradients_) return absl::OkStatus();
-    BatchShape shape = in_.shape;
-    --shape.seqlen;  // the last position predicts nothing
-    const int64_t kept = trajectories - forward_only_;
-    auto sums = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, at::kFloat, in_.in_ram, in_.work_dir, in_.budget, in_.pool);
-    if (!sums.ok()) return sums.status();
-    sums_ = std::make_unique<TensorStore>(*std::move(sums));
-    auto picked = TensorStore::Create(context_, shape, layer_.in_features, 1, kept, in_.precision.dtype, in_.in_ram, in_.work_dir, in_.budget, in_.pool);
-    if (!picked.ok()) return picked.status();
-    picked_ = std::make_unique<TensorStore>(*std::move(picked));
     return absl::OkStatus();
   }
 
@@ -221,14 +210,14 @@ class HeadRun {
         p.reset();
         at::Tensor picked = NewLike(x).zero_();
         if (first > 0) {
-          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, sums_->Get(0, t - forward_only_, s));
+          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, in_.sums->Get(0, t - forward_only_, s));
           sum.add_(before.view_as(sum).mul_(rescale.unsqueeze(1)));
-          AUTOSCHEME_ASSIGN_OR_RETURN(picked, picked_->Get(0, t - forward_only_, s));
+          AUTOSCHEME_ASSIGN_OR_RETURN(picked, in_.picked->Get(0, t - forward_only_, s));
           picked = picked.view_as(x);
         }
         picked.index_copy_(0, here, wq.index_select(0, columns));
-        AUTOSCHEME_RETURN_IF_ERROR(sums_->Put(0, t - forward_only_, s, sum));
-        AUTOSCHEME_RETURN_IF_ERROR(picked_->Put(0, t - forward_only_, s, picked));
+        AUTOSCHEME_RETURN_IF_ERROR(in_.sums->Put(0, t - forward_only_, s, sum));
+        AUTOSCHEME_RETURN_IF_ERROR(in_.picked->Put(0, t - forward_only_, s, picked));
       }
     }
     return absl::OkStatus();
@@ -249,8 +238,8 @@ class HeadRun {
         }
         if (slices_[s].ends_batch) measurement_.OnLoss(t, static_cast<int>(slices_[s].batch), std::exchange(loss, 0.0));
         if (t < forward_only_) continue;
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, sums_->Get(0, t - forward_only_, s));
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor picked, picked_->Get(0, t - forward_only_, s));
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, in_.sums->Get(0, t - forward_only_, s));
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor picked, in_.picked->Get(0, t - forward_only_, s));
         const int64_t rows = slices_[s].rows, seq = in_.shape.seqlen;
         sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(picked).div_(n);
         at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, at::TensorOptions().dtype(in_.precision.dtype));
@@ -321,7 +310,6 @@ class HeadRun {
   std::vector<Running> running_;
   std::vector<at::Tensor> prepared_;
   std::vector<LayerScore> scores_;
-  std::unique_ptr<TensorStore> sums_, picked_;
 };
 
 }  // namespace

@@ -17,7 +17,7 @@
 namespace autoscheme {
 
 struct HeadStats {
-  uint64_t read_bytes = 0, spill_bytes = 0;
+  uint64_t read_bytes = 0;
   double stall_s = 0;
 };
 
@@ -28,8 +28,10 @@ struct HeadInput {
   Precision precision;
   int64_t tile_rows = 4096;
   int slots = 2;        // tiles in memory; 1 = no read-ahead
-  bool in_ram = true;  // where the running sums live
-  std::string work_dir;
+  // Room for what goes from tile to tile, [rows, seq - 1, hidden] for each trajectory with gradients (HeadStoreShape): sums in
+  // float32, rows of the weight in precision.dtype. Borrowed; null without gradients.
+  TensorStore* sums = nullptr;
+  TensorStore* picked = nullptr;
   MemoryBudget* budget = nullptr;
   IoEngine io_engine = IoEngine::kAuto;
   ProductMeter* meter = nullptr;
@@ -40,6 +42,12 @@ struct HeadInput {
   std::function<absl::Status(int trajectory, int slice, const at::Tensor& grad)> take_gradient;
   std::function<absl::Status(int64_t done, int64_t total)> step;  // after each tile
 };
+
+// The last position predicts nothing.
+inline BatchShape HeadStoreShape(BatchShape shape) {
+  --shape.seqlen;
+  return shape;
+}
 
 // Times the head is read: once, once more to form dW when it is measured, and once before when a quantizer must have seen
 // the whole weight.

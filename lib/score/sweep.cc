@@ -108,15 +108,20 @@ class Sweeps {
     AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, options_.precision.dtype));
     tables_ = architecture_.PositionTables(calibration_.seqlen);
     const int gradients = trajectories_ - forward_only_;
-    AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, options_.boundaries_in_ram));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(stored_, schedule_.stored_count(), gradients, options_.boundaries_in_ram));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(places_, schedule_.place_count(), gradients, options_.boundaries_in_ram));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(up_, 1, trajectories_, options_.passing_in_ram));
+    const at::ScalarType dtype = options_.precision.dtype;
+    const BatchShape head_shape = HeadStoreShape(shape_);
+    // All of them now, though some are used late: a disk without room shows before any work, and memory is not touched yet.
+    AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, options_.boundaries_in_ram, shape_, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(stored_, schedule_.stored_count(), gradients, options_.boundaries_in_ram, shape_, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(places_, schedule_.place_count(), gradients, options_.boundaries_in_ram, shape_, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(up_, 1, trajectories_, options_.passing_in_ram, shape_, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(down_, 1, gradients, options_.passing_in_ram, shape_, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(sums_, 1, gradients, options_.passing_in_ram, head_shape, at::kFloat));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(picked_, 1, gradients, options_.passing_in_ram, head_shape, dtype));
     AUTOSCHEME_RETURN_IF_ERROR(Embed());
     AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.forward_s, [&] { return SweepUnits("forward", schedule_.Forward()); }));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(down_, 1, gradients, options_.passing_in_ram));
     AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.head_s, [&] { return Head(); }));
-    Close(up_);
+    for (auto* store : {&up_, &sums_, &picked_}) Close(*store);
     if (gradients_) {
       AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.backward_s, [&] { return SweepUnits("backward", schedule_.Backward()); }));
     }
@@ -128,10 +133,11 @@ class Sweeps {
   }
 
  private:
-  absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t slots, int64_t trajectories, bool in_ram) {
+  absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t slots, int64_t trajectories, bool in_ram,
+                    const BatchShape& shape, at::ScalarType dtype) {
     if (slots == 0 || trajectories == 0) return absl::OkStatus();
-    auto opened = TensorStore::Create(context_, shape_, skeleton_.hidden_size(), slots, trajectories, options_.precision.dtype,
-                                      in_ram, options_.work_dir, options_.budget, options_.pool);
+    auto opened = TensorStore::Create(context_, shape, skeleton_.hidden_size(), slots, trajectories, dtype, in_ram,
+                                      options_.work_dir, options_.budget, options_.pool);
     if (!opened.ok()) return opened.status();
     store = std::make_unique<TensorStore>(*std::move(opened));
     return absl::OkStatus();
@@ -231,10 +237,10 @@ class Sweeps {
     }
     const UnitStep& next = steps[i];
     if (next.pass == Pass::kBackward) down_->WillGet(0, t - forward_only_, s);
-    if (next.unit == 0) return;
+    if (next.unit == 0 || (t >= forward_only_ && next.unit >= first_kept_)) return;
     if (IsFirst(next) && !ReadFromStore(next.unit, t)) {
       up_->WillGet(0, t, s);
-    } else if (next.unit < first_kept_) {
+    } else {
       StoreOf(next.unit).WillGet(schedule_.Place(next.unit), t - forward_only_, s);
     }
   }
@@ -271,8 +277,8 @@ class Sweeps {
     input.precision = options_.precision;
     input.tile_rows = options_.head_tile_rows;
     input.slots = options_.unit_slots;
-    input.in_ram = options_.passing_in_ram;
-    input.work_dir = options_.work_dir;
+    input.sums = sums_.get();
+    input.picked = picked_.get();
     input.budget = options_.budget;
     input.io_engine = options_.io_engine;
     input.meter = options_.meter;
@@ -289,7 +295,6 @@ class Sweeps {
     HeadStats head;
     AUTOSCHEME_RETURN_IF_ERROR(RunHead(context_, input, measurement_, &head));
     head_bytes_ = head.read_bytes;
-    stats_.spill_bytes += head.spill_bytes;
     stats_.stall_s += head.stall_s;
     return absl::OkStatus();
   }
@@ -368,8 +373,8 @@ class Sweeps {
   OuterOps outer_;
   at::Tensor tables_;
   // Input of unit 0, which all trajectories share; the other stored inputs; places for those that are not stored; what
-  // goes from unit to unit, forward and backward.
-  std::unique_ptr<TensorStore> embedded_, stored_, places_, up_, down_;
+  // goes from unit to unit, forward and backward; what goes from tile to tile of the head.
+  std::unique_ptr<TensorStore> embedded_, stored_, places_, up_, down_, sums_, picked_;
   absl::flat_hash_map<std::pair<int, int>, at::Tensor> handed_;          // (trajectory, slice) -> next unit's input
   absl::flat_hash_map<std::tuple<int, int, int>, Graph> kept_;  // (unit, trajectory, slice)
 };

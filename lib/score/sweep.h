@@ -1,4 +1,4 @@
-// The two sweeps: every unit is read once forward and once backward (Schedule: once more where its input is not stored),
+// The two sweeps: every unit is read once forward and once backward (Schedule: once more if it runs forward again),
 // whatever the number of trajectories and batches.
 #ifndef AUTOSCHEME_SCORE_SWEEP_H_
 #define AUTOSCHEME_SCORE_SWEEP_H_

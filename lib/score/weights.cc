@@ -12,7 +12,6 @@
 #include "base/io.h"
 
 namespace autoscheme {
-namespace {
 
 at::ScalarType TorchType(Dtype dtype) {
   switch (dtype) {
@@ -21,6 +20,8 @@ at::ScalarType TorchType(Dtype dtype) {
     default: return at::kFloat;  // the skeleton accepts these three only
   }
 }
+
+namespace {
 
 at::Tensor Stored(const std::byte* bytes, Dtype dtype, at::IntArrayRef sizes) {
   const at::ScalarType stored = TorchType(dtype);

@@ -11,6 +11,9 @@
 
 namespace autoscheme {
 
+// Of BF16, F16 or F32.
+at::ScalarType TorchType(Dtype dtype);
+
 // A matrix [rows, cols] of `stored` values (BF16, F16 or F32), in that type. Borrows the bytes where their address is
 // aligned, else copies.
 at::Tensor StoredRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols);

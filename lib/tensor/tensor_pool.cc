@@ -34,13 +34,13 @@ struct Stretch {
   Gaps gaps;
 };
 
-// Room for all that the system could give, so that one stretch will do; a quarter of that where address space is limited,
-// which others need too.
+// Room for all that the system could give, so that one stretch will do; an eighth of that where address space is limited,
+// which others need too, and a run has two pools.
 size_t MostAddresses() {
   rlimit limit{};
   const size_t memory = RoundUp(std::max<size_t>(AvailableMemory(), kLeastStretch));
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return memory;
-  return std::min<size_t>(memory, RoundUp(limit.rlim_cur / 4));
+  return std::min<size_t>(memory, RoundUp(limit.rlim_cur / 8));
 }
 
 }  // namespace

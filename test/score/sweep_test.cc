@@ -180,9 +180,14 @@ TEST_CASE("inputs that are computed again give the scores of stored ones, and th
     SweepOptions options;
     options.segments_per_unit = 1;
     options.boundary_interval = 2;
-    options.cached_units = 4;
     options.boundaries_in_ram = false;
-    CheckSame(expected, Sweep(tiny, menu, options));
+    for (const int cached : {1, 3, 4, 5}) {  // stretches read, kept and both
+      for (const bool passing_in_ram : {true, false}) {
+        options.cached_units = cached;
+        options.passing_in_ram = passing_in_ram;
+        CheckSame(expected, Sweep(tiny, menu, options));
+      }
+    }
     options.cached_units = 0;
     options.tiled = true;
     options.slice_rows = std::string(menu) == "W4A16,MXFP8" ? 2 : 0;  // NVFP4 sees a batch whole
@@ -214,7 +219,8 @@ TEST_CASE("what passes between units gives the same scores on disk, and only wha
   }
   // 5 rows of 12 tokens of 64 float32: the embedded input once, for each of two schemes two more inputs.
   CHECK(spilled[1] == 5 * 12 * 64 * 4 * (1 + 2 * 2));
-  CHECK(spilled[0] > spilled[1]);
+  // And for each scheme: the last output, four gradients, and of 11 predictions a row what the head puts at its one tile.
+  CHECK(spilled[0] == spilled[1] + 5 * 12 * 64 * 4 * 2 * (1 + 4) + 5 * 11 * 64 * 4 * 2 * 2);
 }
 
 TEST_CASE("K types with a collected importance matrix score the same under every choice") {
@@ -227,6 +233,8 @@ TEST_CASE("K types with a collected importance matrix score the same under every
   CheckSame(expected, Sweep(tiny, menu, options));
   options.kept_units = 0;
   options.boundary_interval = 4;
+  CheckSame(expected, Sweep(tiny, menu, options));
+  options.boundaries_in_ram = options.passing_in_ram = false;
   CheckSame(expected, Sweep(tiny, menu, options));
   options = {};
   options.segments_per_unit = 1;
