@@ -246,10 +246,7 @@ double CostModel::Flops(const PlanChoice& choice) const {
   const double tokens = static_cast<double>(in.calibration->nsamples) * in.calibration->seqlen;
   const double forward_only = in.measurement->forward_only_trajectories(), gradients = static_cast<double>(this->gradients());
   const std::vector<Unit>& units = Of(choice).units;
-  std::vector<int> again(units.size());
-  if (gradients > 0) {
-    for (const UnitStep& step : schedule(choice).Backward()) again[step.unit] += step.again;
-  }
+  const std::vector<int> again = schedule(choice).Again();
   double flops = 0;
   for (size_t u = 0; u < units.size(); ++u) {
     const bool kept = u + choice.sweep.kept_units >= units.size();
@@ -281,10 +278,8 @@ double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) c
   // Products of few rows, and of small chunks of weights, run below the machine's best.
   double seconds = Flops(choice) / rates.flops * (1 + 48 / slice_tokens) *
                    (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
-  double again = 0;  // units that run forward again, of all
-  if (gradients() > 0) {
-    for (const UnitStep& step : schedule(choice).Backward()) again += step.again ? 1.0 / unit.count : 0;
-  }
+  const std::vector<int> again_of_units = schedule(choice).Again();
+  const double again = std::accumulate(again_of_units.begin(), again_of_units.end(), 0.0) / unit.count;
   seconds += weights * in.quantize_s * (trajectories * (choice.cache_weights ? 2 : 3 * slices) +
                                         static_cast<double>(gradients()) * again * (choice.cache_weights ? 1 : slices));
   seconds += 2.0 * static_cast<double>(BoundaryBytes(choice)) / (sweep.boundaries_in_ram ? kCopyRate : rates.spill_bytes);

@@ -23,4 +23,10 @@ std::vector<UnitStep> Schedule::Backward() const {
   return steps;
 }
 
+std::vector<int> Schedule::Again() const {
+  std::vector<int> again(units_);
+  for (const UnitStep& step : Backward()) again[step.unit] += step.again;
+  return again;
+}
+
 }  // namespace autoscheme

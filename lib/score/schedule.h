@@ -29,6 +29,7 @@ class Schedule {
 
   std::vector<UnitStep> Forward() const;
   std::vector<UnitStep> Backward() const;
+  std::vector<int> Again() const;  // of each unit: how often it runs forward again
 
   bool Stored(int boundary) const { return boundary % interval_ == 0; }
   // Index among the stored boundaries above boundary 0, for a stored one; among the places, for another.

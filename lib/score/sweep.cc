@@ -403,12 +403,7 @@ uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calib
   const BatchShape shape{calibration.nsamples, calibration.seqlen, options.batch_size, options.slice_rows};
   const std::vector<Unit> units = MakeUnits(skeleton, options.segments_per_unit);
   const int count = static_cast<int>(units.size());
-  std::vector<int> again(units.size());
-  if (gradients) {
-    for (const UnitStep& step : Schedule(count, FirstKept(count, options, gradients), options.boundary_interval).Backward()) {
-      again[step.unit] += step.again;
-    }
-  }
+  const std::vector<int> again = Schedule(count, FirstKept(count, options, gradients), options.boundary_interval).Again();
   uint64_t bytes = 0;
   for (size_t u = 0; u < units.size(); ++u) {
     const bool cached = u + options.cached_units >= units.size();
