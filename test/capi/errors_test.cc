@@ -63,14 +63,23 @@ TEST_CASE("a truncated shard is DATA_LOSS and named") {
   CheckUsable(tiny);
 }
 
+// Model and calibration are there; the test makes the generator and scores.
+struct OpenedCase : TinyCase {
+  struct {
+    SkeletonPtr skeleton;
+    CalibrationPtr calibration;
+    GeneratorPtr generator;
+    ScoresPtr scores;
+  } handles;
+  OpenedCase() {
+    REQUIRE(Open(handles.skeleton).ok());
+    REQUIRE(Load(handles.calibration).ok());
+  }
+};
+
 TEST_CASE("a shard that is cut after it was opened is DATA_LOSS, never a wrong score") {
-  TinyCase tiny;
-  SkeletonPtr skeleton;
-  CalibrationPtr calibration;
-  GeneratorPtr generator;
-  ScoresPtr scores;
-  REQUIRE(tiny.Open(skeleton).ok());
-  REQUIRE(tiny.Load(calibration).ok());
+  OpenedCase tiny;
+  auto& [skeleton, calibration, generator, scores] = tiny.handles;
   REQUIRE(tiny.Create(skeleton, generator).ok());
   const std::string file = tiny.model_dir + "/model.safetensors";
   fs::resize_file(file, fs::file_size(file) / 2);
@@ -197,13 +206,8 @@ TEST_CASE("stored scores that are malformed are refused") {
 }
 
 TEST_CASE("a budget that cannot be kept is RESOURCE_EXHAUSTED before any work, with the least that would do") {
-  TinyCase tiny;
-  SkeletonPtr skeleton;
-  CalibrationPtr calibration;
-  GeneratorPtr generator;
-  ScoresPtr scores;
-  REQUIRE(tiny.Open(skeleton).ok());
-  REQUIRE(tiny.Load(calibration).ok());
+  OpenedCase tiny;
+  auto& [skeleton, calibration, generator, scores] = tiny.handles;
   REQUIRE(tiny.Create(skeleton, generator).ok());
   autoscheme_plan* plan = nullptr;
   REQUIRE(autoscheme_generator_plan(generator.get(), calibration.get(), &plan, nullptr) == AUTOSCHEME_OK);
@@ -232,13 +236,8 @@ TEST_CASE("a budget that cannot be kept is RESOURCE_EXHAUSTED before any work, w
 }
 
 TEST_CASE("a target that no choice of schemes reaches is refused before anything is scored") {
-  TinyCase tiny;
-  SkeletonPtr skeleton;
-  CalibrationPtr calibration;
-  GeneratorPtr generator;
-  ScoresPtr scores;
-  REQUIRE(tiny.Open(skeleton).ok());
-  REQUIRE(tiny.Load(calibration).ok());
+  OpenedCase tiny;
+  auto& [skeleton, calibration, generator, scores] = tiny.handles;
   REQUIRE(tiny.Set(AUTOSCHEME_OPTION_AVG_BITS, "20").ok());
   REQUIRE(tiny.Create(skeleton, generator).ok());
   const Result result = TinyCase::Score(generator, calibration, scores);
