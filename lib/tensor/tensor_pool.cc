@@ -21,9 +21,15 @@ namespace autoscheme {
 namespace {
 
 constexpr size_t kPieceMultiple = 4096;
+constexpr size_t kLargePage = size_t{2} << 20;
 constexpr size_t kLeastStretch = size_t{64} << 20;  // of address space, which costs nothing
+constexpr size_t kSmallPool = size_t{64} << 20;
 
-size_t RoundUp(size_t bytes) { return (bytes + kPieceMultiple - 1) / kPieceMultiple * kPieceMultiple; }
+size_t RoundUp(size_t bytes, size_t multiple = kPieceMultiple) { return (bytes + multiple - 1) / multiple * multiple; }
+
+// Memory becomes accessible by large pages, so that it can consist of them: one that begins accessible only in part is
+// made of small pages for good. Not in a small pool, of which the rest of a large page would be much.
+size_t Accessible(size_t bytes) { return bytes < kSmallPool ? bytes : RoundUp(bytes, kLargePage); }
 
 using Gaps = std::map<size_t, size_t>;  // offset -> bytes
 
@@ -38,9 +44,9 @@ struct Stretch {
 // which others need too, and a run has two pools.
 size_t MostAddresses() {
   rlimit limit{};
-  const size_t memory = RoundUp(std::max<size_t>(AvailableMemory(), kLeastStretch));
+  const size_t memory = RoundUp(std::max<size_t>(AvailableMemory(), kLeastStretch), kLargePage);
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return memory;
-  return std::min<size_t>(memory, RoundUp(limit.rlim_cur / 8));
+  return std::min<size_t>(memory, RoundUp(limit.rlim_cur / 8, kLargePage));
 }
 
 }  // namespace
@@ -69,13 +75,19 @@ struct TensorPool::Piece {
 void TensorPool::State::AddStretch(size_t bytes) {
   stretches.reserve(stretches.size() + 1);
   // Without access until it is used, so that none of it counts as promised.
-  for (size_t size = std::max(MostAddresses(), bytes);; size = std::max(RoundUp(size / 4), bytes)) {
-    void* data = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (data != MAP_FAILED) {
-      // Fewer and cheaper faults where the system has large pages.
-      madvise(data, size, MADV_HUGEPAGE);
+  bytes = RoundUp(bytes, kLargePage);
+  for (size_t size = std::max(MostAddresses(), bytes);; size = std::max(RoundUp(size / 4, kLargePage), bytes)) {
+    // One large page more, for the first whole one to begin at.
+    void* mapped = mmap(nullptr, size + kLargePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped != MAP_FAILED) {
+      std::byte* start = static_cast<std::byte*>(mapped);
+      const size_t before = RoundUp(reinterpret_cast<uintptr_t>(start), kLargePage) - reinterpret_cast<uintptr_t>(start);
+      if (before > 0) munmap(start, before);
+      if (before < kLargePage) munmap(start + before + size, kLargePage - before);
       Stretch stretch;
-      stretch.data = static_cast<std::byte*>(data), stretch.size = size;
+      stretch.data = start + before, stretch.size = size;
+      // Fewer and cheaper faults where the system has large pages.
+      madvise(stretch.data, size, MADV_HUGEPAGE);
       stretch.gaps[0] = size;
       stretches.push_back(std::move(stretch));
       return;
@@ -97,7 +109,7 @@ std::unique_ptr<TensorPool::Piece> TensorPool::State::Find(const std::shared_ptr
     if (best == stretch.gaps.end()) continue;
     const size_t offset = best->first;
     if (offset + bytes > stretch.touched) {
-      const size_t grown = offset + bytes;
+      const size_t grown = std::min(Accessible(offset + bytes), stretch.size);
       if (mprotect(stretch.data + stretch.touched, grown - stretch.touched, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
       stretch.touched = grown;
     }

@@ -6,6 +6,9 @@
 // For every linear layer the output X W^T, the gradient of the input G W and of the weight G^T X; for the head the first
 // two. "8 FLOP": the output is computed twice, forward and again for the gradient (8 per parameter and token); "6 FLOP":
 // once, activations kept. Seconds are of one scheme over all tokens.
+//
+// Each product is timed twice: on the same matrices again and again, which then lie in the processor's cache as far as they
+// fit it, and on as many sets of matrices in turn as make a GiB, as a model's layers come: "of matrices from memory".
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -45,31 +48,40 @@ struct Products {
   double output = 0, input_gradient = 0, weight_gradient = 0;
 };
 
-// The median of at least three runs and half a second, after one to warm up.
+// One layer's matrices.
+struct Matrices {
+  Matrices(int64_t tokens, int64_t out, int64_t in, at::ScalarType dtype)
+      : x(at::randn({tokens, in}).to(dtype)), w(at::randn({out, in}).to(dtype)), g(at::randn({tokens, out}).to(dtype)),
+        y(at::zeros({tokens, out}, dtype)), dx(at::zeros({tokens, in}, dtype)), dw(at::zeros({out, in}, dtype)) {}
+  at::Tensor x, w, g, y, dx, dw;
+  int64_t bytes() const {
+    int64_t sum = 0;
+    for (const at::Tensor* t : {&x, &w, &g, &y, &dx, &dw}) sum += static_cast<int64_t>(t->nbytes());
+    return sum;
+  }
+};
+
+// The median of at least three runs and half a second, after one of each set.
 template <typename Product>
-double Time(const Product& product) {
-  product();
+double Time(std::vector<Matrices>& sets, const Product& product) {
+  for (Matrices& m : sets) product(m);
   std::vector<double> seconds;
   const Clock::time_point all = Clock::now();
   while (seconds.size() < 3 || (SecondsSince(all) < 0.5 && seconds.size() < 1000)) {
+    Matrices& m = sets[seconds.size() % sets.size()];
     const Clock::time_point start = Clock::now();
-    product();
+    product(m);
     seconds.push_back(SecondsSince(start));
   }
   std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
   return seconds[seconds.size() / 2];
 }
 
-Products Measure(int64_t tokens, int64_t out, int64_t in, at::ScalarType dtype, bool weight_gradient) {
-  const at::Tensor x = at::randn({tokens, in}).to(dtype), w = at::randn({out, in}).to(dtype), g = at::randn({tokens, out}).to(dtype);
-  at::Tensor y = at::empty({tokens, out}, dtype), dx = at::empty({tokens, in}, dtype);
+Products Measure(std::vector<Matrices>& sets) {
   Products seconds;
-  seconds.output = Time([&] { at::mm_out(y, x, w.t()); });
-  seconds.input_gradient = Time([&] { at::mm_out(dx, g, w); });
-  if (weight_gradient) {
-    at::Tensor dw = at::empty({out, in}, dtype);
-    seconds.weight_gradient = Time([&] { at::mm_out(dw, g.t(), x); });
-  }
+  seconds.output = Time(sets, [](Matrices& m) { at::mm_out(m.y, m.x, m.w.t()); });
+  seconds.input_gradient = Time(sets, [](Matrices& m) { at::mm_out(m.dx, m.g, m.w); });
+  seconds.weight_gradient = Time(sets, [](Matrices& m) { at::mm_out(m.dw, m.g.t(), m.x); });
   return seconds;
 }
 
@@ -139,40 +151,54 @@ int Run(const Flags& flags) {
   }
   const autoscheme::LinearLayer& head = (*skeleton)->head();
 
-  double eight_s = 0, six_s = 0, eight_flops = 0, six_flops = 0;
+  // Of the same matrices again and again, and of others in turn.
+  struct Sums {
+    double eight_s = 0, six_s = 0, head_s = 0;
+  } cached, uncached;
+  double eight_flops = 0, six_flops = 0;
   std::string lines;
-  for (const auto& [shape, count] : shapes) {
-    const Products seconds = Measure(batch_tokens, shape.first, shape.second, dtype, true);
+  const auto add = [&](Sums& sums, const Products& seconds, double times, bool head) {
+    const double both = times * (seconds.output + seconds.input_gradient);
+    if (head) sums.head_s += both;
+    sums.six_s += both + (head ? 0 : times * seconds.weight_gradient);
+    sums.eight_s += both + (head ? 0 : times * (seconds.output + seconds.weight_gradient));
+  };
+  const auto measure = [&](int64_t out, int64_t in, int count, bool head) {
     const double times = count * batches;
-    const double flops = 2.0 * static_cast<double>(batch_tokens) * static_cast<double>(shape.first) * static_cast<double>(shape.second);
-    six_s += times * (seconds.output + seconds.input_gradient + seconds.weight_gradient);
-    eight_s += times * (2 * seconds.output + seconds.input_gradient + seconds.weight_gradient);
-    six_flops += 3 * times * flops, eight_flops += 4 * times * flops;
+    const double flops = 2.0 * static_cast<double>(batch_tokens) * static_cast<double>(out) * static_cast<double>(in);
+    std::vector<Matrices> sets;
+    sets.emplace_back(batch_tokens, out, in, dtype);
+    const Products seconds = Measure(sets);
+    add(cached, seconds, times, head);
+    for (int64_t bytes = sets[0].bytes(), all = bytes; all < int64_t{1} << 30; all += bytes) sets.emplace_back(batch_tokens, out, in, dtype);
+    add(uncached, sets.size() == 1 ? seconds : Measure(sets), times, head);
+    six_flops += (head ? 2 : 3) * times * flops, eight_flops += (head ? 2 : 4) * times * flops;
     char line[200];
     std::snprintf(line, sizeof(line), "%6ld x %-6ld %5d layers   GFLOP/s: output %6.0f   input gradient %6.0f   weight gradient %6.0f\n",
-                  shape.first, shape.second, count, flops / seconds.output / 1e9, flops / seconds.input_gradient / 1e9,
+                  out, in, count, flops / seconds.output / 1e9, flops / seconds.input_gradient / 1e9,
                   flops / seconds.weight_gradient / 1e9);
-    lines += line;
-  }
-  const Products of_head = Measure(batch_tokens, head.out_features, head.in_features, dtype, false);
-  const double head_s = batches * (of_head.output + of_head.input_gradient);
-  const double head_flops = 4.0 * static_cast<double>(batch_tokens) * batches * static_cast<double>(head.out_features * head.in_features);
-  eight_s += head_s, six_s += head_s, eight_flops += head_flops, six_flops += head_flops;
+    if (!head) lines += line;
+  };
+  for (const auto& [shape, count] : shapes) measure(shape.first, shape.second, count, false);
+  measure(head.out_features, head.in_features, 1, true);
   const autoscheme::Checkpoint& checkpoint = (*skeleton)->checkpoint();
   const double disk = DiskRate(checkpoint.directory() + "/" + checkpoint.shards()[0].name);
 
   if (flags.json) {
     std::printf("{\"dtype\": \"%s\", \"threads\": %d, \"tokens\": %ld, \"batch_tokens\": %ld, \"seconds_8_flop\": %.4g, \"seconds_6_flop\": %.4g, "
-                "\"seconds_head\": %.4g, \"flops_8\": %.6g, \"flops_6\": %.6g, \"gflops_per_s\": %.4g, \"disk_bytes_per_s\": %.4g}\n",
-                flags.dtype.c_str(), at::get_num_threads(), flags.rows * flags.length, batch_tokens, eight_s, six_s, head_s, eight_flops,
-                six_flops, eight_flops / eight_s / 1e9, disk);
+                "\"seconds_head\": %.4g, \"uncached_seconds_8_flop\": %.4g, \"uncached_seconds_6_flop\": %.4g, \"flops_8\": %.6g, \"flops_6\": %.6g, "
+                "\"gflops_per_s\": %.4g, \"disk_bytes_per_s\": %.4g}\n",
+                flags.dtype.c_str(), at::get_num_threads(), flags.rows * flags.length, batch_tokens, cached.eight_s, cached.six_s,
+                cached.head_s, uncached.eight_s, uncached.six_s, eight_flops, six_flops, eight_flops / cached.eight_s / 1e9, disk);
     return 0;
   }
   std::printf("%s: %ld tokens in batches of %ld, %s, %d threads\n%s", flags.model.c_str(), flags.rows * flags.length, batch_tokens,
               flags.dtype.c_str(), at::get_num_threads(), lines.c_str());
-  std::printf("head %ld x %ld: %.2f s\n", head.out_features, head.in_features, head_s);
-  std::printf("8 FLOP, head included: %.2f s for %.2f TFLOP, %.0f GFLOP/s\n", eight_s, eight_flops / 1e12, eight_flops / eight_s / 1e9);
-  std::printf("6 FLOP, head included: %.2f s for %.2f TFLOP\n", six_s, six_flops / 1e12);
+  std::printf("head %ld x %ld: %.2f s\n", head.out_features, head.in_features, cached.head_s);
+  std::printf("8 FLOP, head included: %.2f s for %.2f TFLOP, %.0f GFLOP/s; of matrices from memory: %.2f s\n", cached.eight_s,
+              eight_flops / 1e12, eight_flops / cached.eight_s / 1e9, uncached.eight_s);
+  std::printf("6 FLOP, head included: %.2f s for %.2f TFLOP; of matrices from memory: %.2f s\n", cached.six_s, six_flops / 1e12,
+              uncached.six_s);
   std::printf("disk, one reader with O_DIRECT: %.2f GB/s\n", disk / 1e9);
   return 0;
 }

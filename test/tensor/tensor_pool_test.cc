@@ -4,7 +4,9 @@
 
 #include <atomic>
 #include <cstring>
+#include <fstream>
 #include <new>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -88,6 +90,23 @@ TEST_CASE("a pool holds the pages of its busiest moment, and Trim gives back tho
   pool.Trim();
   CHECK(ReadProcessMemory().anon < before + 8 * kMiB);
   CHECK(kept.eq(7).all().item<bool>());
+}
+
+TEST_CASE("a large pool consists of large pages where the system has them") {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::string modes;
+  if (!std::getline(file, modes) || modes.find("[never]") != std::string::npos) return;
+  TensorPool pool;
+  std::vector<at::Tensor> tensors = {OfMiB(pool, 80).fill_(1)};
+  CHECK(reinterpret_cast<uintptr_t>(tensors[0].data_ptr()) % (2 * kMiB) == 0);
+  const uint64_t before = ReadProcessMemory().anon;
+  if (before == 0) return;  // a system that does not say
+  // No multiple of a large page, one after the other: each ends inside one, which the next begins in.
+  for (int i = 0; i < 7; ++i) tensors.push_back(OfMiB(pool, 3));
+  for (size_t i = 1; i < tensors.size(); ++i) tensors[i].fill_(1);
+  const uint64_t grown = ReadProcessMemory().anon - before;
+  CHECK(grown >= 21 * kMiB);
+  CHECK(grown <= 24 * kMiB);
 }
 
 TEST_CASE("tensors that outlive their pool keep their memory") {
