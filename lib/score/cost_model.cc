@@ -17,7 +17,7 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 // What a first backward pass adds to the process beside our own tensors and packed copies of operands in the BLAS: operator
 // tables and the code that becomes resident, and for every thread its stack and buffers.
-constexpr uint64_t kRuntimeBytes = 27 * kMiB, kRuntimeThreadBytes = 3 * kMiB;
+constexpr uint64_t kRuntimeBytes = 26 * kMiB, kRuntimeThreadBytes = 3 * kMiB;
 // What products of bfloat16 add to that: LibTorch takes them to another library, which packs all of an operand.
 constexpr uint64_t kBFloat16RuntimeBytes = 18 * kMiB;
 // Of both operands of a float32 product about three quarters are kept packed, of a large weight not more than this.
@@ -25,7 +25,10 @@ constexpr uint64_t kMostPacked = 128 * kMiB;
 // And, of what is in memory beyond that of a small model, one part in so many: page tables and gaps.
 constexpr uint64_t kSmallRun = 256 * kMiB, kRuntimePart = 100;
 // Of kept activations, one part in so many is lost in the gaps that others of other sizes leave between them.
-constexpr uint64_t kKeptPerGap = 16;
+constexpr uint64_t kKeptPerGap = 32;
+
+// Of attention's forward scratch one part in so many is LibTorch's own, beside what the pool holds, not in its place.
+constexpr uint64_t kForwardOutside = 3;
 
 constexpr double kCopyRate = 8e9;  // bytes per second, into and out of boundaries in memory
 
@@ -203,7 +206,7 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
       {"activations", slice_tokens * ((sweep.kept_units > 0 ? 2 * hidden : unit.kept) + unit.passing) * element},
       // Rounded copies of a product's input and gradient, and what it gives before that is widened.
       {"operands of the backward pass", narrow ? slice_tokens * unit.widest_input * 3 * operand : 0},
-      {"scratch of attention", std::max(in.threads * unit.thread_scratch, forward - std::min(forward, passing))},
+      {"scratch of attention", std::max(in.threads * unit.thread_scratch, forward - std::min(forward, passing)) + forward / kForwardOutside},
       {"temporaries of activation quantizers",
        in.quantizes_activations ? in.threads * kQuantizerScratch : 0},
   };
