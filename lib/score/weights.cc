@@ -1,5 +1,6 @@
 #include "score/weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -42,21 +43,24 @@ struct NonFinite {
 
 template <typename Word>
 NonFinite FindNonFinite(const std::byte* data, int64_t n, Word exponent_mask) {
-  NonFinite found;
-  constexpr int64_t kStretch = 4096;
-  for (int64_t begin = 0; begin < n; begin += kStretch) {
-    const int64_t m = std::min(kStretch, n - begin);
-    Word words[kStretch];
-    std::memcpy(words, data + begin * sizeof(Word), m * sizeof(Word));
-    int64_t bad = 0;
-    for (int64_t i = 0; i < m; ++i) bad += (words[i] & exponent_mask) == exponent_mask;
-    if (bad == 0) continue;
-    for (int64_t i = 0; found.first < 0 && i < m; ++i) {
-      if ((words[i] & exponent_mask) == exponent_mask) found.first = begin + i;
+  const auto look = [&](int64_t from, int64_t to, NonFinite found) {
+    constexpr int64_t kStretch = 4096;
+    for (int64_t begin = from; begin < to; begin += kStretch) {
+      const int64_t m = std::min(kStretch, to - begin);
+      Word words[kStretch];
+      std::memcpy(words, data + begin * sizeof(Word), m * sizeof(Word));
+      int64_t bad = 0;
+      for (int64_t i = 0; i < m; ++i) bad += (words[i] & exponent_mask) == exponent_mask;
+      if (bad == 0) continue;
+      for (int64_t i = 0; found.first < 0 && i < m; ++i) {
+        if ((words[i] & exponent_mask) == exponent_mask) found.first = begin + i;
+      }
+      found.count += bad;
     }
-    found.count += bad;
-  }
-  return found;
+    return found;
+  };
+  const auto join = [](NonFinite a, NonFinite b) { return NonFinite{a.count + b.count, a.first >= 0 ? a.first : b.first}; };
+  return at::parallel_reduce(0, n, /*grain_size=*/int64_t{1} << 17, NonFinite(), look, join);
 }
 
 // body(a value of t's type), where it is one that we know.
