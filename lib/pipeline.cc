@@ -22,6 +22,7 @@
 #include "scheme/bits.h"
 #include "scheme/rules.h"
 #include "score/delta_loss.h"
+#include "score/embedding.h"
 #include "score/planner.h"
 #include "score/precision.h"
 #include "score/probe.h"
@@ -230,6 +231,7 @@ ScoreTable SchemeGenerator::Rep::EmptyTable() const {
 }
 
 absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibration, const MachineRates& rates) const {
+  AUTOSCHEME_RETURN_IF_ERROR(CheckCalibration(calibration, *skeleton));
   PlanInput input;
   input.skeleton = skeleton;
   input.calibration = &calibration;

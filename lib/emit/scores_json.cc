@@ -202,6 +202,8 @@ void WriteLosses(const ScoreTable& table, PageWriter* page) {
 void WriteRun(const RunStats& run, PageWriter* page) {
   page->Key("run");
   page->StartObject();
+  page->Key("io_engine");
+  PutString(page, IoEngineName(run.io_engine));
   for (const BytesMember& member : kRunBytes) {
     page->Key(member.name);
     page->Uint64(run.*member.field);

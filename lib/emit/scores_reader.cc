@@ -235,10 +235,14 @@ absl::Status Reader::ReadScore(const std::string& where, const JsonValue& value,
   return absl::OkStatus();
 }
 
-// The shares follow from the rest and are not read back. A member that is absent is 0.
+// The shares follow from the rest and are not read back. A member that is absent is 0, an engine "buffered".
 absl::Status Reader::ReadRun(const JsonValue& run) {
   const std::string where = absl::StrCat(what_, ", run");
   RunStats stats;
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string engine, JsonStringOr(run, "io_engine", std::string(IoEngineName(stats.io_engine)), where));
+  const auto known = IoEngineFromName(engine);
+  if (!known.ok()) return absl::InvalidArgumentError(absl::StrCat(where, ": ", known.status().message()));
+  stats.io_engine = *known;
   for (const BytesMember& member : kRunBytes) {
     AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t bytes, JsonIntOr(run, member.name, 0, where));
     if (bytes < 0) return absl::InvalidArgumentError(absl::StrCat(where, ": ", member.name, " is negative: ", bytes));

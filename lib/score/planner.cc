@@ -126,9 +126,10 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
   if (best == nullptr) {
     return absl::ResourceExhaustedError(absl::StrFormat(
         "a budget of %d bytes (%.0f MiB) is too small for this model, menu and batch; the smallest that works is %d bytes "
-        "(%d MiB). A smaller batch_size or seqlen needs less%s",
+        "(%d MiB). A smaller batch_size or seqlen needs less%s%s",
         input.max_ram_bytes, static_cast<double>(input.max_ram_bytes) / kMiB, least, (least + kMiB - 1) / kMiB,
-        input.may_spill ? "" : ", and so does a run that may spill"));
+        input.may_spill ? "" : ", and so does a run that may spill",
+        input.max_ram_bytes < kMiB ? ". A budget without a unit is in bytes" : ""));
   }
   PlannedRun run;
   run.choice = *best;

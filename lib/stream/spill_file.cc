@@ -28,7 +28,10 @@ absl::Status Annotate(const absl::Status& status, absl::string_view what) {
 absl::StatusOr<SpillFile> SpillFile::Create(const Context& context, const std::string& dir, uint64_t bytes,
                                             absl::string_view what) {
   absl::StatusOr<File> file = File::CreateSpill(IoOf(context), FolderOf(dir), bytes);
-  if (!file.ok()) return Annotate(file.status(), absl::StrCat("spill file for ", what, ", ", bytes, " bytes"));
+  if (!file.ok()) {
+    return absl::Status(file.status().code(), absl::StrCat(file.status().message(), "; it was to hold ", what,
+                                                           ". Another folder (work_dir) may do"));
+  }
   if (file->IsInMemory()) {
     context.Warn(absl::StrCat("the spill file for ", what, ", ", bytes, " bytes, lies in ", Quoted(FolderOf(dir)),
                               ", which is memory (tmpfs) and adds to what the run takes: name a folder on a disk"));

@@ -149,13 +149,14 @@ TEST_CASE("what the run has cost is the last member, and survives too") {
   RunStats run;
   run.planned_peak_bytes = 300, run.peak_rss_bytes = 290, run.rss_anon_bytes = 200, run.rss_file_bytes = 90;
   run.planned_read_bytes = 1000, run.read_bytes = 1000, run.disk_read_bytes = 4096, run.read_call_bytes = 1200;
-  run.spill_bytes = 64;
+  run.io_engine = IoEngine::kDirect, run.trial_read_bytes = 512, run.spill_bytes = 64;
   run.total_s = 8, run.forward_s = 2, run.head_s = 1, run.backward_s = 4.5, run.stall_s = 0.5, run.product_s = 6;
   run.product_flops = 1.5e9;
   table.run = run;
   const std::string json = ScoresToJson(table);
   CHECK(json == plain.substr(0, plain.size() - 3) + R"json(,
   "run": {
+    "io_engine": "direct",
     "planned_peak_bytes": 300,
     "peak_rss_bytes": 290,
     "rss_anon_bytes": 200,
@@ -164,6 +165,7 @@ TEST_CASE("what the run has cost is the last member, and survives too") {
     "read_bytes": 1000,
     "disk_read_bytes": 4096,
     "read_call_bytes": 1200,
+    "trial_read_bytes": 512,
     "spill_bytes": 64,
     "total_s": 8,
     "forward_s": 2,
@@ -186,6 +188,9 @@ TEST_CASE("what the run has cost is the last member, and survives too") {
   std::string bad = json;
   bad.replace(bad.find("\"read_bytes\": 1000"), 18, "\"read_bytes\": -100");
   CHECK(absl::StrContains(ReadScores({}, dir.Write("bad.json", bad)).status().message(), "read_bytes is negative: -100"));
+  bad = json;
+  bad.replace(bad.find("\"direct\""), 8, "\"floppy\"");
+  CHECK(absl::StrContains(ReadScores({}, dir.Write("bad.json", bad)).status().message(), "run: io_engine is \"floppy\""));
 }
 
 TEST_CASE("a path that is no UTF-8 is written with replacement characters") {

@@ -135,14 +135,25 @@ TEST_CASE("a budget that cannot be met is refused at once and names the least th
   CHECK(status.code() == absl::StatusCode::kResourceExhausted);
   const auto generator = SchemeGenerator::Create({}, *f.skeleton, f.options).value();
   CHECK(generator->MakePlan(f.calibration).status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK_THAT(std::string(status.message()), Catch::Contains("A budget without a unit is in bytes"));
   f.options.max_ram_bytes = 0;
   const auto unlimited = SchemeGenerator::Create({}, *f.skeleton, f.options).value();
   const uint64_t least = unlimited->MakePlan(f.calibration).value().least_bytes;
   CHECK_THAT(std::string(status.message()), Catch::Contains(std::to_string(least)));
   f.options.max_ram_bytes = static_cast<int64_t>(least) - 1;
-  CHECK(f.Score().status().code() == absl::StatusCode::kResourceExhausted);
+  const absl::Status close = f.Score().status();
+  CHECK(close.code() == absl::StatusCode::kResourceExhausted);
+  CHECK_THAT(std::string(close.message()), !Catch::Contains("without a unit"));
   f.options.max_ram_bytes = static_cast<int64_t>(least);
   CHECK(f.Score().ok());
+}
+
+TEST_CASE("a plan refuses calibration that scoring would refuse, in the same words") {
+  Fixture f;
+  f.calibration.ids[1] = static_cast<int32_t>(f.skeleton->vocab_size());
+  const absl::Status scored = f.Score().status();
+  CHECK(scored.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(SchemeGenerator::Create({}, *f.skeleton, f.options).value()->MakePlan(f.calibration).status() == scored);
 }
 
 TEST_CASE("cancel during every step of every stage stops the run, and the next run is right") {
