@@ -28,6 +28,26 @@ function(autoscheme_room name)
   set_property(GLOBAL APPEND PROPERTY AUTOSCHEME_ROOMS autoscheme_${name})
 endfunction()
 
+# NAME_baseline.cc and, on x86-64, NAME_avx2.cc and NAME_avx512.cc of a room: loops that are compiled once for every instruction
+# set, of which NAME.cc chooses at run time. Results are the same on every machine: no fused multiply-add. Without the
+# precompiled header: it was compiled for the baseline.
+function(autoscheme_kernels room name)
+  set(sources ${name}_baseline.cc)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
+    list(APPEND sources ${name}_avx2.cc ${name}_avx512.cc)
+    set_source_files_properties(${name}.cc PROPERTIES COMPILE_DEFINITIONS AUTOSCHEME_X86_KERNELS)
+    set_property(SOURCE ${name}_avx2.cc APPEND PROPERTY COMPILE_OPTIONS -mavx2)
+    set_property(SOURCE ${name}_avx512.cc APPEND PROPERTY COMPILE_OPTIONS -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+  endif()
+  target_sources(autoscheme_${room} PRIVATE ${sources})
+  set_property(SOURCE ${sources} PROPERTY SKIP_PRECOMPILE_HEADERS ON)
+  set_property(SOURCE ${sources} APPEND PROPERTY COMPILE_OPTIONS -ffp-contract=off)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    # GCC 12 takes the undefined upper halves in its own immintrin.h for a mistake.
+    set_property(SOURCE ${sources} APPEND PROPERTY COMPILE_OPTIONS "-Wno-uninitialized;-Wno-maybe-uninitialized")
+  endif()
+endfunction()
+
 # A translation unit with LibTorch's headers takes about 13 s; one precompiled header serves all targets that need them.
 function(autoscheme_use_torch_pch target)
   if(NOT TARGET autoscheme_torch_pch)

@@ -7,7 +7,7 @@
 #define AUTOSCHEME_QUANT_GROUP_KERNELS_H_
 
 #include "quant/kernels.h"
-#include "quant/lanes.h"
+#include "tensor/lanes.h"
 
 namespace autoscheme::cpu {
 namespace {
@@ -20,13 +20,6 @@ struct PerGroup {
 };
 
 // ---- dtypes ----
-
-// To the nearest bfloat16, half to even; overflows to infinity; NaN stays NaN.
-AUTOSCHEME_INLINE F ToBFloat16(F v) {
-  const I bits = Bits(v);
-  const F rounded = AsFloat((bits + SetBits(0x7fff) + (Right<16>(bits) & SetBits(1))) & SetBits(0xffff0000));
-  return Select(v == v, rounded, AsFloat(bits | SetBits(0x7fc00000)));
-}
 
 // To the nearest value of the scale's dtype; where that overflows the value stays as it is, so that a huge group is
 // quantized with a float32 scale instead of turning into NaN (SPEC 12.2).

@@ -8,7 +8,7 @@
 
 #include "quant/group_kernels.h"
 #include "quant/kernels.h"
-#include "quant/lanes.h"
+#include "tensor/lanes.h"
 
 namespace autoscheme::cpu {
 namespace {

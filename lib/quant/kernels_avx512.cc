@@ -1,4 +1,4 @@
-// The kernels for AVX-512; compile options: CMakeLists.txt.
+// The kernels for AVX-512; compile options: Room.cmake.
 #include "quant/group_kernels.h"
 #include "quant/k_kernels.h"
 #include "quant/kernels.h"

@@ -1,4 +1,4 @@
-// The kernels for the baseline of the build; compile options: CMakeLists.txt.
+// The kernels for the baseline of the build; compile options: Room.cmake.
 #include "quant/group_kernels.h"
 #include "quant/k_kernels.h"
 #include "quant/kernels.h"

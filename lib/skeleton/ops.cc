@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
 #include "base/status_macros.h"
+#include "skeleton/row_kernels.h"
 #include "tensor/row_chunks.h"
 #include "tensor/tensor_pool.h"
 
@@ -20,6 +21,24 @@ using torch::autograd::variable_list;
 
 // Seen as a matrix of its last dimension.
 at::Tensor Rows(const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); }
+
+template <typename T>
+T* Data(const at::Tensor& t) {
+  return static_cast<T*>(t.data_ptr());
+}
+
+// Calls body(kernels, a value of their type) and returns true where all lie dense on the CPU, of one type that the fused
+// loops know. Elsewhere LibTorch's operators do the same.
+template <typename Body>
+bool Fused(at::TensorList tensors, const Body& body) {
+  const at::Tensor& like = tensors[0];
+  for (const at::Tensor& t : tensors) {
+    if (t.defined() && !(t.is_cpu() && t.is_contiguous() && t.scalar_type() == like.scalar_type())) return false;
+  }
+  if (like.scalar_type() == at::kFloat) return body(cpu::BestRowKernels().of_float, float()), true;
+  if (like.scalar_type() == at::kBFloat16) return body(cpu::BestRowKernels().of_bfloat16, uint16_t()), true;
+  return false;
+}
 
 // y = x / rms(x) * weight by rows, and 1 / rms(x) of each.
 void Normalize(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& y, const at::Tensor& rstd) {
@@ -43,6 +62,23 @@ at::Tensor NormGradient(const at::Tensor& x, const at::Tensor& weight, const at:
                         const at::Tensor& passed) {
   at::Tensor dx = NewLike(x);
   const at::Tensor in = Rows(x), out = Rows(dx), wide_weight = weight.to(at::kFloat);
+  std::vector<at::Tensor> all(grads.begin(), grads.end());
+  all.insert(all.end(), {x, passed});
+  if (grads.size() <= 4 && Fused(all, [&](const auto& kernels, auto type) {
+        using T = decltype(type);
+        ForEachRowChunk(in, in.size(0), in.size(1), [&](int64_t first, int64_t count) {
+          const int64_t at = first * in.size(1);
+          cpu::NormGradientRows<T> rows = {};
+          rows.rows = count, rows.width = in.size(1);
+          rows.x = Data<T>(x) + at, rows.weight = Data<float>(wide_weight), rows.rstd = Data<float>(rstd) + first;
+          for (const at::Tensor& grad : grads) rows.grads[rows.count++] = Data<T>(grad) + at;
+          if (passed.defined()) rows.passed = Data<T>(passed) + at;
+          rows.dx = Data<T>(dx) + at;
+          kernels.norm_gradient(rows);
+        });
+      })) {
+    return dx;
+  }
   ForEachRowChunk(in, in.size(0), in.size(1), [&](int64_t first, int64_t count) {
     const auto part = [&](const at::Tensor& t) { return Rows(t).narrow(0, first, count); };
     const at::Tensor scale = rstd.narrow(0, first, count);
@@ -95,7 +131,12 @@ struct SwiGluFunction : torch::autograd::Function<SwiGluFunction> {
     ForEachRowChunk(gate, a.size(0), a.size(1), [&](int64_t first, int64_t count) {
       at::Tensor o = out.narrow(0, first, count);
       at::silu_out(o, a.narrow(0, first, count));
-      o.mul_(b.narrow(0, first, count));
+      const at::Tensor by = b.narrow(0, first, count);
+      const auto multiply = [&](const auto& kernels, auto type) {
+        using T = decltype(type);
+        kernels.multiply(Data<T>(o), Data<T>(by), o.numel(), Data<T>(o));
+      };
+      if (!Fused({o, by}, multiply)) o.mul_(by);
     });
     return y;
   }
@@ -104,6 +145,15 @@ struct SwiGluFunction : torch::autograd::Function<SwiGluFunction> {
     const at::Tensor &gate = saved[0], &up = saved[1];
     at::Tensor dgate = NewLike(gate), dup = NewLike(up);
     const at::Tensor a = Rows(gate), b = Rows(up), g = Rows(grads[0]), da = Rows(dgate), db = Rows(dup);
+    if (Fused({a, b, g}, [&](const auto& kernels, auto type) {
+          using T = decltype(type);
+          ForEachRowChunk(a, a.size(0), a.size(1), [&](int64_t first, int64_t count) {
+            const int64_t at = first * a.size(1), n = count * a.size(1);
+            kernels.swiglu_gradient(Data<T>(a) + at, Data<T>(b) + at, Data<T>(g) + at, n, Data<T>(da) + at, Data<T>(db) + at);
+          });
+        })) {
+      return {dgate, dup};
+    }
     ForEachRowChunk(gate, a.size(0), a.size(1), [&](int64_t first, int64_t count) {
       const at::Tensor in = a.narrow(0, first, count), grad = g.narrow(0, first, count);
       at::Tensor of_gate = da.narrow(0, first, count), of_up = db.narrow(0, first, count);

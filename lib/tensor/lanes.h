@@ -1,10 +1,11 @@
 // Sixteen lanes of float32 or int32, in the registers that the including file is compiled for: AVX-512, AVX2, or plain
 // C++ for the rest. All three give the same bits: nothing is fused or reordered.
 //
-// For kernels_*.cc only. Everything here is local to the including file, and no header with inline functions may be
-// included beside it: the linker would merge copies that were compiled for different processors.
-#ifndef AUTOSCHEME_QUANT_LANES_H_
-#define AUTOSCHEME_QUANT_LANES_H_
+// For the files that Room.cmake compiles once for each of them (autoscheme_kernels), and no others. Everything here is local to
+// the including file, and no header with inline functions may be included beside it: the linker would merge copies that were
+// compiled for different processors.
+#ifndef AUTOSCHEME_TENSOR_LANES_H_
+#define AUTOSCHEME_TENSOR_LANES_H_
 
 #include <stdint.h>
 #if defined(__AVX2__)
@@ -363,8 +364,14 @@ AUTOSCHEME_INLINE F Clamp(F v, F low, F high) { return Min(high, Max(low, v)); }
 AUTOSCHEME_INLINE M IsFinite(F a) { return Abs(a) <= Set(3.402823466e38f); }
 // 0 where m is not.
 AUTOSCHEME_INLINE F Where(M m, F a) { return Select(m, a, Set(0)); }
+// To the nearest bfloat16, half to even; overflows to infinity; NaN stays NaN.
+AUTOSCHEME_INLINE F ToBFloat16(F v) {
+  const I bits = Bits(v);
+  const F rounded = AsFloat((bits + SetBits(0x7fff) + (Right<16>(bits) & SetBits(1))) & SetBits(0xffff0000));
+  return Select(v == v, rounded, AsFloat(bits | SetBits(0x7fc00000)));
+}
 
 }  // namespace
 }  // namespace autoscheme::cpu
 
-#endif  // AUTOSCHEME_QUANT_LANES_H_
+#endif  // AUTOSCHEME_TENSOR_LANES_H_

@@ -1,0 +1,44 @@
+// Fused loops for what stands between the products of a block, on the CPU: one pass over memory, no temporaries. Forward they
+// do what LibTorch's operators do, bit for bit; of gradients every element is made in float32 and rounded once.
+// Compiled for AVX-512, AVX2 and the baseline from one body (see lanes.h). Serial, plain memory: ops.cc spreads it over rows.
+#ifndef AUTOSCHEME_SKELETON_ROW_KERNELS_H_
+#define AUTOSCHEME_SKELETON_ROW_KERNELS_H_
+
+#include <stdint.h>
+
+namespace autoscheme::cpu {
+
+// The gradient of a norm's input: y = x rstd weight by rows, y read by several.
+template <typename T>
+struct NormGradientRows {
+  int64_t rows, width;
+  const T* x;
+  const float *weight, *rstd;  // of each column; of each row
+  const T* grads[4];           // `count` of them, which are summed
+  int count;
+  const T* passed;  // added to the result; may be null
+  T* dx;
+};
+
+// T: float, or the bits of bfloat16.
+template <typename T>
+struct RowKernels {
+  void (*multiply)(const T* a, const T* b, int64_t n, T* y);  // y may be a or b
+  // For y = silu(gate) up and dL/dy = g.
+  void (*swiglu_gradient)(const T* gate, const T* up, const T* g, int64_t n, T* dgate, T* dup);
+  void (*norm_gradient)(const NormGradientRows<T>& rows);
+};
+
+struct AllRowKernels {
+  RowKernels<float> of_float;
+  RowKernels<uint16_t> of_bfloat16;
+};
+
+extern const AllRowKernels kAvx512RowKernels, kAvx2RowKernels, kBaselineRowKernels;
+
+// Those for the instruction set that LibTorch chose (ATEN_CPU_CAPABILITY overrides it).
+const AllRowKernels& BestRowKernels();
+
+}  // namespace autoscheme::cpu
+
+#endif  // AUTOSCHEME_SKELETON_ROW_KERNELS_H_

@@ -1,0 +1,132 @@
+#include "skeleton/row_kernels.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <catch2/catch.hpp>
+
+namespace autoscheme {
+namespace {
+
+// Those that this processor can run, the baseline first.
+std::vector<const cpu::AllRowKernels*> Runnable() {
+  std::vector<const cpu::AllRowKernels*> all = {&cpu::kBaselineRowKernels};
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) all.push_back(&cpu::kAvx2RowKernels);
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    all.push_back(&cpu::kAvx512RowKernels);
+  }
+#endif
+  return all;
+}
+
+at::Tensor Random(at::IntArrayRef sizes, uint64_t seed, double scale = 1) {
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  return at::randn(sizes, generator, at::kFloat) * scale;
+}
+
+template <typename T>
+T* Data(const at::Tensor& t) {
+  return static_cast<T*>(t.data_ptr());
+}
+
+// All NaN are one: which of two operands a product passes on is up to the compiler.
+bool SameBits(const at::Tensor& a, const at::Tensor& b) {
+  if (!a.isnan().equal(b.isnan())) return false;
+  const at::Tensor x = a.nan_to_num(), y = b.nan_to_num();
+  return std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0;
+}
+
+struct Gradients {
+  at::Tensor gate, up;
+};
+template <typename T>
+Gradients SwiGluGradient(const cpu::RowKernels<T>& kernels, const at::Tensor& gate, const at::Tensor& up, const at::Tensor& g) {
+  Gradients out = {at::empty_like(gate), at::empty_like(up)};
+  kernels.swiglu_gradient(Data<T>(gate), Data<T>(up), Data<T>(g), gate.numel(), Data<T>(out.gate), Data<T>(out.up));
+  return out;
+}
+
+TEST_CASE("the gradient of SwiGLU is that of the formula wherever the gate lies") {
+  // Lanes and a rest; gates from where the sigmoid is 0 to where it is 1.
+  const at::Tensor gate = at::cat({at::linspace(-200, 200, 4001), at::tensor({-3e38f, 3e38f, 0.0f, -0.0f, 1e-30f})});
+  const at::Tensor up = Random(gate.sizes(), 1), g = Random(gate.sizes(), 2);
+  const at::Tensor a = gate.to(at::kDouble), s = a.sigmoid();
+  const at::Tensor of_gate = g.to(at::kDouble) * up.to(at::kDouble) * (s * (1 + a * (1 - s))), of_up = g.to(at::kDouble) * (a * s);
+  for (const cpu::AllRowKernels* kernels : Runnable()) {
+    const Gradients found = SwiGluGradient(kernels->of_float, gate, up, g);
+    CHECK(found.gate.isfinite().all().item<bool>());
+    CHECK((found.gate - of_gate).abs().max().item<double>() < 2e-6);
+    CHECK(((found.up - of_up).abs() - 1e-6 * of_up.abs()).max().item<double>() < 1e-30);
+  }
+}
+
+TEST_CASE("the gradient of a norm is that of the formula, rounded once") {
+  const int64_t rows = 5;
+  for (const int64_t width : {1, 15, 16, 96, 577}) {
+    for (const int count : {1, 2, 4}) {
+      for (const bool passes : {false, true}) {
+        for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+          const at::Tensor x = Random({rows, width}, 3).to(dtype), weight = Random({width}, 4), passed = Random({rows, width}, 5).to(dtype);
+          const at::Tensor wide = x.to(at::kDouble), rstd = (wide.square().mean(-1, true) + 1e-5).rsqrt();
+          const at::Tensor narrow_rstd = rstd.to(at::kFloat);
+          std::vector<at::Tensor> grads;
+          at::Tensor sum = at::zeros({rows, width}, at::kDouble);
+          for (int k = 0; k < count; ++k) {
+            grads.push_back(Random({rows, width}, 10 + k).to(dtype));
+            sum += grads.back();
+          }
+          const at::Tensor unit = wide * rstd, of_unit = sum * weight;
+          at::Tensor expected = (of_unit - unit * (of_unit * unit).mean(-1, true)) * rstd;
+          if (passes) expected = expected + passed;
+          for (const cpu::AllRowKernels* kernels : Runnable()) {
+            at::Tensor dx = at::full_like(x, NAN);
+            const auto run = [&](const auto& own, auto type) {
+              using T = decltype(type);
+              cpu::NormGradientRows<T> in = {};
+              in.rows = rows, in.width = width, in.x = Data<T>(x), in.weight = Data<float>(weight), in.rstd = Data<float>(narrow_rstd);
+              for (const at::Tensor& grad : grads) in.grads[in.count++] = Data<T>(grad);
+              in.passed = passes ? Data<T>(passed) : nullptr;
+              in.dx = Data<T>(dx);
+              own.norm_gradient(in);
+            };
+            dtype == at::kFloat ? run(kernels->of_float, float()) : run(kernels->of_bfloat16, uint16_t());
+            const double largest = expected.abs().max().item<double>();
+            CHECK((dx - expected).abs().max().item<double>() <= (dtype == at::kFloat ? 4e-6 : 1.0 / 256) * largest + 1e-4);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("all builds of the row kernels give the same bits, and products those of LibTorch") {
+  const int64_t n = 1003;
+  const at::Tensor a = Random({n}, 6, 20), b = Random({n}, 7), c = Random({n}, 8);
+  a[7] = std::numeric_limits<float>::infinity(), a[8] = NAN, b[9] = -std::numeric_limits<float>::infinity();
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor gate = a.to(dtype), up = b.to(dtype), g = c.to(dtype);
+    Gradients first;
+    for (const cpu::AllRowKernels* kernels : Runnable()) {
+      const auto run = [&](const auto& own, auto type) {
+        using T = decltype(type);
+        at::Tensor product = at::empty_like(gate);
+        own.multiply(Data<T>(gate), Data<T>(up), n, Data<T>(product));
+        CHECK(SameBits(product, gate * up));
+        return SwiGluGradient(own, gate, up, g);
+      };
+      const Gradients found = dtype == at::kFloat ? run(kernels->of_float, float()) : run(kernels->of_bfloat16, uint16_t());
+      CHECK(found.gate[8].isnan().item<bool>());
+      if (!first.gate.defined()) first = found;
+      CHECK(SameBits(found.gate, first.gate));
+      CHECK(SameBits(found.up, first.up));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace autoscheme
