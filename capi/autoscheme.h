@@ -586,15 +586,15 @@ AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
  * multiplied for a quarter of a second and up to 64 MiB of the checkpoint are read. With process_budget the plan starts
  * from what the process held when the generator was made, and counts on an allocator that gives freed buffers above 1 MiB
  * back to the system (the autoscheme program sets malloc so; the library leaves the host's as it is).
- * RESOURCE_EXHAUSTED if max_ram_bytes cannot be kept; the message names a budget that would do. since 0.1 */
+ * RESOURCE_EXHAUSTED if max_ram_bytes cannot be kept; the message names a budget that would do. INVALID_ARGUMENT for ids
+ * outside the vocabulary (row, column, id) or rows longer than the model's positions. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
                                                                const autoscheme_calibration* calibration,
                                                                autoscheme_plan** out, autoscheme_error** error);
 
 /* [long] Measures every layer under every scheme of the menu.
- * RESOURCE_EXHAUSTED as in _plan, before any work; INVALID_ARGUMENT for ids outside the vocabulary (row, column, id), and,
- * before any work, for a target among the generator's options (avg_bits, target_size) that no choice of schemes reaches;
- * DATA_LOSS for a shard that ends early or weights that are not finite (tensor, count, first index); CANCELLED;
+ * RESOURCE_EXHAUSTED and INVALID_ARGUMENT as in _plan, and INVALID_ARGUMENT for a target among the generator's options (avg_bits, target_size) that no choice of schemes reaches, all before any
+ * work; * DATA_LOSS for a shard that ends early or weights that are not finite (tensor, count, first index); CANCELLED;
  * CALLBACK_FAILED; FAILED_PRECONDITION if the context or the generator is busy. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_score(autoscheme_generator* generator,
                                                                 const autoscheme_calibration* calibration,

@@ -80,7 +80,8 @@ class SchemeGenerator {
                                                                  Options options);
   ~SchemeGenerator();
 
-  // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met; the message names the smallest budget that would do.
+  // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met; the message names the smallest budget that would do. Calibration that
+  // Score would refuse: INVALID_ARGUMENT.
   absl::StatusOr<Plan> MakePlan(const Calibration& calibration) const;
 
   // The two sweeps. Ids outside the vocabulary: INVALID_ARGUMENT with row, column and id. NaN or infinite weights:

@@ -97,7 +97,7 @@ absl::StatusOr<File> File::CreateSpill(Io& io, const std::string& dir, uint64_t 
   if (absl::Status status = CheckFileSizeLimit(size); !status.ok()) return status;
   const std::string path = TempName(dir, "autoscheme-spill");
   const auto failed = [&](int error) {
-    return ErrnoStatus(error, absl::StrCat("cannot create a spill file of ", size, " bytes in ", Quoted(dir)));
+    return ErrnoStatus(error, absl::StrCat("cannot create a spill file of ", size, " bytes in the folder ", Quoted(dir), " (option work_dir)"));
   };
   // The random name, O_EXCL and O_NOFOLLOW keep another user of the folder from planting a link there.
   const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;

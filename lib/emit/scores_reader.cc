@@ -241,7 +241,9 @@ absl::Status Reader::ReadRun(const JsonValue& run) {
   RunStats stats;
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string engine, JsonStringOr(run, "io_engine", std::string(IoEngineName(stats.io_engine)), where));
   const auto known = IoEngineFromName(engine);
-  if (!known.ok()) return absl::InvalidArgumentError(absl::StrCat(where, ": ", known.status().message()));
+  if (!known.ok() || *known == IoEngine::kAuto) {
+    return absl::InvalidArgumentError(absl::StrCat(where, ": io_engine is ", Quoted(engine), "; known: uring, direct, buffered"));
+  }
   stats.io_engine = *known;
   for (const BytesMember& member : kRunBytes) {
     AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t bytes, JsonIntOr(run, member.name, 0, where));

@@ -29,8 +29,7 @@ absl::StatusOr<SpillFile> SpillFile::Create(const Context& context, const std::s
                                             absl::string_view what) {
   absl::StatusOr<File> file = File::CreateSpill(IoOf(context), FolderOf(dir), bytes);
   if (!file.ok()) {
-    return absl::Status(file.status().code(), absl::StrCat(file.status().message(), "; it was to hold ", what,
-                                                           ". Another folder (work_dir) may do"));
+    return absl::Status(file.status().code(), absl::StrCat(file.status().message(), "; it was to hold ", what));
   }
   if (file->IsInMemory()) {
     context.Warn(absl::StrCat("the spill file for ", what, ", ", bytes, " bytes, lies in ", Quoted(FolderOf(dir)),

@@ -100,7 +100,7 @@ TEST_CASE("a norm for several readers gives each of them the norm, and sums what
   const at::Tensor weight = Random({96}, 7).to(at::kFloat);
   for (const int64_t rows : {1, 1000}) {
     const Tensors inputs = {Random({rows, 2, 96}, 5)};
-    for (const int64_t readers : {1, 2, 3}) {
+    for (const int64_t readers : {1, 2, 3, 5}) {  // more than the fused loop takes
       const auto mixed = [&](const at::Tensor& x, const std::vector<at::Tensor>& normed) {
         at::Tensor y = x * 0.5;
         for (size_t i = 0; i < normed.size(); ++i) y = y + normed[i] * (1.0 + static_cast<double>(i));
@@ -114,6 +114,8 @@ TEST_CASE("a norm for several readers gives each of them the norm, and sums what
         return mixed(in[0], std::vector<at::Tensor>(readers, PlainNorm(in[0], weight, 1e-5)));
       };
       Compare(ours, plain, inputs, at::kFloat, 1e-5);
+      Compare(ours, plain, inputs, at::kBFloat16, 3e-2);
+      Compare(ours, plain, inputs, at::kHalf, 5e-3);  // by LibTorch's operators
     }
     Compare([&](const Tensors& in) { return RmsNorm(in[0], weight, 1e-5); },
             [&](const Tensors& in) { return PlainNorm(in[0], weight, 1e-5); }, inputs, at::kFloat, 1e-5);
@@ -122,13 +124,27 @@ TEST_CASE("a norm for several readers gives each of them the norm, and sums what
 
 TEST_CASE("SwiGLU and the residual are those of the formula") {
   const Tensors inputs = {Random({3, 50, 700}, 11), Random({3, 50, 700}, 12)};
-  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    const double tolerance = dtype == at::kFloat ? 1e-6 : 2e-2;
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    const double tolerance = dtype == at::kFloat ? 1e-6 : dtype == at::kHalf ? 4e-3 : 2e-2;
     Compare([](const Tensors& in) { return SwiGlu(in[0], in[1]); },
             [](const Tensors& in) { return in[0] * in[0].sigmoid() * in[1]; }, inputs, dtype, tolerance);
     Compare([](const Tensors& in) { return Residual(in[0], in[1]); }, [](const Tensors& in) { return in[0] + in[1]; }, inputs,
             dtype, tolerance);
   }
+}
+
+TEST_CASE("a gradient that is one number for all elements is taken as it comes") {
+  const at::Tensor weight = Random({96}, 7).to(at::kFloat), x = Random({4, 96}, 5).to(at::kFloat), up = Random({4, 96}, 6).to(at::kFloat);
+  const auto gradient = [&](const auto& f, bool dense) {
+    const at::Tensor in = x.clone().requires_grad_(true);
+    const at::Tensor y = f(in);
+    const at::Tensor ones = dense ? at::ones(y.sizes()) : at::ones({1}).expand(y.sizes());
+    return torch::autograd::grad({y}, {in}, {ones})[0];
+  };
+  const auto norm = [&](const at::Tensor& in) { return RmsNorm(in, weight, 1e-5); };
+  const auto glu = [&](const at::Tensor& in) { return SwiGlu(in, up); };
+  CHECK(Apart(gradient(norm, false), gradient(norm, true).to(at::kDouble)) < 1e-5);
+  CHECK(Apart(gradient(glu, false), gradient(glu, true).to(at::kDouble)) < 1e-5);
 }
 
 TEST_CASE("the number of threads changes no bit of attention") {
