@@ -593,8 +593,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_
                                                                autoscheme_plan** out, autoscheme_error** error);
 
 /* [long] Measures every layer under every scheme of the menu.
- * RESOURCE_EXHAUSTED and INVALID_ARGUMENT as in _plan, and INVALID_ARGUMENT for a target among the generator's options (avg_bits, target_size) that no choice of schemes reaches, all before any
- * work; * DATA_LOSS for a shard that ends early or weights that are not finite (tensor, count, first index); CANCELLED;
+ * Before any work: RESOURCE_EXHAUSTED and INVALID_ARGUMENT as in _plan, and INVALID_ARGUMENT for a target among the
+ * generator's options (avg_bits, target_size) that no choice of schemes reaches. Later: DATA_LOSS for a shard that ends
+ * early or weights that are not finite (tensor, count, first index); CANCELLED;
  * CALLBACK_FAILED; FAILED_PRECONDITION if the context or the generator is busy. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_score(autoscheme_generator* generator,
                                                                 const autoscheme_calibration* calibration,

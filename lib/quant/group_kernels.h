@@ -35,9 +35,7 @@ AUTOSCHEME_INLINE F ToScale(F v, ScaleType type) {
 }
 
 void WidenBFloat16(const uint16_t* x, int64_t n, float* y) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) Store(AsFloat(Left<16>(LoadHalves(x + i))), y + i);
-  for (; i < n; ++i) y[i] = FloatOf(static_cast<int32_t>(static_cast<uint32_t>(x[i]) << 16));
+  Over(n, [&](int64_t i, auto lanes) { Put(Get(x + i, lanes), y + i, lanes); });
 }
 
 AUTOSCHEME_INLINE F Widened(I half) {
@@ -59,13 +57,7 @@ void WidenHalf(const uint16_t* x, int64_t n, float* y) {
 
 void NarrowBFloat16(const float* x, int64_t n, uint16_t* y) {
   const F top = Set(kLargestBFloat16), bottom = Set(-kLargestBFloat16);
-  const auto narrow = [&](F v) { return Right<16>(Bits(ToBFloat16(Clamp(v, bottom, top)))); };
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) StoreHalves(narrow(Load(x + i)), y + i);
-  if (i == n) return;
-  uint16_t rest[kLanes];
-  StoreHalves(narrow(Load(x + i, static_cast<int>(n - i))), rest);
-  for (int64_t k = i; k < n; ++k) y[k] = rest[k - i];
+  Over(n, [&](int64_t i, auto lanes) { Put(Clamp(Get(x + i, lanes), bottom, top), y + i, lanes); });
 }
 
 // ---- the range of a group ----

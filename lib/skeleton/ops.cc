@@ -64,7 +64,7 @@ at::Tensor NormGradient(const at::Tensor& x, const at::Tensor& weight, const at:
   const at::Tensor in = Rows(x), out = Rows(dx), wide_weight = weight.to(at::kFloat);
   std::vector<at::Tensor> all(grads.begin(), grads.end());
   all.insert(all.end(), {x, passed});
-  if (grads.size() <= 4 && Fused(all, [&](const auto& kernels, auto type) {
+  if (grads.size() <= cpu::kMostNormReaders && Fused(all, [&](const auto& kernels, auto type) {
         using T = decltype(type);
         ForEachRowChunk(in, in.size(0), in.size(1), [&](int64_t first, int64_t count) {
           const int64_t at = first * in.size(1);

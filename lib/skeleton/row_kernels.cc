@@ -1,23 +1,23 @@
 #include "skeleton/row_kernels.h"
 
-#include <ATen/Version.h>
-
-#include <string>
+#include "tensor/kernel_builds.h"
 
 namespace autoscheme::cpu {
+namespace {
+
+#ifdef AUTOSCHEME_X86_KERNELS
+constexpr KernelBuilds<AllRowKernels> kBuilds = {&kAvx512RowKernels, &kAvx2RowKernels, &kBaselineRowKernels};
+#else
+constexpr KernelBuilds<AllRowKernels> kBuilds = {nullptr, nullptr, &kBaselineRowKernels};
+#endif
+
+}  // namespace
+
+int RunnableRowKernels(const AllRowKernels* kernels[3]) { return kBuilds.Runnable(kernels); }
 
 const AllRowKernels& BestRowKernels() {
-#ifdef AUTOSCHEME_X86_KERNELS
-  static const AllRowKernels& best = []() -> const AllRowKernels& {
-    const std::string capability = at::get_cpu_capability();
-    if (capability == "AVX512") return kAvx512RowKernels;
-    if (capability == "AVX2") return kAvx2RowKernels;
-    return kBaselineRowKernels;
-  }();
+  static const AllRowKernels& best = kBuilds.Best();
   return best;
-#else
-  return kBaselineRowKernels;
-#endif
 }
 
 }  // namespace autoscheme::cpu

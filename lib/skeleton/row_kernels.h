@@ -8,13 +8,15 @@
 
 namespace autoscheme::cpu {
 
+constexpr int kMostNormReaders = 4;
+
 // The gradient of a norm's input: y = x rstd weight by rows, y read by several.
 template <typename T>
 struct NormGradientRows {
   int64_t rows, width;
   const T* x;
   const float *weight, *rstd;  // of each column; of each row
-  const T* grads[4];           // `count` of them, which are summed
+  const T* grads[kMostNormReaders];  // `count` of them, which are summed
   int count;
   const T* passed;  // added to the result; may be null
   T* dx;
@@ -35,6 +37,9 @@ struct AllRowKernels {
 };
 
 extern const AllRowKernels kAvx512RowKernels, kAvx2RowKernels, kBaselineRowKernels;
+
+// Those that the processor can run, best first, the baseline last; the result is their number.
+int RunnableRowKernels(const AllRowKernels* kernels[3]);
 
 // Those for the instruction set that LibTorch chose (ATEN_CPU_CAPABILITY overrides it).
 const AllRowKernels& BestRowKernels();

@@ -10,37 +10,6 @@
 namespace autoscheme::cpu {
 namespace {
 
-// All lanes, or the first few.
-struct Full {};
-struct Part {
-  int n;
-};
-
-AUTOSCHEME_INLINE F Get(const float* x, Full) { return Load(x); }
-AUTOSCHEME_INLINE F Get(const float* x, Part part) { return Load(x, part.n); }
-AUTOSCHEME_INLINE F Get(const uint16_t* x, Full) { return AsFloat(Left<16>(LoadHalves(x))); }
-AUTOSCHEME_INLINE F Get(const uint16_t* x, Part part) {
-  uint16_t some[kLanes] = {};
-  for (int i = 0; i < part.n; ++i) some[i] = x[i];
-  return Get(some, Full());
-}
-AUTOSCHEME_INLINE void Put(F v, float* y, Full) { Store(v, y); }
-AUTOSCHEME_INLINE void Put(F v, float* y, Part part) { Store(v, y, part.n); }
-AUTOSCHEME_INLINE void Put(F v, uint16_t* y, Full) { StoreHalves(Right<16>(Bits(ToBFloat16(v))), y); }
-AUTOSCHEME_INLINE void Put(F v, uint16_t* y, Part part) {
-  uint16_t some[kLanes];
-  Put(v, some, Full());
-  for (int i = 0; i < part.n; ++i) y[i] = some[i];
-}
-
-// body(i, lanes) over [0, n).
-template <typename Body>
-AUTOSCHEME_INLINE void Over(int64_t n, const Body& body) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) body(i, Full());
-  if (i < n) body(i, Part{static_cast<int>(n - i)});
-}
-
 // e^v to about the last bit; v is clamped to what float32 can say of the result. 2^k e^r with |r| <= ln(2) / 2, e^r by the
 // polynomial of the Cephes library's expf (S. Moshier).
 AUTOSCHEME_INLINE F Exp(F v) {

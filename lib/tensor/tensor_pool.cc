@@ -29,14 +29,14 @@ size_t RoundUp(size_t bytes, size_t multiple = kPieceMultiple) { return (bytes +
 
 // Memory becomes accessible by large pages, so that it can consist of them: one that begins accessible only in part is
 // made of small pages for good. Not in a small pool, of which the rest of a large page would be much.
-size_t Accessible(size_t bytes) { return bytes < kSmallPool ? bytes : RoundUp(bytes, kLargePage); }
+size_t AccessibleFor(size_t bytes) { return bytes < kSmallPool ? bytes : RoundUp(bytes, kLargePage); }
 
 using Gaps = std::map<size_t, size_t>;  // offset -> bytes
 
 // Of address space; pages cost memory once they are touched.
 struct Stretch {
   std::byte* data = nullptr;
-  size_t size = 0, touched = 0;
+  size_t size = 0, accessible = 0;  // from the start
   Gaps gaps;
 };
 
@@ -108,10 +108,10 @@ std::unique_ptr<TensorPool::Piece> TensorPool::State::Find(const std::shared_ptr
     }
     if (best == stretch.gaps.end()) continue;
     const size_t offset = best->first;
-    if (offset + bytes > stretch.touched) {
-      const size_t grown = std::min(Accessible(offset + bytes), stretch.size);
-      if (mprotect(stretch.data + stretch.touched, grown - stretch.touched, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
-      stretch.touched = grown;
+    if (offset + bytes > stretch.accessible) {
+      const size_t grown = std::min(AccessibleFor(offset + bytes), stretch.size);
+      if (mprotect(stretch.data + stretch.accessible, grown - stretch.accessible, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
+      stretch.accessible = grown;
     }
     Gaps own = {{offset, bytes}};
     std::unique_ptr<Piece> piece(new Piece{self, s, offset, bytes, own.extract(offset)});
@@ -161,7 +161,7 @@ void TensorPool::Trim() {
   std::lock_guard<std::mutex> lock(state_->mutex);
   for (const Stretch& stretch : state_->stretches) {
     for (const auto& [offset, bytes] : stretch.gaps) {
-      if (offset < stretch.touched) madvise(stretch.data + offset, std::min(bytes, stretch.touched - offset), MADV_DONTNEED);
+      if (offset < stretch.accessible) madvise(stretch.data + offset, std::min(bytes, stretch.accessible - offset), MADV_DONTNEED);
     }
   }
 }

@@ -12,17 +12,10 @@
 namespace autoscheme {
 namespace {
 
-// Those that this processor can run, the baseline first.
 std::vector<const cpu::AllRowKernels*> Runnable() {
-  std::vector<const cpu::AllRowKernels*> all = {&cpu::kBaselineRowKernels};
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2")) all.push_back(&cpu::kAvx2RowKernels);
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
-    all.push_back(&cpu::kAvx512RowKernels);
-  }
-#endif
-  return all;
+  const cpu::AllRowKernels* all[3];
+  const int count = cpu::RunnableRowKernels(all);
+  return {all, all + count};
 }
 
 at::Tensor Random(at::IntArrayRef sizes, uint64_t seed, double scale = 1) {
