@@ -11,6 +11,7 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "skeleton/fused.h"
 #include "tensor/tensor_pool.h"
 
 namespace autoscheme {
@@ -45,15 +46,40 @@ int64_t QueriesAtOnce(const AttentionShape& shape, int64_t seqlen) {
   return std::min(seqlen, std::clamp(kScoreElements / (Group(shape) * seen), kLeastQueries, kMostQueries));
 }
 
+// Rotary embedding: x, y [heads, positions, dim] with dense vectors, tables [2, positions, dim / 2]; with direction -1 the
+// inverse. Where the tables are of x's and y's dtype products are rounded to it; else the tables and one of x and y are float32.
+void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double scale, const at::Tensor& y) {
+  const int64_t half = x.size(-1) / 2;
+  const at::Tensor cos = tables[0], sin = tables[1], &like = x.scalar_type() == at::kFloat ? y : x;
+  const auto run = [&](auto kernel, auto in, auto table, auto out) {
+    using In = decltype(in);
+    using Table = decltype(table);
+    using Out = decltype(out);
+    for (int64_t head = 0; head < x.size(0); ++head) {
+      kernel({x.size(1), half, Data<In>(x) + head * x.stride(0), x.stride(1), Data<Table>(cos), Data<Table>(sin),
+              Data<Out>(y) + head * y.stride(0), y.stride(1), static_cast<float>(direction), static_cast<float>(scale)});
+    }
+  };
+  if (cos.is_contiguous() && WithRowKernels(like, [&](const auto& kernels, auto type) {
+        if (tables.scalar_type() == like.scalar_type()) return run(kernels.rotate, type, type, type);
+        y.scalar_type() == at::kFloat ? run(kernels.rotate_from, type, float(), float()) : run(kernels.rotate_to, float(), float(), type);
+      })) {
+    return;
+  }
+  const at::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
+  y.narrow(-1, 0, half).copy_((a * cos - b * (sin * direction)) * scale);
+  y.narrow(-1, half, half).copy_((b * cos + a * (sin * direction)) * scale);
+}
+
 // One key head of one row of the batch, with the query heads that read it: all that attention needs at a time. Everything
 // here is float32 and serial.
 class Piece {
  public:
   // q, k, v: [seq, heads, dim] of one row.
   Piece(const AttentionShape& shape, const at::Tensor& tables, const at::Tensor& k, const at::Tensor& v, int64_t head)
-      : shape_(shape), head_(head), cos_(tables[0]), sin_(tables[1]), seqlen_(k.size(0)), step_(QueriesAtOnce(shape, seqlen_)) {
+      : shape_(shape), head_(head), tables_(tables), seqlen_(k.size(0)), step_(QueriesAtOnce(shape, seqlen_)) {
     keys_ = NewLike(k, {1, seqlen_, shape.head_dim}, at::kFloat);
-    Rotate(k.narrow(1, head, 1).transpose(0, 1).to(at::kFloat), 0, 1, keys_);
+    Rotate(k.narrow(1, head, 1).transpose(0, 1), tables_, 1, 1, keys_);
     keys_ = keys_[0];
     values_ = Converted(v.select(1, head), at::kFloat);
     const int64_t rows = Group(shape) * step_;
@@ -76,10 +102,9 @@ class Piece {
       at::_softmax_backward_data_out(ds, ds, p, -1, at::kFloat);
       of_keys.narrow(0, s.first_key, s.keys()).addmm_(ds.t(), Part(queries_, s, dim));
       at::mm_out(dqs, ds, keys_.narrow(0, s.first_key, s.keys()));
-      dqs.mul_(Scale(shape_));
-      Rotate(dqs.view({Group(shape_), s.queries(), dim}), s.first, -1, Of(dq, s));
+      Rotate(dqs.view({Group(shape_), s.queries(), dim}), TablesOf(s), -1, Scale(shape_), Of(dq, s));
     });
-    Rotate(of_keys.unsqueeze(0), 0, -1, dk.narrow(1, head_, 1).transpose(0, 1));
+    Rotate(of_keys.unsqueeze(0), tables_, -1, 1, dk.narrow(1, head_, 1).transpose(0, 1));
     dv.select(1, head_).copy_(of_values);
   }
 
@@ -104,27 +129,13 @@ class Piece {
     return t.narrow(0, s.first, s.queries()).narrow(1, head_ * Group(shape_), Group(shape_)).transpose(0, 1);
   }
 
-  // x, y [n, positions, dim]; the first position is `at`. With sign -1 the inverse.
-  void Rotate(const at::Tensor& x, int64_t at, int sign, const at::Tensor& y) const {
-    const int64_t half = shape_.head_dim / 2, count = x.size(1);
-    const at::Tensor cos = cos_.narrow(0, at, count), sin = sin_.narrow(0, at, count);
-    const at::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
-    if (y.scalar_type() != at::kFloat) {
-      y.narrow(-1, 0, half).copy_((a * cos).addcmul_(b, sin, -sign));
-      y.narrow(-1, half, half).copy_((b * cos).addcmul_(a, sin, sign));
-      return;
-    }
-    at::Tensor ya = y.narrow(-1, 0, half), yb = y.narrow(-1, half, half);
-    at::mul_out(ya, a, cos).addcmul_(b, sin, -sign);
-    at::mul_out(yb, b, cos).addcmul_(a, sin, sign);
-  }
+  at::Tensor TablesOf(const Stretch& s) const { return tables_.narrow(1, s.first, s.queries()); }
 
   // Softmax of the scaled products of a stretch's queries, which are left in queries_, with the keys.
   at::Tensor Probabilities(const at::Tensor& q, const Stretch& s) {
     const int64_t dim = shape_.head_dim, n = s.queries();
     at::Tensor rotated = Part(queries_, s, dim), scores = Part(scores_, s, s.keys());
-    Rotate(Of(q, s).to(at::kFloat), s.first, 1, rotated.view({Group(shape_), n, dim}));
-    rotated.mul_(Scale(shape_));
+    Rotate(Of(q, s), TablesOf(s), 1, Scale(shape_), rotated.view({Group(shape_), n, dim}));
     at::mm_out(scores, rotated, keys_.narrow(0, s.first_key, s.keys()).t());
     const at::Tensor by_head = scores.view({Group(shape_), n, s.keys()});
     by_head.narrow(-1, s.first - s.first_key, n).add_(outside_.narrow(0, 0, n).narrow(1, 0, n));
@@ -140,7 +151,7 @@ class Piece {
 
   const AttentionShape& shape_;
   const int64_t head_;
-  const at::Tensor cos_, sin_;
+  const at::Tensor& tables_;
   const int64_t seqlen_, step_;
   at::Tensor keys_, values_;     // [seq, dim], rotated; as they are
   at::Tensor queries_, scores_;  // of a stretch
@@ -160,13 +171,9 @@ at::Tensor Heads(const at::Tensor& t, int64_t heads) { return t.view({t.size(0),
 
 // [batch, heads, seq, dim] rotated.
 at::Tensor Rotated(const at::Tensor& x, const at::Tensor& tables) {
-  const int64_t half = x.size(-1) / 2;
-  const at::Tensor cos = tables[0].to(x.scalar_type()), sin = tables[1].to(x.scalar_type());
-  const at::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
-  at::Tensor y = NewLike(x), other = NewLike(x, a.sizes(), x.scalar_type());
-  at::Tensor ya = y.narrow(-1, 0, half), yb = y.narrow(-1, half, half);
-  at::mul_out(ya, a, cos).sub_(at::mul_out(other, b, sin));
-  at::mul_out(yb, b, cos).add_(at::mul_out(other, a, sin));
+  at::Tensor y = NewLike(x);
+  const at::Tensor own = tables.to(x.scalar_type());
+  for (int64_t row = 0; row < x.size(0); ++row) Rotate(x[row], own, 1, 1, y[row]);
   return y;
 }
 

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
 #include "base/status_macros.h"
-#include "skeleton/row_kernels.h"
+#include "skeleton/fused.h"
 #include "tensor/row_chunks.h"
 #include "tensor/tensor_pool.h"
 
@@ -22,38 +22,19 @@ using torch::autograd::variable_list;
 // Seen as a matrix of its last dimension.
 at::Tensor Rows(const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); }
 
-template <typename T>
-T* Data(const at::Tensor& t) {
-  return static_cast<T*>(t.data_ptr());
-}
-
-// Calls body(kernels, a value of their type) and returns true where all lie dense on the CPU, of one type that the fused
-// loops know. Elsewhere LibTorch's operators do the same.
-template <typename Body>
-bool Fused(at::TensorList tensors, const Body& body) {
-  const at::Tensor& like = tensors[0];
-  for (const at::Tensor& t : tensors) {
-    if (t.defined() && !(t.is_cpu() && t.is_contiguous() && t.scalar_type() == like.scalar_type())) return false;
-  }
-  if (like.scalar_type() == at::kFloat) return body(cpu::BestRowKernels().of_float, float()), true;
-  if (like.scalar_type() == at::kBFloat16) return body(cpu::BestRowKernels().of_bfloat16, uint16_t()), true;
-  return false;
-}
-
 // y = x / rms(x) * weight by rows, and 1 / rms(x) of each.
 void Normalize(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& y, const at::Tensor& rstd) {
   const at::Tensor in = Rows(x), out = Rows(y);
   ForEachRowChunk(x, in.size(0), in.size(1), [&](int64_t first, int64_t count) {
-    const at::Tensor wide = in.narrow(0, first, count).to(at::kFloat);
+    const at::Tensor part = in.narrow(0, first, count), wide = part.to(at::kFloat);
     at::Tensor scale = rstd.narrow(0, first, count), o = out.narrow(0, first, count);
     at::mean_out(scale, wide.square(), -1, /*keepdim=*/true);
     scale.add_(eps).rsqrt_();
-    if (o.scalar_type() == at::kFloat) {
-      at::mul_out(o, wide, scale);
-    } else {
-      o.copy_(wide * scale);
-    }
-    o.mul_(weight);
+    const auto normalize = [&](const auto& kernels, auto type) {
+      using T = decltype(type);
+      kernels.normalize(Data<T>(part), Data<float>(scale), Data<T>(weight), count, in.size(1), Data<T>(o));
+    };
+    if (!Fused({part, weight, o}, normalize)) o.copy_(wide * scale).mul_(weight);
   });
 }
 

@@ -1,5 +1,6 @@
 // Fused loops for what stands between the products of a block, on the CPU: one pass over memory, no temporaries. Forward they
-// do what LibTorch's operators do, bit for bit; of gradients every element is made in float32 and rounded once.
+// do what LibTorch's operators do one after the other, bit for bit; of gradients every element is made in float32 and rounded
+// once.
 // Compiled for AVX-512, AVX2 and the baseline from one body (see lanes.h). Serial, plain memory: ops.cc spreads it over rows.
 #ifndef AUTOSCHEME_SKELETON_ROW_KERNELS_H_
 #define AUTOSCHEME_SKELETON_ROW_KERNELS_H_
@@ -22,9 +23,28 @@ struct NormGradientRows {
   T* dx;
 };
 
+// Rotary embedding of one head at consecutive positions: the first half of a vector, a, becomes a cos - b sin, the second, b,
+// becomes b cos + a sin.
+template <typename In, typename Table, typename Out>
+struct RotatedRows {
+  int64_t positions, half;
+  const In* x;
+  int64_t x_stride;  // from one position to the next, in elements
+  const Table *cos, *sin;  // [positions, half]
+  Out* y;
+  int64_t y_stride;
+  float direction;  // 1, or -1 for the inverse
+  float scale;      // of the result
+};
+
 // T: float, or the bits of bfloat16.
 template <typename T>
 struct RowKernels {
+  // y = x rstd weight, rounded after each product; rstd is of each row.
+  void (*normalize)(const T* x, const float* rstd, const T* weight, int64_t rows, int64_t width, T* y);
+  void (*rotate)(const RotatedRows<T, T, T>& rows);  // products are rounded to T
+  void (*rotate_from)(const RotatedRows<T, float, float>& rows);  // these two are not
+  void (*rotate_to)(const RotatedRows<float, float, T>& rows);
   void (*multiply)(const T* a, const T* b, int64_t n, T* y);  // y may be a or b
   // For y = silu(gate) up and dL/dy = g.
   void (*swiglu_gradient)(const T* gate, const T* up, const T* g, int64_t n, T* dgate, T* dup);

@@ -28,6 +28,38 @@ AUTOSCHEME_INLINE F Exp(F v) {
   return e * AsFloat(Left<23>(power + SetBits(127)));
 }
 
+// As it is after it was stored and read again.
+AUTOSCHEME_INLINE F Rounded(F v, float) { return v; }
+AUTOSCHEME_INLINE F Rounded(F v, uint16_t) { return ToBFloat16(v); }
+
+template <typename T>
+void Normalize(const T* x, const float* rstd, const T* weight, int64_t rows, int64_t width, T* y) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const F scale = Set(rstd[row]);
+    Over(width, [&](int64_t i, auto lanes) {
+      const int64_t at = row * width + i;
+      Put(Rounded(Get(x + at, lanes) * scale, T()) * Get(weight + i, lanes), y + at, lanes);
+    });
+  }
+}
+
+// Products are rounded to `Step`.
+template <typename Step, typename In, typename Table, typename Out>
+void Rotate(const RotatedRows<In, Table, Out>& rows) {
+  const F direction = Set(rows.direction), scale = Set(rows.scale);
+  for (int64_t p = 0; p < rows.positions; ++p) {
+    const In *first = rows.x + p * rows.x_stride, *second = first + rows.half;
+    Out* y = rows.y + p * rows.y_stride;
+    Over(rows.half, [&](int64_t i, auto lanes) {
+      const int64_t at = p * rows.half + i;
+      const F a = Get(first + i, lanes), b = Get(second + i, lanes);
+      const F cos = Get(rows.cos + at, lanes), sin = Get(rows.sin + at, lanes) * direction;
+      Put((Rounded(a * cos, Step()) - Rounded(b * sin, Step())) * scale, y + i, lanes);
+      Put((Rounded(b * cos, Step()) + Rounded(a * sin, Step())) * scale, y + rows.half + i, lanes);
+    });
+  }
+}
+
 template <typename T>
 void Multiply(const T* a, const T* b, int64_t n, T* y) {
   Over(n, [&](int64_t i, auto lanes) { Put(Get(a + i, lanes) * Get(b + i, lanes), y + i, lanes); });
@@ -67,8 +99,10 @@ void NormGradient(const NormGradientRows<T>& rows) {
   }
 }
 
-constexpr AllRowKernels kRowKernels = {{Multiply<float>, SwiGluGradient<float>, NormGradient<float>},
-                                       {Multiply<uint16_t>, SwiGluGradient<uint16_t>, NormGradient<uint16_t>}};
+template <typename T>
+constexpr RowKernels<T> kLoops = {Normalize<T>, Rotate<T>,         Rotate<float>,  Rotate<float>,
+                                  Multiply<T>,  SwiGluGradient<T>, NormGradient<T>};
+constexpr AllRowKernels kRowKernels = {kLoops<float>, kLoops<uint16_t>};
 
 }  // namespace
 }  // namespace autoscheme::cpu

@@ -93,6 +93,7 @@ TEST_CASE("attention and its gradients are those of the formula") {
     const Function plain = [&](const Tensors& in) { return PlainAttention(in, tables, c.shape); };
     Compare(ours, plain, inputs, at::kFloat, 2e-5);
     Compare(ours, plain, inputs, at::kBFloat16, 3e-2);
+    Compare(ours, plain, inputs, at::kHalf, 4e-3);  // by LibTorch's operators
   }
 }
 

@@ -102,6 +102,50 @@ TEST_CASE("the gradient of a norm is that of the formula, rounded once") {
   }
 }
 
+TEST_CASE("a norm's last step and the rotation of whole heads have the bits of LibTorch's operators") {
+  const int64_t positions = 7;
+  for (const int64_t half : {1, 16, 24, 64}) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      // Two heads beside each other, as a projection gives them; of the result only the second is written.
+      const at::Tensor x = Random({positions, 2, 2 * half}, 21).to(dtype), weight = Random({2 * half}, 22).to(dtype);
+      const at::Tensor angle = Random({positions, half}, 23), cos = angle.cos().to(dtype), sin = angle.sin().to(dtype);
+      const at::Tensor rstd = Random({2 * positions, 1}, 24);
+      const at::Tensor a = x.select(1, 1).narrow(1, 0, half), b = x.select(1, 1).narrow(1, half, half);
+      at::Tensor turned = at::zeros_like(x);
+      turned.select(1, 1).copy_(at::cat({(a * cos).sub_(b * sin), (b * cos).add_(a * sin)}, 1));
+      const at::Tensor normalized = (x.view({-1, 2 * half}).to(at::kFloat) * rstd).to(dtype).mul_(weight);
+      for (const cpu::AllRowKernels* kernels : Runnable()) {
+        const auto run = [&](const auto& own, auto type) {
+          using T = decltype(type);
+          at::Tensor y = at::zeros_like(x), n = at::empty_like(normalized);
+          own.rotate({positions, half, Data<T>(x) + 2 * half, 4 * half, Data<T>(cos), Data<T>(sin), Data<T>(y) + 2 * half, 4 * half, 1, 1});
+          CHECK(SameBits(y, turned));
+          own.normalize(Data<T>(x), Data<float>(rstd), Data<T>(weight), 2 * positions, 2 * half, Data<T>(n));
+          CHECK(SameBits(n, normalized));
+        };
+        dtype == at::kFloat ? run(kernels->of_float, float()) : run(kernels->of_bfloat16, uint16_t());
+      }
+    }
+  }
+}
+
+TEST_CASE("a rotation into float32 and one back undo each other, and scale") {
+  const int64_t positions = 5, half = 20;
+  const at::Tensor x = Random({positions, 2 * half}, 31).to(at::kBFloat16), angle = Random({positions, half}, 32);
+  const at::Tensor cos = angle.cos(), sin = angle.sin(), a = x.narrow(1, 0, half).to(at::kDouble), b = x.narrow(1, half, half).to(at::kDouble);
+  const at::Tensor expected = 0.25 * at::cat({a * cos - b * sin, b * cos + a * sin}, 1);
+  for (const cpu::AllRowKernels* kernels : Runnable()) {
+    at::Tensor wide = at::zeros({positions, 2 * half}), back = at::zeros_like(x), f = at::zeros_like(wide);
+    const cpu::RowKernels<uint16_t>& own = kernels->of_bfloat16;
+    own.rotate_from({positions, half, Data<uint16_t>(x), 2 * half, Data<float>(cos), Data<float>(sin), Data<float>(wide), 2 * half, 1, 0.25f});
+    CHECK((wide - expected).abs().max().item<double>() < 1e-6);
+    own.rotate_to({positions, half, Data<float>(wide), 2 * half, Data<float>(cos), Data<float>(sin), Data<uint16_t>(back), 2 * half, -1, 4.0f});
+    CHECK((back.to(at::kFloat) - x.to(at::kFloat)).abs().sub_(x.to(at::kFloat).abs() / 256).max().item<double>() < 1e-6);
+    kernels->of_float.rotate_to({positions, half, Data<float>(wide), 2 * half, Data<float>(cos), Data<float>(sin), Data<float>(f), 2 * half, -1, 4.0f});
+    CHECK((f - x).abs().max().item<double>() < 4e-6);
+  }
+}
+
 TEST_CASE("all builds of the row kernels give the same bits, and products those of LibTorch") {
   const int64_t n = 1003;
   const at::Tensor a = Random({n}, 6, 20), b = Random({n}, 7), c = Random({n}, 8);
