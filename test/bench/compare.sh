@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Scores one model several ways and prints a Markdown table: peak memory, seconds for each option, bytes read, and the
-# ratio to the time that the matrix products alone take on this machine.
+# ratio to the time that the matrix products alone take on this machine, measured anew between the two runs of each pair.
 #
 # usage: test/bench/compare.sh MODEL [--shape NAME] [--tokens FILE] [--nsamples N] [--seqlen N] [--options A,B]
 #                              [--max-ram SIZE] [--dtype T] [--runs N] [--reference float32,default,streaming|none]
@@ -68,13 +68,17 @@ autoscheme_run() {
     --dtype "$dtype" --work-dir "$folder" --progress none --quiet --out "$folder/$name.json" "$@"
 }
 
-echo "measuring products" >&2
-for type in float32 bfloat16; do
-  $roofline "$model" --tokens "${nsamples}x$seqlen" --dtype $type --json >"$folder/roofline-$type.json"
-done
+# measure_products NAME TYPE: what the machine can do at this moment; machines that are shared change from minute to minute.
+measure_products() {
+  $roofline "$model" --tokens "${nsamples}x$seqlen" --dtype "$2" --json >"$folder/roofline-$2.$1.json"
+}
+
+products=bfloat16 # every other type than float32 has operands of this
+[ "$dtype" != float32 ] || products=float32
 for run in $(seq "$runs"); do
-  echo "pair $run of $runs" >&2
+  echo "pair $run of $runs, and products between" >&2
   autoscheme_run "in-ram.$run"
+  measure_products "$run" $products
   autoscheme_run "streamed.$run" --max-ram "$max_ram"
 done
 if [ "$reference" != none ]; then
@@ -92,6 +96,8 @@ if [ "$reference" != none ]; then
     "$python" test/bench/autoround_baseline.py --model "$model" --tokens "$tokens" --nsamples "$nsamples" --seqlen "$seqlen" \
       --options "$options" "${flags[@]}" 2>"$folder/log" | tail -1 >"$folder/reference-$kind.json" ||
       { tail -5 "$folder/log" >&2; cat "$folder/reference-$kind.json" >&2; }
+    type=$(sed -n 's/.*"dtype": "\([a-z0-9]*\)".*/\1/p' "$folder/reference-$kind.json")
+    [ -z "$type" ] || measure_products "$kind" "$type"
   done
 fi
 

@@ -19,26 +19,31 @@ def main():
     parser.add_argument("--max-ram", required=True)
     args = parser.parse_args()
     options = len(args.options.split(","))
-    roofline = roofline_of(args.folder, args.dtype)
+    products = "float32" if args.dtype == "float32" else "bfloat16"
     in_ram, streamed = runs_of(args.folder, "in-ram"), runs_of(args.folder, "streamed")
+    rooflines = [roofline_of(args.folder, products, pair + 1) for pair in range(len(streamed))]
 
     print(f"{args.title}  \n{args.notes}\n")
-    print("| run | peak MiB | s per option, min / median / max | / 8 FLOP | / 6 FLOP | in products | stalled | GB read | GB from disk | spill GB |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("Three numbers are the least, the median and the greatest over the pairs.\n")
+    print("| run | peak MiB | s per option | / 8 FLOP | / 6 FLOP | / 8 FLOP from memory | / 6 FLOP from memory | in products | stalled "
+          "| GB read | GB from disk | spill GB |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for name, runs in (("all in RAM", in_ram), (f"--max-ram {args.max_ram}", streamed)):
         middle = sorted(runs, key=lambda run: run["total_s"])[len(runs) // 2]
-        print(f"| {name} | {max(run['peak_rss_bytes'] for run in runs) / MIB:.0f} | {spread([run['total_s'] / options for run in runs])} | "
-              f"{ratios(middle['total_s'] / options, roofline)} | {100 * middle['product_share']:.0f}% | {100 * middle['stall_share']:.1f}% | "
+        seconds = [run["total_s"] / options for run in runs]
+        print(f"| {name} | {max(run['peak_rss_bytes'] for run in runs) / MIB:.0f} | {spread(seconds)} | {ratios(seconds, rooflines)} | "
+              f"{100 * middle['product_share']:.0f}% | {100 * middle['stall_share']:.1f}% | "
               f"{middle['read_bytes'] / 1e9:.2f} | {middle['disk_read_bytes'] / 1e9:.2f} | {middle['spill_bytes'] / 1e9:.2f} |")
     for path in sorted(glob.glob(os.path.join(args.folder, "reference-*.json"))):
         print(reference_row(args.folder, path))
     print(f"\nStreamed against all-in-RAM, pair by pair, speed: {spread([a['total_s'] / b['total_s'] for a, b in zip(in_ram, streamed)])}.")
-    disk = roofline["disk_bytes_per_s"]
+    median = {key: statistics.median(roofline[key] for roofline in rooflines) for key in rooflines[0] if key != "dtype"}
+    disk = median["disk_bytes_per_s"]
     read_s = f"{streamed[0]['read_bytes'] / disk:.1f} s" if disk else "unknown"
-    print(f"Products alone, one option: 8 FLOP {roofline['seconds_8_flop']:.1f} s ({roofline['flops_8'] / 1e12:.1f} TFLOP), 6 FLOP "
-          f"{roofline['seconds_6_flop']:.1f} s ({roofline['flops_6'] / 1e12:.1f} TFLOP), {roofline['gflops_per_s']:.0f} GFLOP/s with "
-          f"{roofline['threads']} threads; of matrices that come from memory, as layers do, {roofline['uncached_seconds_8_flop']:.1f} s and "
-          f"{roofline['uncached_seconds_6_flop']:.1f} s. Disk: {disk / 1e9:.2f} GB/s, so the streamed run's bytes alone take {read_s}, all options "
+    print(f"Products alone, one option, medians: 8 FLOP {median['seconds_8_flop']:.1f} s ({median['flops_8'] / 1e12:.1f} TFLOP), 6 FLOP "
+          f"{median['seconds_6_flop']:.1f} s ({median['flops_6'] / 1e12:.1f} TFLOP), {median['gflops_per_s']:.0f} GFLOP/s with "
+          f"{median['threads']} threads; of matrices that come from memory, as layers do, {median['uncached_seconds_8_flop']:.1f} s and "
+          f"{median['uncached_seconds_6_flop']:.1f} s. Disk: {disk / 1e9:.2f} GB/s, so the streamed run's bytes alone take {read_s}, all options "
           f"together. Streamed: planned peak {streamed[0]['planned_peak_bytes'] / MIB:.0f} MiB, planned and read "
           f"{streamed[0]['planned_read_bytes']} and {streamed[0]['read_bytes']} bytes.")
 
@@ -47,15 +52,14 @@ def reference_row(folder, path):
     name = os.path.basename(path)[len("reference-"):-len(".json")]
     run = json.load(open(path)) if os.path.getsize(path) else {"error": "no result"}
     if "error" in run:
-        return f"| AutoRound, {name} | failed: {run['error'][:80]} | | | | | | | | |"
-    seconds, roofline = run["seconds_per_option"], roofline_of(folder, run["dtype"])
+        return f"| AutoRound, {name} | failed: {run['error'][:80]} | | | | | | | | | | |"
+    seconds, roofline = run["seconds_per_option"], roofline_of(folder, run["dtype"], name)
     return (f"| AutoRound {run['version']}, {name} ({run['dtype']}) | {run['peak_rss_bytes'] / MIB:.0f} | {spread(seconds)} | "
-            f"{ratios(statistics.median(seconds), roofline)} | | | {run['read_call_bytes'] / 1e9:.2f} | {run['disk_read_bytes'] / 1e9:.2f} | |")
+            f"{ratios(seconds, [roofline] * len(seconds))} | | | {run['read_call_bytes'] / 1e9:.2f} | {run['disk_read_bytes'] / 1e9:.2f} | |")
 
 
-def roofline_of(folder, dtype):
-    """Of the type that products are in: every other type than float32 has bfloat16 operands."""
-    with open(os.path.join(folder, f"roofline-{'float32' if dtype == 'float32' else 'bfloat16'}.json")) as file:
+def roofline_of(folder, products, name):
+    with open(os.path.join(folder, f"roofline-{products}.{name}.json")) as file:
         return json.load(file)
 
 
@@ -67,8 +71,10 @@ def spread(values):
     return " / ".join(f"{value:.3g}" for value in (min(values), statistics.median(values), max(values)))
 
 
-def ratios(seconds, roofline):
-    return f"{seconds / roofline['seconds_8_flop']:.2f} | {seconds / roofline['seconds_6_flop']:.2f}"
+def ratios(seconds, rooflines):
+    """Of each run to the products that were measured beside it."""
+    return " | ".join(spread([s / roofline[f"{kind}seconds_{flop}_flop"] for s, roofline in zip(seconds, rooflines)])
+                      for kind in ("", "uncached_") for flop in (8, 6))
 
 
 if __name__ == "__main__":
