@@ -84,6 +84,8 @@ done
 if [ "$reference" != none ]; then
   python=${AUTOSCHEME_AUTOROUND_PYTHON:-}
   [ -n "$python" ] || fail "set AUTOSCHEME_AUTOROUND_PYTHON to a Python that has auto-round"
+  menu=$options # of one scheme alone the reference makes no choice, and so scores nothing
+  [[ $menu == *,* ]] || menu=$menu,BF16
   for kind in ${reference//,/ }; do
     echo "reference: $kind" >&2
     case $kind in
@@ -94,7 +96,7 @@ if [ "$reference" != none ]; then
     esac
     drop_cache
     "$python" test/bench/autoround_baseline.py --model "$model" --tokens "$tokens" --nsamples "$nsamples" --seqlen "$seqlen" \
-      --options "$options" "${flags[@]}" 2>"$folder/log" | tail -1 >"$folder/reference-$kind.json" ||
+      --options "$menu" "${flags[@]}" 2>"$folder/log" | tail -1 >"$folder/reference-$kind.json" ||
       { tail -5 "$folder/log" >&2; cat "$folder/reference-$kind.json" >&2; }
     type=$(sed -n 's/.*"dtype": "\([a-z0-9]*\)".*/\1/p' "$folder/reference-$kind.json")
     [ -z "$type" ] || measure_products "$kind" "$type"
