@@ -46,8 +46,8 @@ int64_t QueriesAtOnce(const AttentionShape& shape, int64_t seqlen) {
   return std::min(seqlen, std::clamp(kScoreElements / (Group(shape) * seen), kLeastQueries, kMostQueries));
 }
 
-// Rotary embedding: x, y [heads, positions, dim] with dense vectors, tables [2, positions, dim / 2]; with direction -1 the
-// inverse. Where the tables are of x's and y's dtype products are rounded to it; else the tables and one of x and y are float32.
+// Rotary embedding: x, y [heads, positions, dim], tables [2, positions, dim / 2]; with direction -1 the inverse.
+// Where the tables are of x's and y's dtype products are rounded to it; else the tables and one of x and y are float32.
 void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double scale, const at::Tensor& y) {
   const int64_t half = x.size(-1) / 2;
   const at::Tensor cos = tables[0], sin = tables[1], &like = x.scalar_type() == at::kFloat ? y : x;
@@ -60,7 +60,8 @@ void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double
               Data<Out>(y) + head * y.stride(0), y.stride(1), static_cast<float>(direction), static_cast<float>(scale)});
     }
   };
-  if (cos.is_contiguous() && WithRowKernels(like, [&](const auto& kernels, auto type) {
+  const bool dense = cos.is_contiguous() && x.stride(-1) == 1 && y.stride(-1) == 1;
+  if (dense && WithRowKernels(like, [&](const auto& kernels, auto type) {
         if (tables.scalar_type() == like.scalar_type()) return run(kernels.rotate, type, type, type);
         y.scalar_type() == at::kFloat ? run(kernels.rotate_from, type, float(), float()) : run(kernels.rotate_to, float(), float(), type);
       })) {
@@ -259,8 +260,8 @@ int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen) {
 }
 
 int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen) {
-  // Queries rotated, and half of them on the way there; keys, and for every head; values likewise, and as the kernel wants
-  // them; the result.
+  // Queries rotated; keys, which are at most half as many where they are copied for every head, and these; values likewise, and as
+  // the kernel wants them; the result; half as much for the kernel's own buffers.
   return 6 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float));
 }
 

@@ -1,7 +1,8 @@
 // Fused loops for what stands between the products of a block, on the CPU: one pass over memory, no temporaries. Forward they
 // do what LibTorch's operators do one after the other, bit for bit; of gradients every element is made in float32 and rounded
 // once.
-// Compiled for AVX-512, AVX2 and the baseline from one body (see lanes.h). Serial, plain memory: ops.cc spreads it over rows.
+// Compiled for AVX-512, AVX2 and the baseline from one body (see lanes.h). Serial, plain memory: ops.cc and attention.cc
+// spread it over rows.
 #ifndef AUTOSCHEME_SKELETON_ROW_KERNELS_H_
 #define AUTOSCHEME_SKELETON_ROW_KERNELS_H_
 
