@@ -62,8 +62,13 @@ void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double
   };
   const bool dense = cos.is_contiguous() && x.stride(-1) == 1 && y.stride(-1) == 1;
   if (dense && WithRowKernels(like, [&](const auto& kernels, auto type) {
-        if (tables.scalar_type() == like.scalar_type()) return run(kernels.rotate, type, type, type);
-        y.scalar_type() == at::kFloat ? run(kernels.rotate_from, type, float(), float()) : run(kernels.rotate_to, float(), float(), type);
+        if (tables.scalar_type() == like.scalar_type()) {
+          run(kernels.rotate, type, type, type);
+        } else if (y.scalar_type() == at::kFloat) {
+          run(kernels.rotate_from, type, float(), float());
+        } else {
+          run(kernels.rotate_to, float(), float(), type);
+        }
       })) {
     return;
   }
@@ -170,11 +175,10 @@ void ForEachPiece(int64_t rows, int64_t kv_heads, const Body& body) {
 
 at::Tensor Heads(const at::Tensor& t, int64_t heads) { return t.view({t.size(0), t.size(1), heads, t.size(2) / heads}); }
 
-// [batch, heads, seq, dim] rotated.
+// [batch, heads, seq, dim] rotated; the tables are of its dtype.
 at::Tensor Rotated(const at::Tensor& x, const at::Tensor& tables) {
   at::Tensor y = NewLike(x);
-  const at::Tensor own = tables.to(x.scalar_type());
-  for (int64_t row = 0; row < x.size(0); ++row) Rotate(x[row], own, 1, 1, y[row]);
+  for (int64_t row = 0; row < x.size(0); ++row) Rotate(x[row], tables, 1, 1, y[row]);
   return y;
 }
 
@@ -199,7 +203,7 @@ std::optional<at::Tensor> WindowMask(const at::Tensor& q, const AttentionShape& 
   return mask;
 }
 
-// By LibTorch's operators, in the dtype of q, k and v. Without autograd.
+// In the dtype of q, k, v and the tables, with the bits of LibTorch's operators. Without autograd.
 at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                    const std::optional<at::Tensor>& mask, const AttentionShape& shape) {
   const auto split = [](const at::Tensor& t, int64_t heads) { return Heads(t, heads).transpose(1, 2); };
@@ -218,9 +222,10 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     // Row by row, so that no copies of all rows exist. By LibTorch's own kernel, as in the reference: under 4-bit
     // activations a last bit that differs grows to percents over the blocks.
     const std::optional<at::Tensor> mask = WindowMask(q, shape);
+    const at::Tensor own_tables = Converted(tables, q.scalar_type());
     const auto compute = [&](int64_t row, int64_t) {
       const auto one = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
-      one(out).copy_(Compose(one(q), one(k), one(v), tables, mask, shape));
+      one(out).copy_(Compose(one(q), one(k), one(v), own_tables, mask, shape));
     };
     if (q.size(0) >= at::get_num_threads()) {
       ForEachPiece(q.size(0), 1, compute);

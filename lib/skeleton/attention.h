@@ -17,7 +17,7 @@ struct AttentionShape {
 // h / (heads / kv_heads). `tables` [2, seq, head_dim / 2], float32: cos and sin by which q and k are rotated, halves layout
 // (a c - b s, b c + a s). Scores are divided by sqrt(head_dim). Softmax and sums in float32.
 //
-// Forward by LibTorch's own operators, row by row: what the reference computes, to the last bit. Differentiable in q, k
+// Forward row by row, with the bits of LibTorch's own operators: what the reference computes. Differentiable in q, k
 // and v; keeps those three and nothing else: no rotated copies, no matrix of scores. The gradient is worked in float32
 // whatever the dtype, a stretch of queries at a time.
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,

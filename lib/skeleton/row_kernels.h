@@ -43,9 +43,9 @@ template <typename T>
 struct RowKernels {
   // y = x rstd weight, rounded after each product; rstd is of each row.
   void (*normalize)(const T* x, const float* rstd, const T* weight, int64_t rows, int64_t width, T* y);
-  void (*rotate)(const RotatedRows<T, T, T>& rows);  // products are rounded to T
-  void (*rotate_from)(const RotatedRows<T, float, float>& rows);  // these two are not
-  void (*rotate_to)(const RotatedRows<float, float, T>& rows);
+  void (*rotate)(const RotatedRows<T, T, T>& rows);               // products are rounded to T
+  void (*rotate_from)(const RotatedRows<T, float, float>& rows);  // in float32
+  void (*rotate_to)(const RotatedRows<float, float, T>& rows);    // in float32, the result rounded once
   void (*multiply)(const T* a, const T* b, int64_t n, T* y);  // y may be a or b
   // For y = silu(gate) up and dL/dy = g.
   void (*swiglu_gradient)(const T* gate, const T* up, const T* g, int64_t n, T* dgate, T* dup);

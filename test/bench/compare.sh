@@ -70,7 +70,7 @@ autoscheme_run() {
 
 # measure_products NAME TYPE: what the machine can do at this moment; machines that are shared change from minute to minute.
 measure_products() {
-  $roofline "$model" --tokens "${nsamples}x$seqlen" --dtype "$2" --json >"$folder/roofline-$2.$1.json"
+  $roofline "$model" --tokens "${nsamples}x$seqlen" --dtype "$2" --json >"$folder/roofline.$1.json"
 }
 
 products=bfloat16 # every other type than float32 has operands of this
@@ -108,4 +108,4 @@ machine=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 git diff --quiet HEAD 2>/dev/null || commit="$commit and changes"
 python3 test/bench/compare_table.py "$folder" --title "$(basename "$(realpath "$model")"), $options, ${nsamples}x$seqlen tokens, $dtype" \
-  --options "$options" --dtype "$dtype" --max-ram "$max_ram" --notes "$date; $(nproc) cores of $machine; commit $commit; page cache $cache"
+  --options "$options" --max-ram "$max_ram" --notes "$date; $(nproc) cores of $machine; commit $commit; page cache $cache"

@@ -15,13 +15,11 @@ def main():
     parser.add_argument("--title", required=True)
     parser.add_argument("--notes", required=True)
     parser.add_argument("--options", required=True)
-    parser.add_argument("--dtype", required=True)
     parser.add_argument("--max-ram", required=True)
     args = parser.parse_args()
     options = len(args.options.split(","))
-    products = "float32" if args.dtype == "float32" else "bfloat16"
     in_ram, streamed = runs_of(args.folder, "in-ram"), runs_of(args.folder, "streamed")
-    rooflines = [roofline_of(args.folder, products, pair + 1) for pair in range(len(streamed))]
+    rooflines = [roofline_of(args.folder, pair + 1) for pair in range(len(streamed))]
 
     print(f"{args.title}  \n{args.notes}\n")
     print("Three numbers are the least, the median and the greatest over the pairs.\n")
@@ -53,13 +51,14 @@ def reference_row(folder, path):
     run = json.load(open(path)) if os.path.getsize(path) else {"error": "no result"}
     if "error" in run:
         return f"| AutoRound, {name} | failed: {run['error'][:80]} | | | | | | | | | | |"
-    seconds, roofline = run["seconds_per_option"], roofline_of(folder, run["dtype"], name)
+    seconds, roofline = run["seconds_per_option"], roofline_of(folder, name)
     return (f"| AutoRound {run['version']}, {name} ({run['dtype']}) | {run['peak_rss_bytes'] / MIB:.0f} | {spread(seconds)} | "
             f"{ratios(seconds, [roofline] * len(seconds))} | | | {run['read_call_bytes'] / 1e9:.2f} | {run['disk_read_bytes'] / 1e9:.2f} | |")
 
 
-def roofline_of(folder, products, name):
-    with open(os.path.join(folder, f"roofline-{products}.{name}.json")) as file:
+def roofline_of(folder, name):
+    """Measured beside pair `name`, or beside that run of the reference."""
+    with open(os.path.join(folder, f"roofline.{name}.json")) as file:
         return json.load(file)
 
 

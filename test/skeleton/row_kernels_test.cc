@@ -9,6 +9,8 @@
 #include <ATen/ATen.h>
 #include <catch2/catch.hpp>
 
+#include "skeleton/fused.h"
+
 namespace autoscheme {
 namespace {
 
@@ -21,11 +23,6 @@ std::vector<const cpu::AllRowKernels*> Runnable() {
 at::Tensor Random(at::IntArrayRef sizes, uint64_t seed, double scale = 1) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   return at::randn(sizes, generator, at::kFloat) * scale;
-}
-
-template <typename T>
-T* Data(const at::Tensor& t) {
-  return static_cast<T*>(t.data_ptr());
 }
 
 // All NaN are one: which of two operands a product passes on is up to the compiler.
