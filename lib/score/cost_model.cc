@@ -68,19 +68,19 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
     const uint64_t slot = BlockStreamer::SlotBytes(unit.tensors).value_or(unit.bytes);
     sizes.slot_bytes = std::max(sizes.slot_bytes, slot), in_turn = std::max(in_turn, slot);
     sizes.small_slot_bytes = std::max(sizes.small_slot_bytes, BlockStreamer::SlotBytes(small).value_or(0));
-    int64_t kept = 0, passing = 0;
+    int64_t kept = 0, graph = 0;
     for (const Unit::Part& part : unit.parts) {
       const auto activations = architecture.ActivationsPerToken(part.segment, in.quantizes_activations);
-      kept += activations.kept;
-      passing = std::max(passing, activations.passing);
+      kept += activations.kept, graph += activations.graph;
+      sizes.remade = std::max(sizes.remade, activations.graph - activations.kept);
+      sizes.passing = std::max(sizes.passing, activations.passing);
       const auto scratch = architecture.ScratchBytes(part.segment, in.calibration->seqlen);
       sizes.shared_scratch = std::max<uint64_t>(sizes.shared_scratch, scratch.shared);
       sizes.row_scratch = std::max<uint64_t>(sizes.row_scratch, scratch.forward);
       sizes.thread_scratch = std::max<uint64_t>(sizes.thread_scratch, scratch.backward);
     }
     kept_by_unit.push_back(kept);
-    sizes.kept = std::max(sizes.kept, kept);
-    sizes.passing = std::max(sizes.passing, passing);
+    sizes.graph = std::max(sizes.graph, graph);
   }
   sizes.two_slots_bytes = in_turns[0] + in_turns[1];
   return sizes;
@@ -176,10 +176,8 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   std::vector<PlanItem> always;
   if (sweep.boundaries_in_ram) always.push_back({"block boundaries", BoundaryBytes(choice)});
   if (sweep.passing_in_ram) always.push_back({"activations or gradients between units", UpBytes()});
-  if (sweep.kept_units > 0) {
-    const uint64_t kept = all_tokens * gradients() * Of(choice).kept[sweep.kept_units] * element;
-    always.push_back({"kept activations", kept + kept / kKeptPerGap});
-  }
+  const uint64_t kept = all_tokens * gradients() * Of(choice).kept[sweep.kept_units] * element;
+  if (kept > 0) always.push_back({"kept activations", kept + kept / kKeptPerGap});
   if (sweep.cached_units > 0) always.push_back({"kept weights", Of(choice).weights[sweep.cached_units]});
   always.push_back({"calibration ids", all_tokens * 4});
 
@@ -197,14 +195,16 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   // slot that no unit fills are not there.
   const bool in_turns = sweep.unit_slots == 2 && sweep.boundary_interval == 1;
   const uint64_t slots = in_turns ? unit.two_slots_bytes : sweep.unit_slots * unit.slot_bytes;
+  // Kept graphs are freed one by one before the first recomputed one is there, which may be larger than all of them.
+  const uint64_t recomputed = slice_tokens * unit.graph * element, beside_kept = slice_tokens * (2 * hidden + unit.remade) * element;
+  const uint64_t graph = kept > 0 ? std::max(beside_kept, recomputed - std::min(kept, recomputed)) : recomputed;
   std::vector<PlanItem> blocks = {
       {sweep.tiled ? "weight tiles" : "weight slots",
        sweep.tiled ? sweep.unit_slots * (tile + unit.small_slot_bytes) : slots},
       {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
       {"row chunks", ((choice.cache_weights ? 1 : 2) + (in.precision.dtype == at::kFloat ? 0 : 1)) * chunk},
       {"weight gradients of a batch", shape.sliced() ? unit.weights * 4 : 0},
-      // Kept graphs are freed one by one before the first recomputed one is there.
-      {"activations", slice_tokens * ((sweep.kept_units > 0 ? 2 * hidden : unit.kept) + unit.passing) * element},
+      {"activations", graph + slice_tokens * unit.passing * element},
       // Rounded copies of a product's input and gradient, and what it gives before that is widened.
       {"operands of the backward pass", narrow ? slice_tokens * unit.widest_input * 3 * operand : 0},
       {"scratch of attention", std::max(in.threads * unit.thread_scratch, forward - std::min(forward, passing)) + forward / kForwardOutside},

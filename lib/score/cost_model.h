@@ -23,8 +23,9 @@ struct UnitSizes {
   uint64_t weights = 0;           // numbers in all linears
   uint64_t row_bytes = 0;         // longest row of a linear's weight, as stored
   uint64_t largest_weight = 0;    // numbers in one of them
-  int64_t kept = 0;               // activations per token that autograd keeps
-  int64_t passing = 0;            // and that come and go beside them
+  int64_t graph = 0;              // activations per token in a graph that is differentiated at once
+  int64_t remade = 0;             // and that a kept graph makes again, of a segment
+  int64_t passing = 0;            // and that come and go beside either
   int64_t widest_input = 0;       // of a linear
   uint64_t shared_scratch = 0;    // bytes, forward
   uint64_t row_scratch = 0;       // bytes, of each row that a thread is at, forward
@@ -54,7 +55,7 @@ class CostModel {
   struct Granularity {
     std::vector<Unit> units;
     UnitSizes sizes;
-    std::vector<int64_t> kept;     // activations per token, of the last 0, 1, .. units
+    std::vector<int64_t> kept;     // activations per token in kept graphs of the last 0, 1, .. units
     std::vector<uint64_t> weights;  // bytes as stored, of the last 0, 1, .. units
   };
   const Granularity& Of(const PlanChoice& choice) const { return granularities_.at(choice.sweep.segments_per_unit); }

@@ -124,14 +124,18 @@ absl::Status DeltaLoss::BeginUnit(Pass pass, int trajectory, const ResidentUnit&
 at::Tensor DeltaLoss::Linear(const LinearLayer& layer, const at::Tensor& x, bool values) {
   if (active(trajectory_) == nullptr) Accumulate(collected_, layer.name, x);
   ScoredLinear& linear = *current_.linears.at(&layer);
-  if (layer.ends_segment) last_input_.reset(), last_quantized_.reset();
-  if (layer.ends_segment || !measured_layers_.contains(layer.name)) return linear.Apply(x, linear.QuantizeInput(x), values);
-  // The memory that last_input_ holds on to is nobody else's.
-  if (!last_input_.defined() || x.const_data_ptr() != last_input_.const_data_ptr() || x.sizes() != last_input_.sizes()) {
-    last_input_ = x;
-    last_quantized_ = linear.QuantizeInput(x);
+  if (input_ == nullptr || !input_->Is(x, linear.activation_quantizer())) {
+    LeaveInput();
+    input_ = std::make_shared<LinearInput>(x, linear.activation_quantizer());
   }
-  return linear.Apply(x, last_quantized_, values);
+  at::Tensor y = linear.Apply(x, input_, values);
+  if (layer.ends_segment) LeaveInput();
+  return y;
+}
+
+void DeltaLoss::LeaveInput() {
+  if (input_ != nullptr && unit_->keep) input_->Drop();
+  input_.reset();
 }
 
 absl::Status DeltaLoss::EndBatch() {
@@ -140,7 +144,7 @@ absl::Status DeltaLoss::EndBatch() {
 }
 
 absl::Status DeltaLoss::EndUnit() {
-  last_input_.reset(), last_quantized_.reset();
+  LeaveInput();
   for (auto& [layer, linear] : current_.linears) {
     linear->Unbind();
     auto it = measured_layers_.find(layer->name);

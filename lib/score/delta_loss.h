@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "autoscheme/score_table.h"
 #include "score/imatrix.h"
+#include "score/linear_input.h"
 #include "score/measurement.h"
 #include "score/precision.h"
 #include "score/scored_linear.h"
@@ -72,6 +73,7 @@ class DeltaLoss : public Measurement {
     std::vector<std::unique_ptr<WeightQuantizer>> quantizers;  // those made for one layer's importance matrix
   };
   absl::StatusOr<UnitLinears> MakeLinears(int trajectory, const Unit& unit) const;
+  void LeaveInput();
 
   ScoreTable& table_;
   const Options options_;
@@ -85,9 +87,7 @@ class DeltaLoss : public Measurement {
   int trajectory_ = 0;
   const ResidentUnit* unit_ = nullptr;
   UnitLinears current_;
-  // The last input and what it was quantized to: q, k and v share both, and so do gate and up. Alive until the segment's
-  // last linear.
-  at::Tensor last_input_, last_quantized_;
+  std::shared_ptr<LinearInput> input_;  // the last one, until another comes or the segment's last linear is through
   // Linears that graphs kept for the backward pass point at, by (unit, trajectory).
   absl::flat_hash_map<std::pair<int, int>, UnitLinears> kept_;
 };

@@ -5,7 +5,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 
@@ -13,21 +12,17 @@
 
 namespace autoscheme {
 
-// One call of a ScoredLinear in the autograd graph. x and xq are plain tensors: neither is an output of this node. x is
-// kept only where a quantizer stands between it and xq.
+// One call of a ScoredLinear in the autograd graph.
 struct ScoredLinearNode : torch::autograd::Node {
   ScoredLinear* linear = nullptr;
-  at::Tensor x, xq;
+  std::shared_ptr<LinearInput> input;
 
   torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
     at::NoGradGuard no_grad;
     const at::Tensor& grad = grads[0];
-    return {linear->Differentiate(x, xq, grad.reshape({-1, grad.size(-1)}))};
+    return {linear->Differentiate(*input, grad.reshape({-1, grad.size(-1)}))};
   }
-  void release_variables() override {
-    x.reset();
-    xq.reset();
-  }
+  void release_variables() override { input.reset(); }
 };
 
 int64_t ChunkRows(const WeightQuantizer* quantizer, int64_t rows, int64_t cols, int element_bytes, uint64_t chunk_bytes) {
@@ -107,12 +102,6 @@ void ScoredLinear::QuantizeInto(const at::Tensor& w, at::Tensor& out) const {
   }
 }
 
-at::Tensor ScoredLinear::QuantizeInput(const at::Tensor& x) const {
-  at::NoGradGuard no_grad;
-  const at::Tensor plain = x.detach();
-  return activation_quantizer_ == nullptr ? plain : activation_quantizer_->Forward(plain);
-}
-
 at::Tensor ScoredLinear::Multiply(const at::Tensor& x) {
   at::Tensor y = NewLike(x, {x.size(0), rows()}, x.scalar_type());
   if (cached_.defined()) {
@@ -126,26 +115,26 @@ at::Tensor ScoredLinear::Multiply(const at::Tensor& x) {
   return bias_.defined() ? y.add_(bias_) : y;
 }
 
-at::Tensor ScoredLinear::Apply(const at::Tensor& x, const at::Tensor& xq, bool values) {
+at::Tensor ScoredLinear::Apply(const at::Tensor& x, std::shared_ptr<LinearInput> input, bool values) {
   at::Tensor y;
   {
     at::NoGradGuard no_grad;
     std::vector<int64_t> shape = x.sizes().vec();
     shape.back() = rows();
-    y = values ? Multiply(xq.reshape({-1, cols()})).view(shape) : at::zeros({1}, x.options()).expand(shape);
+    y = values ? Multiply(input->quantized().reshape({-1, cols()})).view(shape) : at::zeros({1}, x.options()).expand(shape);
   }
-  if (at::GradMode::is_enabled() && x.requires_grad()) {
+  if (torch::autograd::compute_requires_grad(x)) {
     auto node = std::shared_ptr<ScoredLinearNode>(new ScoredLinearNode(), torch::autograd::deleteNode);
     node->linear = this;
-    if (activation_quantizer_ != nullptr) node->x = x.detach();
-    node->xq = xq;
+    node->input = std::move(input);
     node->set_next_edges(torch::autograd::collect_next_edges(x));
     torch::autograd::set_history(y, node);
   }
   return y;
 }
 
-at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad_values) {
+at::Tensor ScoredLinear::Differentiate(LinearInput& input, const at::Tensor& grad_values) {
+  const at::Tensor& xq = input.quantized();
   const at::Tensor inputs = Converted(xq.reshape({-1, cols()}), options_.precision.operands);
   const at::Tensor grad = Converted(grad_values, options_.precision.operands);
   const bool weight_term = options_.measure && weight_quantizer_ != nullptr;
@@ -171,8 +160,8 @@ at::Tensor ScoredLinear::Differentiate(const at::Tensor& x, const at::Tensor& xq
   }
   dxq = dxq.view(xq.sizes());
   if (activation_quantizer_ == nullptr) return dxq;
-  if (options_.measure) score_.activation += SumAbsGradTimesError(dxq, x.contiguous(), xq.contiguous());
-  return activation_quantizer_->Backward(x, dxq);
+  if (options_.measure) score_.activation += SumAbsGradTimesError(dxq, input.x().contiguous(), xq.contiguous());
+  return activation_quantizer_->Backward(input.x(), dxq);
 }
 
 void ScoredLinear::AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs) {

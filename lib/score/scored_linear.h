@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 #include <ATen/core/Tensor.h>
 
 #include "autoscheme/score_table.h"
 #include "autoscheme/tensor.h"
 #include "quant/quantizer.h"
+#include "score/linear_input.h"
 #include "score/precision.h"
 #include "score/products.h"
 #include "score/weight_tiles.h"
@@ -43,11 +45,10 @@ class ScoredLinear {
   void Bind(const std::byte* data, WeightTiles* tiles, const TensorView& bias);
   void Unbind();
 
-  // Q(x), what Apply multiplies: for linears that share an input and its quantizer.
-  at::Tensor QuantizeInput(const at::Tensor& x) const;
-  // x [..., in], xq = QuantizeInput(x) -> [..., out]. With autograd on and x requiring a gradient, backward adds to
-  // score(). Without `values` the result is not computed, only its place in the graph.
-  at::Tensor Apply(const at::Tensor& x, const at::Tensor& xq, bool values = true);
+  // x [..., in], and `input` made of it and activation_quantizer() -> [..., out]. With autograd on and x requiring a
+  // gradient, backward adds to score(). Without `values` the result is not computed, only its place in the graph.
+  at::Tensor Apply(const at::Tensor& x, std::shared_ptr<LinearInput> input, bool values = true);
+  const ActivationQuantizer* activation_quantizer() const { return activation_quantizer_; }
   // Folds the dW that was summed since the last call (only with Options::sliced).
   void EndBatch();
   // Sum over the backward passes so far.
@@ -59,8 +60,8 @@ class ScoredLinear {
   using ChunkBody = std::function<void(int64_t first, int64_t count, const std::byte* rows)>;
   void ForEachChunk(const ChunkBody& body);
   at::Tensor Multiply(const at::Tensor& x);
-  // dL/dx [..., in] for grad = dL/dy [tokens, out], and the terms of score(). x: null without an activation quantizer.
-  at::Tensor Differentiate(const at::Tensor& x, const at::Tensor& xq, const at::Tensor& grad);
+  // dL/dx [..., in] for grad = dL/dy [tokens, out], and the terms of score().
+  at::Tensor Differentiate(LinearInput& input, const at::Tensor& grad);
   void AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs);
   // Rows of W: their values are those of the compute dtype, their dtype may be a narrower one that holds them.
   at::Tensor Rows(const std::byte* data, int64_t count) const;

@@ -79,13 +79,13 @@ class Architecture {
   virtual at::Tensor Segment(int block, int segment, const at::Tensor& x, BlockOps& ops) const = 0;
   // Output of the last block -> input of the head.
   virtual at::Tensor FinalNorm(const at::Tensor& x, BlockOps& ops) const = 0;
-  // For the memory plan, values of the compute dtype per token: what autograd keeps of one segment's forward pass, and
-  // what the busiest moment of its backward pass holds beside that.
+  // For the memory plan, values of the compute dtype per token.
   struct Activations {
-    int64_t kept = 0;
-    int64_t passing = 0;
+    int64_t kept = 0;     // what waits for the backward pass where the graph of one segment's forward pass is kept
+    int64_t graph = 0;    // what the graph holds where it is differentiated at once: that and what could be made again from it
+    int64_t passing = 0;  // what the busiest moment of the backward pass holds beside `graph`
   };
-  // With `quantized_inputs` every linear's input is there twice.
+  // With `quantized_inputs` a graph holds every linear's input twice.
   virtual Activations ActivationsPerToken(int segment, bool quantized_inputs) const = 0;
   // Bytes that a segment holds beside that for a moment: forward for every row of the batch that a thread is at, backward in
   // every thread.

@@ -65,14 +65,15 @@ class DenseDecoder : public Architecture {
     const int64_t hidden = config_.hidden, inner = config_.intermediate;
     const int64_t copies = quantized_inputs ? 2 : 1;
     if (segment == kAttention) {
-      // The input; the normed input; q, k and v; attention's output. Then the segment's output and its gradient; the
-      // gradients of q, k, v and attention's output, or of the normed input from each of the three.
-      const int64_t normed_heads = config_.qk_norm ? q + kv : 0;
-      return {hidden + copies * (hidden + q) + q + 2 * kv + normed_heads, 2 * hidden + std::max(2 * q + 2 * kv, 3 * hidden)};
+      // Kept: the input; q, k and v; attention's output. In a graph the normed input too. Then the segment's output and its
+      // gradient; the gradients of q, k, v and attention's output, or of the normed input from each of the three.
+      const int64_t normed_heads = config_.qk_norm ? q + kv : 0, kept = hidden + 2 * q + 2 * kv + normed_heads;
+      return {kept, kept + copies * hidden + (copies - 1) * q, 2 * hidden + std::max(2 * q + 2 * kv, 3 * hidden)};
     }
-    // The input; the normed input; gate, up and their product. Then the segment's output and its gradient, and two
-    // gradients of the inner width beyond what is freed before them.
-    return {hidden + copies * (hidden + inner) + 2 * inner, 2 * hidden + 2 * inner};
+    // Kept: the input; gate and up. In a graph the normed input and the product of gate and up too. Then the segment's output
+    // and its gradient, and two gradients of the inner width beyond what is freed before them.
+    const int64_t kept = hidden + 2 * inner;
+    return {kept, kept + copies * (hidden + inner), 2 * hidden + 2 * inner};
   }
 
   Scratch ScratchBytes(int segment, int64_t seqlen) const override {

@@ -1,15 +1,21 @@
 #include "skeleton/ops.h"
 
 #include <cmath>
+#include <memory>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/functions/utils.h>
 
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "skeleton/fused.h"
+#include "skeleton/recomputable.h"
 #include "tensor/row_chunks.h"
 #include "tensor/tensor_pool.h"
 
@@ -22,21 +28,25 @@ using torch::autograd::variable_list;
 // Seen as a matrix of its last dimension.
 at::Tensor Rows(const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); }
 
-// y = x / rms(x) * weight by rows, and 1 / rms(x) of each.
-void Normalize(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& y, const at::Tensor& rstd) {
+// y = x * rstd * weight by rows; with `eps`, rstd = 1 / rms(x) is computed first.
+void Normalize(const at::Tensor& x, const at::Tensor& weight, std::optional<double> eps, const at::Tensor& rstd, const at::Tensor& y) {
   const at::Tensor in = Rows(x), out = Rows(y);
   ForEachRowChunk(x, in.size(0), in.size(1), [&](int64_t first, int64_t count) {
-    const at::Tensor part = in.narrow(0, first, count), wide = part.to(at::kFloat);
+    const at::Tensor part = in.narrow(0, first, count);
     at::Tensor scale = rstd.narrow(0, first, count), o = out.narrow(0, first, count);
-    at::mean_out(scale, wide.square(), -1, /*keepdim=*/true);
-    scale.add_(eps).rsqrt_();
+    if (eps.has_value()) {
+      at::mean_out(scale, part.to(at::kFloat).square(), -1, /*keepdim=*/true);
+      scale.add_(*eps).rsqrt_();
+    }
     const auto normalize = [&](const auto& kernels, auto type) {
       using T = decltype(type);
       kernels.normalize(Data<T>(part), Data<float>(scale), Data<T>(weight), count, in.size(1), Data<T>(o));
     };
-    if (!Fused({part, weight, o}, normalize)) o.copy_(wide * scale).mul_(weight);
+    if (!Fused({part, weight, o}, normalize)) o.copy_(part.to(at::kFloat) * scale).mul_(weight);
   });
 }
+
+at::Tensor NewScales(const at::Tensor& x) { return NewLike(x, {x.numel() / x.size(-1), 1}, at::kFloat); }
 
 // The gradient of x: that through the norm, for the sum of `grads`, and `passed`, which may be undefined.
 at::Tensor NormGradient(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd, at::TensorList grads,
@@ -77,8 +87,8 @@ at::Tensor NormGradient(const at::Tensor& x, const at::Tensor& weight, const at:
 
 struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps) {
-    at::Tensor y = NewLike(x), rstd = NewLike(x, {x.numel() / x.size(-1), 1}, at::kFloat);
-    Normalize(x, weight, eps, y, rstd);
+    at::Tensor y = NewLike(x), rstd = NewScales(x);
+    Normalize(x, weight, eps, rstd, y);
     ctx->save_for_backward({x, weight, rstd});
     return y;
   }
@@ -88,42 +98,47 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
   }
 };
 
-struct NormedBranchesFunction : torch::autograd::Function<NormedBranchesFunction> {
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps, int64_t count) {
-    at::Tensor y = NewLike(x), rstd = NewLike(x, {x.numel() / x.size(-1), 1}, at::kFloat);
-    Normalize(x, weight, eps, y, rstd);
-    ctx->save_for_backward({x, weight, rstd});
-    variable_list out = {x.detach()};
-    for (int64_t i = 0; i < count; ++i) out.push_back(y.detach());  // a variable of its own, the same memory
-    return out;
-  }
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const variable_list saved = ctx->get_saved_variables();
-    const at::TensorList all(grads);
-    return {NormGradient(saved[0], saved[1], saved[2], all.slice(1), grads[0]), at::Tensor(), at::Tensor(), at::Tensor()};
-  }
-};
+// Outputs: x, then the branches.
+struct NormedBranchesNode : RecomputableNode {
+  at::Tensor x, weight, rstd;
 
-struct SwiGluFunction : torch::autograd::Function<SwiGluFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gate, const at::Tensor& up) {
-    ctx->save_for_backward({gate, up});
-    at::Tensor y = NewLike(gate);
-    const at::Tensor a = Rows(gate), b = Rows(up), out = Rows(y);
-    ForEachRowChunk(gate, a.size(0), a.size(1), [&](int64_t first, int64_t count) {
-      at::Tensor o = out.narrow(0, first, count);
-      at::silu_out(o, a.narrow(0, first, count));
-      const at::Tensor by = b.narrow(0, first, count);
-      const auto multiply = [&](const auto& kernels, auto type) {
-        using T = decltype(type);
-        kernels.multiply(Data<T>(o), Data<T>(by), o.numel(), Data<T>(o));
-      };
-      if (!Fused({o, by}, multiply)) o.mul_(by);
-    });
+  at::Tensor Output() override {
+    at::NoGradGuard no_grad;
+    at::Tensor y = NewLike(x);
+    Normalize(x, weight, std::nullopt, rstd, y);
     return y;
   }
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const variable_list saved = ctx->get_saved_variables();
-    const at::Tensor &gate = saved[0], &up = saved[1];
+  variable_list apply(variable_list&& grads) override {
+    at::NoGradGuard no_grad;
+    const at::TensorList all(grads);
+    return {NormGradient(x, weight, rstd, all.slice(1), grads[0])};
+  }
+  void release_variables() override { x.reset(), weight.reset(), rstd.reset(); }
+};
+
+at::Tensor SwiGluValues(const at::Tensor& gate, const at::Tensor& up) {
+  at::NoGradGuard no_grad;
+  at::Tensor y = NewLike(gate);
+  const at::Tensor a = Rows(gate), b = Rows(up), out = Rows(y);
+  ForEachRowChunk(gate, a.size(0), a.size(1), [&](int64_t first, int64_t count) {
+    at::Tensor o = out.narrow(0, first, count);
+    at::silu_out(o, a.narrow(0, first, count));
+    const at::Tensor by = b.narrow(0, first, count);
+    const auto multiply = [&](const auto& kernels, auto type) {
+      using T = decltype(type);
+      kernels.multiply(Data<T>(o), Data<T>(by), o.numel(), Data<T>(o));
+    };
+    if (!Fused({o, by}, multiply)) o.mul_(by);
+  });
+  return y;
+}
+
+struct SwiGluNode : RecomputableNode {
+  at::Tensor gate, up;
+
+  at::Tensor Output() override { return SwiGluValues(gate, up); }
+  variable_list apply(variable_list&& grads) override {
+    at::NoGradGuard no_grad;
     at::Tensor dgate = NewLike(gate), dup = NewLike(up);
     const at::Tensor a = Rows(gate), b = Rows(up), g = Rows(grads[0]), da = Rows(dgate), db = Rows(dup);
     if (Fused({a, b, g}, [&](const auto& kernels, auto type) {
@@ -145,7 +160,16 @@ struct SwiGluFunction : torch::autograd::Function<SwiGluFunction> {
     });
     return {dgate, dup};
   }
+  void release_variables() override { gate.reset(), up.reset(); }
 };
+
+// A node that autograd owns, with the inputs' edges.
+template <typename Node, typename... Inputs>
+std::shared_ptr<Node> NewNode(const Inputs&... inputs) {
+  std::shared_ptr<Node> node(new Node(), torch::autograd::deleteNode);
+  node->set_next_edges(torch::autograd::collect_next_edges(inputs...));
+  return node;
+}
 
 struct ResidualFunction : torch::autograd::Function<ResidualFunction> {
   static at::Tensor forward(AutogradContext*, const at::Tensor& x, const at::Tensor& change) {
@@ -163,13 +187,33 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 }
 
 NormedBranches RmsNormBranches(const at::Tensor& x, const at::Tensor& weight, double eps, int64_t count) {
-  variable_list out = NormedBranchesFunction::apply(x, weight, eps, count);
-  NormedBranches branches{out[0], {}};
-  branches.normed.assign(out.begin() + 1, out.end());
+  NormedBranches branches;
+  at::Tensor rstd = NewScales(x);
+  {
+    at::NoGradGuard no_grad;
+    at::Tensor y = NewLike(x);
+    Normalize(x, weight, eps, rstd, y);
+    branches.x = x.detach();
+    for (int64_t i = 0; i < count; ++i) branches.normed.push_back(y.detach());  // a variable of its own, the same memory
+  }
+  if (torch::autograd::compute_requires_grad(x)) {
+    auto node = NewNode<NormedBranchesNode>(x);
+    node->x = x.detach(), node->weight = weight, node->rstd = rstd;
+    torch::autograd::set_history(branches.x, node);
+    for (at::Tensor& branch : branches.normed) torch::autograd::set_history(branch, node);
+  }
   return branches;
 }
 
-at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up) { return SwiGluFunction::apply(gate, up); }
+at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up) {
+  at::Tensor y = SwiGluValues(gate, up);
+  if (torch::autograd::compute_requires_grad(gate, up)) {
+    auto node = NewNode<SwiGluNode>(gate, up);
+    node->gate = gate.detach(), node->up = up.detach();
+    torch::autograd::set_history(y, node);
+  }
+  return y;
+}
 
 at::Tensor Residual(const at::Tensor& x, const at::Tensor& change) { return ResidualFunction::apply(x, change); }
 

@@ -1,11 +1,13 @@
 #include "score/scored_linear.h"
 
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include <ATen/ATen.h>
 #include <catch2/catch.hpp>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/functions/utils.h>
 
 #include "score/weights.h"
 
@@ -45,10 +47,14 @@ struct Bound : ScoredLinear {
   }
 };
 
+at::Tensor Apply(ScoredLinear& linear, const at::Tensor& x, bool values = true) {
+  return linear.Apply(x, std::make_shared<LinearInput>(x, linear.activation_quantizer()), values);
+}
+
 Result Run(ScoredLinear& linear, const at::Tensor& x, const at::Tensor& grad, bool values = true) {
   at::Tensor leaf = x.detach().clone().requires_grad_(true);
   Result r;
-  r.y = linear.Apply(leaf, linear.QuantizeInput(leaf), values);
+  r.y = Apply(linear, leaf, values);
   torch::autograd::backward({r.y}, {grad});
   r.dx = leaf.grad();
   r.score = linear.score();
@@ -203,13 +209,69 @@ TEST_CASE("a graph that outlives the residence of its weight is differentiated w
   Bound plain(w, {}, wq.get(), nullptr, options), kept(w, {}, wq.get(), nullptr, options);
   const Result expected = Run(plain, x, g);
   at::Tensor leaf = x.detach().clone().requires_grad_(true);
-  const at::Tensor y = kept.Apply(leaf, leaf.detach());
+  const at::Tensor y = Apply(kept, leaf);
   kept.Unbind();
   const StoredWeight moved = w;
   kept.Bind(moved.view().data, nullptr, {});
   torch::autograd::backward({y}, {g});
   CHECK(at::equal(leaf.grad(), expected.dx));
   CHECK(kept.score().weight == expected.score.weight);
+}
+
+// Its output is twice its input, which it makes again when asked, and counts that.
+struct Doubled : RecomputableNode {
+  at::Tensor x;
+  int made = 0;
+  at::Tensor Output() override { return ++made, x * 2; }
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override { return {grads[0] * 2}; }
+};
+
+TEST_CASE("an input that was dropped is made again once for all its readers, with the same bits") {
+  at::manual_seed(9);
+  const Scheme scheme = *FindScheme("MXFP4");
+  const auto wq = MakeWeightQuantizer(scheme).value();
+  const auto aq = MakeActivationQuantizer(scheme).value();
+  StoredWeight w(48, 64), other(32, 64);
+  const at::Tensor x = at::randn({3, 5, 64}), g = at::randn({3, 5, 48}), h = at::randn({3, 5, 32});
+  for (const bool quantized : {false, true}) {
+    const ActivationQuantizer* quantizer = quantized ? aq.get() : nullptr;
+    for (const bool known : {true, false}) {  // whether a node that makes it again is there
+      INFO("quantized " << quantized << ", from a node " << known);
+      std::vector<Result> results;
+      for (const bool drop : {false, true}) {
+        ScoredLinear::Options options;
+        options.measure = true;
+        Bound a(w, {}, wq.get(), quantizer, options), b(other, {}, wq.get(), quantizer, options);
+        at::Tensor leaf = x.clone().requires_grad_(true), doubled = x * 2;
+        const std::shared_ptr<Doubled> node(new Doubled(), torch::autograd::deleteNode);
+        node->x = x;
+        node->set_next_edges(torch::autograd::collect_next_edges(leaf));
+        if (known) {
+          torch::autograd::set_history(doubled, node);
+        } else {
+          doubled = leaf * 2;
+        }
+        auto input = std::make_shared<LinearInput>(doubled, quantizer);
+        CHECK(input->Is(doubled, quantizer));
+        CHECK_FALSE(input->Is(leaf, quantizer));
+        const at::Tensor y = a.Apply(doubled, input), z = b.Apply(doubled, input);
+        if (drop) {
+          input->Drop();
+          const at::Storage& storage = doubled.storage();
+          CHECK(storage.use_count() == (known ? 1 : 2));  // ours, and the input's that cannot be made again
+        }
+        input.reset();
+        torch::autograd::backward({y, z}, {g, h});
+        CHECK(node->made == (drop && known ? 1 : 0));
+        results.push_back({y, leaf.grad(), {a.score().weight + b.score().weight, a.score().activation + b.score().activation}});
+      }
+      CHECK(at::equal(results[0].dx, results[1].dx));
+      CHECK(results[0].score.weight == results[1].score.weight);
+      CHECK(results[0].score.activation == results[1].score.activation);
+      CHECK(results[0].score.weight > 0);
+      CHECK((results[0].score.activation > 0) == quantized);
+    }
+  }
 }
 
 TEST_CASE("a forward pass that is not measured leaves the score alone") {
@@ -226,7 +288,7 @@ TEST_CASE("weights at odd addresses are read right") {
   StoredWeight w(8, 32, /*misalign=*/1);
   Bound linear(w, {}, nullptr, nullptr, {});
   const at::Tensor x = at::randn({3, 32});
-  CHECK(MaxDifference(linear.Apply(x, x), at::matmul(x, w.value.t())) < 1e-5);
+  CHECK(MaxDifference(Apply(linear, x), at::matmul(x, w.value.t())) < 1e-5);
 }
 
 TEST_CASE("a NaN or infinite weight is named with its count and place") {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -12,6 +13,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "skeleton/attention.h"
+#include "skeleton/recomputable.h"
 
 namespace autoscheme {
 namespace {
@@ -131,6 +133,21 @@ TEST_CASE("SwiGLU and the residual are those of the formula") {
             [](const Tensors& in) { return in[0] * in[0].sigmoid() * in[1]; }, inputs, dtype, tolerance);
     Compare([](const Tensors& in) { return Residual(in[0], in[1]); }, [](const Tensors& in) { return in[0] + in[1]; }, inputs,
             dtype, tolerance);
+  }
+}
+
+TEST_CASE("what a norm for several readers and SwiGLU gave is made again with the same bits") {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    const at::Tensor x = Random({3, 50, 96}, 5).to(dtype).requires_grad_(true), up = Random({3, 50, 96}, 6).to(dtype);
+    const NormedBranches branches = RmsNormBranches(x, Random({96}, 7).to(dtype), 1e-5, 2);
+    for (const at::Tensor& y : {branches.normed[0], branches.normed[1], SwiGlu(x, up)}) {
+      const auto node = std::dynamic_pointer_cast<RecomputableNode>(y.grad_fn());
+      REQUIRE(node != nullptr);
+      const at::Tensor again = node->Output();
+      CHECK(at::equal(again, y));
+      CHECK(again.const_data_ptr() != y.const_data_ptr());
+      CHECK_FALSE(again.requires_grad());
+    }
   }
 }
 
