@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
 # Scores one model several ways and prints a Markdown table: peak memory, seconds for each option, bytes read, and the
-# ratio to the time that the matrix products alone take on this machine, measured anew between the two runs of each pair.
+# ratio to the time that the matrix products alone take on this machine, measured anew in every round. A round is a run with
+# room for all activations, a streamed one from a disk, and the same streamed one with model and spill files in memory.
 #
 # usage: test/bench/compare.sh MODEL [--shape NAME] [--tokens FILE] [--nsamples N] [--seqlen N] [--options A,B]
-#                              [--max-ram SIZE] [--dtype T] [--runs N] [--reference float32,default,streaming|none]
+#                              [--max-ram SIZE] [--kept-ram SIZE] [--dtype T] [--runs N]
+#                              [--reference float32,default,streaming|none]
 #   MODEL        a folder with config.json and safetensors; with --shape it is made if it is not there
 #   --shape      a shape of make_model.py: tinyllama-1.1b, llama-3.1-8b, qwen3-0.6b
 #   --tokens     calibration ids (default MODEL/tokens.json, else examples/smollm2/tokens.json)
 #   --nsamples, --seqlen   of the calibration that is used (16, 256); batches have 8 rows
 #   --options    default W4A16,W8A16
-#   --max-ram    of the streamed run (default 900MiB)
+#   --max-ram    of the streamed runs (default 900MiB)
+#   --kept-ram   --max-ram of the run that keeps activations (default: none, which keeps what a quarter of the free memory holds)
 #   --dtype      of autoscheme: float32 (default), or another that it knows
-#   --runs       pairs of runs, all-in-RAM and streamed in turn (default 3)
+#   --runs       rounds (default 3)
 #   --reference  runs of AutoRound, each once: its arithmetic in float32, its default, its disk streaming (default: none)
 #
 # Needs build/bin/autoscheme and build/bin/autoscheme_roofline (cmake -DAUTOSCHEME_BUILD_BENCHMARKS=ON), and for the
 # reference AUTOSCHEME_AUTOROUND_PYTHON, a Python in whose environment auto-round is installed. The page cache is dropped
-# before every run where that is permitted (root); the table says whether it was.
+# before every run where that is permitted (root); the table says whether it was. /dev/shm must have room for the model.
 set -euo pipefail
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$source_dir"
@@ -24,11 +27,11 @@ cd "$source_dir"
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$source_dir/test/bench/compare.sh" | sed '$d'; }
 fail() { echo "compare.sh: $*" >&2; exit 1; }
 
-model="" shape="" tokens="" nsamples=16 seqlen=256 options=W4A16,W8A16 max_ram=900MiB dtype=float32 runs=3 reference=none
+model="" shape="" tokens="" nsamples=16 seqlen=256 options=W4A16,W8A16 max_ram=900MiB kept_ram="" dtype=float32 runs=3 reference=none
 while [ $# -gt 0 ]; do
   case $1 in
     --help) usage; exit ;;
-    --shape | --tokens | --nsamples | --seqlen | --options | --max-ram | --dtype | --runs | --reference)
+    --shape | --tokens | --nsamples | --seqlen | --options | --max-ram | --kept-ram | --dtype | --runs | --reference)
       [ $# -ge 2 ] || fail "$1 needs a value"
       name=${1#--}
       printf -v "${name//-/_}" %s "$2"
@@ -52,20 +55,21 @@ if [ -z "$tokens" ]; then
 fi
 
 folder=$(mktemp -d)
-trap '[ $? -eq 0 ] && rm -rf "$folder" || echo "compare.sh: stopped; what was measured is in $folder" >&2' EXIT
+memory=$(mktemp -d -p /dev/shm)
+trap '[ $? -eq 0 ] && rm -rf "$folder" || echo "compare.sh: stopped; what was measured is in $folder" >&2; rm -rf "$memory"' EXIT
 cache=warm
 drop_cache() {
   sync
   if { echo 3 >/proc/sys/vm/drop_caches; } 2>/dev/null; then cache=dropped; fi
 }
 
-# autoscheme_run NAME [FLAG...]: the result is the file's `run` member.
+# autoscheme_run NAME MODEL WORK_DIR [FLAG...]: the result is the file's `run` member.
 autoscheme_run() {
-  local name=$1
-  shift
+  local name=$1 model=$2 work_dir=$3
+  shift 3
   drop_cache
   $program score --model "$model" --tokens "$tokens" --nsamples "$nsamples" --seqlen "$seqlen" --batch-size 8 --options "$options" \
-    --dtype "$dtype" --work-dir "$folder" --progress none --quiet --out "$folder/$name.json" "$@"
+    --dtype "$dtype" --work-dir "$work_dir" --progress none --quiet --out "$folder/$name.json" "$@"
 }
 
 # measure_products NAME TYPE: what the machine can do at this moment; machines that are shared change from minute to minute.
@@ -76,10 +80,13 @@ measure_products() {
 products=bfloat16 # every other type than float32 has operands of this
 [ "$dtype" != float32 ] || products=float32
 for run in $(seq "$runs"); do
-  echo "pair $run of $runs, and products between" >&2
-  autoscheme_run "in-ram.$run"
+  echo "round $run of $runs" >&2
+  autoscheme_run "kept.$run" "$model" "$folder" ${kept_ram:+--max-ram "$kept_ram"}
   measure_products "$run" $products
-  autoscheme_run "streamed.$run" --max-ram "$max_ram"
+  autoscheme_run "streamed.$run" "$model" "$folder" --max-ram "$max_ram"
+  cp -rL "$model" "$memory/model" || fail "/dev/shm has no room for the model; remount it larger (mount -o remount,size=)"
+  autoscheme_run "in-ram.$run" "$memory/model" "$memory" --max-ram "$max_ram"
+  rm -rf "$memory/model" # the next run is to have as much memory as this one had
 done
 if [ "$reference" != none ]; then
   python=${AUTOSCHEME_AUTOROUND_PYTHON:-}

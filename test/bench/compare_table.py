@@ -18,15 +18,15 @@ def main():
     parser.add_argument("--max-ram", required=True)
     args = parser.parse_args()
     options = len(args.options.split(","))
-    in_ram, streamed = runs_of(args.folder, "in-ram"), runs_of(args.folder, "streamed")
-    rooflines = [roofline_of(args.folder, pair + 1) for pair in range(len(streamed))]
+    kept, streamed, in_ram = (runs_of(args.folder, kind) for kind in ("kept", "streamed", "in-ram"))
+    rooflines = [roofline_of(args.folder, number + 1) for number in range(len(streamed))]
 
     print(f"{args.title}  \n{args.notes}\n")
-    print("Three numbers are the least, the median and the greatest over the pairs.\n")
+    print("Three numbers are the least, the median and the greatest over the rounds.\n")
     print("| run | peak MiB | s per option | / 8 FLOP | / 6 FLOP | / 8 FLOP from memory | / 6 FLOP from memory | in products | stalled "
           "| GB read | GB from disk | spill GB |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for name, runs in (("all in RAM", in_ram), (f"--max-ram {args.max_ram}", streamed)):
+    for name, runs in (("activations kept", kept), (f"--max-ram {args.max_ram}", streamed), ("the same, all in RAM", in_ram)):
         middle = sorted(runs, key=lambda run: run["total_s"])[len(runs) // 2]
         seconds = [run["total_s"] / options for run in runs]
         print(f"| {name} | {max(run['peak_rss_bytes'] for run in runs) / MIB:.0f} | {spread(seconds)} | {ratios(seconds, rooflines)} | "
@@ -34,7 +34,8 @@ def main():
               f"{middle['read_bytes'] / 1e9:.2f} | {middle['disk_read_bytes'] / 1e9:.2f} | {middle['spill_bytes'] / 1e9:.2f} |")
     for path in sorted(glob.glob(os.path.join(args.folder, "reference-*.json"))):
         print(reference_row(args.folder, path))
-    print(f"\nStreamed against all-in-RAM, pair by pair, speed: {spread([a['total_s'] / b['total_s'] for a, b in zip(in_ram, streamed)])}.")
+    for name, runs in (("the same in RAM", in_ram), ("activations kept", kept)):
+        print(f"\nStreamed against {name}, round by round, speed: {spread([a['total_s'] / b['total_s'] for a, b in zip(runs, streamed)])}.")
     median = {key: statistics.median(roofline[key] for roofline in rooflines) for key in rooflines[0] if key != "dtype"}
     disk = median["disk_bytes_per_s"]
     read_s = f"{streamed[0]['read_bytes'] / disk:.1f} s" if disk else "unknown"
@@ -57,7 +58,7 @@ def reference_row(folder, path):
 
 
 def roofline_of(folder, name):
-    """Measured beside pair `name`, or beside that run of the reference."""
+    """Measured in round `name`, or beside that run of the reference."""
     with open(os.path.join(folder, f"roofline.{name}.json")) as file:
         return json.load(file)
 
