@@ -1,5 +1,7 @@
 #include "heap.h"
 
+#include <cstdlib>  // says whose library this is
+
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif

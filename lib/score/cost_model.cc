@@ -18,9 +18,8 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 // What a first backward pass adds to the process beside our own tensors and packed copies of operands in the BLAS: operator
 // tables and the code that becomes resident, and for every thread its stack and buffers.
 constexpr uint64_t kRuntimeBytes = 26 * kMiB, kRuntimeThreadBytes = 3 * kMiB;
-// What products of bfloat16 add to that: LibTorch takes them to another library, which packs all of an operand. Beside other work
-// the peak of one and the same run moves by 20 MiB; this is what the highest of thirty needs.
-constexpr uint64_t kBFloat16RuntimeBytes = 24 * kMiB;
+// What products of bfloat16 add to that: LibTorch takes them to another library, which packs all of an operand.
+constexpr uint64_t kBFloat16RuntimeBytes = 12 * kMiB;
 // Of both operands of a float32 product about three quarters are kept packed, of a large weight not more than this.
 constexpr uint64_t kMostPacked = 128 * kMiB;
 // And, of what is in memory beyond that of a small model, one part in so many: page tables and gaps.
