@@ -6,10 +6,13 @@
 namespace autoscheme {
 
 LinearInput::LinearInput(const at::Tensor& x, const ActivationQuantizer* quantizer)
-    : quantizer_(quantizer), source_(std::dynamic_pointer_cast<RecomputableNode>(x.grad_fn())), x_(x.detach()) {}
+    : quantizer_(quantizer),
+      source_(std::dynamic_pointer_cast<RecomputableNode>(x.grad_fn())),
+      sizes_(x.sizes().vec()),
+      x_(x.detach()) {}
 
-bool LinearInput::Is(const at::Tensor& x, const ActivationQuantizer* quantizer) const {
-  return quantizer == quantizer_ && x_.defined() && x.const_data_ptr() == x_.const_data_ptr() && x.sizes() == x_.sizes();
+bool LinearInput::Is(const at::Tensor& x) const {
+  return x_.defined() && x.const_data_ptr() == x_.const_data_ptr() && x.sizes() == sizes();
 }
 
 const at::Tensor& LinearInput::x() {

@@ -2,7 +2,9 @@
 #ifndef AUTOSCHEME_SCORE_LINEAR_INPUT_H_
 #define AUTOSCHEME_SCORE_LINEAR_INPUT_H_
 
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -19,8 +21,9 @@ class LinearInput {
   LinearInput(const at::Tensor& x, const ActivationQuantizer* quantizer);
 
   // Whether it was made of this very memory. (What a LinearInput holds is nobody else's memory.)
-  bool Is(const at::Tensor& x, const ActivationQuantizer* quantizer) const;
-  const at::Tensor& x();          // [..., in]
+  bool Is(const at::Tensor& x) const;
+  at::IntArrayRef sizes() const { return sizes_; }  // [..., in]
+  const at::Tensor& x();
   const at::Tensor& quantized();  // the same tensor without a quantizer
   // Lets go of what can be made again, with the same bits, when x() or quantized() is called next: a graph that waits for
   // the backward pass then holds less. Only where the graph of x is there until then.
@@ -29,7 +32,8 @@ class LinearInput {
  private:
   const ActivationQuantizer* const quantizer_;
   const std::shared_ptr<RecomputableNode> source_;  // of x, null where it has none
-  at::Tensor x_, quantized_;                        // undefined once dropped
+  const std::vector<int64_t> sizes_;
+  at::Tensor x_, quantized_;  // undefined once dropped
 };
 
 }  // namespace autoscheme

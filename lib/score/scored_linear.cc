@@ -19,6 +19,7 @@ struct ScoredLinearNode : torch::autograd::Node {
 
   torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
     at::NoGradGuard no_grad;
+    TORCH_CHECK(input != nullptr, "a linear layer's graph was differentiated twice");
     const at::Tensor& grad = grads[0];
     return {linear->Differentiate(*input, grad.reshape({-1, grad.size(-1)}))};
   }
@@ -115,13 +116,17 @@ at::Tensor ScoredLinear::Multiply(const at::Tensor& x) {
   return bias_.defined() ? y.add_(bias_) : y;
 }
 
+at::Tensor ScoredLinear::Operand(LinearInput& input) const {
+  return (activation_quantizer_ != nullptr ? input.quantized() : input.x()).reshape({-1, cols()});
+}
+
 at::Tensor ScoredLinear::Apply(const at::Tensor& x, std::shared_ptr<LinearInput> input, bool values) {
   at::Tensor y;
   {
     at::NoGradGuard no_grad;
     std::vector<int64_t> shape = x.sizes().vec();
     shape.back() = rows();
-    y = values ? Multiply(input->quantized().reshape({-1, cols()})).view(shape) : at::zeros({1}, x.options()).expand(shape);
+    y = values ? Multiply(Operand(*input)).view(shape) : at::zeros({1}, x.options()).expand(shape);
   }
   if (torch::autograd::compute_requires_grad(x)) {
     auto node = std::shared_ptr<ScoredLinearNode>(new ScoredLinearNode(), torch::autograd::deleteNode);
@@ -134,13 +139,12 @@ at::Tensor ScoredLinear::Apply(const at::Tensor& x, std::shared_ptr<LinearInput>
 }
 
 at::Tensor ScoredLinear::Differentiate(LinearInput& input, const at::Tensor& grad_values) {
-  const at::Tensor& xq = input.quantized();
-  const at::Tensor inputs = Converted(xq.reshape({-1, cols()}), options_.precision.operands);
   const at::Tensor grad = Converted(grad_values, options_.precision.operands);
   const bool weight_term = options_.measure && weight_quantizer_ != nullptr;
+  const at::Tensor inputs = weight_term ? Converted(Operand(input), options_.precision.operands) : at::Tensor();
   const bool fold_now = weight_term && !options_.sliced;
   const bool at_once = cached_.defined() && options_.precision.operands == options_.precision.dtype;
-  at::Tensor dxq = NewLike(grad_values, {inputs.size(0), cols()}, grad_values.scalar_type());
+  at::Tensor dxq = NewLike(grad_values, {grad_values.size(0), cols()}, grad_values.scalar_type());
   if (at_once) MultiplyInto(options_.meter, dxq, grad, cached_);
   if (weight_term && options_.sliced) AddWeightGradient(grad, inputs);
   if (fold_now || !at_once) {
@@ -158,9 +162,9 @@ at::Tensor ScoredLinear::Differentiate(LinearInput& input, const at::Tensor& gra
       if (fold_now) score_.weight += SumAbsGradTimesError(Product(options_.meter, g.t(), inputs), w, wq);
     });
   }
-  dxq = dxq.view(xq.sizes());
+  dxq = dxq.view(input.sizes());
   if (activation_quantizer_ == nullptr) return dxq;
-  if (options_.measure) score_.activation += SumAbsGradTimesError(dxq, input.x().contiguous(), xq.contiguous());
+  if (options_.measure) score_.activation += SumAbsGradTimesError(dxq, input.x().contiguous(), input.quantized().contiguous());
   return activation_quantizer_->Backward(input.x(), dxq);
 }
 

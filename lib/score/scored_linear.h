@@ -45,10 +45,9 @@ class ScoredLinear {
   void Bind(const std::byte* data, WeightTiles* tiles, const TensorView& bias);
   void Unbind();
 
-  // x [..., in], and `input` made of it and activation_quantizer() -> [..., out]. With autograd on and x requiring a
-  // gradient, backward adds to score(). Without `values` the result is not computed, only its place in the graph.
+  // x [..., in], and `input` made of it and, if this has one, its activation quantizer -> [..., out]. With autograd on and x
+  // requiring a gradient, backward adds to score(). Without `values` the result is not computed, only its place in the graph.
   at::Tensor Apply(const at::Tensor& x, std::shared_ptr<LinearInput> input, bool values = true);
-  const ActivationQuantizer* activation_quantizer() const { return activation_quantizer_; }
   // Folds the dW that was summed since the last call (only with Options::sliced).
   void EndBatch();
   // Sum over the backward passes so far.
@@ -60,6 +59,8 @@ class ScoredLinear {
   using ChunkBody = std::function<void(int64_t first, int64_t count, const std::byte* rows)>;
   void ForEachChunk(const ChunkBody& body);
   at::Tensor Multiply(const at::Tensor& x);
+  // What of the input is multiplied, as a matrix [tokens, in].
+  at::Tensor Operand(LinearInput& input) const;
   // dL/dx [..., in] for grad = dL/dy [tokens, out], and the terms of score().
   at::Tensor Differentiate(LinearInput& input, const at::Tensor& grad);
   void AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs);

@@ -1,6 +1,8 @@
 #include "skeleton/ops.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -110,8 +112,9 @@ struct NormedBranchesNode : RecomputableNode {
   }
   variable_list apply(variable_list&& grads) override {
     at::NoGradGuard no_grad;
-    const at::TensorList all(grads);
-    return {NormGradient(x, weight, rstd, all.slice(1), grads[0])};
+    std::vector<at::Tensor> of_branches;
+    std::copy_if(grads.begin() + 1, grads.end(), std::back_inserter(of_branches), [](const at::Tensor& g) { return g.defined(); });
+    return {of_branches.empty() ? grads[0] : NormGradient(x, weight, rstd, of_branches, grads[0])};
   }
   void release_variables() override { x.reset(), weight.reset(), rstd.reset(); }
 };

@@ -18,7 +18,6 @@ namespace autoscheme {
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 // The same once, for `count` readers, and x for the residual path: what flows back from all of them is summed in one pass.
-// Every reader must be used.
 struct NormedBranches {
   at::Tensor x;
   std::vector<at::Tensor> normed;  // of one memory

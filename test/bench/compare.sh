@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Scores one model several ways and prints a Markdown table: peak memory, seconds for each option, bytes read, and the
-# ratio to the time that the matrix products alone take on this machine, measured anew in every round. A round is a run with
-# room for all activations, a streamed one from a disk, and the same streamed one with model and spill files in memory.
+# ratio to the time that the matrix products alone take on this machine, measured anew in every round. A round is a run that
+# keeps activations as far as memory goes, a streamed one from a disk, and the same streamed one with model and spill files in memory.
 #
 # usage: test/bench/compare.sh MODEL [--shape NAME] [--tokens FILE] [--nsamples N] [--seqlen N] [--options A,B]
 #                              [--max-ram SIZE] [--kept-ram SIZE] [--dtype T] [--runs N]
@@ -19,7 +19,8 @@
 #
 # Needs build/bin/autoscheme and build/bin/autoscheme_roofline (cmake -DAUTOSCHEME_BUILD_BENCHMARKS=ON), and for the
 # reference AUTOSCHEME_AUTOROUND_PYTHON, a Python in whose environment auto-round is installed. The page cache is dropped
-# before every run where that is permitted (root); the table says whether it was. /dev/shm must have room for the model.
+# before every run where that is permitted (root); the table says whether it was. /dev/shm must have room for a copy of the
+# model and the spill file.
 set -euo pipefail
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$source_dir"
@@ -55,6 +56,8 @@ if [ -z "$tokens" ]; then
 fi
 
 folder=$(mktemp -d)
+needed=$(($(du -sLB1 "$model" | cut -f1) * 2))
+[ "$(df --output=avail -B1 /dev/shm | tail -1)" -ge "$needed" ] || fail "/dev/shm has less than $needed bytes free; remount it larger (mount -o remount,size=)"
 memory=$(mktemp -d -p /dev/shm)
 trap '[ $? -eq 0 ] && rm -rf "$folder" || echo "compare.sh: stopped; what was measured is in $folder" >&2; rm -rf "$memory"' EXIT
 cache=warm
@@ -84,7 +87,7 @@ for run in $(seq "$runs"); do
   autoscheme_run "kept.$run" "$model" "$folder" ${kept_ram:+--max-ram "$kept_ram"}
   measure_products "$run" $products
   autoscheme_run "streamed.$run" "$model" "$folder" --max-ram "$max_ram"
-  cp -rL "$model" "$memory/model" || fail "/dev/shm has no room for the model; remount it larger (mount -o remount,size=)"
+  cp -rL "$model" "$memory/model" || fail "cannot copy the model to /dev/shm"
   autoscheme_run "in-ram.$run" "$memory/model" "$memory" --max-ram "$max_ram"
   rm -rf "$memory/model" # the next run is to have as much memory as this one had
 done
@@ -115,4 +118,4 @@ machine=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 git diff --quiet HEAD 2>/dev/null || commit="$commit and changes"
 python3 test/bench/compare_table.py "$folder" --title "$(basename "$(realpath "$model")"), $options, ${nsamples}x$seqlen tokens, $dtype" \
-  --options "$options" --max-ram "$max_ram" --notes "$date; $(nproc) cores of $machine; commit $commit; page cache $cache"
+  --options "$options" --max-ram "$max_ram" --kept-ram "$kept_ram" --notes "$date; $(nproc) cores of $machine; commit $commit; page cache $cache"

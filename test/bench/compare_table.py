@@ -16,17 +16,18 @@ def main():
     parser.add_argument("--notes", required=True)
     parser.add_argument("--options", required=True)
     parser.add_argument("--max-ram", required=True)
+    parser.add_argument("--kept-ram", default="")
     args = parser.parse_args()
     options = len(args.options.split(","))
     kept, streamed, in_ram = (runs_of(args.folder, kind) for kind in ("kept", "streamed", "in-ram"))
     rooflines = [roofline_of(args.folder, number + 1) for number in range(len(streamed))]
 
     print(f"{args.title}  \n{args.notes}\n")
-    print("Three numbers are the least, the median and the greatest over the rounds.\n")
+    print("Three numbers are the least, the median and the greatest over the rounds. Peaks leave out what lies in tmpfs.\n")
     print("| run | peak MiB | s per option | / 8 FLOP | / 6 FLOP | / 8 FLOP from memory | / 6 FLOP from memory | in products | stalled "
           "| GB read | GB from disk | spill GB |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for name, runs in (("activations kept", kept), (f"--max-ram {args.max_ram}", streamed), ("the same, all in RAM", in_ram)):
+    for name, runs in ((f"activations kept, {args.kept_ram or 'no --max-ram'}", kept), (f"--max-ram {args.max_ram}", streamed), ("the same, files in tmpfs", in_ram)):
         middle = sorted(runs, key=lambda run: run["total_s"])[len(runs) // 2]
         seconds = [run["total_s"] / options for run in runs]
         print(f"| {name} | {max(run['peak_rss_bytes'] for run in runs) / MIB:.0f} | {spread(seconds)} | {ratios(seconds, rooflines)} | "
@@ -34,7 +35,7 @@ def main():
               f"{middle['read_bytes'] / 1e9:.2f} | {middle['disk_read_bytes'] / 1e9:.2f} | {middle['spill_bytes'] / 1e9:.2f} |")
     for path in sorted(glob.glob(os.path.join(args.folder, "reference-*.json"))):
         print(reference_row(args.folder, path))
-    for name, runs in (("the same in RAM", in_ram), ("activations kept", kept)):
+    for name, runs in (("the same with files in tmpfs", in_ram), ("activations kept", kept)):
         print(f"\nStreamed against {name}, round by round, speed: {spread([a['total_s'] / b['total_s'] for a, b in zip(runs, streamed)])}.")
     median = {key: statistics.median(roofline[key] for roofline in rooflines) for key in rooflines[0] if key != "dtype"}
     disk = median["disk_bytes_per_s"]
@@ -64,7 +65,8 @@ def roofline_of(folder, name):
 
 
 def runs_of(folder, name):
-    return [json.load(open(path))["run"] for path in sorted(glob.glob(os.path.join(folder, f"{name}.*.json")))]
+    number = lambda path: int(path.split(".")[-2])
+    return [json.load(open(path))["run"] for path in sorted(glob.glob(os.path.join(folder, f"{name}.*.json")), key=number)]
 
 
 def spread(values):

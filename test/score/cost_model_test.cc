@@ -9,6 +9,7 @@
 #include <ATen/Parallel.h>
 #include <catch2/catch.hpp>
 
+#include "absl/strings/match.h"
 #include "autoscheme/scheme.h"
 #include "score/delta_loss.h"
 #include "support/temp_dir.h"
@@ -40,7 +41,7 @@ struct Variant {
   int64_t slice_rows;
   bool tiled;
 };
-constexpr Variant kVariants[] = {{"blocks", 0, 0, 0, false}, {"segments", 1, 0, 0, false}, {"kept", 0, 2, 0, false},
+constexpr Variant kVariants[] = {{"blocks", 0, 0, 0, false}, {"segments", 1, 0, 0, false}, {"kept", 0, 2, 0, false}, {"kept one", 0, 1, 0, false}, {"kept half", 1, 3, 0, false},
                                  {"slices", 0, 0, 2, false}, {"tiles", 1, 0, 0, true}};
 
 ScoreTable TableOf(const MetaSkeleton& skeleton, const char* scheme) {
@@ -101,6 +102,33 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
       }
     }
   }
+}
+
+TEST_CASE("a fixed layer among those that read one input does not have it quantized once more") {
+  at::set_num_threads(1);
+  TempDir dir;
+  TinyModel model;
+  model.blocks = 1, model.hidden = 256, model.heads = 8, model.kv_heads = 2, model.intermediate = 512, model.vocab = 256;
+  model.max_positions = 512;
+  WriteTinyModel(model, dir.path());
+  const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
+  const Calibration calibration = ReadCalibration({}, dir.Write("tokens.json", TinyTokens(8, 64, model.vocab))).value();
+  int64_t peaks[2];
+  for (const bool fixed : {false, true}) {
+    ScoreTable table = TableOf(*skeleton, "MXFP4");
+    for (LayerInfo& layer : table.layers) {
+      if (fixed && absl::EndsWith(layer.name, "k_proj")) layer.fixed = table.schemes[0];
+    }
+    const auto measurement = DeltaLoss::Create(table, {}).value();
+    SweepOptions sweep;
+    sweep.head_tile_rows = 64;
+    TensorMemory memory;
+    REQUIRE(RunSweeps({}, *skeleton, calibration, sweep, *measurement, nullptr).ok());
+    peaks[fixed] = memory.peak_bytes();
+    CHECK(table.scores[0][0].weight > 0);                        // q_proj
+    CHECK((table.scores[0][1].weight > 0) == !fixed);            // k_proj
+  }
+  CHECK(peaks[1] <= peaks[0]);
 }
 
 }  // namespace

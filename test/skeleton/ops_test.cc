@@ -151,6 +151,18 @@ TEST_CASE("what a norm for several readers and SwiGLU gave is made again with th
   }
 }
 
+TEST_CASE("a reader of a norm that hands nothing back counts as one that hands back zeros") {
+  const at::Tensor x = Random({4, 96}, 5).to(at::kFloat), weight = Random({96}, 7).to(at::kFloat), g = Random({4, 96}, 8).to(at::kFloat);
+  const auto gradient = [&](const auto& pick) {
+    const at::Tensor in = x.clone().requires_grad_(true);
+    return torch::autograd::grad({pick(RmsNormBranches(in, weight, 1e-5, 3))}, {in}, {g})[0];
+  };
+  const at::Tensor in = x.clone().requires_grad_(true);
+  const at::Tensor alone = torch::autograd::grad({RmsNorm(in, weight, 1e-5)}, {in}, {g})[0];
+  CHECK(Apart(gradient([](const NormedBranches& b) { return b.normed[1]; }), alone.to(at::kDouble)) < 1e-6);
+  CHECK(at::equal(gradient([](const NormedBranches& b) { return b.x.clone(); }), g));
+}
+
 TEST_CASE("a gradient that is one number for all elements is taken as it comes") {
   const at::Tensor weight = Random({96}, 7).to(at::kFloat), x = Random({4, 96}, 5).to(at::kFloat), up = Random({4, 96}, 6).to(at::kFloat);
   const auto gradient = [&](const auto& f, bool dense) {
