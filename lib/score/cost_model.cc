@@ -194,7 +194,8 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   // slot that no unit fills are not there.
   const bool in_turns = sweep.unit_slots == 2 && sweep.boundary_interval == 1;
   const uint64_t slots = in_turns ? unit.two_slots_bytes : sweep.unit_slots * unit.slot_bytes;
-  // Kept graphs are freed one by one before the first recomputed one is there, which may be larger than all of them.
+  // The first kept graph is differentiated while all are there: beside them are two hidden states and what it
+  // makes again. They are freed one by one before the first recomputed one is there, which may be larger than all of them.
   const uint64_t recomputed = slice_tokens * unit.graph * element, beside_kept = slice_tokens * (2 * hidden + unit.remade) * element;
   const uint64_t graph = kept > 0 ? std::max(beside_kept, recomputed - std::min(kept, recomputed)) : recomputed;
   std::vector<PlanItem> blocks = {

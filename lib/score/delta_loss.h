@@ -73,7 +73,7 @@ class DeltaLoss : public Measurement {
     std::vector<std::unique_ptr<WeightQuantizer>> quantizers;  // those made for one layer's importance matrix
   };
   absl::StatusOr<UnitLinears> MakeLinears(int trajectory, const Unit& unit) const;
-  void LeaveInput();
+  void LeaveInput();  // done with input_ for now; in a kept graph it drops what can be made again
 
   ScoreTable& table_;
   const Options options_;

@@ -9,7 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "quant/quantizer.h"
-#include "skeleton/recomputable.h"
+#include "skeleton/node.h"
 
 namespace autoscheme {
 

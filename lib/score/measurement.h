@@ -25,7 +25,8 @@ struct ResidentUnit {
   std::function<TensorView(absl::string_view)> find;
   // Set: the weights of the linears are not in memory and come from here, row tile by row tile, at every use.
   WeightTiles* tiles = nullptr;
-  // The autograd graphs of this forward pass are kept for the backward pass: whatever the linears need for it stays.
+  // The autograd graphs of this forward pass are kept for the backward pass: whatever the linears need for it stays, but
+  // for inputs that a RecomputableNode makes again.
   bool keep = false;
 };
 

@@ -5,10 +5,9 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/functions/utils.h>
 
 #include "score/weights.h"
+#include "skeleton/node.h"
 
 namespace autoscheme {
 
@@ -129,10 +128,9 @@ at::Tensor ScoredLinear::Apply(const at::Tensor& x, std::shared_ptr<LinearInput>
     y = values ? Multiply(Operand(*input)).view(shape) : at::zeros({1}, x.options()).expand(shape);
   }
   if (torch::autograd::compute_requires_grad(x)) {
-    auto node = std::shared_ptr<ScoredLinearNode>(new ScoredLinearNode(), torch::autograd::deleteNode);
+    auto node = NewNode<ScoredLinearNode>(x);
     node->linear = this;
     node->input = std::move(input);
-    node->set_next_edges(torch::autograd::collect_next_edges(x));
     torch::autograd::set_history(y, node);
   }
   return y;

@@ -81,7 +81,8 @@ class Architecture {
   virtual at::Tensor FinalNorm(const at::Tensor& x, BlockOps& ops) const = 0;
   // For the memory plan, values of the compute dtype per token.
   struct Activations {
-    int64_t kept = 0;     // what waits for the backward pass where the graph of one segment's forward pass is kept
+    // What waits for the backward pass where the graph of one segment's forward pass is kept: not what ops.h makes again.
+    int64_t kept = 0;
     int64_t graph = 0;    // what the graph holds where it is differentiated at once: that and what could be made again from it
     int64_t passing = 0;  // what the busiest moment of the backward pass holds beside `graph`
   };

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,13 +10,12 @@
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/csrc/autograd/functions/utils.h>
 
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "skeleton/fused.h"
-#include "skeleton/recomputable.h"
+#include "skeleton/node.h"
 #include "tensor/row_chunks.h"
 #include "tensor/tensor_pool.h"
 
@@ -165,14 +163,6 @@ struct SwiGluNode : RecomputableNode {
   }
   void release_variables() override { gate.reset(), up.reset(); }
 };
-
-// A node that autograd owns, with the inputs' edges.
-template <typename Node, typename... Inputs>
-std::shared_ptr<Node> NewNode(const Inputs&... inputs) {
-  std::shared_ptr<Node> node(new Node(), torch::autograd::deleteNode);
-  node->set_next_edges(torch::autograd::collect_next_edges(inputs...));
-  return node;
-}
 
 struct ResidualFunction : torch::autograd::Function<ResidualFunction> {
   static at::Tensor forward(AutogradContext*, const at::Tensor& x, const at::Tensor& change) {

@@ -1,5 +1,5 @@
 // Differentiable pieces that blocks are made of. Each keeps for the backward pass only what it needs; what RmsNormBranches
-// and SwiGlu give can be made again from that (recomputable.h).
+// and SwiGlu give can be made again from that (RecomputableNode).
 #ifndef AUTOSCHEME_SKELETON_OPS_H_
 #define AUTOSCHEME_SKELETON_OPS_H_
 

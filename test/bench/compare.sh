@@ -55,9 +55,12 @@ if [ -z "$tokens" ]; then
   [ -e "$tokens" ] || tokens=examples/smollm2/tokens.json
 fi
 
+run_flags=(--tokens "$tokens" --nsamples "$nsamples" --seqlen "$seqlen" --batch-size 8 --options "$options" --dtype "$dtype")
+spilled=$($program plan --model "$model" "${run_flags[@]}" --max-ram "$max_ram" --json | sed -n 's/.*"spill_bytes": *\([0-9]*\).*/\1/p')
+needed=$(($(du -sLB1 "$model" | cut -f1) + spilled))
+[ "$(df --output=avail -B1 /dev/shm | tail -1)" -ge "$needed" ] ||
+  fail "/dev/shm has less than the $needed bytes free that model and spill file take; remount it larger (mount -o remount,size=)"
 folder=$(mktemp -d)
-needed=$(($(du -sLB1 "$model" | cut -f1) * 2))
-[ "$(df --output=avail -B1 /dev/shm | tail -1)" -ge "$needed" ] || fail "/dev/shm has less than $needed bytes free; remount it larger (mount -o remount,size=)"
 memory=$(mktemp -d -p /dev/shm)
 trap '[ $? -eq 0 ] && rm -rf "$folder" || echo "compare.sh: stopped; what was measured is in $folder" >&2; rm -rf "$memory"' EXIT
 cache=warm
@@ -71,8 +74,7 @@ autoscheme_run() {
   local name=$1 model=$2 work_dir=$3
   shift 3
   drop_cache
-  $program score --model "$model" --tokens "$tokens" --nsamples "$nsamples" --seqlen "$seqlen" --batch-size 8 --options "$options" \
-    --dtype "$dtype" --work-dir "$work_dir" --progress none --quiet --out "$folder/$name.json" "$@"
+  $program score --model "$model" "${run_flags[@]}" --work-dir "$work_dir" --progress none --quiet --out "$folder/$name.json" "$@"
 }
 
 # measure_products NAME TYPE: what the machine can do at this moment; machines that are shared change from minute to minute.

@@ -41,8 +41,8 @@ struct Variant {
   int64_t slice_rows;
   bool tiled;
 };
-constexpr Variant kVariants[] = {{"blocks", 0, 0, 0, false}, {"segments", 1, 0, 0, false}, {"kept", 0, 2, 0, false}, {"kept one", 0, 1, 0, false}, {"kept half", 1, 3, 0, false},
-                                 {"slices", 0, 0, 2, false}, {"tiles", 1, 0, 0, true}};
+constexpr Variant kVariants[] = {{"blocks", 0, 0, 0, false}, {"segments", 1, 0, 0, false}, {"kept", 0, 2, 0, false},
+                                 {"kept one", 0, 1, 0, false}, {"kept half", 1, 3, 0, false}, {"slices", 0, 0, 2, false}, {"tiles", 1, 0, 0, true}};
 
 ScoreTable TableOf(const MetaSkeleton& skeleton, const char* scheme) {
   ScoreTable table;
@@ -125,8 +125,8 @@ TEST_CASE("a fixed layer among those that read one input does not have it quanti
     TensorMemory memory;
     REQUIRE(RunSweeps({}, *skeleton, calibration, sweep, *measurement, nullptr).ok());
     peaks[fixed] = memory.peak_bytes();
-    CHECK(table.scores[0][0].weight > 0);                        // q_proj
-    CHECK((table.scores[0][1].weight > 0) == !fixed);            // k_proj
+    CHECK(table.scores[0][0].weight > 0);              // q_proj
+    CHECK((table.scores[0][1].weight > 0) == !fixed);  // k_proj
   }
   CHECK(peaks[1] <= peaks[0]);
 }

@@ -7,9 +7,9 @@
 #include <ATen/ATen.h>
 #include <catch2/catch.hpp>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/functions/utils.h>
 
 #include "score/weights.h"
+#include "skeleton/node.h"
 
 namespace autoscheme {
 namespace {
@@ -244,9 +244,8 @@ TEST_CASE("an input that was dropped is made again once for all its readers, wit
         options.measure = true;
         Bound a(w, {}, wq.get(), quantizer, options), b(other, {}, wq.get(), quantizer, options);
         at::Tensor leaf = x.clone().requires_grad_(true), doubled = x * 2;
-        const std::shared_ptr<Doubled> node(new Doubled(), torch::autograd::deleteNode);
+        const auto node = NewNode<Doubled>(leaf);
         node->x = x;
-        node->set_next_edges(torch::autograd::collect_next_edges(leaf));
         if (known) {
           torch::autograd::set_history(doubled, node);
         } else {

@@ -13,7 +13,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "skeleton/attention.h"
-#include "skeleton/recomputable.h"
+#include "skeleton/node.h"
 
 namespace autoscheme {
 namespace {
