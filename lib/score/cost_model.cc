@@ -27,9 +27,6 @@ constexpr uint64_t kSmallRun = 256 * kMiB, kRuntimePart = 100;
 // Of kept activations, one part in so many is lost in the gaps that others of other sizes leave between them.
 constexpr uint64_t kKeptPerGap = 32;
 
-// Of attention's forward scratch one part in so many is LibTorch's own, beside what the pool holds, not in its place.
-constexpr uint64_t kForwardOutside = 3;
-
 constexpr double kCopyRate = 8e9;  // bytes per second, into and out of boundaries in memory
 
 // Of a thread that differentiates asymmetric integers, slice by slice: ten tensors of 16,384 float32. The fused loops
@@ -76,6 +73,7 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
       const auto scratch = architecture.ScratchBytes(part.segment, in.calibration->seqlen);
       sizes.shared_scratch = std::max<uint64_t>(sizes.shared_scratch, scratch.shared);
       sizes.row_scratch = std::max<uint64_t>(sizes.row_scratch, scratch.forward);
+      sizes.row_scratch_outside = std::max<uint64_t>(sizes.row_scratch_outside, scratch.forward_outside);
       sizes.thread_scratch = std::max<uint64_t>(sizes.thread_scratch, scratch.backward);
     }
     kept_by_unit.push_back(kept);
@@ -116,8 +114,7 @@ uint64_t CostModel::gradients() const {
 }
 
 Schedule CostModel::schedule(const PlanChoice& choice) const {
-  const int units = sizes(choice).count;
-  return Schedule(units, units - choice.sweep.kept_units, choice.sweep.boundary_interval);
+  return Schedule(sizes(choice).count, choice.sweep.kept_units, choice.sweep.boundary_interval);
 }
 
 uint64_t CostModel::PeakBytes(const PlanChoice& choice) const { return Sum(Footprint(choice)); }
@@ -138,116 +135,135 @@ uint64_t CostModel::ReadBytes(const PlanChoice& choice) const {
   return known->second;
 }
 
+uint64_t CostModel::tokens() const { return static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen; }
+
+uint64_t CostModel::HiddenBytes() const { return tokens() * in_.skeleton->hidden_size() * at::elementSize(in_.precision.dtype); }
+
+uint64_t CostModel::SliceTokens(const PlanChoice& choice) const {
+  return static_cast<uint64_t>(shape(choice).largest_slice()) * in_.calibration->seqlen;
+}
+
 uint64_t CostModel::BoundaryBytes(const PlanChoice& choice) const {
-  const PlanInput& in = in_;
-  const uint64_t tokens = static_cast<uint64_t>(in.calibration->nsamples) * in.calibration->seqlen;
-  const uint64_t hidden = in.skeleton->hidden_size(), element = at::elementSize(in.precision.dtype);
   const uint64_t slots = schedule(choice).stored_count() + schedule(choice).place_count();
-  return tokens * hidden * element * (1 + gradients() * slots);
+  return HiddenBytes() * (1 + gradients() * slots);
 }
 
-uint64_t CostModel::UpBytes() const {
-  const uint64_t tokens = static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen;
-  return tokens * in_.skeleton->hidden_size() * at::elementSize(in_.precision.dtype) * in_.measurement->trajectories();
-}
+uint64_t CostModel::UpBytes() const { return HiddenBytes() * in_.measurement->trajectories(); }
 
-uint64_t CostModel::DownBytes() const {
-  const uint64_t tokens = static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen;
-  return tokens * in_.skeleton->hidden_size() * at::elementSize(in_.precision.dtype) * gradients();
-}
+uint64_t CostModel::DownBytes() const { return HiddenBytes() * gradients(); }
 
 uint64_t CostModel::HeadSumBytes() const {
-  const uint64_t tokens = static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen;
-  return tokens * in_.skeleton->hidden_size() * gradients() * (4 + at::elementSize(in_.precision.dtype));
+  return tokens() * in_.skeleton->hidden_size() * gradients() * (4 + at::elementSize(in_.precision.dtype));
+}
+
+uint64_t CostModel::KeptBytes(const PlanChoice& choice) const {
+  return tokens() * gradients() * Of(choice).kept[choice.sweep.kept_units] * at::elementSize(in_.precision.dtype);
+}
+
+uint64_t CostModel::ChunkBytes(const PlanChoice& choice) const {
+  const UnitSizes& unit = sizes(choice);
+  return std::min<uint64_t>(choice.chunk_bytes, unit.largest_weight * at::elementSize(in_.precision.dtype)) +
+         std::max<uint64_t>(unit.row_bytes, 1) * 2;
 }
 
 std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
-  const PlanInput& in = in_;
-  const MetaSkeleton& skeleton = *in.skeleton;
+  std::vector<PlanItem> items = UnitItems(choice), head = HeadItems(choice), lasting = LastingItems(choice);
+  if (Sum(head) > Sum(items)) items = std::move(head);
+  items.insert(items.end(), lasting.begin(), lasting.end());
+  if (in_.floor_bytes > 0) {
+    items.push_back({"process before the run", in_.floor_bytes});
+    items.push_back({"LibTorch's code and buffers", RuntimeBytes(choice, Sum(items))});
+  }
+  items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }), items.end());
+  return items;
+}
+
+std::vector<PlanItem> CostModel::LastingItems(const PlanChoice& choice) const {
+  const SweepOptions& sweep = choice.sweep;
+  const uint64_t kept = KeptBytes(choice);
+  return {
+      {"block boundaries", sweep.boundaries_in_ram ? BoundaryBytes(choice) : 0},
+      {"activations or gradients between units", sweep.passing_in_ram ? UpBytes() : 0},
+      {"kept activations", kept + kept / kKeptPerGap},
+      {"kept weights", Of(choice).weights[sweep.cached_units]},
+      {"calibration ids", tokens() * 4},
+  };
+}
+
+std::vector<PlanItem> CostModel::UnitItems(const PlanChoice& choice) const {
   const SweepOptions& sweep = choice.sweep;
   const BatchShape shape = this->shape(choice);
   const UnitSizes& unit = sizes(choice);
-  const uint64_t hidden = skeleton.hidden_size(), element = at::elementSize(in.precision.dtype);
-  const uint64_t slice_tokens = static_cast<uint64_t>(shape.largest_slice()) * shape.seqlen;
-  const uint64_t all_tokens = static_cast<uint64_t>(shape.nsamples) * shape.seqlen;
-
-  // Between the sweeps and below them.
-  std::vector<PlanItem> always;
-  if (sweep.boundaries_in_ram) always.push_back({"block boundaries", BoundaryBytes(choice)});
-  if (sweep.passing_in_ram) always.push_back({"activations or gradients between units", UpBytes()});
-  const uint64_t kept = all_tokens * gradients() * Of(choice).kept[sweep.kept_units] * element;
-  if (kept > 0) always.push_back({"kept activations", kept + kept / kKeptPerGap});
-  if (sweep.cached_units > 0) always.push_back({"kept weights", Of(choice).weights[sweep.cached_units]});
-  always.push_back({"calibration ids", all_tokens * 4});
-
-  const bool narrow = in.precision.operands != in.precision.dtype;  // operands are rounded copies
-  const uint64_t operand = at::elementSize(in.precision.operands);
-  // While units run. Of a chunk there is the gradient; where it is not kept the chunk itself, dequantized; and what a
-  // quantizer that works in bfloat16 makes of it before it is in its place.
-  const uint64_t stored_row = std::max<uint64_t>(unit.row_bytes, 1);
-  const uint64_t chunk = std::min(choice.chunk_bytes, unit.largest_weight * element) + stored_row * 2;
-  const uint64_t tile = std::min(chunk / element * 2 + stored_row, unit.slot_bytes);
-  // Scratch of the forward pass is gone when the gradients pass.
-  const uint64_t passing = slice_tokens * unit.passing * element;
-  const uint64_t forward = unit.shared_scratch + std::min<uint64_t>(in.threads, shape.largest_slice()) * unit.row_scratch;
+  const uint64_t hidden = in_.skeleton->hidden_size(), element = at::elementSize(in_.precision.dtype);
+  const uint64_t slice_tokens = SliceTokens(choice);
+  const uint64_t chunk = ChunkBytes(choice);
+  const uint64_t tile = std::min(chunk / element * 2 + std::max<uint64_t>(unit.row_bytes, 1), unit.slot_bytes);
   // Two slots take every other unit each, down as well as up; units that run forward again come in another order. Pages of a
   // slot that no unit fills are not there.
   const bool in_turns = sweep.unit_slots == 2 && sweep.boundary_interval == 1;
   const uint64_t slots = in_turns ? unit.two_slots_bytes : sweep.unit_slots * unit.slot_bytes;
   // The first kept graph is differentiated while all are there: beside them are two hidden states and what it
   // makes again. They are freed one by one before the first recomputed one is there, which may be larger than all of them.
+  const uint64_t kept = KeptBytes(choice), passing = slice_tokens * unit.passing * element;
   const uint64_t recomputed = slice_tokens * unit.graph * element, beside_kept = slice_tokens * (2 * hidden + unit.remade) * element;
   const uint64_t graph = kept > 0 ? std::max(beside_kept, recomputed - std::min(kept, recomputed)) : recomputed;
-  std::vector<PlanItem> blocks = {
-      {sweep.tiled ? "weight tiles" : "weight slots",
-       sweep.tiled ? sweep.unit_slots * (tile + unit.small_slot_bytes) : slots},
+  // Scratch of the forward pass is gone when the gradients pass, and lies in their place but for what LibTorch allocates itself.
+  const uint64_t rows_at_once = std::min<uint64_t>(in_.threads, shape.largest_slice());
+  const uint64_t forward = unit.shared_scratch + rows_at_once * unit.row_scratch;
+  const uint64_t scratch = std::max(in_.threads * unit.thread_scratch, forward - std::min(forward, passing)) +
+                           rows_at_once * unit.row_scratch_outside;
+  return {
+      {sweep.tiled ? "weight tiles" : "weight slots", sweep.tiled ? sweep.unit_slots * (tile + unit.small_slot_bytes) : slots},
       {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
-      {"row chunks", ((choice.cache_weights ? 1 : 2) + (in.precision.dtype == at::kFloat ? 0 : 1)) * chunk},
+      // Of a chunk there is the gradient; where it is not kept the chunk itself, dequantized; and what a quantizer that works in
+      // bfloat16 makes of it before it is in its place.
+      {"row chunks", ((choice.cache_weights ? 1 : 2) + (in_.precision.dtype == at::kFloat ? 0 : 1)) * chunk},
       {"weight gradients of a batch", shape.sliced() ? unit.weights * 4 : 0},
-      {"activations", graph + slice_tokens * unit.passing * element},
+      {"activations", graph + passing},
       // Rounded copies of a product's input and gradient, and what it gives before that is widened.
-      {"operands of the backward pass", narrow ? slice_tokens * unit.widest_input * 3 * operand : 0},
-      {"scratch of attention", std::max(in.threads * unit.thread_scratch, forward - std::min(forward, passing)) + forward / kForwardOutside},
-      {"temporaries of activation quantizers",
-       in.quantizes_activations ? in.threads * kQuantizerScratch : 0},
+      {"operands of the backward pass", rounds_operands() ? slice_tokens * unit.widest_input * 3 * operand_size() : 0},
+      {"scratch of attention", scratch},
+      {"temporaries of activation quantizers", in_.quantizes_activations ? in_.threads * kQuantizerScratch : 0},
   };
-  // While the head runs.
+}
+
+std::vector<PlanItem> CostModel::HeadItems(const PlanChoice& choice) const {
+  const MetaSkeleton& skeleton = *in_.skeleton;
+  const SweepOptions& sweep = choice.sweep;
+  const uint64_t hidden = skeleton.hidden_size(), element = at::elementSize(in_.precision.dtype), operand = operand_size();
   const uint64_t rows = std::min<uint64_t>(sweep.head_tile_rows, skeleton.vocab_size());
-  bool head_quantized = false, head_measured = false;
-  for (int t = 0; t < in.measurement->trajectories(); ++t) {
-    const HeadTreatment treatment = in.measurement->head(t);
-    head_quantized = head_quantized || treatment.weight != nullptr;
-    head_measured = head_measured || treatment.measure;
+  bool quantized = false, measured = false;
+  for (int t = 0; t < in_.measurement->trajectories(); ++t) {
+    const HeadTreatment treatment = in_.measurement->head(t);
+    quantized = quantized || treatment.weight != nullptr;
+    measured = measured || treatment.measure;
   }
-  const uint64_t logits = slice_tokens * rows * (4 + (operand < 4 ? operand : 0)), states = slice_tokens * hidden * 4;
-  const bool head_copied = TorchType(skeleton.head().weight->dtype) != in.precision.dtype;
-  std::vector<PlanItem> head = {
+  const bool copied = TorchType(skeleton.head().weight->dtype) != in_.precision.dtype;
+  const uint64_t logits = SliceTokens(choice) * rows * (4 + (operand < 4 ? operand : 0)), states = SliceTokens(choice) * hidden * 4;
+  return {
       {"head tiles", sweep.unit_slots * rows * (skeleton.head().weight->bytes / skeleton.vocab_size())},
-      {"dequantized head tile", rows * hidden * ((head_quantized + head_copied) * element + (narrow ? operand : 0))},
-      {"gradient of a head tile", head_measured ? 2 * rows * hidden * operand : 0},
+      {"dequantized head tile", rows * hidden * ((quantized + copied) * element + (rounds_operands() ? operand : 0))},
+      {"gradient of a head tile", measured ? 2 * rows * hidden * operand : 0},
       {"logits of a tile", logits},
       // Two or, quantized, three of them beside the logits; six once those are gone.
-      {"hidden states", std::max((in.quantizes_activations && head_measured ? 3 : 2) * states, 6 * states - std::min(logits, 6 * states))},
+      {"hidden states", std::max((in_.quantizes_activations && measured ? 3 : 2) * states, 6 * states - std::min(logits, 6 * states))},
       {"gradients and running sums of the head", sweep.passing_in_ram ? DownBytes() + HeadSumBytes() : 0},
   };
-  std::vector<PlanItem> items = Sum(blocks) >= Sum(head) ? blocks : head;
-  items.insert(items.end(), always.begin(), always.end());
-  if (in.floor_bytes > 0) {
-    items.push_back({"process before the run", in.floor_bytes});
-    const uint64_t left = slice_tokens * unit.widest_input * operand, weights = choice.cache_weights ? unit.largest_weight * element : chunk;
-    const uint64_t packed = operand < 4 ? left + chunk / element * operand : (left + std::min(weights, kMostPacked)) / 4 * 3;
-    const uint64_t large = std::max(Sum(items), kSmallRun) - kSmallRun;
-    items.push_back({"LibTorch's code and buffers",
-                     kRuntimeBytes + in.threads * kRuntimeThreadBytes + (operand < 4 ? kBFloat16RuntimeBytes : 0) + packed + large / kRuntimePart});
-  }
-  items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }),
-              items.end());
-  return items;
+}
+
+uint64_t CostModel::RuntimeBytes(const PlanChoice& choice, uint64_t others) const {
+  const UnitSizes& unit = sizes(choice);
+  const uint64_t operand = operand_size(), chunk = ChunkBytes(choice), element = at::elementSize(in_.precision.dtype);
+  const uint64_t left = SliceTokens(choice) * unit.widest_input * operand;
+  const uint64_t weights = choice.cache_weights ? unit.largest_weight * element : chunk;
+  const uint64_t packed = operand < 4 ? left + chunk / element * operand : (left + std::min(weights, kMostPacked)) / 4 * 3;
+  return kRuntimeBytes + in_.threads * kRuntimeThreadBytes + (operand < 4 ? kBFloat16RuntimeBytes : 0) + packed +
+         (std::max(others, kSmallRun) - kSmallRun) / kRuntimePart;
 }
 
 double CostModel::Flops(const PlanChoice& choice) const {
   const PlanInput& in = in_;
-  const double tokens = static_cast<double>(in.calibration->nsamples) * in.calibration->seqlen;
+  const double tokens = static_cast<double>(this->tokens());
   const double forward_only = in.measurement->forward_only_trajectories(), gradients = static_cast<double>(this->gradients());
   const std::vector<Unit>& units = Of(choice).units;
   const std::vector<int> again = schedule(choice).Again();

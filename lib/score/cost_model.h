@@ -29,6 +29,7 @@ struct UnitSizes {
   int64_t widest_input = 0;       // of a linear
   uint64_t shared_scratch = 0;    // bytes, forward
   uint64_t row_scratch = 0;       // bytes, of each row that a thread is at, forward
+  uint64_t row_scratch_outside = 0;  // of these, beside the pool
   uint64_t thread_scratch = 0;    // bytes, of each thread, backward
 };
 
@@ -61,10 +62,22 @@ class CostModel {
   const Granularity& Of(const PlanChoice& choice) const { return granularities_.at(choice.sweep.segments_per_unit); }
   Schedule schedule(const PlanChoice& choice) const;
   uint64_t gradients() const;                 // trajectories that have some
+  uint64_t tokens() const;                    // of the calibration
+  uint64_t SliceTokens(const PlanChoice& choice) const;
+  uint64_t HiddenBytes() const;               // of one hidden state of all tokens
   uint64_t BoundaryBytes(const PlanChoice& choice) const;
   uint64_t UpBytes() const;                   // activations on their way up
   uint64_t DownBytes() const;                 // gradients on their way down
   uint64_t HeadSumBytes() const;              // in the stores of RunHead
+  uint64_t KeptBytes(const PlanChoice& choice) const;   // activations of kept graphs
+  uint64_t ChunkBytes(const PlanChoice& choice) const;  // rows of a weight that are dequantized together
+  uint64_t operand_size() const { return at::elementSize(in_.precision.operands); }
+  bool rounds_operands() const { return in_.precision.operands != in_.precision.dtype; }
+  // The parts of a footprint; an item may be of 0 bytes. Units and the head never run at the same time.
+  std::vector<PlanItem> LastingItems(const PlanChoice& choice) const;  // between the sweeps, and below them
+  std::vector<PlanItem> UnitItems(const PlanChoice& choice) const;
+  std::vector<PlanItem> HeadItems(const PlanChoice& choice) const;
+  uint64_t RuntimeBytes(const PlanChoice& choice, uint64_t others) const;
 
   const PlanInput& in_;
   std::map<int, Granularity> granularities_;  // by segments_per_unit

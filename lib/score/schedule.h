@@ -2,6 +2,7 @@
 #ifndef AUTOSCHEME_SCORE_SCHEDULE_H_
 #define AUTOSCHEME_SCORE_SCHEDULE_H_
 
+#include <algorithm>
 #include <vector>
 
 namespace autoscheme {
@@ -18,19 +19,20 @@ struct UnitStep {
 // Whether it is the first to take its unit.
 inline bool IsFirst(const UnitStep& step) { return step.pass == Pass::kForward && !step.again; }
 
-// Boundary k is the input of unit k. Of the units below `first_kept` (the others' graphs stay in memory) the input of
+// Boundary k is the input of unit k. The graphs of the last `kept` units stay in memory. Of those below, the input of
 // every `interval`-th is stored until the backward pass has used it. Those between live in places that each stretch of
 // `interval` units uses anew; before the backward pass comes to a stretch, its units but the last run forward once more
 // (checkpointing in the sense of Chen et al. 2016, "Training deep nets with sublinear memory cost"). The places of the
 // uppermost stretch still hold what the forward pass left there.
 class Schedule {
  public:
-  Schedule(int units, int first_kept, int interval) : units_(units), first_kept_(first_kept), interval_(interval) {}
+  Schedule(int units, int kept, int interval) : units_(units), first_kept_(std::max(units - kept, 0)), interval_(interval) {}
 
   std::vector<UnitStep> Forward() const;
   std::vector<UnitStep> Backward() const;
   std::vector<int> Again() const;  // of each unit: how often it runs forward again
 
+  int first_kept() const { return first_kept_; }
   bool Stored(int boundary) const { return boundary % interval_ == 0; }
   // Index among the stored boundaries above boundary 0, for a stored one; among the places, for another.
   int Place(int boundary) const { return Stored(boundary) ? boundary / interval_ - 1 : boundary % interval_ - 1; }

@@ -56,8 +56,9 @@ class OuterOps : public BlockOps {
   at::Tensor none_;
 };
 
-int FirstKept(int units, const SweepOptions& options, bool gradients) {
-  return units - (gradients ? std::min(options.kept_units, units) : 0);
+// Where nothing is differentiated there are no graphs to keep.
+Schedule ScheduleOf(const SweepOptions& options, int units, bool gradients) {
+  return Schedule(units, gradients ? options.kept_units : 0, options.boundary_interval);
 }
 
 // The autograd graph of y = f(x), ready for dL/dx. Of y it keeps the place in the graph, not the values.
@@ -97,8 +98,7 @@ class Sweeps {
     trajectories_ = measurement.trajectories();
     forward_only_ = measurement.forward_only_trajectories();
     gradients_ = forward_only_ < trajectories_;
-    first_kept_ = FirstKept(unit_count_, options, gradients_);
-    schedule_ = Schedule(unit_count_, first_kept_, options.boundary_interval);
+    schedule_ = ScheduleOf(options, unit_count_, gradients_);
   }
 
   absl::Status Run() {
@@ -189,7 +189,7 @@ class Sweeps {
       resident.find = [&runner](absl::string_view name) { return runner.Find(name); };
       resident.tiles = options_.tiled ? &tiles_ : nullptr;
       for (int t = FirstTrajectory(step); t < trajectories_; ++t) {
-        resident.keep = u >= first_kept_ && t >= forward_only_;
+        resident.keep = KeepsGraph(u, t);
         AUTOSCHEME_RETURN_IF_ERROR(measurement_.BeginUnit(step.pass, t, resident));
         for (int s = 0; s < static_cast<int>(slices_.size()); ++s) {
           AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
@@ -221,7 +221,7 @@ class Sweeps {
     Inputs in;
     if (step.pass == Pass::kBackward) {
       AUTOSCHEME_ASSIGN_OR_RETURN(in.grad, down_->Get(0, t - forward_only_, s));
-      if (step.unit >= first_kept_) return in;
+      if (KeepsGraph(step.unit, t)) return in;
     }
     AUTOSCHEME_ASSIGN_OR_RETURN(in.x, GetBoundary(step, t, s));
     return in;
@@ -238,7 +238,7 @@ class Sweeps {
     }
     const UnitStep& next = steps[i];
     if (next.pass == Pass::kBackward) down_->WillGet(0, t - forward_only_, s);
-    if (next.unit == 0 || (t >= forward_only_ && next.unit >= first_kept_)) return;
+    if (next.unit == 0 || KeepsGraph(next.unit, t)) return;
     if (IsFirst(next) && !ReadFromStore(next.unit, t)) {
       up_->WillGet(0, t, s);
     } else {
@@ -247,7 +247,7 @@ class Sweeps {
   }
 
   absl::Status Forward(UnitRunner& runner, int u, int t, int s, const Inputs& in) {
-    if (u < first_kept_ || t < forward_only_) return PutBoundary(u + 1, t, s, runner.Run(in.x, /*values=*/true));
+    if (!KeepsGraph(u, t)) return PutBoundary(u + 1, t, s, runner.Run(in.x, /*values=*/true));
     at::Tensor y;
     Graph graph(in.x, [&](const at::Tensor& x) { return runner.Run(x, /*values=*/true); }, &y);
     kept_.insert_or_assign({u, t, s}, std::move(graph));
@@ -303,9 +303,11 @@ class Sweeps {
 
   // Boundary k = input of unit k, or the last unit's output, which waits in up_ for the head.
   TensorStore& StoreOf(int k) const { return schedule_.Stored(k) ? *stored_ : *places_; }
+  // Whether the unit is differentiated from the graph of its forward pass.
+  bool KeepsGraph(int unit, int t) const { return t >= forward_only_ && unit >= schedule_.first_kept(); }
   // What the forward pass leaves for the backward pass.
   bool IsLeft(int k, int t) const {
-    return t >= forward_only_ && k > 0 && k < first_kept_ && (schedule_.Stored(k) || k > schedule_.top());
+    return t >= forward_only_ && k > 0 && !KeepsGraph(k, t) && (schedule_.Stored(k) || k > schedule_.top());
   }
   // Whether the forward pass itself takes it from there: up_ is for what has no other place, or only one on disk.
   bool ReadFromStore(int k, int t) const {
@@ -316,7 +318,7 @@ class Sweeps {
     const int k = step.unit;
     if (k == 0) return embedded_->Get(0, 0, s);
     if (IsFirst(step)) {
-      if (t >= forward_only_ && k >= first_kept_) return std::move(handed_[{t, s}]);
+      if (KeepsGraph(k, t)) return std::move(handed_[{t, s}]);
       if (!ReadFromStore(k, t)) return up_->Get(0, t, s);
     }
     return StoreOf(k).Get(schedule_.Place(k), t - forward_only_, s);
@@ -325,7 +327,7 @@ class Sweeps {
     measurement_.OnBoundary(k, t, s, x);
     if (IsLeft(k, t)) AUTOSCHEME_RETURN_IF_ERROR(StoreOf(k).Put(schedule_.Place(k), t - forward_only_, s, x));
     if (ReadFromStore(k, t)) return absl::OkStatus();
-    if (t >= forward_only_ && k >= first_kept_ && k < unit_count_) {
+    if (KeepsGraph(k, t) && k < unit_count_) {
       handed_[{t, s}] = x;
       return absl::OkStatus();
     }
@@ -366,7 +368,7 @@ class Sweeps {
   WeightTiles tiles_;
   BatchShape shape_;
   std::vector<Slice> slices_;
-  int trajectories_ = 0, forward_only_ = 0, first_kept_ = 0;
+  int trajectories_ = 0, forward_only_ = 0;
   Schedule schedule_{0, 0, 1};
   bool gradients_ = false;
   Clock::time_point started_;
@@ -405,7 +407,7 @@ uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calib
   const BatchShape shape{calibration.nsamples, calibration.seqlen, options.batch_size, options.slice_rows};
   const std::vector<Unit> units = MakeUnits(skeleton, options.segments_per_unit);
   const int count = static_cast<int>(units.size());
-  const std::vector<int> again = Schedule(count, FirstKept(count, options, gradients), options.boundary_interval).Again();
+  const std::vector<int> again = ScheduleOf(options, count, gradients).Again();
   uint64_t bytes = 0;
   for (size_t u = 0; u < units.size(); ++u) {
     const bool cached = u + options.cached_units >= units.size();

@@ -93,6 +93,7 @@ class Architecture {
   struct Scratch {
     int64_t shared = 0;  // forward, once
     int64_t forward = 0;
+    int64_t forward_outside = 0;  // of `forward`: what LibTorch allocates for itself, not from the pool of the run's tensors
     int64_t backward = 0;
   };
   virtual Scratch ScratchBytes(int /*segment*/, int64_t /*seqlen*/) const { return {}; }

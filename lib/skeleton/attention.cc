@@ -265,9 +265,14 @@ int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen) {
 }
 
 int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen) {
-  // Queries rotated; keys, which are at most half as many where they are copied for every head, and these; values likewise, and as
-  // the kernel wants them; the result; half as much for the kernel's own buffers.
-  return 6 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float));
+  // Queries rotated; keys, which are at most half as many where they are copied for every head, and these; values likewise; and
+  // what the kernel has.
+  return 4 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float)) + AttentionKernelBytes(shape, seqlen);
+}
+
+int64_t AttentionKernelBytes(const AttentionShape& shape, int64_t seqlen) {
+  // The result; values as it wants them, and its buffers, half as much each.
+  return 2 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float));
 }
 
 int64_t AttentionBackwardBytes(const AttentionShape& given, int64_t seqlen) {

@@ -24,9 +24,10 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                            const AttentionShape& shape);
 
 // Bytes that CausalAttention holds beside its results: forward the mask of a window, and for one row of the batch (both in
-// float32); backward in one thread.
+// float32), of which LibTorch's kernel allocates a part itself; backward in one thread.
 int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen);
 int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen);
+int64_t AttentionKernelBytes(const AttentionShape& shape, int64_t seqlen);
 int64_t AttentionBackwardBytes(const AttentionShape& shape, int64_t seqlen);
 
 }  // namespace autoscheme

@@ -84,6 +84,7 @@ class DenseDecoder : public Architecture {
       const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim, window};
       most.shared = std::max(most.shared, AttentionMaskBytes(shape, seqlen));
       most.forward = std::max(most.forward, AttentionForwardBytes(shape, seqlen));
+      most.forward_outside = std::max(most.forward_outside, AttentionKernelBytes(shape, seqlen));
       most.backward = std::max(most.backward, AttentionBackwardBytes(shape, seqlen));
     }
     return most;
