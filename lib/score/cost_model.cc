@@ -137,7 +137,7 @@ uint64_t CostModel::ReadBytes(const PlanChoice& choice) const {
 
 uint64_t CostModel::tokens() const { return static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen; }
 
-uint64_t CostModel::HiddenBytes() const { return tokens() * in_.skeleton->hidden_size() * at::elementSize(in_.precision.dtype); }
+uint64_t CostModel::HiddenBytes() const { return tokens() * in_.skeleton->hidden_size() * element_size(); }
 
 uint64_t CostModel::SliceTokens(const PlanChoice& choice) const {
   return static_cast<uint64_t>(shape(choice).largest_slice()) * in_.calibration->seqlen;
@@ -153,17 +153,16 @@ uint64_t CostModel::UpBytes() const { return HiddenBytes() * in_.measurement->tr
 uint64_t CostModel::DownBytes() const { return HiddenBytes() * gradients(); }
 
 uint64_t CostModel::HeadSumBytes() const {
-  return tokens() * in_.skeleton->hidden_size() * gradients() * (4 + at::elementSize(in_.precision.dtype));
+  return tokens() * in_.skeleton->hidden_size() * gradients() * (4 + element_size());
 }
 
 uint64_t CostModel::KeptBytes(const PlanChoice& choice) const {
-  return tokens() * gradients() * Of(choice).kept[choice.sweep.kept_units] * at::elementSize(in_.precision.dtype);
+  return tokens() * gradients() * Of(choice).kept[choice.sweep.kept_units] * element_size();
 }
 
 uint64_t CostModel::ChunkBytes(const PlanChoice& choice) const {
   const UnitSizes& unit = sizes(choice);
-  return std::min<uint64_t>(choice.chunk_bytes, unit.largest_weight * at::elementSize(in_.precision.dtype)) +
-         std::max<uint64_t>(unit.row_bytes, 1) * 2;
+  return std::min<uint64_t>(choice.chunk_bytes, unit.largest_weight * element_size()) + unit.row_bytes * 2;
 }
 
 std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
@@ -194,10 +193,10 @@ std::vector<PlanItem> CostModel::UnitItems(const PlanChoice& choice) const {
   const SweepOptions& sweep = choice.sweep;
   const BatchShape shape = this->shape(choice);
   const UnitSizes& unit = sizes(choice);
-  const uint64_t hidden = in_.skeleton->hidden_size(), element = at::elementSize(in_.precision.dtype);
+  const uint64_t hidden = in_.skeleton->hidden_size(), element = element_size();
   const uint64_t slice_tokens = SliceTokens(choice);
   const uint64_t chunk = ChunkBytes(choice);
-  const uint64_t tile = std::min(chunk / element * 2 + std::max<uint64_t>(unit.row_bytes, 1), unit.slot_bytes);
+  const uint64_t tile = std::min(chunk / element * 2 + unit.row_bytes, unit.slot_bytes);
   // Two slots take every other unit each, down as well as up; units that run forward again come in another order. Pages of a
   // slot that no unit fills are not there.
   const bool in_turns = sweep.unit_slots == 2 && sweep.boundary_interval == 1;
@@ -230,7 +229,7 @@ std::vector<PlanItem> CostModel::UnitItems(const PlanChoice& choice) const {
 std::vector<PlanItem> CostModel::HeadItems(const PlanChoice& choice) const {
   const MetaSkeleton& skeleton = *in_.skeleton;
   const SweepOptions& sweep = choice.sweep;
-  const uint64_t hidden = skeleton.hidden_size(), element = at::elementSize(in_.precision.dtype), operand = operand_size();
+  const uint64_t hidden = skeleton.hidden_size(), element = element_size(), operand = operand_size();
   const uint64_t rows = std::min<uint64_t>(sweep.head_tile_rows, skeleton.vocab_size());
   bool quantized = false, measured = false;
   for (int t = 0; t < in_.measurement->trajectories(); ++t) {
@@ -253,7 +252,7 @@ std::vector<PlanItem> CostModel::HeadItems(const PlanChoice& choice) const {
 
 uint64_t CostModel::RuntimeBytes(const PlanChoice& choice, uint64_t others) const {
   const UnitSizes& unit = sizes(choice);
-  const uint64_t operand = operand_size(), chunk = ChunkBytes(choice), element = at::elementSize(in_.precision.dtype);
+  const uint64_t operand = operand_size(), chunk = ChunkBytes(choice), element = element_size();
   const uint64_t left = SliceTokens(choice) * unit.widest_input * operand;
   const uint64_t weights = choice.cache_weights ? unit.largest_weight * element : chunk;
   const uint64_t packed = operand < 4 ? left + chunk / element * operand : (left + std::min(weights, kMostPacked)) / 4 * 3;
@@ -262,36 +261,35 @@ uint64_t CostModel::RuntimeBytes(const PlanChoice& choice, uint64_t others) cons
 }
 
 double CostModel::Flops(const PlanChoice& choice) const {
-  const PlanInput& in = in_;
   const double tokens = static_cast<double>(this->tokens());
-  const double forward_only = in.measurement->forward_only_trajectories(), gradients = static_cast<double>(this->gradients());
+  const double forward_only = in_.measurement->forward_only_trajectories(), gradients = static_cast<double>(this->gradients());
   const std::vector<Unit>& units = Of(choice).units;
-  const std::vector<int> again = schedule(choice).Again();
+  const Schedule schedule = this->schedule(choice);
+  const std::vector<int> again = schedule.Again();
   double flops = 0;
-  for (size_t u = 0; u < units.size(); ++u) {
-    const bool kept = u + choice.sweep.kept_units >= units.size();
+  for (int u = 0; u < static_cast<int>(units.size()); ++u) {
+    const bool kept = u >= schedule.first_kept();
     for (const LinearLayer* layer : units[u].linears) {
       const double product = 2.0 * tokens * layer->out_features * layer->in_features;
       const bool recomputed = !kept && !(layer->ends_segment && choice.sweep.segments_per_unit == 1);
       flops += product * (forward_only + gradients * ((recomputed ? 4 : 3) + again[u]));
     }
   }
-  const LinearLayer& head = in.skeleton->head();
+  const LinearLayer& head = in_.skeleton->head();
   const double product = 2.0 * tokens * head.out_features * head.in_features;
-  for (int t = 0; t < in.measurement->trajectories(); ++t) {
-    const HeadTreatment treatment = in.measurement->head(t);
+  for (int t = 0; t < in_.measurement->trajectories(); ++t) {
+    const HeadTreatment treatment = in_.measurement->head(t);
     if (!treatment.skip) flops += product * (treatment.measure ? 4 : 2);
   }
   return flops;
 }
 
 double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) const {
-  const PlanInput& in = in_;
   const SweepOptions& sweep = choice.sweep;
   const BatchShape shape = this->shape(choice);
   const double slices = static_cast<double>(shape.slices().size());
-  const double slice_tokens = static_cast<double>(shape.largest_slice()) * shape.seqlen;
-  const double trajectories = in.measurement->trajectories();
+  const double slice_tokens = static_cast<double>(SliceTokens(choice));
+  const double trajectories = in_.measurement->trajectories();
   const UnitSizes& unit = sizes(choice);
   const double weights = static_cast<double>(unit.weights) * unit.count;
 
@@ -300,15 +298,15 @@ double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) c
                    (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
   const std::vector<int> again_of_units = schedule(choice).Again();
   const double again = std::accumulate(again_of_units.begin(), again_of_units.end(), 0.0) / unit.count;
-  seconds += weights * in.quantize_s * (trajectories * (choice.cache_weights ? 2 : 3 * slices) +
+  seconds += weights * in_.quantize_s * (trajectories * (choice.cache_weights ? 2 : 3 * slices) +
                                         static_cast<double>(gradients()) * again * (choice.cache_weights ? 1 : slices));
   seconds += 2.0 * static_cast<double>(BoundaryBytes(choice)) / (sweep.boundaries_in_ram ? kCopyRate : rates.spill_bytes);
   // What passes goes in and out at every unit, the head's sums and inputs at every tile.
-  const double tiles = static_cast<double>(in.skeleton->vocab_size()) / static_cast<double>(sweep.head_tile_rows);
+  const double tiles = static_cast<double>(in_.skeleton->vocab_size()) / static_cast<double>(sweep.head_tile_rows);
   seconds += (2.0 * unit.count * static_cast<double>(UpBytes() + DownBytes()) +
               tiles * static_cast<double>(2 * HeadSumBytes() + UpBytes())) /
              (sweep.passing_in_ram ? kCopyRate : rates.spill_bytes);
-  seconds += tiles * slices * slice_tokens * trajectories * in.skeleton->hidden_size() * 8 / kCopyRate;
+  seconds += tiles * slices * slice_tokens * trajectories * in_.skeleton->hidden_size() * 8 / kCopyRate;
   if (shape.sliced()) seconds += weights * trajectories * 4 * (slices + 1) / 8e9;
 
   const double read_s = static_cast<double>(ReadBytes(choice)) / rates.read_bytes;

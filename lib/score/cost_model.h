@@ -21,7 +21,7 @@ struct UnitSizes {
   uint64_t two_slots_bytes = 0;   // of the two slots that take the units in turns
   uint64_t small_slot_bytes = 0;  // the same without the weights of linears
   uint64_t weights = 0;           // numbers in all linears
-  uint64_t row_bytes = 0;         // longest row of a linear's weight, as stored
+  uint64_t row_bytes = 1;         // longest row of a linear's weight, as stored; never 0
   uint64_t largest_weight = 0;    // numbers in one of them
   int64_t graph = 0;              // activations per token in a graph that is differentiated at once
   int64_t remade = 0;             // and that a kept graph makes again, of a segment
@@ -29,7 +29,7 @@ struct UnitSizes {
   int64_t widest_input = 0;       // of a linear
   uint64_t shared_scratch = 0;    // bytes, forward
   uint64_t row_scratch = 0;       // bytes, of each row that a thread is at, forward
-  uint64_t row_scratch_outside = 0;  // of these, beside the pool
+  uint64_t row_scratch_outside = 0;  // bytes of these that do not lie in the pool of the run's tensors
   uint64_t thread_scratch = 0;    // bytes, of each thread, backward
 };
 
@@ -71,13 +71,15 @@ class CostModel {
   uint64_t HeadSumBytes() const;              // in the stores of RunHead
   uint64_t KeptBytes(const PlanChoice& choice) const;   // activations of kept graphs
   uint64_t ChunkBytes(const PlanChoice& choice) const;  // rows of a weight that are dequantized together
+  // Bytes of a number that is computed, and of one that a product of the backward pass takes.
+  uint64_t element_size() const { return at::elementSize(in_.precision.dtype); }
   uint64_t operand_size() const { return at::elementSize(in_.precision.operands); }
   bool rounds_operands() const { return in_.precision.operands != in_.precision.dtype; }
   // The parts of a footprint; an item may be of 0 bytes. Units and the head never run at the same time.
   std::vector<PlanItem> LastingItems(const PlanChoice& choice) const;  // between the sweeps, and below them
   std::vector<PlanItem> UnitItems(const PlanChoice& choice) const;
   std::vector<PlanItem> HeadItems(const PlanChoice& choice) const;
-  uint64_t RuntimeBytes(const PlanChoice& choice, uint64_t others) const;
+  uint64_t RuntimeBytes(const PlanChoice& choice, uint64_t others) const;  // what LibTorch adds to `others`, all else
 
   const PlanInput& in_;
   std::map<int, Granularity> granularities_;  // by segments_per_unit

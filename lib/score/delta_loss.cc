@@ -122,11 +122,11 @@ absl::Status DeltaLoss::BeginUnit(Pass pass, int trajectory, const ResidentUnit&
 }
 
 at::Tensor DeltaLoss::Linear(const LinearLayer& layer, const at::Tensor& x, bool values) {
-  if (active(trajectory_) == nullptr) Accumulate(collected_, layer.name, x);
+  const ActiveScheme* scheme = active(trajectory_);
+  if (scheme == nullptr) Accumulate(collected_, layer.name, x);
   ScoredLinear& linear = *current_.linears.at(&layer);
   if (input_ == nullptr || !input_->Is(x)) {
     LeaveInput();
-    const ActiveScheme* scheme = active(trajectory_);
     input_ = std::make_shared<LinearInput>(x, scheme != nullptr ? scheme->activation.get() : nullptr);
   }
   at::Tensor y = linear.Apply(x, input_, values);
