@@ -286,6 +286,7 @@ enum {
   AUTOSCHEME_OPTION_LAYER_CONFIG = 105,         /* str   JSON object: layer or pattern -> scheme, fixed beforehand */
   AUTOSCHEME_OPTION_QUANT_LM_HEAD = 106,        /* bool  score and budget the output head too */
   AUTOSCHEME_OPTION_TARGET_SIZE = 107,          /* str   targets as sizes of the stored model: "4.1GiB,800MiB" */
+  AUTOSCHEME_OPTION_REFERENCE_RULES = 108,      /* bool  score, charge and choose as AutoRound does; for comparison only */
   /* 200..: calibration */
   AUTOSCHEME_OPTION_BATCH_SIZE = 200,           /* i64   rows in a batch; part of the definition of the scores */
   AUTOSCHEME_OPTION_IMATRIX_FILE = 201,         /* str   importance matrix made by llama-imatrix, for the K types */
@@ -755,8 +756,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_loss(const autoscheme
                                                                 autoscheme_error** error);
 
 /* [long] As autoscheme_generator_select, without model or generator. Takes from the options: avg_bits (unless
- * `count` > 0), target_size (likewise), schemes (a subset of the menu that was scored; all if not set), ignore_scale_zp_bits, shared_layers.
- * `options` may be NULL if `count` > 0. since 0.1 */
+ * `count` > 0), target_size (likewise), schemes (a subset of the menu that was scored; all if not set), ignore_scale_zp_bits,
+ * shared_layers, reference_rules. A recipe never costs more than its target, and never has more loss than that of a smaller target,
+ * unless reference_rules is set. `options` may be NULL if `count` > 0. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_select(const autoscheme_scores* scores,
                                                               const autoscheme_options* options,
                                                               const double* avg_bits, int64_t count,

@@ -36,7 +36,7 @@ constexpr OptionSpec kOptions[] = {
     Text(AUTOSCHEME_OPTION_SHARED_LAYERS, "shared_layers", "", nullptr,
          "Layers of a block that must get the same scheme: patterns separated by commas, groups by semicolons: "
          "\"q_proj,k_proj,v_proj;gate_proj,up_proj\". Or the name of a runtime, for what it fuses: vllm, sglang, "
-         "tensorrt-llm, llama.cpp."),
+         "tensorrt-llm, llama.cpp. Where some of a group are fixed, the others take their scheme."),
     Text(AUTOSCHEME_OPTION_IGNORE_LAYERS, "ignore_layers", "", nullptr,
          "Layers that stay at 16 bits: names or parts of names, comma separated."),
     Text(AUTOSCHEME_OPTION_LAYER_CONFIG, "layer_config", "", nullptr,
@@ -48,6 +48,10 @@ constexpr OptionSpec kOptions[] = {
     Text(AUTOSCHEME_OPTION_TARGET_SIZE, "target_size", "", nullptr,
          "Target size of the whole model in the files that runtimes load: 800MiB, 4.1GiB; several, comma separated, give "
          "a recipe each."),
+    Flag(AUTOSCHEME_OPTION_REFERENCE_RULES, "reference_rules", "0",
+         "Score, charge and choose exactly as AutoRound does, to compare with it. GGUF K types are then charged as themselves where "
+         "other types replace them afterwards (rows that are no multiple of 256), so a recipe may exceed its target; a larger target "
+         "may give more loss; and a fixed layer splits its group of shared_layers."),
     Number(AUTOSCHEME_OPTION_BATCH_SIZE, "batch_size", "8", 1, 1 << 20,
            "Rows of calibration in a batch. Scores depend on it by definition."),
     Text(AUTOSCHEME_OPTION_IMATRIX_FILE, "imatrix_file", "", nullptr,

@@ -327,6 +327,7 @@ absl::StatusOr<Options> ToOptions(const autoscheme_options& from) {
   to.quant_lm_head = Int(&from, AUTOSCHEME_OPTION_QUANT_LM_HEAD) != 0;
   to.ignore_scale_zp_bits = Int(&from, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS) != 0;
   to.shared_layers = ParseGroups(Str(&from, AUTOSCHEME_OPTION_SHARED_LAYERS));
+  to.reference_rules = Int(&from, AUTOSCHEME_OPTION_REFERENCE_RULES) != 0;
   return to;
 }
 
@@ -340,6 +341,7 @@ absl::StatusOr<SelectOptions> ToSelectOptions(const autoscheme_options* from) {
   }
   to.ignore_scale_zp_bits = Int(from, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS) != 0;
   to.shared_layers = ParseGroups(Str(from, AUTOSCHEME_OPTION_SHARED_LAYERS));
+  to.reference_rules = Int(from, AUTOSCHEME_OPTION_REFERENCE_RULES) != 0;
   return to;
 }
 

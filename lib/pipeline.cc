@@ -45,6 +45,7 @@ struct SchemeGenerator::Rep {
   DeltaLoss::Options MeasureOptions() const {
     DeltaLoss::Options measure;
     measure.imatrix = imatrix.has_value() ? &*imatrix : nullptr;
+    measure.reference_rules = options.reference_rules;
     return measure;
   }
   SelectOptions ForTargets(const std::vector<double>& avg_bits, const std::vector<int64_t>& target_bytes) const {
@@ -53,6 +54,7 @@ struct SchemeGenerator::Rep {
     select.ignore_scale_zp_bits = options.ignore_scale_zp_bits;
     select.target_bytes = target_bytes;
     select.shared_layers = options.shared_layers;
+    select.reference_rules = options.reference_rules;
     return select;
   }
   absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, const MachineRates& rates = {}) const;

@@ -57,6 +57,7 @@ const std::vector<Flag> kSelection = {
     {"shared-layers", "GROUPS", AUTOSCHEME_OPTION_SHARED_LAYERS, nullptr},
     {"ignore-scale-zp-bits", nullptr, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS, nullptr},
 };
+constexpr Flag kReferenceRules{"reference-rules", nullptr, AUTOSCHEME_OPTION_REFERENCE_RULES, nullptr};
 const std::vector<Flag> kMachine = {
     {"threads", "N", AUTOSCHEME_OPTION_THREADS, "Threads that compute. Default: as many as LibTorch takes."},
     {"dtype", "NAME", AUTOSCHEME_OPTION_DTYPE, nullptr},
@@ -108,13 +109,13 @@ const std::vector<Command>& Commands() {
   static const auto* const commands = new std::vector<Command>{
       {"inspect", "Print a model's structure: blocks, quantizable layers, sizes", {kModel, kJson}, Inspect},
       {"plan", "Print what scoring would hold in memory and read, without running it",
-       Join({{kModel, kSchemes, kTokens, kMaxRam, kJson}, kCalibration, kRules, kMachine}), MakePlan},
+       Join({{kModel, kSchemes, kTokens, kReferenceRules, kMaxRam, kJson}, kCalibration, kRules, kMachine}), MakePlan},
       {"score", "Measure every layer under every scheme and write the scores",
-       Join({{kModel, kSchemes, kTokens, kScoresOut, kMaxRam}, kCalibration, kRules, kMachine, kReport}), Score},
+       Join({{kModel, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam}, kCalibration, kRules, kMachine, kReport}), Score},
       {"select", "Choose a scheme for each layer from stored scores, for one or several budgets",
-       Join({{kScoresIn, kAvgBits, kTargetSize, kRecipeOut, kPareto, kSubset}, kSelection, kReport}), Select, CheckSelect},
+       Join({{kScoresIn, kAvgBits, kTargetSize, kRecipeOut, kPareto, kSubset, kReferenceRules}, kSelection, kReport}), Select, CheckSelect},
       {"run", "Score and select in one",
-       Join({{kModel, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kMaxRam},
+       Join({{kModel, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules, kMaxRam},
              kCalibration,
              kRules,
              kSelection,

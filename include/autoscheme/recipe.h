@@ -15,7 +15,7 @@ namespace autoscheme {
 struct LayerChoice {
   std::string layer;
   Scheme scheme;
-  bool fixed = false;  // fixed before scoring, not chosen by the solver
+  bool fixed = false;  // fixed before scoring, or taken from a fixed layer of its group of shared_layers
 };
 
 struct Recipe {
@@ -38,13 +38,19 @@ struct SelectOptions {
   std::vector<int64_t> target_bytes;  // further targets: size of the whole model as it is stored; each gives one recipe
   std::vector<std::string> schemes;   // menu, a subset of the table's schemes by name; empty = all of them
   bool ignore_scale_zp_bits = false;  // count only bits x weights (SPEC 6.1)
-  // Layers that must get the same scheme: each entry is one group of patterns (SPEC 7.4).
+  // Layers that must get the same scheme: each entry is one group of patterns (SPEC 7.4). Where some of a group are fixed, the
+  // others take their scheme.
   std::vector<std::vector<std::string>> shared_layers;
+  // Charge and choose as the reference does, for comparison with it: K types are charged as themselves where stand-ins replace
+  // them afterwards, so a recipe may cost more than its target; a larger target may give more loss; fixed layers split a group
+  // of shared_layers. INVALID_ARGUMENT for scores that were measured with stand-ins.
+  bool reference_rules = false;
 };
 
-// Solves for every target from one table. Pure and deterministic; never touches the model.
+// Solves for every target from one table: within the target, and never with more loss than a smaller target gives (but for `gap`).
+// Pure and deterministic; never touches the model.
 // Errors: INVALID_ARGUMENT for no target, a target out of reach (names the reachable range), an unknown scheme, a size
-// for a table without other_bytes;
+// for a table without other_bytes, a group of shared_layers that no one scheme can serve (names its layers and schemes);
 // DATA_LOSS when a layer has no finite loss under any scheme (names it).
 absl::StatusOr<std::vector<Recipe>> SelectRecipes(const ScoreTable& table, const SelectOptions& options,
                                                   const Context& context = {});

@@ -45,6 +45,8 @@ struct Options {
   bool quant_lm_head = false;   // score and budget the head too
   bool ignore_scale_zp_bits = false;
   std::vector<std::vector<std::string>> shared_layers;
+  // Score K types themselves where stand-ins will replace them, and select by SelectOptions::reference_rules.
+  bool reference_rules = false;
 };
 
 // What a run will hold and read, known before any work. Bytes.

@@ -10,6 +10,7 @@
 #include "emit/run_members.h"
 #include "scheme/bits.h"
 #include "scheme/scheme_json.h"
+#include "scheme/stand_in.h"
 #include "select/losses.h"
 
 namespace autoscheme {
@@ -180,17 +181,23 @@ void WriteLosses(const ScoreTable& table, PageWriter* page) {
     for (size_t l = 0; l < table.layers.size(); ++l) {
       const LayerInfo& layer = table.layers[l];
       if (layer.fixed.has_value()) continue;
+      const LayerScore& score = table.scores[s][l];
+      const Scheme measured = score.stand_in ? StoredScheme(table.schemes[s], layer) : table.schemes[s];
       PutKey(page, layer.name);
       PutLine(page, rapidjson::kObjectType, [&](LineWriter* line) {
         line->StartObject();
+        if (score.stand_in) {
+          line->Key("stand_in");
+          PutString(line, measured.name);
+        }
         line->Key("bits");
-        line->Int64(LayerBits(table.schemes[s], layer.out_features, layer.in_features, false));
+        line->Int64(LayerBits(measured, layer.out_features, layer.in_features, false));
         line->Key("loss");
         PutDouble(line, losses[s][l]);
         line->Key("weight");
-        PutDouble(line, table.scores[s][l].weight);
+        PutDouble(line, score.weight);
         line->Key("activation");
-        PutDouble(line, table.scores[s][l].activation);
+        PutDouble(line, score.activation);
         line->EndObject();
       });
     }

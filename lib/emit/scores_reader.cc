@@ -14,6 +14,7 @@
 #include "emit/run_members.h"
 #include "scheme/bits.h"
 #include "scheme/scheme_json.h"
+#include "scheme/stand_in.h"
 
 namespace autoscheme {
 namespace {
@@ -218,13 +219,23 @@ absl::Status Reader::ReadScores(const JsonValue& schemes) {
 // `loss` follows from the other two and is not read back.
 absl::Status Reader::ReadScore(const std::string& where, const JsonValue& value, size_t scheme, size_t layer) {
   if (!value.IsObject()) return absl::InvalidArgumentError(absl::StrCat(where, " is not an object"));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t bits, JsonInt(value, "bits", where));
   const LayerInfo& info = table_.layers[layer];
-  const int64_t wanted = LayerBits(table_.schemes[scheme], info.out_features, info.in_features, false);
+  Scheme measured = table_.schemes[scheme];
+  LayerScore& score = table_.scores[scheme][layer];
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string stand_in, JsonStringOr(value, "stand_in", "", where));
+  if (!stand_in.empty()) {
+    measured = StoredScheme(measured, info);
+    if (stand_in != measured.name || !StandIn(table_.schemes[scheme], info).has_value()) {
+      return absl::InvalidArgumentError(absl::StrCat(where, ": stand_in is ", Quoted(stand_in), "; for this scheme and shape it is ",
+                                                     StandIn(table_.schemes[scheme], info).has_value() ? Quoted(measured.name) : "none"));
+    }
+    score.stand_in = true;
+  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t bits, JsonInt(value, "bits", where));
+  const int64_t wanted = LayerBits(measured, info.out_features, info.in_features, false);
   if (bits != wanted) {
     return absl::InvalidArgumentError(absl::StrCat(where, ": bits is ", bits, "; shape and scheme make ", wanted));
   }
-  LayerScore& score = table_.scores[scheme][layer];
   for (const auto& [key, target] :
        {std::make_pair("weight", &score.weight), std::make_pair("activation", &score.activation)}) {
     const JsonValue* number = JsonFind(value, key);

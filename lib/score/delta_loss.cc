@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
 #include "base/status_macros.h"
+#include "scheme/stand_in.h"
 
 namespace autoscheme {
 namespace {
@@ -54,21 +55,48 @@ absl::StatusOr<std::unique_ptr<DeltaLoss>> DeltaLoss::Create(ScoreTable& table, 
   for (size_t s = 0; s < table.schemes.size(); ++s) {
     const Scheme& scheme = table.schemes[s];
     if (scheme.IsPassThrough()) continue;
-    ActiveScheme active;
-    active.index = static_cast<int>(s);
-    AUTOSCHEME_ASSIGN_OR_RETURN(active.weight, MakeWeightQuantizer(scheme));
-    AUTOSCHEME_ASSIGN_OR_RETURN(active.activation, MakeActivationQuantizer(scheme));
-    for (const LayerInfo& layer : table.layers) {
-      if (layer.fixed.has_value() || layer.is_embedding) continue;
-      AUTOSCHEME_RETURN_IF_ERROR(ForLayer(scheme, layer, nullptr).status());
+    AUTOSCHEME_ASSIGN_OR_RETURN(ActiveScheme active, self->Activate(static_cast<int>(s)));
+    for (const LayerWeight& weight : active.layers) {
+      self->collects_imatrix_ = self->collects_imatrix_ || (weight.weighs && options.imatrix == nullptr);
     }
-    self->collects_imatrix_ = self->collects_imatrix_ || (UsesImatrix(scheme) && options.imatrix == nullptr);
     self->schemes_.push_back(std::move(active));
   }
   table.scores.assign(table.schemes.size(), std::vector<LayerScore>(table.layers.size()));
+  for (size_t s = 0; s < table.schemes.size() && !options.reference_rules; ++s) {
+    for (size_t l = 0; l < table.layers.size(); ++l) {
+      const LayerInfo& layer = table.layers[l];
+      table.scores[s][l].stand_in = !layer.fixed.has_value() && StandIn(table.schemes[s], layer).has_value();
+    }
+  }
   table.ce_loss.assign(table.schemes.size(), {});
   for (const ActiveScheme& active : self->schemes_) table.ce_loss[active.index].assign(options.batches, 0.0);
   return self;
+}
+
+absl::StatusOr<DeltaLoss::ActiveScheme> DeltaLoss::Activate(int index) {
+  const Scheme& scheme = table_.schemes[index];
+  ActiveScheme active;
+  active.index = index;
+  AUTOSCHEME_ASSIGN_OR_RETURN(active.activation, MakeActivationQuantizer(scheme));
+  active.layers.resize(table_.layers.size());
+  absl::flat_hash_map<std::string, const WeightQuantizer*> made;  // by the scheme's name
+  for (size_t l = 0; l < table_.layers.size(); ++l) {
+    const LayerInfo& layer = table_.layers[l];
+    if (layer.fixed.has_value() || layer.is_embedding) continue;
+    LayerWeight& weight = active.layers[l];
+    weight.scheme = options_.reference_rules ? scheme : StoredScheme(scheme, layer);
+    if (!weight.scheme.QuantizesWeight()) continue;
+    AUTOSCHEME_RETURN_IF_ERROR(ForLayer(weight.scheme, layer, nullptr).status());
+    const auto [known, is_new] = made.try_emplace(weight.scheme.name, nullptr);
+    if (is_new) {
+      AUTOSCHEME_ASSIGN_OR_RETURN(auto quantizer, MakeWeightQuantizer(weight.scheme));
+      known->second = quantizer.get();
+      active.quantizers.push_back(std::move(quantizer));
+    }
+    weight.quantizer = known->second;
+    weight.weighs = UsesImatrix(weight.scheme);
+  }
+  return active;
 }
 
 const at::Tensor* DeltaLoss::FindImatrix(const std::string& layer) const {
@@ -92,11 +120,11 @@ absl::StatusOr<DeltaLoss::UnitLinears> DeltaLoss::MakeLinears(int trajectory, co
     const WeightQuantizer* weight = nullptr;
     const ActivationQuantizer* activation = nullptr;
     if (auto it = measured_layers_.find(layer->name); scheme != nullptr && it != measured_layers_.end()) {
-      weight = scheme->weight.get();
+      const LayerWeight& of_layer = scheme->layers[it->second];
+      weight = of_layer.quantizer;
       activation = scheme->activation.get();
-      const Scheme& fields = table_.schemes[scheme->index];
-      if (UsesImatrix(fields)) {
-        AUTOSCHEME_ASSIGN_OR_RETURN(auto own, ForLayer(fields, table_.layers[it->second], FindImatrix(layer->name)));
+      if (of_layer.weighs) {
+        AUTOSCHEME_ASSIGN_OR_RETURN(auto own, ForLayer(of_layer.scheme, table_.layers[it->second], FindImatrix(layer->name)));
         weight = own.get();
         made.quantizers.push_back(std::move(own));
       }
@@ -150,7 +178,8 @@ absl::Status DeltaLoss::EndUnit() {
     linear->Unbind();
     auto it = measured_layers_.find(layer->name);
     if (pass_ == Pass::kBackward && it != measured_layers_.end()) {
-      table_.scores[active(trajectory_)->index][it->second] = linear->score();
+      const LayerScore score = linear->score();
+      PutScore(trajectory_, it->second, score.weight, score.activation);
     }
   }
   if (pass_ == Pass::kForward && unit_->keep && active(trajectory_) != nullptr) {
@@ -162,8 +191,11 @@ absl::Status DeltaLoss::EndUnit() {
 
 WeightUse DeltaLoss::weight_use(int trajectory, const LinearLayer& layer) const {
   const ActiveScheme* scheme = active(trajectory);
-  if (scheme == nullptr || scheme->weight == nullptr || !measured_layers_.contains(layer.name)) return {};
-  return {scheme->weight->needs_whole_tensor(), options_.sliced};
+  const auto found = measured_layers_.find(layer.name);
+  if (scheme == nullptr || found == measured_layers_.end()) return {};
+  const WeightQuantizer* quantizer = scheme->layers[found->second].quantizer;
+  if (quantizer == nullptr) return {};
+  return {quantizer->needs_whole_tensor(), options_.sliced};
 }
 
 void DeltaLoss::OnHeadInput(int trajectory, int, const at::Tensor& x) {
@@ -175,14 +207,15 @@ HeadTreatment DeltaLoss::head(int trajectory) {
   ActiveScheme* scheme = active(trajectory);
   treatment.skip = scheme == nullptr;
   if (scheme == nullptr || head_layer_ < 0) return treatment;
-  treatment.weight = scheme->weight.get();
+  const LayerWeight& of_head = scheme->layers[head_layer_];
+  treatment.weight = of_head.quantizer;
   treatment.activation = scheme->activation.get();
-  treatment.measure = true;
+  treatment.measure = treatment.weight != nullptr || treatment.activation != nullptr;
   const LayerInfo& layer = table_.layers[head_layer_];
   const at::Tensor* imatrix = FindImatrix(layer.name);
-  if (imatrix == nullptr || !UsesImatrix(table_.schemes[scheme->index])) return treatment;
+  if (imatrix == nullptr || !of_head.weighs) return treatment;
   if (scheme->head_weight == nullptr) {
-    if (auto own = ForLayer(table_.schemes[scheme->index], layer, imatrix); own.ok()) scheme->head_weight = *std::move(own);
+    if (auto own = ForLayer(of_head.scheme, layer, imatrix); own.ok()) scheme->head_weight = *std::move(own);
   }
   if (scheme->head_weight != nullptr) treatment.weight = scheme->head_weight.get();
   return treatment;
@@ -193,7 +226,12 @@ void DeltaLoss::OnLoss(int trajectory, int batch, double loss) {
 }
 
 void DeltaLoss::OnHeadScore(int trajectory, double weight, double activation) {
-  table_.scores[active(trajectory)->index][head_layer_] = {weight, activation};
+  PutScore(trajectory, head_layer_, weight, activation);
+}
+
+void DeltaLoss::PutScore(int trajectory, int layer, double weight, double activation) {
+  LayerScore& score = table_.scores[active(trajectory)->index][layer];
+  score.weight = weight, score.activation = activation;
 }
 
 }  // namespace autoscheme

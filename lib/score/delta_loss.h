@@ -32,9 +32,12 @@ class DeltaLoss : public Measurement {
     int64_t batches = 1;
     // Taken as it is instead of being collected; layers that it lacks are quantized without. Borrowed; null: collect.
     const Imatrix* imatrix = nullptr;
+    // Measure K types themselves also in layers that will get stand-ins.
+    bool reference_rules = false;
   };
   // Fills `table.scores` and `table.ce_loss` for table.schemes and table.layers; both are borrowed and must outlive this.
-  // Layers that are not in the table, fixed layers and layers of pass-through schemes stay as they are.
+  // Layers that are not in the table, fixed layers and layers of pass-through schemes stay as they are. A layer that cannot hold a K
+  // type is measured with its stand-in, which its score then says.
   // UNIMPLEMENTED for a scheme whose quantizer this build lacks; INVALID_ARGUMENT for one that cannot hold a layer's shape
   // (names both).
   static absl::StatusOr<std::unique_ptr<DeltaLoss>> Create(ScoreTable& table, const Options& options);
@@ -52,13 +55,22 @@ class DeltaLoss : public Measurement {
   void OnHeadScore(int trajectory, double weight, double activation) override;
 
  private:
+  // How one layer's weight is quantized under one scheme.
+  struct LayerWeight {
+    Scheme scheme;                               // the scheme, or its stand-in
+    const WeightQuantizer* quantizer = nullptr;  // null: stays as it is
+    bool weighs = false;                         // searched by the importance matrix where there is one
+  };
   struct ActiveScheme {
     int index = 0;  // into table.schemes
-    std::unique_ptr<WeightQuantizer> weight;
+    std::vector<LayerWeight> layers;                            // by layer of the table
+    std::vector<std::unique_ptr<WeightQuantizer>> quantizers;  // what `layers` points at: the scheme's and those of its stand-ins
     std::unique_ptr<ActivationQuantizer> activation;
     std::unique_ptr<WeightQuantizer> head_weight;  // where the head has an importance matrix of its own
   };
   DeltaLoss(ScoreTable& table, const Options& options) : table_(table), options_(options) {}
+  absl::StatusOr<ActiveScheme> Activate(int scheme);
+  void PutScore(int trajectory, int layer, double weight, double activation);
   // Null for the trajectory that collects the importance matrix.
   ActiveScheme* active(int trajectory) {
     const int index = trajectory - forward_only_trajectories();

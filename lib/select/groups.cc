@@ -39,8 +39,8 @@ std::vector<std::vector<std::string>> RuntimeGroups(absl::string_view runtime, b
   return {};
 }
 
-std::vector<std::vector<int>> GroupLayers(const std::vector<LayerInfo>& layers,
-                                          const std::vector<std::vector<std::string>>& requested, const Context& context) {
+std::vector<LayerGroup> GroupLayers(const std::vector<LayerInfo>& layers, const std::vector<std::vector<std::string>>& requested,
+                                    const Context& context) {
   std::vector<std::vector<std::string>> shared_layers;
   for (const std::vector<std::string>& entries : requested) {
     bool runtime = false;
@@ -50,21 +50,29 @@ std::vector<std::vector<int>> GroupLayers(const std::vector<LayerInfo>& layers,
     if (!runtime) shared_layers.push_back(entries);
   }
   std::vector<Group> groups = SharedGroups(layers, shared_layers, context);
+  std::vector<bool> is_shared(layers.size(), false);
+  for (const Group& group : groups) {
+    for (int l : group) is_shared[l] = true;
+  }
   for (Group& group : ExpertGroups(layers)) groups.push_back(std::move(group));
-  std::vector<Group> keys;
+  std::vector<LayerGroup> result;
   std::vector<bool> grouped(layers.size(), false);
   for (const Group& group : Merge(layers.size(), groups)) {
-    Group free;
+    LayerGroup made;
     for (int l : group) {
       grouped[l] = true;
-      if (Chosen(layers[l])) free.push_back(l);
+      made.shared = made.shared || is_shared[l];
+      (Chosen(layers[l]) ? made.members : made.bystanders).push_back(l);
     }
-    if (!free.empty()) keys.push_back(std::move(free));
+    result.push_back(std::move(made));
   }
   for (size_t l = 0; l < layers.size(); ++l) {
-    if (!grouped[l] && Chosen(layers[l])) keys.push_back({static_cast<int>(l)});
+    if (grouped[l] || !Chosen(layers[l])) continue;
+    LayerGroup single;
+    single.members.push_back(static_cast<int>(l));
+    result.push_back(std::move(single));
   }
-  return keys;
+  return result;
 }
 
 namespace {

@@ -1,7 +1,6 @@
 #include "autoscheme/pareto.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -21,12 +20,7 @@ Curve HullOf(const std::vector<SolverKey>& keys);
 absl::StatusOr<ParetoFront> FindParetoFront(const ScoreTable& table, const SelectOptions& options, int64_t max_points,
                                             const Context& context) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const Problem problem, MakeProblem(table, options, context));
-  int64_t charged = problem.fixed_bits;
-  for (const int l : problem.embeddings) {
-    int64_t least = std::numeric_limits<int64_t>::max();
-    for (const auto& bits : problem.bits) least = std::min(least, bits[l]);
-    charged += least;
-  }
+  const int64_t charged = problem.LeastBits() - problem.least_group_bits;
   ParetoFront front;
   front.total_params = problem.total_params;
   front.complete = true;
@@ -43,7 +37,7 @@ absl::StatusOr<ParetoFront> FindParetoFront(const ScoreTable& table, const Selec
     ParetoPoint point;
     point.total_bits = curve[i].bits + charged;
     point.avg_bits = static_cast<double>(point.total_bits) / static_cast<double>(problem.total_params);
-    point.loss = curve[i].loss;
+    point.loss = curve[i].loss + problem.fixed_loss;
     if (i + 1 < curve.size()) {
       point.marginal_value = (curve[i].loss - curve[i + 1].loss) / static_cast<double>(curve[i + 1].bits - curve[i].bits);
     }

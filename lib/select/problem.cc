@@ -17,16 +17,22 @@
 #include "scheme/bits.h"
 #include "scheme/file_bytes.h"
 #include "scheme/rules.h"
+#include "scheme/stand_in.h"
 #include "select/groups.h"
 #include "select/losses.h"
-#include "select/special_layers.h"
 
 namespace autoscheme {
 namespace {
 
 absl::Status CheckTable(const ScoreTable& table);
 absl::StatusOr<std::vector<int>> ResolveMenu(const ScoreTable& table, const std::vector<std::string>& names);
-absl::Status FillKeys(Problem* problem, const Context& context);
+absl::Status CheckStandIns(const Problem& problem, const Context& context);
+void ReplaceFixed(Problem* problem, const Context& context);
+absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses, Problem* problem,
+                             const Context& context);
+void CountBits(Accounting accounting, bool ignore_scale_zp_bits, Problem* problem);
+absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses, Problem* problem,
+                      const Context& context);
 
 }  // namespace
 
@@ -36,46 +42,53 @@ absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions
   AUTOSCHEME_RETURN_IF_ERROR(CheckTable(table));
   AUTOSCHEME_ASSIGN_OR_RETURN(problem.menu, ResolveMenu(table, options.schemes));
   problem.table = &table;
-  const size_t menu_size = problem.menu.size(), layer_count = table.layers.size();
-  problem.bits.assign(menu_size, std::vector<int64_t>(layer_count));
-  problem.total_bits.assign(menu_size, 0);
-  for (size_t l = 0; l < layer_count; ++l) {
-    const LayerInfo& layer = table.layers[l];
-    problem.total_params += layer.out_features * layer.in_features;
-    for (size_t k = 0; k < menu_size; ++k) {
-      const Scheme& scheme = layer.fixed.has_value() ? *layer.fixed : table.schemes[problem.menu[k]];
-      problem.bits[k][l] =
-          accounting == Accounting::kFile
-              ? 8 * StoredBytes(table, layer, scheme)
-              : LayerBits(scheme, layer.out_features, layer.in_features, options.ignore_scale_zp_bits);
-      problem.total_bits[k] += problem.bits[k][l];
-    }
-    if (layer.fixed.has_value()) {
-      problem.fixed_bits += problem.bits[0][l];
-    } else if (layer.is_embedding) {
-      problem.embeddings.push_back(static_cast<int>(l));
-    }
+  problem.reference_rules = options.reference_rules;
+  AUTOSCHEME_RETURN_IF_ERROR(CheckStandIns(problem, context));
+  for (const LayerInfo& layer : table.layers) problem.fixed.push_back(layer.fixed);
+  const std::vector<LayerGroup> groups = GroupLayers(table.layers, options.shared_layers, context);
+  const std::vector<std::vector<double>> losses = MenuLosses(table, problem.menu);
+  if (!options.reference_rules) {
+    ReplaceFixed(&problem, context);
+    AUTOSCHEME_RETURN_IF_ERROR(FixSharedGroups(groups, losses, &problem, context));
   }
-
-  problem.groups = GroupLayers(table.layers, options.shared_layers, context);
-  AUTOSCHEME_RETURN_IF_ERROR(FillKeys(&problem, context));
+  for (const LayerGroup& group : groups) {
+    if (!group.members.empty() && !problem.fixed[group.members[0]].has_value()) problem.groups.push_back(group.members);
+  }
+  CountBits(accounting, options.ignore_scale_zp_bits, &problem);
+  AUTOSCHEME_RETURN_IF_ERROR(FillKeys(groups, losses, &problem, context));
   return problem;
 }
 
 int64_t StoredBytes(const ScoreTable& table, const LayerInfo& layer, const Scheme& scheme) {
   if (layer.is_head && table.tied_head && scheme.bits >= 16) return 0;
-  if (const auto stand_in = GgufFallback(scheme, layer)) return FileBytes(*stand_in, layer.out_features, layer.in_features);
-  return FileBytes(scheme, layer.out_features, layer.in_features);
+  return FileBytes(StoredScheme(scheme, layer), layer.out_features, layer.in_features);
 }
 
-int64_t Problem::LeastGroupBits() const {
+Scheme Problem::Charged(int k, int layer) const {
+  return reference_rules ? scheme(k) : StoredScheme(scheme(k), table->layers[layer]);
+}
+
+int64_t Problem::EmbeddingBits(int k) const {
   int64_t sum = 0;
-  for (const SolverKey& key : keys) {
-    int64_t least = std::numeric_limits<int64_t>::max();
-    for (const SolverOption& option : key) least = std::min(least, option.bits);
-    sum += least;
-  }
+  for (int l : embeddings) sum += bits[k][l];
   return sum;
+}
+
+int64_t Problem::LeastBits() const {
+  int64_t embedding = std::numeric_limits<int64_t>::max();
+  for (size_t k = 0; k < menu.size(); ++k) embedding = std::min(embedding, EmbeddingBits(static_cast<int>(k)));
+  return fixed_bits + embedding + least_group_bits;
+}
+
+int64_t Problem::MostBits() const {
+  int64_t sum = 0;
+  for (size_t k = 0; k < menu.size(); ++k) sum = std::max(sum, EmbeddingBits(static_cast<int>(k)));
+  for (const SolverKey& key : keys) {
+    int64_t most = 0;
+    for (const SolverOption& option : key) most = std::max(most, option.bits);
+    sum += most;
+  }
+  return fixed_bits + sum;
 }
 
 namespace {
@@ -139,34 +152,189 @@ absl::StatusOr<std::vector<int>> ResolveMenu(const ScoreTable& table, const std:
   return menu;
 }
 
-// The schemes that runtimes can hold all of the group's layers in; all where there is none.
-std::vector<bool> SuitsGroup(const Problem& problem, const std::vector<int>& group) {
+// Scores that were measured with stand-ins belong to the rules that charge them, and the other way round.
+absl::Status CheckStandIns(const Problem& problem, const Context& context) {
+  const ScoreTable& table = *problem.table;
+  int64_t replaced = 0, unmeasured = 0;
+  std::string first, first_unmeasured;
+  for (const int s : problem.menu) {
+    for (size_t l = 0; l < table.layers.size(); ++l) {
+      const LayerInfo& layer = table.layers[l];
+      if (layer.fixed.has_value()) continue;
+      const std::optional<Scheme> stand_in = StandIn(table.schemes[s], layer);
+      if (!stand_in.has_value()) continue;
+      const std::string example = absl::StrCat(Quoted(layer.name), " with rows of ", layer.in_features, ": ", Quoted(stand_in->name),
+                                               " for ", Quoted(table.schemes[s].name));
+      if (problem.reference_rules && table.scores[s][l].stand_in) {
+        return absl::InvalidArgumentError(absl::StrCat("these scores were measured with the stand-ins of K types (", example,
+                                                       "), which reference_rules leaves out: score again with reference_rules"));
+      }
+      if (replaced++ == 0) first = example;
+      if (!layer.is_embedding && !table.scores[s][l].stand_in && unmeasured++ == 0) first_unmeasured = example;
+    }
+  }
+  if (problem.reference_rules) return absl::OkStatus();
+  if (replaced > 0) {
+    context.Warn(absl::StrCat("K types hold rows of multiples of 256 weights only: others take their place and are charged, such as in ", first));
+  }
+  if (unmeasured > 0) {
+    context.Warn(absl::StrCat("the scores lack the loss of ", unmeasured, " stand-ins, such as ", first_unmeasured,
+                              "; that of the K type is taken instead: score again for a better choice"));
+  }
+  return absl::OkStatus();
+}
+
+// Fixed K types become what stands in for them, by name.
+void ReplaceFixed(Problem* problem, const Context& context) {
+  int64_t replaced = 0;
+  std::string first;
+  for (size_t l = 0; l < problem->fixed.size(); ++l) {
+    std::optional<Scheme>& fixed = problem->fixed[l];
+    const LayerInfo& layer = problem->table->layers[l];
+    std::optional<Scheme> stand_in = fixed.has_value() ? StandIn(*fixed, layer) : std::nullopt;
+    if (!stand_in.has_value()) continue;
+    if (replaced++ == 0) {
+      first = absl::StrCat(Quoted(layer.name), ", whose rows of ", layer.in_features, " weights ", Quoted(fixed->name),
+                           " cannot hold, gets ", Quoted(stand_in->name));
+    }
+    fixed = std::move(stand_in);
+  }
+  if (replaced > 0) {
+    context.Warn(absl::StrCat(replaced, replaced == 1 ? " fixed layer gets" : " fixed layers get",
+                              " another scheme than the one asked for, because its blocks of 256 weights do not divide the rows: ", first));
+  }
+}
+
+// Whether a runtime can hold both in one tensor.
+bool Alike(const Scheme& a, const Scheme& b) {
+  return SameScheme(a, b) || (a.IsPassThrough() && b.IsPassThrough() && a.bits == b.bits);
+}
+
+absl::Status GroupError(const Problem& problem, const LayerGroup& group, const std::string& why) {
+  const auto& layers = problem.table->layers;
+  std::vector<int> all = group.bystanders;
+  all.insert(all.end(), group.members.begin(), group.members.end());
+  std::vector<std::string> names;
+  for (size_t i = 0; i < all.size() && i < 4; ++i) names.push_back(Quoted(layers[all[i]].name));
+  if (all.size() > names.size()) names.push_back(absl::StrCat("and ", all.size() - names.size(), " more"));
+  return absl::InvalidArgumentError(absl::StrCat("shared_layers: ", absl::StrJoin(names, ", "), " of block ", layers[all[0]].block,
+                                                 " must have one scheme, but ", why));
+}
+
+// Gives the free layers of a shared group the scheme of its fixed ones.
+absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses, Problem* problem,
+                             const Context& context) {
+  const auto& layers = problem->table->layers;
+  int64_t taken = 0, unmeasured = 0;
+  std::string first;
+  for (const LayerGroup& group : groups) {
+    if (!group.shared || group.bystanders.empty()) continue;
+    const int given = group.bystanders[0];
+    const auto by = [&](int l) { return absl::StrCat(Quoted(layers[l].name), " is fixed at ", Quoted(problem->fixed[l]->name)); };
+    for (int l : group.bystanders) {
+      if (group.bystanders.size() + group.members.size() == 1) break;
+      if (!problem->fixed[l].has_value()) {
+        return GroupError(*problem, group, absl::StrCat(Quoted(layers[l].name), " is the embedding, whose scheme follows a rule of its own; take it out"));
+      }
+      if (!Alike(*problem->fixed[l], *problem->fixed[given])) {
+        return GroupError(*problem, group, absl::StrCat(by(given), " and ", by(l), "; fix them alike, or take one out of the group"));
+      }
+    }
+    for (int l : group.members) {
+      const Scheme& scheme = *problem->fixed[given];
+      if (!SuitsShape(scheme, layers[l]) || StandIn(scheme, layers[l]).has_value()) {
+        return GroupError(*problem, group, absl::StrCat(by(given), ", which does not suit ", Quoted(layers[l].name), " [", layers[l].out_features,
+                                                        ", ", layers[l].in_features, "]; fix another scheme, or take one out of the group"));
+      }
+      problem->fixed[l] = scheme;
+      if (taken++ == 0) first = absl::StrCat(Quoted(layers[l].name), " takes ", Quoted(scheme.name), " from ", Quoted(layers[given].name));
+      if (scheme.IsPassThrough()) continue;
+      bool measured = false;
+      for (size_t k = 0; k < problem->menu.size() && !measured; ++k) {
+        measured = Alike(problem->Charged(static_cast<int>(k), l), scheme) && std::isfinite(losses[k][l]);
+        if (measured) problem->fixed_loss += losses[k][l];
+      }
+      unmeasured += !measured;
+    }
+  }
+  if (taken > 0) {
+    context.Warn(absl::StrCat(taken, taken == 1 ? " layer is" : " layers are", " fixed because another of the same shared group is: ", first,
+                              unmeasured > 0 ? absl::StrCat("; the loss of ", unmeasured, " of them was not measured and counts as none") : ""));
+  }
+  return absl::OkStatus();
+}
+
+void CountBits(Accounting accounting, bool ignore_scale_zp_bits, Problem* problem) {
+  const ScoreTable& table = *problem->table;
+  const size_t menu_size = problem->menu.size(), layer_count = table.layers.size();
+  problem->bits.assign(menu_size, std::vector<int64_t>(layer_count));
+  problem->total_bits.assign(menu_size, 0);
+  for (size_t l = 0; l < layer_count; ++l) {
+    const LayerInfo& layer = table.layers[l];
+    const std::optional<Scheme>& fixed = problem->fixed[l];
+    problem->total_params += layer.out_features * layer.in_features;
+    for (size_t k = 0; k < menu_size; ++k) {
+      const Scheme scheme = fixed.has_value() ? *fixed : problem->Charged(static_cast<int>(k), static_cast<int>(l));
+      problem->bits[k][l] = accounting == Accounting::kFile
+                                ? 8 * StoredBytes(table, layer, scheme)
+                                : LayerBits(scheme, layer.out_features, layer.in_features, ignore_scale_zp_bits);
+      problem->total_bits[k] += problem->bits[k][l];
+    }
+    if (fixed.has_value()) {
+      problem->fixed_bits += problem->bits[0][l];
+    } else if (layer.is_embedding) {
+      problem->embeddings.push_back(static_cast<int>(l));
+    }
+  }
+}
+
+// The options that all of a group can have: each suits every layer, and in a shared group it is the same type for all of them.
+// Under the reference's rules all, where none is.
+std::vector<bool> SuitsGroup(const Problem& problem, const LayerGroup& group) {
   std::vector<bool> suits(problem.menu.size(), true);
   for (size_t k = 0; k < suits.size(); ++k) {
-    for (int l : group) suits[k] = suits[k] && SuitsShape(problem.scheme(static_cast<int>(k)), problem.table->layers[l]);
+    const int option = static_cast<int>(k);
+    for (int l : group.members) {
+      suits[k] = suits[k] && SuitsShape(problem.scheme(option), problem.table->layers[l]);
+      if (group.shared) suits[k] = suits[k] && Alike(problem.Charged(option, group.members[0]), problem.Charged(option, l));
+    }
   }
-  if (std::find(suits.begin(), suits.end(), true) == suits.end()) suits.assign(suits.size(), true);
+  const bool none = std::find(suits.begin(), suits.end(), true) == suits.end();
+  if (none && problem.reference_rules) suits.assign(suits.size(), true);
   return suits;
 }
 
-// Options that do not suit a shape or have no finite loss are left out, with a warning; a group that has no finite one is an
-// error.
-absl::Status FillKeys(Problem* problem, const Context& context) {
+absl::Status NothingSuits(const Problem& problem, const LayerGroup& group) {
+  std::vector<std::string> schemes;
+  for (size_t k = 0; k < problem.menu.size(); ++k) schemes.push_back(Quoted(problem.scheme(static_cast<int>(k)).name));
+  const std::string menu = absl::StrJoin(schemes, ", ");
+  const LayerInfo& layer = problem.table->layers[group.members[0]];
+  if (group.shared && group.members.size() > 1) {
+    return GroupError(problem, group, absl::StrCat("none of ", menu, " suits all of them as one type; add a scheme that does, or take one out of the group"));
+  }
+  return absl::InvalidArgumentError(absl::StrCat("none of ", menu, " suits ", Quoted(layer.name), " [", layer.out_features, ", ", layer.in_features,
+                                                 "]: add a scheme that does, or put the layer into ignore_layers"));
+}
+
+// Options that do not suit a shape or have no finite loss are left out, with a warning; a group that has none left is an error.
+absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses, Problem* problem,
+                      const Context& context) {
   const ScoreTable& table = *problem->table;
   const size_t menu_size = problem->menu.size();
-  const std::vector<std::vector<double>> losses = MenuLosses(table, problem->menu);
   std::vector<double> scheme_loss(menu_size, 0.0);
   int64_t dropped = 0, unsuited = 0;
   std::string first_dropped, first_unsuited;
-  for (size_t g = 0; g < problem->groups.size(); ++g) {
-    const std::vector<int>& group = problem->groups[g];
+  for (const LayerGroup& group : groups) {
+    const std::vector<int>& members = group.members;
+    if (members.empty() || problem->fixed[members[0]].has_value()) continue;
     SolverKey key;
     std::vector<int> kept;
     std::string not_finite;
     const std::vector<bool> suits = SuitsGroup(*problem, group);
+    if (std::find(suits.begin(), suits.end(), true) == suits.end()) return NothingSuits(*problem, group);
     for (size_t k = 0; k < menu_size; ++k) {
       SolverOption option;
-      for (int l : group) {
+      for (int l : members) {
         option.bits += problem->bits[k][l];
         option.loss += losses[k][l];
         if (!std::isfinite(losses[k][l]) && not_finite.empty()) {
@@ -177,7 +345,7 @@ absl::Status FillKeys(Problem* problem, const Context& context) {
       scheme_loss[k] += option.loss;
       if (!suits[k]) {
         if (unsuited++ == 0) {
-          first_unsuited = absl::StrCat(Quoted(table.layers[group[0]].name), " under ", Quoted(table.schemes[problem->menu[k]].name));
+          first_unsuited = absl::StrCat(Quoted(table.layers[members[0]].name), " under ", Quoted(table.schemes[problem->menu[k]].name));
         }
         continue;
       }
@@ -194,7 +362,10 @@ absl::Status FillKeys(Problem* problem, const Context& context) {
                                               "schemes, tokens or dtype, or put the layer into ignore_layers"));
     }
     if (!not_finite.empty() && first_dropped.empty()) first_dropped = not_finite;
-    if (group.size() == 1 && table.layers[group[0]].is_head) problem->head_group = static_cast<int>(g);
+    if (members.size() == 1 && table.layers[members[0]].is_head) problem->head_group = static_cast<int>(problem->keys.size());
+    int64_t least = std::numeric_limits<int64_t>::max();
+    for (const SolverOption& option : key) least = std::min(least, option.bits);
+    problem->least_group_bits += least;
     problem->keys.push_back(std::move(key));
     problem->options.push_back(std::move(kept));
   }
@@ -203,8 +374,7 @@ absl::Status FillKeys(Problem* problem, const Context& context) {
         absl::StrCat(dropped, " choices are left out because their loss is not finite: that of ", first_dropped));
   }
   if (unsuited > 0) {
-    context.Warn(absl::StrCat(unsuited, " choices are left out because the scheme's groups do not divide the layer, such as ",
-                              first_unsuited));
+    context.Warn(absl::StrCat(unsuited, " choices are left out because they do not suit the shapes, such as ", first_unsuited));
   }
   for (size_t k = 0; k < menu_size; ++k) {
     problem->by_loss.push_back(static_cast<int>(k));

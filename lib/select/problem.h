@@ -3,6 +3,7 @@
 #define AUTOSCHEME_SELECT_PROBLEM_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -16,9 +17,12 @@ enum class Accounting { kReference, kFile };
 
 struct Problem {
   std::vector<int> menu;                   // indices of table.schemes; k below indexes this
-  std::vector<std::vector<int64_t>> bits;  // bits[k][l]; a fixed layer has its own scheme's bits under every k
+  // By layer: its scheme where there is no choice, because the layer or another one of its shared group is fixed.
+  std::vector<std::optional<Scheme>> fixed;
+  std::vector<std::vector<int64_t>> bits;  // bits[k][l], of stand-ins where they take over; of a fixed layer under every k the same
   std::vector<int64_t> total_bits;         // total_bits[k]: k applied to every layer that is not fixed
   int64_t fixed_bits = 0;
+  double fixed_loss = 0;                  // of layers that a fixed layer of their group has fixed, as far as it was measured
   int64_t total_params = 0;
   std::vector<std::vector<int>> groups;   // layers chosen together, in the order of the decision
   std::vector<SolverKey> keys;            // finite options of each group
@@ -26,11 +30,18 @@ struct Problem {
   std::vector<int> by_loss;               // every k, least total loss first
   int head_group = -1;                    // the head, where it is chosen and by itself
   std::vector<int> embeddings;            // layers that get their scheme by a rule and not by the solver
+  int64_t least_group_bits = 0;           // the least that all groups together can cost
+  bool reference_rules = false;
   const ScoreTable* table = nullptr;
 
   const Scheme& scheme(int k) const { return table->schemes[menu[k]]; }
-  // The least that all groups together can cost.
-  int64_t LeastGroupBits() const;
+  // What a layer that is not fixed is charged as under k: its stand-in, but under the reference's rules k itself.
+  Scheme Charged(int k, int layer) const;
+  int64_t EmbeddingBits(int k) const;  // all embeddings under k
+
+  // The least and the most that all layers together can cost. Between them every budget has a choice.
+  int64_t LeastBits() const;
+  int64_t MostBits() const;
 };
 
 // `table` is borrowed. Errors: as SelectRecipes.

@@ -3,65 +3,91 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <string>
-#include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "scheme/rules.h"
+#include "absl/container/flat_hash_set.h"
 
 namespace autoscheme {
 namespace {
 
-int64_t EmbeddingBits(const Problem& problem, int k) {
-  int64_t bits = 0;
-  for (int l : problem.embeddings) bits += problem.bits[k][l];
-  return bits;
-}
+constexpr int kWideBits = 6;      // what the head should have at least, and a tied embedding at most
+constexpr int kMostAverage = 32;  // no scheme has more bits
 
 bool Contains(const std::vector<int>& values, int value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
+int ChooseEmbedding(const Problem& problem, double target, int64_t budget);
+std::vector<int> HeadOptions(const Problem& problem, double target, int64_t budget);
+int64_t BitsBesideHead(const Problem& problem);
+
 }  // namespace
 
-void LimitHead(const Problem& problem, double target, int64_t budget, std::vector<SolverKey>* keys,
-               std::vector<std::vector<int>>* options) {
-  if (problem.head_group < 0) return;
+SpecialLayers ApplyRules(const Problem& problem, double avg_bits, int64_t budget) {
+  SpecialLayers special;
+  if (!problem.embeddings.empty()) {
+    special.embedding = ChooseEmbedding(problem, avg_bits, budget);
+    budget -= problem.EmbeddingBits(special.embedding);
+  }
+  if (problem.head_group >= 0) special.head = HeadOptions(problem, avg_bits, budget);
+  return special;
+}
+
+std::vector<int64_t> RuleSteps(const Problem& problem) {
+  absl::flat_hash_set<int64_t> steps;
+  if (problem.embeddings.empty() && problem.head_group < 0) return {};
+  const int menu_size = static_cast<int>(problem.menu.size());
+  steps.insert(kWideBits * problem.total_params - problem.fixed_bits);
+  for (int bits = 1; bits <= kMostAverage; ++bits) steps.insert(bits * problem.total_params - 1 - problem.fixed_bits);
+  for (int k = 0; k < menu_size && !problem.embeddings.empty(); ++k) {
+    steps.insert(problem.least_group_bits + problem.EmbeddingBits(k) - 1);
+  }
+  if (problem.head_group < 0) return {steps.begin(), steps.end()};
+  absl::flat_hash_set<int64_t> embedding_bits = {0};
+  for (int k = 0; k < menu_size; ++k) embedding_bits.insert(problem.EmbeddingBits(k));
+  for (const SolverOption& option : problem.keys[problem.head_group]) {
+    for (const int64_t bits : embedding_bits) steps.insert(BitsBesideHead(problem) + option.bits + bits - 1);
+  }
+  return {steps.begin(), steps.end()};
+}
+
+namespace {
+
+// What the other groups take at least.
+int64_t BitsBesideHead(const Problem& problem) {
+  int64_t least_head = std::numeric_limits<int64_t>::max();
+  for (const SolverOption& option : problem.keys[problem.head_group]) least_head = std::min(least_head, option.bits);
+  return problem.least_group_bits - least_head;
+}
+
+std::vector<int> HeadOptions(const Problem& problem, double target, int64_t budget) {
   const int menu_size = static_cast<int>(problem.menu.size());
   std::vector<int> wide, allowed;
   for (int k = 0; k < menu_size; ++k) {
-    if (problem.scheme(k).bits >= 6) wide.push_back(k);
+    if (problem.scheme(k).bits >= kWideBits) wide.push_back(k);
   }
   if (wide.empty()) {
     allowed = {problem.by_loss[0]};
-  } else if (wide.size() > 1 && target > 6) {
+  } else if (wide.size() > 1 && target > kWideBits) {
     allowed = {*std::max_element(wide.begin(), wide.end(),
                                  [&](int a, int b) { return problem.scheme(a).bits < problem.scheme(b).bits; })};
   } else {
     allowed = wide;
   }
-  SolverKey& key = (*keys)[problem.head_group];
-  std::vector<int>& kept = (*options)[problem.head_group];
-  int64_t least_head = std::numeric_limits<int64_t>::max();
-  for (const SolverOption& option : key) least_head = std::min(least_head, option.bits);
-  const int64_t others = problem.LeastGroupBits() - least_head;
-  const int head = problem.groups[problem.head_group][0];
+  const std::vector<int>& kept = problem.options[problem.head_group];
+  const SolverKey& key = problem.keys[problem.head_group];
+  const int64_t left = budget - BitsBesideHead(problem);
   const auto fits = [&] {
-    return std::any_of(allowed.begin(), allowed.end(),
-                       [&](int k) { return Contains(kept, k) && others + problem.bits[k][head] <= budget; });
+    for (size_t j = 0; j < kept.size(); ++j) {
+      if (key[j].bits <= left && Contains(allowed, kept[j])) return true;
+    }
+    return false;
   };
   for (size_t i = 0; i < problem.by_loss.size() && !fits(); ++i) allowed.push_back(problem.by_loss[i]);
-
-  SolverKey narrow;
-  std::vector<int> narrow_options;
-  for (size_t j = 0; j < kept.size(); ++j) {
-    if (!Contains(allowed, kept[j])) continue;
-    narrow.push_back(key[j]);
-    narrow_options.push_back(kept[j]);
+  std::vector<int> narrow;
+  for (int k : kept) {
+    if (Contains(allowed, k)) narrow.push_back(k);
   }
-  if (narrow.empty()) return;
-  key = std::move(narrow);
-  kept = std::move(narrow_options);
+  return narrow.empty() ? kept : narrow;
 }
 
 int ChooseEmbedding(const Problem& problem, double target, int64_t budget) {
@@ -74,7 +100,7 @@ int ChooseEmbedding(const Problem& problem, double target, int64_t budget) {
     }
   };
   if (problem.table->tied_head) {
-    if (target <= 6) take([&](int k) { return bits(k) <= 6; });
+    if (target <= kWideBits) take([&](int k) { return bits(k) <= kWideBits; });
     if (candidates.empty()) candidates = problem.by_loss;
   } else {
     const int floor = static_cast<int>(std::floor(target));
@@ -88,45 +114,22 @@ int ChooseEmbedding(const Problem& problem, double target, int64_t budget) {
     }
     candidates.insert(candidates.end(), problem.by_loss.begin(), problem.by_loss.end());
   }
-  int64_t weights = 0;
-  for (int l : problem.embeddings) {
-    weights += problem.table->layers[l].out_features * problem.table->layers[l].in_features;
-  }
-  // The reference looks at bits x weights alone and may then find that the scales do not fit; here both must.
-  const int64_t left = budget - problem.LeastGroupBits();
-  const auto fits = [&](int k) { return bits(k) * weights <= left && EmbeddingBits(problem, k) <= left; };
+  const int64_t left = budget - problem.least_group_bits;
   for (int k : candidates) {
-    if (fits(k)) return k;
+    if (problem.EmbeddingBits(k) <= left) return k;
   }
-  int cheapest = -1, cheapest_fitting = -1;
-  for (int k = 0; k < menu_size; ++k) {
-    if (cheapest < 0 || bits(k) < bits(cheapest)) cheapest = k;
-    if (fits(k) && (cheapest_fitting < 0 || bits(k) < bits(cheapest_fitting))) cheapest_fitting = k;
+  // The smallest: of those that fit, or of all.
+  int smallest = 0;
+  const auto smaller = [&](int a, int b) {
+    const bool a_fits = problem.EmbeddingBits(a) <= left, b_fits = problem.EmbeddingBits(b) <= left;
+    if (a_fits != b_fits) return a_fits;
+    return problem.reference_rules ? bits(a) < bits(b) : problem.EmbeddingBits(a) < problem.EmbeddingBits(b);
+  };
+  for (int k = 1; k < menu_size; ++k) {
+    if (smaller(k, smallest)) smallest = k;
   }
-  return cheapest_fitting >= 0 ? cheapest_fitting : cheapest;
+  return smallest;
 }
 
-std::optional<Scheme> GgufFallback(const Scheme& scheme, const LayerInfo& layer) {
-  if (!IsGgufKType(scheme) || layer.in_features % 256 == 0) return std::nullopt;
-  if (layer.in_features % 32 != 0) {
-    Scheme plain = scheme;
-    plain.name = "GGUF:BF16";
-    plain.bits = 16;
-    plain.sym = true;
-    plain.data_type = "int_sym_dq";
-    plain.super_bits.reset();
-    plain.super_group_size.reset();
-    return plain;
-  }
-  const char* suffixes[2] = {scheme.sym ? "_0" : "_1", scheme.sym ? "_1" : "_0"};
-  for (const char* suffix : suffixes) {
-    if (layer.is_embedding) break;
-    absl::StatusOr<Scheme> found = FindScheme(absl::StrCat("GGUF:Q", scheme.bits, suffix));
-    if (found.ok()) return *std::move(found);
-  }
-  absl::StatusOr<Scheme> found = FindScheme(scheme.bits == 6 ? "GGUF:Q8_0" : "GGUF:Q5_0");
-  if (found.ok()) return *std::move(found);
-  return std::nullopt;
-}
-
+}  // namespace
 }  // namespace autoscheme

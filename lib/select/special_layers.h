@@ -1,26 +1,28 @@
-// Layers that do not simply take the solver's choice: the head, the embedding, rows that a K type cannot hold.
+// Layers that do not simply take the solver's choice: the head and the embedding.
 #ifndef AUTOSCHEME_SELECT_SPECIAL_LAYERS_H_
 #define AUTOSCHEME_SELECT_SPECIAL_LAYERS_H_
 
-#include <optional>
+#include <cstdint>
 #include <vector>
 
 #include "select/problem.h"
 
 namespace autoscheme {
 
-// SPEC 7.3: a head that is chosen by itself is left with the options of 6 bits and more, where menu and budget allow
-// it. Narrows keys[head_group] and options[head_group].
-void LimitHead(const Problem& problem, double target, int64_t budget, std::vector<SolverKey>* keys,
-               std::vector<std::vector<int>>* options);
+// What the reference's rules (SPEC 7.3) leave to the solver at one budget.
+struct SpecialLayers {
+  int embedding = -1;     // the option (an index into problem.menu) of all embeddings; -1: there are none
+  std::vector<int> head;  // the options of a head that is chosen by itself, in the order of the menu; empty: there is none
 
-// SPEC 7.3: the option (an index into problem.menu) for the embeddings, whose bits are to be taken from `budget`.
-int ChooseEmbedding(const Problem& problem, double target, int64_t budget);
+  bool operator==(const SpecialLayers& o) const { return embedding == o.embedding && head == o.head; }
+};
 
-// What stands in for a K type on a layer whose rows are no multiple of 256 (SPEC 7.8). Empty when the type can stay.
-// For an embedding AutoRound makes the change itself, later and by a shorter rule; it is made here so that the recipe
-// says what will be stored.
-std::optional<Scheme> GgufFallback(const Scheme& scheme, const LayerInfo& layer);
+// The embedding gets a scheme of about the target's bits, the head one of 6 bits and more, where menu and budget allow it.
+// `budget`: bits for all layers that are not fixed; `avg_bits`: the average that it stands for.
+SpecialLayers ApplyRules(const Problem& problem, double avg_bits, int64_t budget);
+
+// Budgets up to which the rules may say one thing and beyond which another, in no order.
+std::vector<int64_t> RuleSteps(const Problem& problem);
 
 }  // namespace autoscheme
 

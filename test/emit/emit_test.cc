@@ -123,6 +123,30 @@ TEST_CASE("scores.json has exactly these bytes") {
 )json");
 }
 
+TEST_CASE("a score that was measured with a stand-in says so, with the stand-in's bits") {
+  ScoreTable table = Table();
+  table.schemes[0] = FindScheme("GGUF:Q4_K_S").value();
+  table.layers[0].in_features = 96;
+  table.scores[0][0].stand_in = true;
+  const std::string json = ScoresToJson(table);
+  // 64 x 96 weights of Q4_1: 4.625 bits each, by AutoRound's accounting.
+  CHECK(json.find("\"model.layers.0.q_proj\": {\"stand_in\":\"GGUF:Q4_1\",\"bits\":28416,") != std::string::npos);
+  TempDir dir;
+  const auto read = ReadScores({}, dir.Write("scores.json", json));
+  INFO(read.status());
+  REQUIRE(read.ok());
+  CHECK(read->scores[0][0].stand_in);
+  CHECK(!read->scores[1][0].stand_in);
+  const auto refused = [&](const char* from, const char* to) {
+    std::string other = json;
+    other.replace(other.find(from), std::string(from).size(), to);
+    return std::string(ReadScores({}, dir.Write("other.json", other)).status().message());
+  };
+  CHECK(refused("GGUF:Q4_1", "GGUF:Q5_1").find("stand_in is \"GGUF:Q5_1\"; for this scheme and shape it is \"GGUF:Q4_1\"") != std::string::npos);
+  CHECK(refused("\"bits\":28416", "\"bits\":28417").find("bits is 28417; shape and scheme make 28416") != std::string::npos);
+  CHECK(refused("\"bits\":26112", "\"stand_in\":\"GGUF:Q4_1\",\"bits\":26112").find("it is none") != std::string::npos);
+}
+
 TEST_CASE("a score table survives being written and read, to the last bit") {
   ScoreTable table = Table();
   table.model = "odd \"name\"\\with\n\x01\xC3\xA9";

@@ -194,6 +194,49 @@ TEST_CASE("K types collect an importance matrix in the same sweep and read nothi
   }
 }
 
+TEST_CASE("layers that K types cannot hold are scored under what stands in for them") {
+  TempDir dir;
+  TinyModel model;
+  model.blocks = 2, model.hidden = 96, model.intermediate = 160, model.heads = 3, model.kv_heads = 1;
+  model.tied = true;  // else K types score the head too
+  WriteTinyModel(model, dir.path());
+  Options options;
+  options.schemes = ParseSchemeList("GGUF:Q4_K_S,GGUF:Q6_K,GGUF:Q3_K_S").value();
+  const Scored replaced = Score(dir.path(), options);
+  options.schemes = ParseSchemeList("GGUF:Q4_1,GGUF:Q8_0,GGUF:Q5_0").value();
+  const Scored plain = Score(dir.path(), options);
+  int compared = 0;
+  for (size_t l = 0; l < replaced.table.layers.size(); ++l) {
+    const LayerInfo& layer = replaced.table.layers[l];
+    if (layer.is_embedding) continue;
+    REQUIRE(!layer.is_head);
+    const auto same = std::find_if(plain.table.layers.begin(), plain.table.layers.end(), [&](const LayerInfo& p) { return p.name == layer.name; });
+    REQUIRE(same != plain.table.layers.end());
+    const size_t p = static_cast<size_t>(same - plain.table.layers.begin());
+    for (size_t s = 0; s < 3; ++s) {
+      INFO(layer.name << " under " << replaced.table.schemes[s].name);
+      CHECK(replaced.table.scores[s][l].stand_in);
+      CHECK(!plain.table.scores[s][p].stand_in);
+      CHECK(replaced.table.scores[s][l].weight > 0);
+      CHECK(replaced.table.scores[s][l].weight == plain.table.scores[s][p].weight);
+      ++compared;
+    }
+  }
+  CHECK(compared == 2 * 7 * 3);
+  // Nothing is searched, so no importance matrix is collected: no further pass, and not a byte more of the blocks.
+  uint64_t blocks = 0;
+  const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
+  for (const Block& block : skeleton->blocks()) blocks += block.bytes;
+  CHECK(replaced.stats.read_bytes == replaced.stats.planned_read_bytes);
+  CHECK(replaced.stats.product_flops < 1.2 * plain.stats.product_flops);
+  // As the reference does: the K types themselves.
+  options.schemes = ParseSchemeList("GGUF:Q4_K_S,GGUF:Q6_K,GGUF:Q3_K_S").value();
+  options.reference_rules = true;
+  const Scored reference = Score(dir.path(), options);
+  CHECK(!reference.table.scores[0][1].stand_in);
+  CHECK(reference.table.scores[0][1].weight != replaced.table.scores[0][1].weight);
+}
+
 TEST_CASE("an importance matrix from a file replaces the collected one") {
   TempDir dir;
   TinyModel model;

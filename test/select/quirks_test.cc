@@ -61,12 +61,19 @@ TEST_CASE("an option whose groups do not divide a layer is not chosen for it, wh
   CHECK(Chosen(Table("FP8_STATIC,NVFP4", shapes, {1, 0}), options) == Strings{"NVFP4", "NVFP4", "FP8_STATIC"});
 }
 
-TEST_CASE("layers that share a scheme get one that suits them all, and any where none does") {
+TEST_CASE("layers that share a scheme get one that suits them all, and where none does they are named") {
   const std::vector<Shape> shapes = {{"layers.0.q_proj", 128, 128}, {"layers.0.k_proj", 40, 128}};
   SelectOptions options;
   options.avg_bits = {8.125};
   options.shared_layers = {{"q_proj", "k_proj"}};
   CHECK(Chosen(Table("FP8_STATIC,W4A16", shapes, {1, 0}), options) == Strings{"FP8_STATIC", "FP8_STATIC"});
+  const absl::Status none = SelectRecipes(Table("W8A16,W4A16", shapes, {1, 0}), options).status();
+  CHECK(none.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(none.message() ==
+        "shared_layers: \"layers.0.k_proj\", \"layers.0.q_proj\" of block 0 must have one scheme, but none of \"W8A16\", \"W4A16\" suits "
+        "all of them as one type; add a scheme that does, or take one out of the group");
+  // The reference gives them one that does not suit.
+  options.reference_rules = true;
   CHECK(Chosen(Table("W8A16,W4A16", shapes, {1, 0}), options) == Strings{"W4A16", "W4A16"});
 }
 
