@@ -3,7 +3,8 @@
 
 usage: convert.py SOURCE.gguf FOLDER
 
-Needs the packages gguf and numpy. Weights pass through one at a time. FOLDER appears only when it is complete.
+Needs the packages gguf and numpy. Weights pass through one at a time. FOLDER appears only when it is complete; one that is there
+and holds anything is left alone.
 """
 
 import json
@@ -38,6 +39,8 @@ def main(arguments):
     if len(arguments) != 2:
         sys.exit(__doc__.strip())
     source, folder = arguments
+    if os.path.isdir(folder) and os.listdir(folder):
+        sys.exit(f"{folder}: is there already, with other files; name another place or remove it")
     reader = GGUFReader(source)
     if field(reader, "general.architecture") != "llama":
         sys.exit(f"{source}: architecture {field(reader, 'general.architecture')!r}; only 'llama' is understood")
@@ -48,7 +51,6 @@ def main(arguments):
     os.makedirs(partial)
     write_config(reader, tensors, os.path.join(partial, "config.json"))
     write_weights(reader, tensors, os.path.join(partial, "model.safetensors"))
-    shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)
     print(f"{folder}: {len(tensors)} tensors")
 
