@@ -707,8 +707,11 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_load(autoscheme_context* 
 /* since 0.1 */
 AUTOSCHEME_API void autoscheme_scores_free(autoscheme_scores* scores);
 
-/* Writes scores.json; afterwards `path` holds either the old contents or the whole new ones. NOT_FOUND (no such
- * folder), PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk full), UNAVAILABLE. since 0.1 */
+/* Writes scores.json; afterwards `path` holds either the old contents or the whole new ones. Links are followed, and the
+ * file at their end is replaced, keeps its mode, and its owner where the system permits; its other hard links keep the old
+ * contents. A character device, a pipe (whose reader is waited for) and a descriptor of this process (/dev/stdout) are
+ * written to instead. INVALID_ARGUMENT (a folder, a disk, a socket, a mount point), NOT_FOUND (no such folder),
+ * PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk full), UNAVAILABLE. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_save(const autoscheme_scores* scores, const char* path,
                                                             autoscheme_error** error);
 

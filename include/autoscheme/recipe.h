@@ -55,7 +55,8 @@ struct SelectOptions {
 absl::StatusOr<std::vector<Recipe>> SelectRecipes(const ScoreTable& table, const SelectOptions& options,
                                                   const Context& context = {});
 
-// File formats (docs/formats.md). Writing is atomic: a temporary file in the same folder, fsync, rename.
+// File formats (docs/formats.md, which also says how files are written: whole, and through links). CheckOutputs (output.h)
+// says beforehand whether they can be.
 absl::Status WriteScores(const Context& context, const ScoreTable& table, const std::string& path);
 absl::StatusOr<ScoreTable> ReadScores(const Context& context, const std::string& path);
 absl::Status WriteRecipes(const Context& context, const std::vector<Recipe>& recipes, const std::string& path);

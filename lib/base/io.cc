@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <climits>
 #include <limits>
 #include <system_error>
 
@@ -267,6 +270,10 @@ int Io::Stat(const char* path, struct stat* out) { return NegativeErrno(::stat(p
 int Io::Fsync(int fd) { return NegativeErrno(::fsync(fd)); }
 int Io::Rename(const char* from, const char* to) { return NegativeErrno(::rename(from, to)); }
 int Io::Unlink(const char* path) { return NegativeErrno(::unlink(path)); }
+int Io::Access(const char* path, int mode) { return NegativeErrno(::faccessat(AT_FDCWD, path, mode, AT_EACCESS)); }
+int Io::Fchmod(int fd, mode_t mode) { return NegativeErrno(::fchmod(fd, mode)); }
+int Io::Fchown(int fd, uid_t user, gid_t group) { return NegativeErrno(::fchown(fd, user, group)); }
+int Io::DescriptorFlags(int fd) { return NegativeErrno(::fcntl(fd, F_GETFL)); }
 int Io::Fstatfs(int fd, struct statfs* out) { return NegativeErrno(::fstatfs(fd, out)); }
 int Io::OpenUring(int depth, std::unique_ptr<ReadQueue>* out) { return MakeUringQueue(depth, out); }
 int Io::Allocate(int fd, off_t size) { return -::posix_fallocate(fd, 0, size); }
@@ -281,6 +288,46 @@ ssize_t Io::Pread(int fd, void* data, size_t size, off_t offset) {
 ssize_t Io::Pwrite(int fd, const void* data, size_t size, off_t offset) {
   const ssize_t n = ::pwrite(fd, data, size, offset);
   return n < 0 ? -errno : n;
+}
+
+// SIGPIPE is held back for this thread while it writes, and taken out of the queue if the write was what raised it.
+ssize_t Io::Write(int fd, const void* data, size_t size) {
+  sigset_t broken_pipe, pending, before;
+  sigemptyset(&broken_pipe);
+  sigaddset(&broken_pipe, SIGPIPE);
+  sigpending(&pending);
+  pthread_sigmask(SIG_BLOCK, &broken_pipe, &before);
+  ssize_t n = ::write(fd, data, size);
+  while (n < 0 && errno == EAGAIN) {
+    struct pollfd writable = {fd, POLLOUT, 0};
+    ::poll(&writable, 1, -1);
+    n = ::write(fd, data, size);
+  }
+  if (n < 0) n = -errno;
+  if (n == -EPIPE && sigismember(&pending, SIGPIPE) == 0) {
+    const struct timespec at_once = {};
+    while (sigtimedwait(&broken_pipe, nullptr, &at_once) < 0 && errno == EINTR) continue;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return n;
+}
+
+int Io::Readlink(const char* path, std::string* out) {
+  out->resize(PATH_MAX);
+  const ssize_t n = ::readlink(path, out->data(), out->size());
+  const int error = n < 0 ? -errno : 0;
+  out->resize(n < 0 ? 0 : static_cast<size_t>(n));
+  return error;
+}
+
+bool Io::IsMountPoint(const char* path) {
+#ifdef STATX_ATTR_MOUNT_ROOT
+  struct statx st = {};
+  return ::statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, 0, &st) == 0 && (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+#else
+  (void)path;
+  return false;
+#endif
 }
 
 int Io::DirectAlignment(int fd) {

@@ -32,12 +32,21 @@ class Io {
   virtual int Stat(const char* path, struct stat* out);
   virtual ssize_t Pread(int fd, void* data, size_t size, off_t offset);
   virtual ssize_t Pwrite(int fd, const void* data, size_t size, off_t offset);
+  // For what has no offsets: waits also where the descriptor does not block, and a reader that is gone is -EPIPE without a
+  // SIGPIPE for the process.
+  virtual ssize_t Write(int fd, const void* data, size_t size);
   virtual int Fsync(int fd);
   virtual int Allocate(int fd, off_t size);                 // posix_fallocate; -EOPNOTSUPP where the file system cannot
   virtual int DropCache(int fd, off_t offset, off_t size);  // best effort; errors are ignored by callers
   virtual int WillNeed(int fd, off_t offset, off_t size);   // the same: starts reading into the page cache
   virtual int Rename(const char* from, const char* to);
   virtual int Unlink(const char* path);
+  virtual int Readlink(const char* path, std::string* out);  // -EINVAL if it is no symbolic link
+  virtual int Access(const char* path, int mode);            // for the effective user
+  virtual int Fchmod(int fd, mode_t mode);
+  virtual int Fchown(int fd, uid_t user, gid_t group);
+  virtual int DescriptorFlags(int fd);          // F_GETFL
+  virtual bool IsMountPoint(const char* path);  // false where the kernel does not say
   virtual int Fstatfs(int fd, struct statfs* out);
   // What offset, size and address of a read must be multiples of when the file is opened with O_DIRECT; 4096 where the
   // kernel does not say. 0: the file cannot be read so.
@@ -98,15 +107,6 @@ class File {
 
 // The whole file as a string. RESOURCE_EXHAUSTED when it is larger than max_bytes.
 absl::StatusOr<std::string> ReadFileToString(Io& io, const std::string& path, uint64_t max_bytes);
-
-// Temporary file in the same folder, write, fsync, rename, fsync of the folder: afterwards `path` holds either the old
-// or the new contents. On error the temporary file is gone and the old one untouched; only when the folder's fsync is
-// what failed, the new contents stand but may not survive a power cut.
-absl::Status WriteFileAtomically(Io& io, const std::string& path, absl::string_view contents);
-
-// Checks that WriteFileAtomically(path) can work, by creating and removing a temporary file: to be called before hours
-// of work.
-absl::Status CheckWritable(Io& io, const std::string& path);
 
 // RESOURCE_EXHAUSTED when this process may not write a file of `bytes` bytes (RLIMIT_FSIZE): to be asked before
 // writing, since the kernel answers a write beyond the limit with a signal that kills.

@@ -2,12 +2,13 @@
 
 #include "autoscheme/pareto.h"
 #include "base/io.h"
+#include "base/output_file.h"
 #include "emit/json_text.h"
 
 namespace autoscheme {
 
 absl::Status WritePareto(const Context& context, const ParetoFront& front, const std::string& path) {
-  return WriteFileAtomically(IoOf(context), path, ParetoToJson(front));
+  return WriteOutput(IoOf(context), path, ParetoToJson(front));
 }
 
 std::string ParetoToJson(const ParetoFront& front) {

@@ -3,6 +3,7 @@
 
 #include "autoscheme/recipe.h"
 #include "base/io.h"
+#include "base/output_file.h"
 #include "emit/json_text.h"
 #include "scheme/scheme_json.h"
 
@@ -15,7 +16,7 @@ void WriteLayerConfig(const Scheme& scheme, LineWriter* line);
 }  // namespace
 
 absl::Status WriteRecipes(const Context& context, const std::vector<Recipe>& recipes, const std::string& path) {
-  return WriteFileAtomically(IoOf(context), path, RecipesToJson(recipes));
+  return WriteOutput(IoOf(context), path, RecipesToJson(recipes));
 }
 
 std::string RecipesToJson(const std::vector<Recipe>& recipes) {

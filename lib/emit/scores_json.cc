@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "autoscheme/recipe.h"
 #include "base/io.h"
+#include "base/output_file.h"
 #include "emit/json_text.h"
 #include "emit/run_members.h"
 #include "scheme/bits.h"
@@ -29,7 +30,7 @@ void WriteRun(const RunStats& run, PageWriter* page);
 
 absl::Status WriteScores(const Context& context, const ScoreTable& table, const std::string& path) {
   if (absl::Status status = CheckNames(table); !status.ok()) return status;
-  return WriteFileAtomically(IoOf(context), path, ScoresToJson(table));
+  return WriteOutput(IoOf(context), path, ScoresToJson(table));
 }
 
 std::string ScoresToJson(const ScoreTable& table) {

@@ -1,11 +1,17 @@
 // Every file operation made to fail, one after the other, until none is left to fail.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "autoscheme/output.h"
 #include "base/io.h"
+#include "base/output_file.h"
 #include "support/fault_io.h"
 #include "support/temp_dir.h"
 
@@ -50,8 +56,8 @@ TEST_CASE("An atomic write that fails anywhere leaves the old file, and no other
   Sweep(
       kEveryOp,
       [&](Io& io) {
-        REQUIRE(WriteFileAtomically(Io::Posix(), path, "old").ok());
-        return WriteFileAtomically(io, path, fresh);
+        REQUIRE(WriteOutput(Io::Posix(), path, "old").ok());
+        return WriteOutput(io, path, fresh);
       },
       [&](const Injection& injection, const absl::Status& status) {
         const std::string now = Slurp(path);
@@ -76,7 +82,7 @@ TEST_CASE("An atomic write that fails anywhere leaves the old file, and no other
 TEST_CASE("A failed fsync is not tried again on the same data") {
   const TempDir dir;
   FaultIo io(kFsync, EIO, 1, false);
-  const absl::Status status = WriteFileAtomically(io, dir / "x", "data");
+  const absl::Status status = WriteOutput(io, dir / "x", "data");
   CHECK(status.code() == absl::StatusCode::kUnavailable);
   CHECK(io.calls() == 1);
   CHECK(dir.List().empty());
@@ -85,8 +91,56 @@ TEST_CASE("A failed fsync is not tried again on the same data") {
 TEST_CASE("A full disk that shows only at close creates no file") {
   const TempDir dir;
   FaultIo io(kClose, ENOSPC, 1, false);
-  CHECK(WriteFileAtomically(io, dir / "x", "data").code() == absl::StatusCode::kResourceExhausted);
+  CHECK(WriteOutput(io, dir / "x", "data").code() == absl::StatusCode::kResourceExhausted);
   CHECK(dir.List().empty());
+}
+
+TEST_CASE("A write to a pipe that fails anywhere writes all of it or is an error, through a link as well") {
+  const TempDir dir;
+  REQUIRE(mkfifo((dir / "pipe").c_str(), 0600) == 0);
+  REQUIRE(symlink("pipe", (dir / "link").c_str()) == 0);
+  const int reader = open((dir / "pipe").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  REQUIRE(reader >= 0);
+  const auto read_all = [&] {
+    char got[200];
+    const ssize_t n = read(reader, got, sizeof got);
+    return std::string(got, n > 0 ? static_cast<size_t>(n) : 0);
+  };
+  const std::string text(40, 'n');
+  Sweep(
+      kEveryOp,
+      [&](Io& io) {
+        read_all();
+        return WriteOutput(io, dir / "link", text);
+      },
+      [&](const Injection&, const absl::Status& status) {
+        const std::string got = read_all();
+        if (status.ok()) CHECK(got == text);
+        CHECK(dir.List() == std::vector<std::string>{"link", "pipe"});
+      });
+  close(reader);
+}
+
+TEST_CASE("A look at outputs that fails anywhere leaves everything as it was") {
+  const TempDir dir;
+  dir.Write("there", "old");
+  REQUIRE(symlink("absent", (dir / "dangling").c_str()) == 0);
+  Sweep(
+      kEveryOp,
+      [&](Io& io) {
+        Context context;
+        context.io = &io;
+        return CheckOutputs(context, {dir / "there", dir / "dangling", dir / "new"}, {dir / "input"});
+      },
+      [&](const Injection& injection, const absl::Status&) {
+        CHECK(Slurp(dir / "there") == "old");
+        if (injection.op == kUnlink && injection.forever) {
+          for (const std::string& name : dir.List()) {
+            if (name[0] == '.') Io::Posix().Unlink((dir / name).c_str());
+          }
+        }
+        CHECK(dir.List() == std::vector<std::string>{"dangling", "there"});
+      });
 }
 
 TEST_CASE("A spill file that fails anywhere leaves no file and no descriptor") {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "base/output_file.h"
 #include "support/fault_io.h"
 #include "support/temp_dir.h"
 
@@ -149,36 +150,6 @@ TEST_CASE("A file larger than allowed is not read") {
   CHECK_THAT(Message(status), Contains("has 10 bytes; at most 9"));
 }
 
-TEST_CASE("An atomic write replaces the file and leaves nothing else") {
-  const TempDir dir;
-  REQUIRE(WriteFileAtomically(Io::Posix(), dir / "out.json", "one").ok());
-  REQUIRE(WriteFileAtomically(Io::Posix(), dir / "out.json", "two").ok());
-  CHECK(Slurp(dir / "out.json") == "two");
-  REQUIRE(WriteFileAtomically(Io::Posix(), dir / "empty", "").ok());
-  CHECK(Slurp(dir / "empty").empty());
-  CHECK(dir.List() == std::vector<std::string>{"empty", "out.json"});
-}
-
-TEST_CASE("Outputs that cannot be written are found beforehand, and the probe leaves nothing") {
-  const TempDir dir;
-  CHECK(CheckWritable(Io::Posix(), dir / "new.json").ok());
-  dir.Write("old.json", "old");
-  CHECK(CheckWritable(Io::Posix(), dir / "old.json").ok());
-  CHECK(Slurp(dir / "old.json") == "old");
-  CHECK(dir.List() == std::vector<std::string>{"old.json"});
-
-  CHECK(CheckWritable(Io::Posix(), dir / "missing/x").code() == absl::StatusCode::kNotFound);
-  CHECK(CheckWritable(Io::Posix(), dir / "old.json/x").code() == absl::StatusCode::kNotFound);
-  CHECK(CheckWritable(Io::Posix(), dir.path()).code() == absl::StatusCode::kInvalidArgument);
-  for (const char* path : {"", "folder/", "..", "a/.."}) {
-    CAPTURE(path);
-    CHECK(CheckWritable(Io::Posix(), path).code() == absl::StatusCode::kInvalidArgument);
-    CHECK(WriteFileAtomically(Io::Posix(), path, "x").code() == absl::StatusCode::kInvalidArgument);
-  }
-  FaultIo readonly(kOpen, EROFS, 1, true);
-  CHECK(CheckWritable(readonly, dir / "x").code() == absl::StatusCode::kPermissionDenied);
-}
-
 TEST_CASE("errno values map to the status that says what to do") {
   const auto code = [](int error) { return ErrnoStatus(error, "x").code(); };
   CHECK(code(ENOENT) == absl::StatusCode::kNotFound);
@@ -198,7 +169,7 @@ TEST_CASE("A file beyond RLIMIT_FSIZE is refused before the kernel sends a signa
   small.rlim_cur = 100000;
   REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
   const absl::Status spill = File::CreateSpill(Io::Posix(), dir.path(), 100001).status();
-  const absl::Status output = WriteFileAtomically(Io::Posix(), dir / "out", std::string(100001, 'x'));
+  const absl::Status output = WriteOutput(Io::Posix(), dir / "out", std::string(100001, 'x'));
   const absl::Status fits = File::CreateSpill(Io::Posix(), dir.path(), 100000).status();
   REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
   for (const absl::Status& status : {spill, output}) {

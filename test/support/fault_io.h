@@ -28,7 +28,12 @@ enum IoOp : uint32_t {
   kFstatfs = 1 << 11,
   kOpenUring = 1 << 12,
   kWillNeed = 1 << 13,
-  kEveryOp = (1 << 14) - 1,
+  kWrite = 1 << 14,
+  kReadlink = 1 << 15,
+  kAccess = 1 << 16,
+  kFchmod = 1 << 17,
+  kFchown = 1 << 18,
+  kEveryOp = (1 << 19) - 1,
 };
 
 // The `countdown`-th call (from 1) of an operation in `mask` fails: once, or that and every later one.
@@ -85,6 +90,11 @@ class FaultIo : public Io {
     if (error > 0) return -error;
     return Io::Pwrite(fd, data, error == kShort && size > 1 ? 1 : size, offset);
   }
+  ssize_t Write(int fd, const void* data, size_t size) override {
+    const int error = Fault(kWrite);
+    if (error > 0) return -error;
+    return Io::Write(fd, data, error == kShort && size > 1 ? 1 : size);
+  }
   int Fsync(int fd) override {
     const int error = Fault(kFsync);
     return error > 0 ? -error : Io::Fsync(fd);
@@ -109,7 +119,22 @@ class FaultIo : public Io {
     const int error = Fault(kUnlink);
     return error > 0 ? -error : Io::Unlink(path);
   }
-
+  int Readlink(const char* path, std::string* out) override {
+    const int error = Fault(kReadlink);
+    return error > 0 ? -error : Io::Readlink(path, out);
+  }
+  int Access(const char* path, int mode) override {
+    const int error = Fault(kAccess);
+    return error > 0 ? -error : Io::Access(path, mode);
+  }
+  int Fchmod(int fd, mode_t mode) override {
+    const int error = Fault(kFchmod);
+    return error > 0 ? -error : Io::Fchmod(fd, mode);
+  }
+  int Fchown(int fd, uid_t user, gid_t group) override {
+    const int error = Fault(kFchown);
+    return error > 0 ? -error : Io::Fchown(fd, user, group);
+  }
   int Fstatfs(int fd, struct statfs* out) override {
     const int error = Fault(kFstatfs);
     return error > 0 ? -error : Io::Fstatfs(fd, out);
