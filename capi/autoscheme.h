@@ -46,11 +46,11 @@
  *             any order.
  * Errors      A function that can fail returns autoscheme_status: 0 is success. Its last parameter receives an error
  *             object with the code and one line of text. It may be NULL; otherwise it is always written: NULL on
- *             success, on failure an object owned by the caller. A failed call sets its out-parameters to NULL and
- *             leaves its handles usable. Each function names its likely codes; every function can also return
- *             AUTOSCHEME_INVALID_ARGUMENT (a NULL or meaningless argument), AUTOSCHEME_RESOURCE_EXHAUSTED (no memory
- *             left) and AUTOSCHEME_INTERNAL (a defect of the library). Nothing here exits, aborts, prints or installs a
- *             handler.
+ *             success, on failure an object owned by the caller. A failed call sets its out-parameters to NULL
+ *             (autoscheme_generator_run may still hand out scores) and leaves its handles usable. Each function names
+ *             its likely codes; every function can also return AUTOSCHEME_INVALID_ARGUMENT (a NULL or meaningless
+ *             argument), AUTOSCHEME_RESOURCE_EXHAUSTED (no memory left) and AUTOSCHEME_INTERNAL (a defect of the
+ *             library). Nothing here exits, aborts, prints or installs a handler.
  * Threads     Each handle type has its own line. "Immutable" means any thread at any time.
  * Long calls  Marked [long]. One at a time on a context; a second one gets AUTOSCHEME_FAILED_PRECONDITION. They report
  *             progress and stop for autoscheme_cancel. Use a context for each if they shall run side by side.
@@ -505,6 +505,11 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_tensor(const autosc
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_json(const autoscheme_skeleton* skeleton, const char** json,
                                                               size_t* length, autoscheme_error** error);
 
+/* Number of the files that are read of a model, config.json, the index of shards if there is one and the shards, and the
+ * path of each; 0 for NULL, NULL past the end. Borrowed until the skeleton is freed. since 0.1 */
+AUTOSCHEME_API int64_t autoscheme_skeleton_file_count(const autoscheme_skeleton* skeleton);
+AUTOSCHEME_API const char* autoscheme_skeleton_file_at(const autoscheme_skeleton* skeleton, int64_t index);
+
 /* Number of architectures that can be opened, and the model_type of each ("llama"); NULL past the end. Borrowed
  * forever. Any thread. since 0.1 */
 AUTOSCHEME_API int64_t autoscheme_model_type_count(void);
@@ -611,8 +616,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_select(const autoschem
                                                                  const double* avg_bits, int64_t count,
                                                                  autoscheme_recipes** out, autoscheme_error** error);
 
-/* [long] _score and then _select for AUTOSCHEME_OPTION_AVG_BITS. `out_scores` may be NULL; it is set as soon as scoring
- * has succeeded, even if the selection then fails. since 0.1 */
+/* [long] _score and then _select for AUTOSCHEME_OPTION_AVG_BITS. `out_scores` may be NULL. On failure *out_scores is not
+ * NULL if scoring had succeeded and what came after it failed: the selection, or a cancel or a callback during it. The
+ * scores are then yours, as on success: save them, and select again. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_run(autoscheme_generator* generator,
                                                               const autoscheme_calibration* calibration,
                                                               autoscheme_scores** out_scores,
@@ -697,6 +703,16 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_get_item(const autoscheme_p
 /* The plan as JSON text. Borrowed until the plan is freed; `length` may be NULL. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_json(const autoscheme_plan* plan, const char** json,
                                                           size_t* length, autoscheme_error** error);
+
+/* ---- files of results ---- */
+
+/* OK if results could be written now to all of `outputs` (by the three _save functions), no two of them are one file under
+ * two spellings, and none is one of `inputs`: to be asked before hours of work. Leaves everything as it is, and opens no
+ * device and no pipe. Inputs need not exist. INVALID_ARGUMENT, NOT_FOUND (no such folder), PERMISSION_DENIED,
+ * RESOURCE_EXHAUSTED. Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_check_outputs(autoscheme_context* context, const char* const* outputs,
+                                                              int64_t output_count, const char* const* inputs,
+                                                              int64_t input_count, autoscheme_error** error);
 
 /* ---- scores ---- */
 

@@ -21,6 +21,19 @@ struct GeneratorState {
   std::unique_ptr<SchemeGenerator> generator;
 };
 
+// Scores that may have taken hours: the host gets them however the call goes on, by an exception as well.
+struct ScoresForHost {
+  autoscheme_scores* made;
+  autoscheme_scores** out;  // null: the host does not want them
+  ~ScoresForHost() {
+    if (out != nullptr) {
+      *out = made;
+    } else {
+      autoscheme_scores_free(made);
+    }
+  }
+};
+
 }  // namespace
 
 struct autoscheme_generator {
@@ -125,10 +138,9 @@ autoscheme_status autoscheme_generator_run(autoscheme_generator* generator, cons
     CAPI_RETURN_IF_ERROR(call.status());
     auto table = generator->state->generator->Score(calibration->calibration);
     if (!table.ok()) return call.Finish(table.status());
-    std::unique_ptr<autoscheme_scores> scores(
-        autoscheme::capi::MakeScoresHandle(generator->state->context_state, *std::move(table)));
-    auto recipes = generator->state->generator->Select(scores->table, targets->avg_bits, targets->bytes);
-    if (out_scores != nullptr) *out_scores = scores.release();
+    const ScoresForHost scores{
+        autoscheme::capi::MakeScoresHandle(generator->state->context_state, *std::move(table)), out_scores};
+    auto recipes = generator->state->generator->Select(scores.made->table, targets->avg_bits, targets->bytes);
     if (!recipes.ok()) return call.Finish(recipes.status());
     *out = autoscheme::capi::MakeRecipesHandle(generator->state->context_state, *std::move(recipes));
     return absl::OkStatus();

@@ -130,6 +130,15 @@ autoscheme_status autoscheme_skeleton_get_tensor(const autoscheme_skeleton* skel
   });
 }
 
+int64_t autoscheme_skeleton_file_count(const autoscheme_skeleton* skeleton) {
+  return skeleton == nullptr ? 0 : static_cast<int64_t>(skeleton->state->skeleton->files().size());
+}
+
+const char* autoscheme_skeleton_file_at(const autoscheme_skeleton* skeleton, int64_t index) {
+  if (index < 0 || index >= autoscheme_skeleton_file_count(skeleton)) return nullptr;
+  return skeleton->state->skeleton->files()[index].c_str();
+}
+
 autoscheme_status autoscheme_skeleton_json(const autoscheme_skeleton* skeleton, const char** json, size_t* length,
                                            autoscheme_error** error) {
   if (json != nullptr) *json = nullptr;

@@ -10,6 +10,7 @@
 
 #include "autoscheme/calibration.h"
 #include "autoscheme/meta_skeleton.h"
+#include "autoscheme/output.h"
 #include "autoscheme/recipe.h"
 #include "autoscheme/scheme_generator.h"
 
@@ -27,6 +28,9 @@ absl::Status Run(const std::string& model_dir, const std::string& tokens, const 
   if (!model.ok()) return model.status();
   auto calibration = autoscheme::ReadCalibration(context, tokens);
   if (!calibration.ok()) return calibration.status();
+
+  const absl::Status writable = autoscheme::CheckOutputs(context, {recipe_path}, (*model)->files());
+  if (!writable.ok()) return writable;
 
   autoscheme::Options options;
   auto menu = autoscheme::ParseSchemeList(schemes);

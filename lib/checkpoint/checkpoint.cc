@@ -80,6 +80,7 @@ uint64_t Checkpoint::bytes_read() const { return bytes_read_.load(std::memory_or
 absl::Status CheckpointBuilder::ReadConfig() {
   constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
   const std::string path = Path("config.json");
+  checkpoint_->files_.push_back(path);
   AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_text_, ReadFileToString(io_, path, kMaxConfigBytes));
   AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_, ParseJson(checkpoint_->config_text_, Quoted(path)));
   if (!checkpoint_->config_.IsObject()) {
@@ -103,6 +104,7 @@ absl::Status CheckpointBuilder::OpenWeights() {
 }
 
 absl::Status CheckpointBuilder::OpenSharded(const std::string& index_path) {
+  checkpoint_->files_.push_back(index_path);
   AUTOSCHEME_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(io_, index_path));
   AUTOSCHEME_RETURN_IF_ERROR(CheckShardsExist(index));
   for (const std::string& name : index.shards) {
@@ -132,6 +134,7 @@ absl::Status CheckpointBuilder::CheckShardsExist(const ShardIndex& index) const 
 absl::Status CheckpointBuilder::AddShard(const std::string& name) {
   Shard shard;
   shard.name = name;
+  checkpoint_->files_.push_back(Path(name));
   AUTOSCHEME_ASSIGN_OR_RETURN(shard.file, File::OpenRead(io_, Path(name)));
   AUTOSCHEME_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(shard.file));
   shard.header_sha256 = std::move(header.sha256);

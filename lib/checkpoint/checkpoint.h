@@ -41,6 +41,8 @@ class Checkpoint {
   const Json& config() const { return config_; }  // an object
   const std::string& config_text() const { return config_text_; }
   absl::Span<const Shard> shards() const { return shards_; }
+  // Paths of what Open has read and Read will: config.json, the index, the shards.
+  const std::vector<std::string>& files() const { return files_; }
   // All tensors, sorted by name.
   absl::Span<const TensorInfo> tensors() const { return tensors_; }
   const TensorInfo* Find(absl::string_view name) const;  // null if absent
@@ -58,6 +60,7 @@ class Checkpoint {
   Checkpoint() = default;
   std::string directory_, config_text_;
   Json config_;
+  std::vector<std::string> files_;
   std::vector<Shard> shards_;
   std::vector<TensorInfo> tensors_;
   mutable std::atomic<uint64_t> bytes_read_{0};

@@ -165,6 +165,7 @@ MetaSkeleton::~MetaSkeleton() = default;
 
 const std::string& MetaSkeleton::model() const { return rep_->model; }
 const std::string& MetaSkeleton::directory() const { return rep_->checkpoint->directory(); }
+const std::vector<std::string>& MetaSkeleton::files() const { return rep_->checkpoint->files(); }
 const std::string& MetaSkeleton::model_type() const { return rep_->architecture->spec().model_type; }
 const std::string& MetaSkeleton::fingerprint() const { return rep_->fingerprint; }
 absl::Span<const Block> MetaSkeleton::blocks() const { return rep_->blocks; }

@@ -276,6 +276,84 @@ TEST_CASE("calibration comes from arrays, is cut, and refuses what cannot be ids
   }
 }
 
+TEST_CASE("a model's files are named: those that are read, no others") {
+  const auto files_of = [](TinyCase& tiny) {
+    tiny.dir.Write("model/tokenizer.json", "{}");
+    tiny.dir.Write("model/left-over.safetensors", "");
+    SkeletonPtr skeleton;
+    REQUIRE(tiny.Open(skeleton).ok());
+    std::set<std::string> names;
+    for (int64_t i = 0; i < autoscheme_skeleton_file_count(skeleton.get()); ++i) {
+      const std::filesystem::path file = autoscheme_skeleton_file_at(skeleton.get(), i);
+      CHECK(file.parent_path() == tiny.model_dir);
+      names.insert(file.filename().string());
+    }
+    CHECK(autoscheme_skeleton_file_at(skeleton.get(), -1) == nullptr);
+    CHECK(autoscheme_skeleton_file_at(skeleton.get(), autoscheme_skeleton_file_count(skeleton.get())) == nullptr);
+    return names;
+  };
+  TinyCase single, sharded(2);
+  CHECK(files_of(single) == std::set<std::string>{"config.json", "model.safetensors"});
+  CHECK(files_of(sharded) == std::set<std::string>{"config.json", "model.safetensors.index.json",
+                                                   "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"});
+  CHECK(autoscheme_skeleton_file_count(nullptr) == 0);
+  CHECK(autoscheme_skeleton_file_at(nullptr, 0) == nullptr);
+}
+
+TEST_CASE("result files are looked at before hours of work") {
+  TinyCase tiny;
+  const std::string out = tiny.dir / "out.json", same = tiny.dir / "model/../out.json", gone = tiny.dir / "gone/out.json";
+  const auto check = [&](std::vector<const char*> outputs, std::vector<const char*> inputs) {
+    return Call([&](autoscheme_error** e) {
+      return autoscheme_check_outputs(tiny.context.get(), outputs.data(), static_cast<int64_t>(outputs.size()), inputs.data(),
+                                      static_cast<int64_t>(inputs.size()), e);
+    });
+  };
+  CHECK(check({}, {}).ok());
+  CHECK(check({out.c_str()}, {tiny.tokens.c_str()}).ok());
+  CHECK_FALSE(std::filesystem::exists(out));
+  const Result two = check({out.c_str(), same.c_str()}, {});
+  CHECK(two.code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK_THAT(two.message, Contains("out.json") && Contains("the same file"));
+  const Result input = check({tiny.tokens.c_str()}, {tiny.tokens.c_str()});
+  CHECK(input.code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK_THAT(input.message, Contains("overwrite the input") && Contains("tokens.json"));
+  CHECK(check({gone.c_str()}, {}).code == AUTOSCHEME_NOT_FOUND);
+  CHECK(Call([&](autoscheme_error** e) {
+          return autoscheme_check_outputs(tiny.context.get(), nullptr, -1, nullptr, 0, e);
+        }).code == AUTOSCHEME_INVALID_ARGUMENT);
+}
+
+TEST_CASE("scores, recipes and fronts are saved through links, and a file keeps its mode") {
+  TinyCase tiny;
+  ScoresPtr scores;
+  REQUIRE(tiny.ScoreAll(scores).ok());
+  RecipesPtr recipes;
+  REQUIRE(Make(recipes, [&](auto** out, auto** e) {
+            return autoscheme_scores_select(scores.get(), tiny.options.get(), nullptr, 0, out, e);
+          }).ok());
+  autoscheme_pareto* pareto = nullptr;
+  REQUIRE(autoscheme_scores_pareto(scores.get(), nullptr, &pareto, nullptr) == AUTOSCHEME_OK);
+  namespace fs = std::filesystem;
+  const std::string file = tiny.dir / "file.json", link = tiny.dir / "link.json";
+  fs::create_symlink("file.json", link);
+  for (const char* what : {"scores", "recipe", "pareto"}) {
+    INFO(what);
+    tiny.dir.Write("file.json", "old");
+    fs::permissions(file, fs::perms::owner_read | fs::perms::owner_write);
+    const Result saved = Call([&](autoscheme_error** e) {
+      if (what[0] == 's') return autoscheme_scores_save(scores.get(), link.c_str(), e);
+      if (what[0] == 'r') return autoscheme_recipes_save(recipes.get(), link.c_str(), e);
+      return autoscheme_pareto_save(pareto, link.c_str(), e);
+    });
+    CHECK(saved.ok());
+    CHECK(fs::is_symlink(link));
+    CHECK(fs::status(file).permissions() == (fs::perms::owner_read | fs::perms::owner_write));
+    CHECK_THAT(Slurp(file), Contains(std::string("autoscheme-") + what));
+  }
+  autoscheme_pareto_free(pareto);
+}
+
 TEST_CASE("stored scores are solved again for other budgets without the model") {
   TinyCase tiny;
   ScoresPtr scores, loaded;

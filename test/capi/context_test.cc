@@ -141,6 +141,50 @@ TEST_CASE("what a progress callback returns comes back, at each of its calls, an
   CHECK(stopped >= 5);
 }
 
+TEST_CASE("scores that were made are handed out, whatever stops the selection after them") {
+  Ready ready;
+  REQUIRE(ready.Score().ok());
+  const std::string reference = WithoutRun(JsonOf(ready.scores));
+  REQUIRE(ready.Set(AUTOSCHEME_OPTION_AVG_BITS, "5,6").ok());
+  REQUIRE(ready.Create(ready.skeleton, ready.generator).ok());
+  struct Stopper {
+    autoscheme_context* context;
+    enum { kValue, kThrow, kCancel } how;
+  };
+  for (const auto how : {Stopper::kValue, Stopper::kThrow, Stopper::kCancel}) {
+    Stopper stopper{ready.context.get(), how};
+    const auto callback = [](void* data, const autoscheme_progress* p) -> int32_t {
+      const auto& s = *static_cast<Stopper*>(data);
+      if (std::string(p->stage) != "select") return 0;
+      if (s.how == Stopper::kThrow) throw std::runtime_error("boo");
+      if (s.how == Stopper::kCancel) autoscheme_cancel(s.context);
+      return s.how == Stopper::kValue ? 7 : 0;
+    };
+    REQUIRE(ready.OnProgress(callback, &stopper).ok());
+    ScoresPtr scores;
+    RecipesPtr recipes;
+    autoscheme_scores* handed_out = nullptr;
+    const Result result = Make(recipes, [&](auto** out, auto** e) {
+      return autoscheme_generator_run(ready.generator.get(), ready.calibration.get(), &handed_out, out, e);
+    });
+    scores.reset(handed_out);
+    const autoscheme_status expected[] = {AUTOSCHEME_CALLBACK_FAILED, AUTOSCHEME_INTERNAL, AUTOSCHEME_CANCELLED};
+    CHECK(result.code == expected[how]);
+    CHECK(result.callback_value == (how == Stopper::kValue ? 7 : 0));
+    CHECK(recipes == nullptr);
+    REQUIRE(scores != nullptr);
+    CHECK(WithoutRun(JsonOf(scores)) == reference);
+    // Without a place for them they are freed.
+    CHECK(Make(recipes, [&](auto** out, auto** e) {
+            return autoscheme_generator_run(ready.generator.get(), ready.calibration.get(), nullptr, out, e);
+          }).code == expected[how]);
+    REQUIRE(ready.OnProgress(nullptr, nullptr).ok());
+    CHECK(Make(recipes, [&](auto** out, auto** e) {
+            return autoscheme_generator_select(ready.generator.get(), scores.get(), nullptr, 0, out, e);
+          }).ok());
+  }
+}
+
 TEST_CASE("an exception from a callback is INTERNAL and stays inside") {
   Ready ready;
   REQUIRE(

@@ -148,6 +148,7 @@ static int refused(struct handles* h, const char* model) {
   const int64_t order[1] = {0};
   const double avg_bits[1] = {4};
   const char* names[1] = {"x"};
+  const char* no_paths[1] = {NULL};
   const char* text = NULL;
   int64_t i64 = 0;
   double f64 = 0;
@@ -220,6 +221,11 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_plan_get_item(h->plan, 0, NULL, &error));
   REFUSES(autoscheme_plan_json(NULL, &text, NULL, &error));
   REFUSES(autoscheme_plan_json(h->plan, NULL, NULL, &error));
+  REFUSES(autoscheme_check_outputs(NULL, NULL, 0, NULL, 0, &error));
+  REFUSES(autoscheme_check_outputs(h->context, NULL, 1, NULL, 0, &error));
+  REFUSES(autoscheme_check_outputs(h->context, NULL, 0, NULL, 1, &error));
+  REFUSES(autoscheme_check_outputs(h->context, no_paths, 1, NULL, 0, &error));
+  REFUSES(autoscheme_check_outputs(h->context, NULL, 0, no_paths, 1, &error));
   REFUSES(autoscheme_scores_load(NULL, "/nonexistent/x", &out.scores, &error));
   REFUSES(autoscheme_scores_load(h->context, NULL, &out.scores, &error));
   REFUSES(autoscheme_scores_load(h->context, "/nonexistent/x", NULL, &error));
