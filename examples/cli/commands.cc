@@ -15,12 +15,13 @@ constexpr Flag kTokens{"tokens", "FILE", 0,
                        "(int32 or int64, two dimensions) or .safetensors (input_ids).",
                        true};
 constexpr Flag kScoresIn{"scores", "FILE", 0, "Scores to select from, as written by 'autoscheme score'.", true};
-constexpr Flag kScoresOut{"out", "FILE", 0, "Where to write the scores (JSON).", true};
+constexpr Flag kScoresOut{"out", "FILE", 0,
+                          "Where to write the scores (JSON); - is stdout, where then nothing else is printed.", true};
 constexpr Flag kRecipeOut{"out", "FILE", 0,
-                          "Where to write the recipes (JSON). Each layer_config in it is what AutoRound takes. Needed with "
-                          "--avg-bits or --target-size."};
+                          "Where to write the recipes (JSON); - is stdout, where then nothing else is printed. Each "
+                          "layer_config in it is what AutoRound takes. Needed with --avg-bits or --target-size."};
 constexpr Flag kPareto{"pareto", "FILE", 0,
-                       "Where to write all efficient choices of bits and loss, with the value of a further bit at each (JSON)."};
+                       "Where to write all efficient choices of bits and loss, with the value of a further bit at each (JSON); - is stdout."};
 constexpr Flag kKeepScores{"save-scores", "FILE", 0,
                            "Also write the scores (JSON), to select for other budgets without scoring again."};
 constexpr Flag kJson{"json", nullptr, 0, "Print JSON instead of a table."};
@@ -62,7 +63,8 @@ const std::vector<Flag> kMachine = {
     {"threads", "N", AUTOSCHEME_OPTION_THREADS, "Threads that compute. Default: as many as LibTorch takes."},
     {"dtype", "NAME", AUTOSCHEME_OPTION_DTYPE, nullptr},
     {"device", "NAME", AUTOSCHEME_OPTION_DEVICE, nullptr},
-    {"work-dir", "DIR", AUTOSCHEME_OPTION_WORK_DIR, nullptr},
+    {"work-dir", "DIR", AUTOSCHEME_OPTION_WORK_DIR,
+     "Folder for spill files, and for results whose own place fails at the end; empty means TMPDIR, else /tmp."},
     {"no-spill", nullptr, AUTOSCHEME_OPTION_NO_SPILL, nullptr},
     {"io-engine", "NAME", AUTOSCHEME_OPTION_IO_ENGINE, nullptr},
 };

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "commands.h"
+#include "interrupt.h"
 #include "output_file.h"
 #include "progress.h"
 #include "report.h"
@@ -49,19 +50,23 @@ absl::StatusOr<CalibrationHandle> LoadCalibration(const Session& session) {
   return used;
 }
 
+// Every file that the command reads, of the model (which may be null) and by its flags.
+std::vector<std::string> Inputs(const Session& session, const autoscheme_skeleton* model) {
+  std::vector<std::string> inputs;
+  for (int64_t i = 0; i < autoscheme_skeleton_file_count(model); ++i)
+    inputs.push_back(autoscheme_skeleton_file_at(model, i));
+  for (const char* flag : {"tokens", "scores", "options", "layer-config", "imatrix"})
+    inputs.push_back(session.flags.Get(flag));
+  return inputs;
+}
+
 // Opens all inputs, then looks at the result files, so that nothing fails late that can fail early.
 absl::StatusOr<Job> Prepare(const Session& session, const std::vector<std::string>& outputs) {
   Job job;
   CLI_RETURN_IF_ERROR(Make(job.skeleton, [&](autoscheme_skeleton** out, autoscheme_error** error) {
     return autoscheme_skeleton_open(session.context.get(), session.flags.Get("model").c_str(), out, error);
   }));
-  auto model = Struct<autoscheme_skeleton_info>();
-  CLI_RETURN_IF_ERROR(
-      Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(job.skeleton.get(), &model, error); }));
-  for (const std::string& output : outputs) {
-    CLI_RETURN_IF_ERROR(CheckOutput(output, {model.directory, session.flags.Get("tokens"),
-                                             session.flags.Get("layer-config"), session.flags.Get("options")}));
-  }
+  CLI_RETURN_IF_ERROR(CheckOutputs(session.context.get(), outputs, Inputs(session, job.skeleton.get())));
   absl::StatusOr<CalibrationHandle> calibration = LoadCalibration(session);
   if (!calibration.ok()) return calibration.status();
   job.calibration = *std::move(calibration);
@@ -80,6 +85,14 @@ absl::Status Save(const autoscheme_scores* scores, const std::string& path) {
 }
 absl::Status Save(const autoscheme_recipes* recipes, const std::string& path) {
   return Call([&](autoscheme_error** error) { return autoscheme_recipes_save(recipes, path.c_str(), error); });
+}
+absl::Status Save(const autoscheme_pareto* pareto, const std::string& path) {
+  return Call([&](autoscheme_error** error) { return autoscheme_pareto_save(pareto, path.c_str(), error); });
+}
+// For Delivery::Deliver, within the result's life.
+template <typename Handle>
+Delivery::Save SaveOf(const Handle& result) {
+  return [made = result.get()](const std::string& path) { return Save(made, path); };
 }
 
 absl::Status PrintHead(const Job& job, const autoscheme_scores* scores) {
@@ -136,12 +149,15 @@ class Reporting {
   Reporter reporter_;
 };
 
-absl::Status WritePareto(const Session& session, const autoscheme_scores* scores, const std::string& path) {
-  ParetoHandle pareto;
-  CLI_RETURN_IF_ERROR(Make(pareto, [&](autoscheme_pareto** made, autoscheme_error** error) {
-    return autoscheme_scores_pareto(scores, session.options.get(), made, error);
-  }));
-  return Call([&](autoscheme_error** error) { return autoscheme_pareto_save(pareto.get(), path.c_str(), error); });
+// The command's tables are printed unless the user does without, or stdout belongs to a result.
+bool Prints(const Session& session, const std::vector<std::string>& outputs) {
+  return !session.flags.Has("quiet") && !AnyIsStdout(outputs);
+}
+
+// Makes one result after another. The library does not hear of a Ctrl-C that comes between two calls.
+template <typename Handle, typename F>
+absl::Status MakeNext(Handle& handle, const F& call) {
+  return Interrupted() ? absl::CancelledError("interrupted") : Make(handle, call);
 }
 
 }  // namespace
@@ -181,7 +197,8 @@ absl::Status MakePlan(Session& session) {
   absl::PrintF("how   %d units of weights, %d in memory at once%s; %d rows of a batch computed at once\n", info.units,
                info.slots, info.tile_bytes != 0 ? ", by row tiles that are read at every use" : "", info.slice_rows);
   if (info.boundary_interval > 1) {
-    absl::PrintF("      inputs of every %d units are stored; those between are computed again\n", info.boundary_interval);
+    absl::PrintF("      inputs of every %d units are stored; those between are computed again\n",
+                 info.boundary_interval);
   }
   if (info.kept_units > 0) absl::PrintF("      activations of the last %d units stay\n", info.kept_units);
   if (info.cached_units > 0) absl::PrintF("      weights of the last %d units stay\n", info.cached_units);
@@ -189,16 +206,18 @@ absl::Status MakePlan(Session& session) {
 }
 
 absl::Status Score(Session& session) {
-  const std::string& out = session.flags.Get("out");
+  const std::string out = OutputPath(session.flags, "out");
   auto reporting = Reporting::Start(session);
   if (!reporting.ok()) return reporting.status();
   const auto job = Prepare(session, {out});
   if (!job.ok()) return job.status();
   const auto scores = RunScoring(*job);
   if (!scores.ok()) return scores.status();
-  CLI_RETURN_IF_ERROR(Save(scores->get(), out));
+  Delivery delivery(session.flags);
+  delivery.Deliver("scores", out, SaveOf(*scores));
   (*reporting)->Finish();
-  if (session.flags.Has("quiet")) return absl::OkStatus();
+  CLI_RETURN_IF_ERROR(delivery.status());
+  if (!Prints(session, {out})) return absl::OkStatus();
   CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
   CLI_RETURN_IF_ERROR(PrintStats(job->generator.get(), MaxRam(session)));
   absl::PrintF("wrote %s\n", out);
@@ -206,54 +225,68 @@ absl::Status Score(Session& session) {
 }
 
 absl::Status Select(Session& session) {
-  const std::string &out = session.flags.Get("out"), &pareto = session.flags.Get("pareto");
+  const std::string out = OutputPath(session.flags, "out"), front = OutputPath(session.flags, "pareto");
   auto reporting = Reporting::Start(session);
   if (!reporting.ok()) return reporting.status();
   ScoresHandle scores;
   CLI_RETURN_IF_ERROR(Make(scores, [&](autoscheme_scores** made, autoscheme_error** error) {
     return autoscheme_scores_load(session.context.get(), session.flags.Get("scores").c_str(), made, error);
   }));
-  for (const std::string* file : {&out, &pareto}) {
-    if (file->empty()) continue;
-    CLI_RETURN_IF_ERROR(CheckOutput(*file, {session.flags.Get("scores"), session.flags.Get("options")}));
-  }
-  if (!pareto.empty()) CLI_RETURN_IF_ERROR(WritePareto(session, scores.get(), pareto));
-  if (out.empty()) {
-    (*reporting)->Finish();
-    if (!session.flags.Has("quiet")) absl::PrintF("wrote %s\n", pareto);
-    return absl::OkStatus();
+  CLI_RETURN_IF_ERROR(CheckOutputs(session.context.get(), {out, front}, Inputs(session, nullptr)));
+  Delivery delivery(session.flags);
+  if (!front.empty()) {
+    ParetoHandle pareto;
+    const absl::Status found = MakeNext(pareto, [&](autoscheme_pareto** made, autoscheme_error** error) {
+      return autoscheme_scores_pareto(scores.get(), session.options.get(), made, error);
+    });
+    if (found.ok()) {
+      delivery.Deliver("front", front, SaveOf(pareto));
+    } else {
+      delivery.Fail(found);
+    }
   }
   RecipesHandle recipes;
-  CLI_RETURN_IF_ERROR(Make(recipes, [&](autoscheme_recipes** made, autoscheme_error** error) {
-    return autoscheme_scores_select(scores.get(), session.options.get(), nullptr, 0, made, error);
-  }));
-  CLI_RETURN_IF_ERROR(Save(recipes.get(), out));
+  if (!out.empty()) {
+    const absl::Status selected = MakeNext(recipes, [&](autoscheme_recipes** made, autoscheme_error** error) {
+      return autoscheme_scores_select(scores.get(), session.options.get(), nullptr, 0, made, error);
+    });
+    if (selected.ok()) {
+      delivery.Deliver("recipe", out, SaveOf(recipes));
+    } else {
+      delivery.Fail(selected);
+    }
+  }
   (*reporting)->Finish();
-  if (session.flags.Has("quiet")) return absl::OkStatus();
-  CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores.get()));
-  absl::PrintF("\nwrote %s%s\n", out, pareto.empty() ? "" : " and " + pareto);
+  CLI_RETURN_IF_ERROR(delivery.status());
+  if (!Prints(session, {out, front})) return absl::OkStatus();
+  if (recipes != nullptr) CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores.get()));
+  absl::PrintF("%swrote %s%s%s\n", out.empty() ? "" : "\n", out, out.empty() || front.empty() ? "" : " and ", front);
   return absl::OkStatus();
 }
 
 absl::Status Run(Session& session) {
-  const std::string& out = session.flags.Get("out");
-  const std::string& kept = session.flags.Get("save-scores");
-  std::vector<std::string> outputs = {out};
-  if (!kept.empty()) outputs.push_back(kept);
+  const std::string out = OutputPath(session.flags, "out"), kept = OutputPath(session.flags, "save-scores");
   auto reporting = Reporting::Start(session);
   if (!reporting.ok()) return reporting.status();
-  const auto job = Prepare(session, outputs);
+  const auto job = Prepare(session, {out, kept});
   if (!job.ok()) return job.status();
   const auto scores = RunScoring(*job);
   if (!scores.ok()) return scores.status();
-  if (!kept.empty()) CLI_RETURN_IF_ERROR(Save(scores->get(), kept));
+  Delivery delivery(session.flags);
+  if (!kept.empty()) delivery.Deliver("scores", kept, SaveOf(*scores));
   RecipesHandle recipes;
-  CLI_RETURN_IF_ERROR(Make(recipes, [&](autoscheme_recipes** made, autoscheme_error** error) {
+  const absl::Status selected = MakeNext(recipes, [&](autoscheme_recipes** made, autoscheme_error** error) {
     return autoscheme_generator_select(job->generator.get(), scores->get(), nullptr, 0, made, error);
-  }));
-  CLI_RETURN_IF_ERROR(Save(recipes.get(), out));
+  });
+  if (selected.ok()) {
+    delivery.Deliver("recipe", out, SaveOf(recipes));
+  } else {
+    delivery.Fail(selected);
+    if (kept.empty()) delivery.Deliver("scores", "", SaveOf(*scores));
+  }
   (*reporting)->Finish();
-  if (session.flags.Has("quiet")) return absl::OkStatus();
+  CLI_RETURN_IF_ERROR(delivery.status());
+  if (!Prints(session, {out, kept})) return absl::OkStatus();
   CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
   CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores->get()));
   CLI_RETURN_IF_ERROR(PrintStats(job->generator.get(), MaxRam(session)));

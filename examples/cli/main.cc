@@ -2,6 +2,10 @@
 //
 // Exit codes: 0 done; 1 failed, with one line on stderr; 2 the command line is wrong; 130 stopped by Ctrl-C.
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
@@ -69,17 +73,20 @@ int RunCommand(const cli::Command& command, const std::vector<std::string>& argu
     status = command.run(session);
     cli::StopHandlingInterrupts();
   }
-  if (status.ok() && std::fflush(stdout) == 0) return kDone;
-  if (status.ok()) status = absl::UnavailableError("cannot write to stdout");
-  absl::FPrintF(stderr, "autoscheme: %s\n", cli::Interrupted() ? "interrupted" : status.message());
-  return cli::Interrupted() ? kInterrupted : kFailed;
+  if (status.ok()) return kDone;
+  absl::FPrintF(stderr, "autoscheme: %s\n", status.message());
+  return absl::IsCancelled(status) ? kInterrupted : kFailed;
 }
 
-}  // namespace
+// Descriptors 0 to 2 that the caller has closed would be given to the next files that are opened, and what is printed
+// would end in those. Each gets an end that refuses what it is for.
+void OccupyStandardDescriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) < 0) (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
+}
 
-int main(int argc, char** argv) {
-  cli::KeepHeapSmall();
-  std::vector<std::string> arguments(argv + 1, argv + argc);
+int Main(std::vector<std::string> arguments) {
   if (arguments.empty()) return UsageError("no command", "autoscheme --help");
   const std::string name = arguments.front();
   arguments.erase(arguments.begin());
@@ -104,4 +111,17 @@ int main(int argc, char** argv) {
     }
   }
   return RunCommand(*command, arguments);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  cli::KeepHeapSmall();
+  OccupyStandardDescriptors();
+  signal(SIGPIPE, SIG_IGN);  // a reader that is gone is an error like others, and no reason to lose a run
+  const int code = Main(std::vector<std::string>(argv + 1, argv + argc));
+  const bool printed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  if (printed || code != kDone) return code;
+  absl::FPrintF(stderr, "autoscheme: cannot write to stdout: it is closed, its reader is gone, or its disk is full\n");
+  return kFailed;
 }

@@ -1,67 +1,18 @@
 // The autoscheme program: exit codes, messages, results.
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
-#include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "capi/capi_test.h"
+#include "capi/cli_run.h"
 
 namespace autoscheme {
 namespace {
 
 using Catch::Contains;
 namespace fs = std::filesystem;
-
-struct Run {
-  int code = -1;  // exit code; -1 if it died of a signal
-  std::string out, err;
-  int lines() const { return static_cast<int>(std::count(err.begin(), err.end(), '\n')); }
-};
-
-// Starts the program; its outputs go to files in `dir`. With `interrupt`, SIGINT as soon as stderr has something.
-Run Start(const TempDir& dir, const std::vector<std::string>& arguments, bool interrupt = false) {
-  const std::string out = dir / "stdout", err = dir / "stderr";
-  std::vector<char*> argv = {const_cast<char*>(AUTOSCHEME_CLI)};
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
-    const int to_out = open(out.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600);
-    const int to_err = open(err.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600);
-    if (dup2(to_out, 1) < 0 || dup2(to_err, 2) < 0) _exit(99);
-    execv(argv[0], argv.data());
-    _exit(98);
-  }
-  if (interrupt) {
-    for (int i = 0; i < 6000; ++i) {
-      std::error_code none;
-      if (fs::exists(err, none) && fs::file_size(err, none) > 0) break;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    kill(child, SIGINT);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, Slurp(out), Slurp(err)};
-}
-
-struct Shell : TinyCase {
-  Run operator()(const std::vector<std::string>& arguments) const { return Start(dir, arguments); }
-  std::vector<std::string> Scoring(const std::string& command, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> all = {command,     "--model",     model_dir,   "--tokens", tokens,
-                                    "--options", "W4A16,W8A16", "--threads", "1"};
-    all.insert(all.end(), more.begin(), more.end());
-    return all;
-  }
-};
 
 TEST_CASE("help is printed to stdout and is a success") {
   Shell shell;
@@ -232,11 +183,12 @@ TEST_CASE("a limit on tokens takes whole rows") {
 
 TEST_CASE("Ctrl-C is exit 130, and leaves no file") {
   Shell shell;
-  shell.model.blocks = 40;
-  WriteTinyModel(shell.model, shell.model_dir);
-  shell.tokens = shell.dir.Write("tokens.json", TinyTokens(64, 64, shell.model.vocab));
+  shell.MakeDeep();
   const auto before = shell.dir.List();
-  const Run run = Start(shell.dir, shell.Scoring("score", {"--out", shell.dir / "s.json", "--progress", "json"}), true);
+  Beside beside;
+  beside.awaited = "\n";
+  beside.then = [](pid_t child) { kill(child, SIGINT); };
+  const Run run = shell(shell.Scoring("score", {"--out", shell.dir / "s.json", "--progress", "json"}), beside);
   INFO(run.err);
   CHECK(run.code == 130);
   CHECK_THAT(run.err, Contains("interrupted"));
