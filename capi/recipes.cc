@@ -64,8 +64,7 @@ autoscheme_status autoscheme_recipes_find_layer(const autoscheme_recipes* recipe
       *layer = static_cast<int64_t>(i);
       return absl::OkStatus();
     }
-    return absl::NotFoundError(
-        absl::StrCat("the recipe has no layer \"", name, "\" among its ", layers.size(), " layers"));
+    return absl::NotFoundError(absl::StrCat("the recipe has no layer \"", name, "\"; it has ", layers.size()));
   });
 }
 

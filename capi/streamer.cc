@@ -46,8 +46,8 @@ absl::StatusOr<BlockStreamer::Step> MakeStep(const MetaSkeleton& skeleton, int64
     }
     default:
       return absl::InvalidArgumentError(absl::StrCat("step ", at, " of the order is block ", entry,
-                                                     ", which does not exist: the model has ", blocks.size(),
-                                                     " blocks"));
+                                                     ", which does not exist: the model's blocks are 0 to ",
+                                                     blocks.size() - 1));
   }
 }
 
@@ -131,7 +131,7 @@ autoscheme_status autoscheme_streamer_next(autoscheme_streamer* streamer, autosc
     if (step != nullptr) CAPI_RETURN_IF_ERROR(FillStruct(autoscheme_step{}, step, "autoscheme_step"));
     if (const int64_t held = state.held.load(std::memory_order_acquire); held > 0) {
       return absl::FailedPreconditionError(
-          absl::StrCat(held, " tensors of the step before are still held: call their deleters first"));
+          absl::StrCat("tensors of the step before are still held (", held, "): call their deleters first"));
     }
     state.has_view = false;
     auto view = state.streamer->Next();

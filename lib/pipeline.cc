@@ -15,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "autoscheme/scheme_generator.h"
 #include "base/budget.h"
+#include "base/count.h"
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
@@ -110,9 +111,10 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
       return absl::OkStatus();
     }
     if (static_cast<int64_t>(found->second.size()) != layer.in_features) {
-      return absl::InvalidArgumentError(absl::StrCat("importance matrix ", Quoted(path), ": ", Quoted(found->first), " has ",
-                                                     found->second.size(), " channels, layer ", Quoted(layer.name), " has ",
-                                                     layer.in_features, "; was it made from another model?"));
+      return absl::InvalidArgumentError(absl::StrCat("importance matrix ", Quoted(path), ": ", Quoted(found->first),
+                                                     " has ", Count(found->second.size(), "channel"), ", layer ",
+                                                     Quoted(layer.name), " has ", layer.in_features,
+                                                     "; was it made from another model?"));
     }
     imatrix[layer.name] = at::tensor(found->second, at::kFloat);
     return absl::OkStatus();
@@ -133,8 +135,9 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
                                                    Quoted(file.begin()->first)));
   }
   if (missing_count > 0) {
-    context.Warn(absl::StrCat("importance matrix ", Quoted(path), " lacks ", missing_count, " layers, ", Quoted(missing),
-                              " among them: K types quantize those without one"));
+    context.Warn(absl::StrCat("importance matrix ", Quoted(path), " lacks ", Count(missing_count, "layer"), ", ",
+                              Quoted(missing), missing_count == 1 ? "" : " among them",
+                              ": K types quantize without one there"));
   }
   return imatrix;
 }

@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "base/count.h"
 #include "base/temp_name.h"
 
 namespace autoscheme {
@@ -39,15 +40,29 @@ int Reserve(Io& io, int fd, uint64_t size) {
   return written < 0 ? static_cast<int>(written) : 0;
 }
 
+// What a person can do about errors that the system's text leaves unexplained.
+std::string Remedy(int error, uint64_t files_needed) {
+  if (error == ENOENT) return WorkingFolderNote();
+  if (error == ENFILE) return "; the whole system has no room for more: close other programs, or raise fs.file-max";
+  if (error != EMFILE) return "";
+  std::string text;
+  if (struct rlimit limit; getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    absl::StrAppend(&text, "; this process may have ", static_cast<uint64_t>(limit.rlim_cur),
+                    " open at once (RLIMIT_NOFILE)");
+    if (files_needed > 0) absl::StrAppend(&text, " and needs up to ", files_needed);
+  }
+  return absl::StrCat(text, ": raise the limit with ulimit -n");
+}
+
 }  // namespace
 
-absl::StatusOr<File> File::OpenRead(Io& io, const std::string& path) {
+absl::StatusOr<File> File::OpenRead(Io& io, const std::string& path, uint64_t files_needed) {
   if (path.empty() || path.find('\0') != std::string::npos) {
     return absl::InvalidArgumentError(absl::StrCat("cannot open ", Quoted(path), ": not a file name"));
   }
   // O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. It has no effect on a regular file.
   const int fd = RetryInterrupted([&] { return io.Open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0); });
-  if (fd < 0) return ErrnoStatus(-fd, absl::StrCat("cannot open ", Quoted(path)));
+  if (fd < 0) return ErrnoStatus(-fd, absl::StrCat("cannot open ", Quoted(path)), files_needed);
   File file;
   file.io_ = &io;
   file.fd_ = fd;
@@ -95,12 +110,14 @@ absl::StatusOr<File> File::OpenDirect() const {
 
 absl::StatusOr<File> File::CreateSpill(Io& io, const std::string& dir, uint64_t size) {
   if (size > kMaxOffset) {
-    return absl::ResourceExhaustedError(absl::StrCat("a spill file of ", size, " bytes is larger than files can be"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a spill file of ", Count(size, "byte"), " is larger than files can be"));
   }
   if (absl::Status status = CheckFileSizeLimit(size); !status.ok()) return status;
   const std::string path = TempName(dir, "autoscheme-spill");
   const auto failed = [&](int error) {
-    return ErrnoStatus(error, absl::StrCat("cannot create a spill file of ", size, " bytes in the folder ", Quoted(dir), " (option work_dir)"));
+    return ErrnoStatus(error, absl::StrCat("cannot create a spill file of ", Count(size, "byte"), " in the folder ",
+                                           Quoted(dir), " (option work_dir)"));
   };
   // The random name, O_EXCL and O_NOFOLLOW keep another user of the folder from planting a link there.
   const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
@@ -124,21 +141,22 @@ absl::StatusOr<File> File::CreateSpill(Io& io, const std::string& dir, uint64_t 
 absl::Status File::ReadAt(uint64_t offset, absl::Span<std::byte> out) const {
   if (fd_ < 0) return absl::FailedPreconditionError("read from a file that is not open");
   if (offset > kMaxOffset || out.size() > kMaxOffset - offset) {
-    return absl::DataLossError(absl::StrCat(Quoted(path_), ": a read of ", out.size(), " bytes at offset ", offset,
-                                            " is beyond the end of any file"));
+    return absl::DataLossError(absl::StrCat(Quoted(path_), ": a read of ", Count(out.size(), "byte"), " at offset ",
+                                            offset, " is beyond the end of any file"));
   }
   size_t done = 0;
   while (done < out.size()) {
     const ssize_t n = RetryInterrupted(
         [&] { return io_->Pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
     if (n < 0) {
-      return ErrnoStatus(static_cast<int>(-n), absl::StrCat("cannot read ", out.size() - done, " bytes at offset ",
-                                                            offset + done, " of ", Quoted(path_)));
+      return ErrnoStatus(static_cast<int>(-n), absl::StrCat("cannot read ", Count(out.size() - done, "byte"),
+                                                            " at offset ", offset + done, " of ", Quoted(path_)));
     }
     if (n == 0) {
       return absl::DataLossError(absl::StrCat(Quoted(path_), " ends at byte ", offset + done, ", where ",
-                                              out.size() - done, " more bytes were expected (it had ", size_,
-                                              " bytes when it was opened)"));
+                                              Count(out.size() - done, "more byte"),
+                                              out.size() - done == 1 ? " was" : " were", " expected (it had ",
+                                              Count(size_, "byte"), " when it was opened)"));
     }
     done += static_cast<size_t>(n);
   }
@@ -149,7 +167,7 @@ absl::Status File::WriteAt(uint64_t offset, absl::Span<const std::byte> data) co
   if (fd_ < 0) return absl::FailedPreconditionError("write to a file that is not open");
   if (offset > kMaxOffset || data.size() > kMaxOffset - offset) {
     return absl::InvalidArgumentError(
-        absl::StrCat("a write of ", data.size(), " bytes at offset ", offset, " is larger than files can be"));
+        absl::StrCat("a write of ", Count(data.size(), "byte"), " at offset ", offset, " is larger than files can be"));
   }
   size_t done = 0;
   while (done < data.size()) {
@@ -157,8 +175,8 @@ absl::Status File::WriteAt(uint64_t offset, absl::Span<const std::byte> data) co
         [&] { return io_->Pwrite(fd_, data.data() + done, data.size() - done, static_cast<off_t>(offset + done)); });
     if (n == 0) n = -EIO;
     if (n < 0) {
-      return ErrnoStatus(static_cast<int>(-n), absl::StrCat("cannot write ", data.size() - done, " bytes at offset ",
-                                                            offset + done, " of ", Quoted(path_)));
+      return ErrnoStatus(static_cast<int>(-n), absl::StrCat("cannot write ", Count(data.size() - done, "byte"),
+                                                            " at offset ", offset + done, " of ", Quoted(path_)));
     }
     done += static_cast<size_t>(n);
   }
@@ -187,8 +205,8 @@ absl::Status File::CheckUnchanged() const {
   const int result = RetryInterrupted([&] { return io_->Fstat(fd_, &st); });
   if (result < 0) return ErrnoStatus(-result, absl::StrCat("cannot read the size of ", Quoted(path_)));
   if (static_cast<uint64_t>(st.st_size) != size_) {
-    return absl::DataLossError(
-        absl::StrCat(Quoted(path_), " changed while it was read: ", size_, " bytes when opened, ", st.st_size, " now"));
+    return absl::DataLossError(absl::StrCat(Quoted(path_), " changed while it was read: ", Count(size_, "byte"),
+                                            " when opened, ", st.st_size, " now"));
   }
   if (MtimeNs(st) != mtime_ns_) {
     return absl::DataLossError(absl::StrCat(Quoted(path_), " changed while it was read: modified at ", mtime_ns_,
@@ -218,13 +236,20 @@ absl::Status CheckFileSizeLimit(uint64_t bytes) {
   if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || bytes <= limit.rlim_cur) {
     return absl::OkStatus();
   }
-  return absl::ResourceExhaustedError(absl::StrCat("a file of ", bytes, " bytes is needed, but this process may write ",
-                                                   "files of ", static_cast<uint64_t>(limit.rlim_cur),
-                                                   " bytes at most: raise RLIMIT_FSIZE (ulimit -f)"));
+  return absl::ResourceExhaustedError(
+      absl::StrCat("a file of ", Count(bytes, "byte"), " is needed, but this process may write ", "files of ",
+                   static_cast<uint64_t>(limit.rlim_cur), " bytes at most: raise RLIMIT_FSIZE (ulimit -f)"));
 }
 
-absl::Status ErrnoStatus(int error, absl::string_view what) {
-  const std::string message = absl::StrCat(what, ": ", std::generic_category().message(error));
+std::string WorkingFolderNote() {
+  char path[PATH_MAX];
+  if (getcwd(path, sizeof(path)) != nullptr || errno != ENOENT) return "";
+  return "; the working folder of this process has been deleted: go to one that exists, or give absolute paths";
+}
+
+absl::Status ErrnoStatus(int error, absl::string_view what, uint64_t files_needed) {
+  const std::string message =
+      absl::StrCat(what, ": ", std::generic_category().message(error), Remedy(error, files_needed));
   switch (error) {
     case ENOENT:
     case ENOTDIR:

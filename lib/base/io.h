@@ -68,8 +68,9 @@ class File {
   ~File();
 
   // A regular file for reading, O_CLOEXEC, never blocking on a FIFO. NOT_FOUND, PERMISSION_DENIED,
-  // INVALID_ARGUMENT (not a regular file).
-  static absl::StatusOr<File> OpenRead(Io& io, const std::string& path);
+  // INVALID_ARGUMENT (not a regular file). `files_needed`: how many the caller will hold open at once, for the message
+  // where this process may not have so many; 0: not known.
+  static absl::StatusOr<File> OpenRead(Io& io, const std::string& path, uint64_t files_needed = 0);
   // A new private file of `size` bytes in `dir`, mode 0600, unlinked before this returns, so that no way of dying
   // leaves it behind. Readable and writable. RESOURCE_EXHAUSTED with the bytes needed when the disk is full or the
   // process may not write so large a file.
@@ -112,10 +113,15 @@ absl::StatusOr<std::string> ReadFileToString(Io& io, const std::string& path, ui
 // writing, since the kernel answers a write beyond the limit with a signal that kills.
 absl::Status CheckFileSizeLimit(uint64_t bytes);
 
-// The status of a failed system call: "<what>: <errno's text>". ENOENT gives NOT_FOUND, EACCES PERMISSION_DENIED, a
-// full disk, memory or descriptor table RESOURCE_EXHAUSTED, a path that cannot name a file INVALID_ARGUMENT, EIO and
-// the rest UNAVAILABLE. `error` is positive.
-absl::Status ErrnoStatus(int error, absl::string_view what);
+// The status of a failed system call: "<what>: <errno's text>", with the remedy where the text alone does not tell it.
+// ENOENT gives NOT_FOUND, EACCES PERMISSION_DENIED, a full disk, memory or descriptor table RESOURCE_EXHAUSTED, a path
+// that cannot name a file INVALID_ARGUMENT, EIO and the rest UNAVAILABLE. `error` is positive; `files_needed` as of
+// File::OpenRead.
+absl::Status ErrnoStatus(int error, absl::string_view what, uint64_t files_needed = 0);
+
+// "; the working folder of this process has been deleted: ..." if it has, else "": for messages that something was not
+// found under a path that may be relative.
+std::string WorkingFolderNote();
 
 // Runs `call` (a lambda around one Io function) again for as long as a signal interrupts it.
 template <typename Call>
@@ -128,6 +134,9 @@ auto RetryInterrupted(Call&& call) {
 // `text` with control bytes, quotes, backslashes, invalid UTF-8 and characters that redirect a terminal escaped, cut to
 // 200 bytes, in double quotes: for names from files in messages.
 std::string Quoted(absl::string_view text);
+
+// The first few of many names, each Quoted: "\"a\", \"b\", \"c\", ...".
+std::string FirstNames(absl::Span<const std::string> names);
 
 }  // namespace autoscheme
 

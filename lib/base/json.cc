@@ -9,10 +9,12 @@
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/charconv.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/io.h"
 #include "base/utf8.h"
 
@@ -26,7 +28,7 @@ constexpr size_t kMaxDepth = 64;
 // Passes RapidJSON's events on to the document and stops at what RapidJSON would let through.
 class StrictHandler {
  public:
-  explicit StrictHandler(Json& json) : json_(json) {}
+  StrictHandler(Json& json, NonFinite non_finite) : json_(json), non_finite_(non_finite) {}
 
   bool Null() { return json_.Null(); }
   bool Bool(bool b) { return json_.Bool(b); }
@@ -39,6 +41,7 @@ class StrictHandler {
 
   bool RawNumber(const char* text, SizeType length, bool) {
     const absl::string_view number(text, length);
+    if (absl::ascii_isalpha(static_cast<unsigned char>(number.back()))) return NotFinite(number);
     if (number.find_first_of(".eE") == absl::string_view::npos) {
       int64_t i;
       uint64_t u;
@@ -85,6 +88,14 @@ class StrictHandler {
   const std::string& why() const { return why_; }
 
  private:
+  bool NotFinite(absl::string_view number) {
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    if (non_finite_ == NonFinite::kRefuse || absl::EndsWith(number, "Inf")) {
+      return Stop(absl::StrCat(number, " is no number of JSON"));
+    }
+    if (absl::EndsWith(number, "NaN")) return json_.Double(std::numeric_limits<double>::quiet_NaN());
+    return json_.Double(number[0] == '-' ? -kInfinity : kInfinity);
+  }
   bool Stop(std::string why) {
     why_ = std::move(why);
     return false;
@@ -99,6 +110,7 @@ class StrictHandler {
   }
 
   Json& json_;
+  const NonFinite non_finite_;
   std::string why_;
   size_t depth_ = 0;
   size_t objects_ = 0;                                  // that are open
@@ -124,6 +136,31 @@ absl::string_view TypeName(const JsonValue& value) {
   return "an unknown type";
 }
 
+// "line 3, column 14 (byte 57)": lines and columns from 1, columns in characters, as editors count them.
+std::string PlaceInText(absl::string_view text, size_t offset) {
+  size_t line = 1, column = 1;
+  for (const char c : text.substr(0, offset)) {
+    const bool continues = (static_cast<unsigned char>(c) & 0xc0) == 0x80;  // of a UTF-8 character
+    if (c == '\n') {
+      ++line, column = 1;
+    } else if (!continues) {
+      ++column;
+    }
+  }
+  return absl::StrCat("line ", line, ", column ", column, " (byte ", offset, ")");
+}
+
+absl::Status NotJson(absl::string_view text, const std::string& what, absl::string_view why, size_t offset) {
+  return absl::DataLossError(absl::StrCat(what, " is not valid JSON: ", why, " at ", PlaceInText(text, offset)));
+}
+
+// RapidJSON's words, made to stand within a sentence.
+std::string ErrorText(rapidjson::ParseErrorCode code) {
+  std::string text(absl::StripSuffix(rapidjson::GetParseError_En(code), "."));
+  if (!text.empty()) text[0] = absl::ascii_tolower(static_cast<unsigned char>(text[0]));
+  return text;
+}
+
 absl::Status Absent(const char* key, const std::string& what) {
   return absl::NotFoundError(absl::StrCat(what, " has no ", Quoted(key)));
 }
@@ -134,18 +171,14 @@ absl::Status WrongType(const JsonValue& value, const char* key, const std::strin
 
 }  // namespace
 
-absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what) {
+absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what, NonFinite non_finite) {
   // RapidJSON takes a zero byte for the end of the text.
-  if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) {
-    return absl::DataLossError(absl::StrCat(what, " is not valid JSON: a NUL byte at byte ", nul));
-  }
-  if (absl::StartsWith(text, "\xef\xbb\xbf")) {
-    return absl::DataLossError(absl::StrCat(what, " is not valid JSON: a byte order mark at byte 0"));
-  }
-  constexpr unsigned kFlags =
-      rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag | rapidjson::kParseNumbersAsStringsFlag;
+  if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) return NotJson(text, what, "a NUL byte", nul);
+  if (absl::StartsWith(text, "\xef\xbb\xbf")) return NotJson(text, what, "a byte order mark", 0);
+  constexpr unsigned kFlags = rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag |
+                              rapidjson::kParseNumbersAsStringsFlag | rapidjson::kParseNanAndInfFlag;
   Json json;
-  StrictHandler handler(json);
+  StrictHandler handler(json, non_finite);
   rapidjson::MemoryStream stream(text.data(), text.size());
   rapidjson::Reader reader;
   rapidjson::ParseResult result;
@@ -155,8 +188,7 @@ absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what) 
   };
   json.Populate(parse);
   if (result.IsError()) {
-    const std::string why = handler.why().empty() ? rapidjson::GetParseError_En(result.Code()) : handler.why();
-    return absl::DataLossError(absl::StrCat(what, " is not valid JSON: ", why, " at byte ", result.Offset()));
+    return NotJson(text, what, handler.why().empty() ? ErrorText(result.Code()) : handler.why(), result.Offset());
   }
   return json;
 }
@@ -186,7 +218,11 @@ absl::StatusOr<double> JsonDouble(const JsonValue& object, const char* key, cons
   const JsonValue* value = JsonFind(object, key);
   if (value == nullptr) return Absent(key, what);
   if (!value->IsNumber()) return WrongType(*value, key, what, "a number");
-  return value->GetDouble();
+  const double number = value->GetDouble();
+  if (!std::isfinite(number)) {
+    return absl::InvalidArgumentError(absl::StrCat(what, ": ", Quoted(key), " is ", number, ", not a finite number"));
+  }
+  return number;
 }
 
 absl::StatusOr<bool> JsonBool(const JsonValue& object, const char* key, const std::string& what) {

@@ -17,10 +17,18 @@ namespace autoscheme {
 using Json = rapidjson::Document;
 using JsonValue = rapidjson::Value;
 
-// Parses exactly one value: UTF-8 checked, no comments or trailing commas, no NaN literals, depth at most 64, no
-// duplicate keys in any object (compared after unescaping). `what` names the source in messages ("config.json of ...").
-// Errors: DATA_LOSS with the byte offset. Whitespace around the value is fine.
-absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what);
+// Python writes NaN, Infinity and -Infinity as they stand, which JSON does not know.
+enum class NonFinite {
+  kRefuse,
+  kRead,  // for files in which such numbers may stand under keys that nobody uses; the accessors below still refuse
+          // them
+};
+
+// Parses exactly one value: UTF-8 checked, no comments or trailing commas, depth at most 64, no duplicate keys in any
+// object (compared after unescaping). `what` names the source in messages ("config.json of ...").
+// Errors: DATA_LOSS with line, column and byte offset. Whitespace around the value is fine.
+absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what,
+                               NonFinite non_finite = NonFinite::kRefuse);
 
 // Typed access to a member of an object, with messages that name `what`, the key, the type found and the type wanted.
 // Absent or null: NOT_FOUND for the first form, `fallback` for the second. Wrong type: INVALID_ARGUMENT.

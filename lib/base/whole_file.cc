@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+#include "base/count.h"
 #include "base/io.h"
 #include "base/status_macros.h"
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/count.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/sha256.h"
@@ -57,9 +58,9 @@ absl::StatusOr<Calibration> Truncate(Calibration calibration, int64_t nsamples, 
   const int64_t rows = nsamples == 0 ? calibration.nsamples : nsamples;
   const int64_t columns = seqlen == 0 ? calibration.seqlen : seqlen;
   if (rows > calibration.nsamples || columns > calibration.seqlen) {
-    return absl::InvalidArgumentError(absl::StrCat("asked for ", rows, " rows of ", columns,
-                                                   " token ids, but the calibration data has ", calibration.nsamples,
-                                                   " rows of ", calibration.seqlen));
+    return absl::InvalidArgumentError(absl::StrCat("asked for ", Count(rows, "row"), " of ", Count(columns, "token id"),
+                                                   ", but the calibration data has ",
+                                                   Count(calibration.nsamples, "row"), " of ", calibration.seqlen));
   }
   if (columns != calibration.seqlen) {
     auto to = calibration.ids.begin();

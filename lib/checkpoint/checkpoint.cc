@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/count.h"
 #include "base/status_macros.h"
 #include "checkpoint/header_handler.h"
 #include "checkpoint/hub_cache.h"
@@ -31,7 +32,9 @@ class CheckpointBuilder {
   absl::Status OpenWeights();
   absl::Status OpenSharded(const std::string& index_path);
   absl::Status CheckShardsExist(const ShardIndex& index) const;
-  absl::Status AddShard(const std::string& name);
+  void WarnOfIgnoredIndex() const;
+  // `count`: of the shards that stay open together.
+  absl::Status AddShard(const std::string& name, size_t count);
   absl::Status SortTensors();
   absl::Status Reconcile(const ShardIndex& index, const std::string& index_path) const;
   absl::Status NoWeights() const;
@@ -58,9 +61,9 @@ absl::Status Checkpoint::Read(const TensorInfo& tensor, uint64_t offset_in_tenso
   constexpr uint64_t kDropCacheBytes = uint64_t{1} << 20;
   if (tensor.shard < 0 || static_cast<size_t>(tensor.shard) >= shards_.size() || offset_in_tensor > tensor.bytes ||
       out.size() > tensor.bytes - offset_in_tensor) {
-    return absl::InvalidArgumentError(absl::StrCat("read of ", out.size(), " bytes at byte ", offset_in_tensor,
-                                                   " of tensor ", Quoted(tensor.name), ", which has ", tensor.bytes,
-                                                   " bytes in shard ", tensor.shard, " of ", shards_.size()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "read of ", Count(out.size(), "byte"), " at byte ", offset_in_tensor, " of tensor ", Quoted(tensor.name),
+        ", which has ", Count(tensor.bytes, "byte"), " in shard ", tensor.shard, " of ", shards_.size()));
   }
   const Shard& shard = shards_[static_cast<size_t>(tensor.shard)];
   const uint64_t offset = tensor.offset + offset_in_tensor;
@@ -82,7 +85,8 @@ absl::Status CheckpointBuilder::ReadConfig() {
   const std::string path = Path("config.json");
   checkpoint_->files_.push_back(path);
   AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_text_, ReadFileToString(io_, path, kMaxConfigBytes));
-  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_, ParseJson(checkpoint_->config_text_, Quoted(path)));
+  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_,
+                              ParseJson(checkpoint_->config_text_, Quoted(path), NonFinite::kRead));
   if (!checkpoint_->config_.IsObject()) {
     return absl::DataLossError(absl::StrCat(Quoted(path), " is not a JSON object"));
   }
@@ -92,15 +96,24 @@ absl::Status CheckpointBuilder::ReadConfig() {
 absl::Status CheckpointBuilder::OpenWeights() {
   AUTOSCHEME_ASSIGN_OR_RETURN(const bool single, Exists("model.safetensors"));
   AUTOSCHEME_ASSIGN_OR_RETURN(const bool index, Exists("model.safetensors.index.json"));
-  if (single && index) {
-    context_.Warn(absl::StrCat(Quoted(checkpoint_->directory_),
-                               " holds both model.safetensors and model.safetensors.index.json; the index is ignored"));
-  }
+  checkpoint_->index_ignored_ = single && index;
+  if (checkpoint_->index_ignored_) WarnOfIgnoredIndex();
   if (single) {
-    AUTOSCHEME_RETURN_IF_ERROR(AddShard("model.safetensors"));
+    AUTOSCHEME_RETURN_IF_ERROR(AddShard("model.safetensors", 1));
     return SortTensors();
   }
   return index ? OpenSharded(Path("model.safetensors.index.json")) : NoWeights();
+}
+
+void CheckpointBuilder::WarnOfIgnoredIndex() const {
+  std::string shards;
+  if (const absl::StatusOr<ShardIndex> index = ReadShardIndex(io_, Path("model.safetensors.index.json")); index.ok()) {
+    shards = absl::StrCat(" with its ", Count(index->shards.size(), "shard"), " (", FirstNames(index->shards), ")");
+  }
+  context_.Warn(
+      absl::StrCat(Quoted(checkpoint_->directory_), " holds both model.safetensors and ",
+                   "model.safetensors.index.json: the former is read, as transformers does, and the index is ignored",
+                   shards, "; if the shards are the weights that you mean, move model.safetensors away"));
 }
 
 absl::Status CheckpointBuilder::OpenSharded(const std::string& index_path) {
@@ -109,7 +122,7 @@ absl::Status CheckpointBuilder::OpenSharded(const std::string& index_path) {
   AUTOSCHEME_RETURN_IF_ERROR(CheckShardsExist(index));
   for (const std::string& name : index.shards) {
     AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
-    AUTOSCHEME_RETURN_IF_ERROR(AddShard(name));
+    AUTOSCHEME_RETURN_IF_ERROR(AddShard(name, index.shards.size()));
   }
   AUTOSCHEME_RETURN_IF_ERROR(SortTensors());
   return Reconcile(index, index_path);
@@ -126,16 +139,19 @@ absl::Status CheckpointBuilder::CheckShardsExist(const ShardIndex& index) const 
     if (++count <= kMaxListed) missing.push_back(Quoted(name));
   }
   if (count == 0) return absl::OkStatus();
-  return absl::NotFoundError(
-      absl::StrCat(count, " of ", index.shards.size(), " shards are missing in ", Quoted(checkpoint_->directory_),
-                   " (an incomplete download?): ", absl::StrJoin(missing, ", "), count > kMaxListed ? ", ..." : ""));
+  return absl::NotFoundError(absl::StrCat(count, " of ", Count(index.shards.size(), "shard"),
+                                          count == 1 ? " is" : " are", " missing in ", Quoted(checkpoint_->directory_),
+                                          " (an incomplete download?): ", absl::StrJoin(missing, ", "),
+                                          count > kMaxListed ? ", ..." : ""));
 }
 
-absl::Status CheckpointBuilder::AddShard(const std::string& name) {
+absl::Status CheckpointBuilder::AddShard(const std::string& name, size_t count) {
+  // Every shard stays open, and is opened once more where it is read past the page cache; a process has others besides.
+  constexpr uint64_t kOtherFiles = 32;
   Shard shard;
   shard.name = name;
   checkpoint_->files_.push_back(Path(name));
-  AUTOSCHEME_ASSIGN_OR_RETURN(shard.file, File::OpenRead(io_, Path(name)));
+  AUTOSCHEME_ASSIGN_OR_RETURN(shard.file, File::OpenRead(io_, Path(name), 2 * count + kOtherFiles));
   AUTOSCHEME_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(shard.file));
   shard.header_sha256 = std::move(header.sha256);
   const int number = static_cast<int>(checkpoint_->shards_.size());
@@ -187,14 +203,15 @@ absl::Status CheckpointBuilder::Reconcile(const ShardIndex& index, const std::st
         absent = &entry;
       }
     }
-    return absl::DataLossError(absl::StrCat(Quoted(index_path), " places tensor ", Quoted(absent->first), " in ",
-                                            shard(absent->second), ", which does not hold it (",
-                                            index.shard_of.size() + unlisted - checkpoint_->tensors_.size(),
-                                            " such tensors; a mixture of two downloads?)"));
+    return absl::DataLossError(
+        absl::StrCat(Quoted(index_path), " places tensor ", Quoted(absent->first), " in ", shard(absent->second),
+                     ", which does not hold it (",
+                     Count(index.shard_of.size() + unlisted - checkpoint_->tensors_.size(), "such tensor"),
+                     "; a mixture of two downloads?)"));
   }
   if (unlisted > 0) {
-    context_.Warn(absl::StrCat(Quoted(index_path), " does not list ", unlisted,
-                               " tensors that the shards hold, the first of them ", Quoted(example)));
+    context_.Warn(absl::StrCat(Quoted(index_path), " does not list ", Count(unlisted, "tensor"),
+                               " that the shards hold, the first of them ", Quoted(example)));
   }
   if (index.total_bytes >= 0 && static_cast<uint64_t>(index.total_bytes) != total) {
     context_.Warn(absl::StrCat(Quoted(index_path), " gives a total_size of ", index.total_bytes,

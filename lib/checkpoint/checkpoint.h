@@ -43,6 +43,8 @@ class Checkpoint {
   absl::Span<const Shard> shards() const { return shards_; }
   // Paths of what Open has read and Read will: config.json, the index, the shards.
   const std::vector<std::string>& files() const { return files_; }
+  // Whether the folder holds an index of shards that was not read because there is a model.safetensors.
+  bool index_ignored() const { return index_ignored_; }
   // All tensors, sorted by name.
   absl::Span<const TensorInfo> tensors() const { return tensors_; }
   const TensorInfo* Find(absl::string_view name) const;  // null if absent
@@ -63,6 +65,7 @@ class Checkpoint {
   std::vector<std::string> files_;
   std::vector<Shard> shards_;
   std::vector<TensorInfo> tensors_;
+  bool index_ignored_ = false;
   mutable std::atomic<uint64_t> bytes_read_{0};
   mutable EngineRecord engines_;
 };

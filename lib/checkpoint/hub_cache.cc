@@ -35,8 +35,9 @@ absl::StatusOr<std::string> ResolveModelFolder(Io& io, const std::string& model)
 
   const std::string cache = CacheFolder();
   if (cache.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat("the model ", Quoted(model), " is not a folder, and no Hugging Face cache is known: set HF_HOME"));
+    return absl::NotFoundError(absl::StrCat("the model ", Quoted(model),
+                                            " is not a folder, and no Hugging Face cache is known: set HF_HOME",
+                                            WorkingFolderNote()));
   }
   const std::string repo = absl::StrCat(cache, "/models--", absl::StrReplaceAll(model, {{"/", "--"}}));
   const std::string ref = absl::StrCat(repo, "/refs/main");
@@ -44,7 +45,8 @@ absl::StatusOr<std::string> ResolveModelFolder(Io& io, const std::string& model)
   if (!text.ok()) {
     if (!absl::IsNotFound(text.status())) return text.status();
     return absl::NotFoundError(absl::StrCat("the model ", Quoted(model), " is neither a folder nor in the cache: no ",
-                                            Quoted(ref), "; download it first (nothing is fetched from the network)"));
+                                            Quoted(ref), "; download it first (nothing is fetched from the network)",
+                                            WorkingFolderNote()));
   }
   const std::string commit(absl::StripAsciiWhitespace(*text));
   if (!IsPlainFileName(commit)) {

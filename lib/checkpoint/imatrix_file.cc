@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "base/checked.h"
+#include "base/count.h"
 #include "base/io.h"
 #include "base/status_macros.h"
 
@@ -68,8 +69,9 @@ class Parser {
 
  private:
   absl::Status Truncated() const {
-    return absl::DataLossError(absl::StrCat(what_, " is no importance matrix of llama.cpp, or ends early: what should follow byte ",
-                                            cursor_.offset(), " does not fit into its ", bytes_.size(), " bytes"));
+    return absl::DataLossError(
+        absl::StrCat(what_, " is no importance matrix of llama.cpp, or ends early: what should follow byte ",
+                     cursor_.offset(), " does not fit into its ", Count(bytes_.size(), "byte")));
   }
   absl::Status Bad(absl::string_view problem) const {
     return absl::DataLossError(absl::StrCat(what_, ", before byte ", cursor_.offset(), ": ", problem));

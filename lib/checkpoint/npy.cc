@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/checked.h"
+#include "base/count.h"
 #include "base/status_macros.h"
 
 namespace autoscheme {
@@ -34,7 +35,7 @@ absl::StatusOr<NpyHeader> ReadNpyHeader(const File& file) {
   unsigned char fixed[12] = {};
   const size_t fixed_bytes = std::min<uint64_t>(sizeof(fixed), file.size());
   AUTOSCHEME_RETURN_IF_ERROR(file.ReadAt(0, absl::MakeSpan(reinterpret_cast<std::byte*>(fixed), fixed_bytes)));
-  if (fixed_bytes < sizeof(fixed)) return Malformed(file, absl::StrCat("it has only ", file.size(), " bytes"));
+  if (fixed_bytes < sizeof(fixed)) return Malformed(file, absl::StrCat("it has only ", Count(file.size(), "byte")));
   const int version = fixed[6];
   if (version != 1 && version != 2) {
     return absl::UnimplementedError(
@@ -44,7 +45,7 @@ absl::StatusOr<NpyHeader> ReadNpyHeader(const File& file) {
   if (version == 2) length |= uint64_t{fixed[10]} << 16 | uint64_t{fixed[11]} << 24;
   const uint64_t start = version == 1 ? 10 : 12;
   if (length > kMaxHeaderBytes || length > file.size() - start) {
-    return Malformed(file, absl::StrCat("its header has ", length, " bytes, the file ", file.size()));
+    return Malformed(file, absl::StrCat("its header has ", Count(length, "byte"), ", the file ", file.size()));
   }
   std::string dict(length, '\0');
   AUTOSCHEME_RETURN_IF_ERROR(

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/checked.h"
+#include "base/count.h"
 #include "base/json.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
@@ -76,8 +77,9 @@ uint64_t LoadLength(const std::byte (&bytes)[kLengthBytes]) {
 
 absl::StatusOr<uint64_t> ReadHeaderLength(const File& file) {
   if (file.size() < kLengthBytes) {
-    return absl::DataLossError(absl::StrCat(Quoted(file.path()), " has ", file.size(),
-                                            " bytes; a safetensors file has at least 8 (an interrupted download? fetch it again)"));
+    return absl::DataLossError(
+        absl::StrCat(Quoted(file.path()), " has ", Count(file.size(), "byte"),
+                     "; a safetensors file has at least 8 (an interrupted download? fetch it again)"));
   }
   std::byte raw[kLengthBytes];
   AUTOSCHEME_RETURN_IF_ERROR(file.ReadAt(0, absl::MakeSpan(raw)));

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "autoscheme/recipe.h"
 #include "base/checked.h"
+#include "base/count.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/status_macros.h"
@@ -196,8 +197,9 @@ absl::Status Reader::ReadScores(const JsonValue& schemes) {
     if (scheme == scheme_index_.end()) return absl::InvalidArgumentError(absl::StrCat(where, " is not in the menu"));
     if (!member.value.IsObject()) return absl::InvalidArgumentError(absl::StrCat(where, " is not an object"));
     if (member.value.MemberCount() != free_layers) {
-      return absl::InvalidArgumentError(absl::StrCat(where, " has scores for ", member.value.MemberCount(),
-                                                     " layers; the model has ", free_layers, " that are not fixed"));
+      return absl::InvalidArgumentError(absl::StrCat(where, " has scores for ",
+                                                     Count(member.value.MemberCount(), "layer"), "; the model has ",
+                                                     free_layers, " that are not fixed"));
     }
     table_.scores[scheme->second].resize(table_.layers.size());
     for (const auto& layer : member.value.GetObject()) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/count.h"
 #include "quant/fused.h"
 #include "quant/gguf.h"
 #include "quant/grouped.h"
@@ -34,7 +35,7 @@ class KSearchWeight : public WeightQuantizer {
   absl::Status CheckShape(int64_t out_features, int64_t in_features) const override {
     if (imatrix_.numel() != in_features) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the imatrix has ", imatrix_.numel(), " channels, the weight has ", in_features));
+          absl::StrCat("the imatrix has ", Count(imatrix_.numel(), "channel"), ", the weight has ", in_features));
     }
     return plain_->CheckShape(out_features, in_features);
   }

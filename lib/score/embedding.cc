@@ -1,11 +1,12 @@
 #include "score/embedding.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cstring>
 
-#include <ATen/ATen.h>
-
 #include "absl/strings/str_cat.h"
+#include "base/count.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
 #include "score/weights.h"
@@ -26,15 +27,17 @@ uint64_t RowBytes(const TensorInfo& embedding) { return embedding.bytes / embedd
 
 absl::Status CheckCalibration(const Calibration& c, const MetaSkeleton& skeleton) {
   if (c.nsamples < 1 || c.seqlen < 1 || static_cast<int64_t>(c.ids.size()) != c.nsamples * c.seqlen) {
-    return absl::InvalidArgumentError(absl::StrCat("calibration of ", c.nsamples, " rows of ", c.seqlen, " tokens holds ",
-                                                   c.ids.size(), " ids; at least one row is needed"));
+    return absl::InvalidArgumentError(absl::StrCat("calibration of ", Count(c.nsamples, "row"), " of ",
+                                                   Count(c.seqlen, "token"), " holds ", Count(c.ids.size(), "id"),
+                                                   "; at least one row is needed"));
   }
   if (c.seqlen < 2) {
     return absl::InvalidArgumentError("calibration rows of 1 token predict nothing; the loss needs at least 2 tokens per row");
   }
   if (skeleton.max_positions() > 0 && c.seqlen > skeleton.max_positions()) {
-    return absl::InvalidArgumentError(absl::StrCat("calibration rows of ", c.seqlen, " tokens are longer than the model's ",
-                                                   skeleton.max_positions(), " positions; use a smaller seqlen"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("calibration rows of ", c.seqlen, " tokens are longer than the model's ",
+                     Count(skeleton.max_positions(), "position"), "; use a smaller seqlen"));
   }
   for (size_t i = 0; i < c.ids.size(); ++i) {
     if (c.ids[i] < 0 || c.ids[i] >= skeleton.vocab_size()) {

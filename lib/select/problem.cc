@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/checked.h"
+#include "base/count.h"
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "scheme/bits.h"
@@ -97,14 +98,14 @@ absl::Status CheckTable(const ScoreTable& table) {
   if (table.schemes.empty()) return absl::InvalidArgumentError("the scores hold no scheme");
   if (table.layers.empty()) return absl::InvalidArgumentError("the scores hold no layer");
   if (table.scores.size() != table.schemes.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the scores hold ", table.schemes.size(), " schemes but results for ", table.scores.size()));
+    return absl::InvalidArgumentError(absl::StrCat("the scores hold ", Count(table.schemes.size(), "scheme"),
+                                                   " but results for ", table.scores.size()));
   }
   for (size_t s = 0; s < table.schemes.size(); ++s) {
     AUTOSCHEME_RETURN_IF_ERROR(ValidateScheme(table.schemes[s]));
     if (table.scores[s].size() != table.layers.size()) {
       return absl::InvalidArgumentError(absl::StrCat("the scores of ", Quoted(table.schemes[s].name), " cover ",
-                                                     table.scores[s].size(), " layers; the model has ",
+                                                     Count(table.scores[s].size(), "layer"), "; the model has ",
                                                      table.layers.size()));
     }
   }
@@ -370,11 +371,12 @@ absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<s
     problem->options.push_back(std::move(kept));
   }
   if (dropped > 0) {
-    context.Warn(
-        absl::StrCat(dropped, " choices are left out because their loss is not finite: that of ", first_dropped));
+    context.Warn(absl::StrCat(Count(dropped, "choice"), dropped == 1 ? " is" : " are",
+                              " left out because the loss is not finite: that of ", first_dropped));
   }
   if (unsuited > 0) {
-    context.Warn(absl::StrCat(unsuited, " choices are left out because they do not suit the shapes, such as ", first_unsuited));
+    context.Warn(absl::StrCat(Count(unsuited, "choice"), unsuited == 1 ? " is" : " are",
+                              " left out for shapes that the scheme does not suit, such as ", first_unsuited));
   }
   for (size_t k = 0; k < menu_size; ++k) {
     problem->by_loss.push_back(static_cast<int>(k));

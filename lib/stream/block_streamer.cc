@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/budget.h"
 #include "base/checked.h"
+#include "base/count.h"
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
@@ -193,7 +194,7 @@ absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budg
   const size_t count = std::min(static_cast<size_t>(options.slots), loads.size());
   const std::optional<uint64_t> total = CheckedMul(WholePages(slot_bytes), count);
   if (!total) return absl::ResourceExhaustedError(absl::StrCat(count, " slots of ", slot_bytes, " bytes overflow"));
-  const std::string what = absl::StrCat(count, " block slots of ", WholePages(slot_bytes), " bytes");
+  const std::string what = absl::StrCat(Count(count, "block slot"), " of ", WholePages(slot_bytes), " bytes");
   if (budget != nullptr) {
     AUTOSCHEME_ASSIGN_OR_RETURN(hold, budget->Take(*total, what));
   }
@@ -282,7 +283,8 @@ absl::StatusOr<BlockView> BlockStreamer::Rep::Next() {
   if (!failed.ok()) return failed;
   if (absl::Status status = context.CheckCancelled(); !status.ok()) return Fail(std::move(status));
   if (step + 1 == static_cast<int>(order.size())) {
-    return Fail(absl::OutOfRangeError(absl::StrCat("all ", order.size(), " steps of the stream have been delivered")));
+    return Fail(
+        absl::OutOfRangeError(absl::StrCat("the stream has delivered all of its ", Count(order.size(), "step"))));
   }
   ++step;
   const size_t load = load_of_step[step];

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/checked.h"
+#include "base/count.h"
 #include "base/status_macros.h"
 #include "stream/pages.h"
 #include "stream/spill_file.h"
@@ -48,7 +49,7 @@ absl::StatusOr<std::unique_ptr<BoundaryStore>> BoundaryStore::Create(const Conte
     return absl::ResourceExhaustedError(
         absl::StrCat(count, " block inputs of ", options.record_bytes, " bytes are more than can be addressed"));
   }
-  const std::string what = absl::StrCat(count, " block inputs of ", options.record_bytes, " bytes");
+  const std::string what = absl::StrCat(Count(count, "block input"), " of ", Count(options.record_bytes, "byte"));
   auto rep = std::make_unique<Rep>();
   rep->record_bytes = options.record_bytes;
   rep->stride = *padded / alignment * alignment;
@@ -89,7 +90,7 @@ absl::Status BoundaryStore::Put(int64_t index, absl::Span<const std::byte> bytes
 absl::Status BoundaryStore::Get(int64_t index, absl::Span<std::byte> out) {
   if (index < 0 || static_cast<size_t>(index) >= rep_->records.size()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("block input ", index, " is not one of ", rep_->records.size(), " records"));
+        absl::StrCat("block input ", index, " is not one of ", Count(rep_->records.size(), "record")));
   }
   const Record& record = rep_->records[index];
   if (record.bytes == kNotPut) {
@@ -97,7 +98,7 @@ absl::Status BoundaryStore::Get(int64_t index, absl::Span<std::byte> out) {
   }
   if (record.bytes != out.size()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("block input ", index, " holds ", record.bytes, " bytes, not ", out.size()));
+        absl::StrCat("block input ", index, " holds ", Count(record.bytes, "byte"), ", not ", out.size()));
   }
   if (out.empty()) return absl::OkStatus();
   if (!rep_->in_ram) return rep_->spill.Read(index, index * rep_->stride, record.checksum, out);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/count.h"
 #include "base/status_macros.h"
 #include "stream/pages.h"
 
@@ -155,8 +156,9 @@ absl::Status ExtentReader::Complete(const Cursor& cursor, Place* failed) {
   // A short read is the file's end, before the last wanted byte, or a file system's whim: the usual way finds out.
   if (completion.result >= 0) return ReadBuffered(cursor, piece, completion.result, failed);
   *failed = {piece.shard, piece.bytes};
-  return ErrnoStatus(error, absl::StrCat("cannot read ", piece.bytes.end - piece.bytes.begin, " bytes at offset ",
-                                         piece.bytes.begin, " of ", Quoted(direct_files_[piece.shard].path())));
+  return ErrnoStatus(error,
+                     absl::StrCat("cannot read ", Count(piece.bytes.end - piece.bytes.begin, "byte"), " at offset ",
+                                  piece.bytes.begin, " of ", Quoted(direct_files_[piece.shard].path())));
 }
 
 absl::Status ExtentReader::ReadBuffered(const Cursor& cursor, const Piece& piece, uint64_t done, Place* failed) {

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
+#include "base/count.h"
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "stream/pages.h"
@@ -21,8 +22,9 @@ absl::Status CheckRange(const TensorRange& range) {
   const TensorInfo& info = *range.info;
   const int64_t rows = RowsOf(info);
   if (range.first_row < 0 || range.rows < 0 || range.first_row > rows || range.rows > rows - range.first_row) {
-    return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(info.name), ": ", range.rows, " rows from row ",
-                                                   range.first_row, " are not within its ", rows, " rows"));
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(info.name), ": ", Count(range.rows, "row"),
+                                                   " from row ", range.first_row, " are not within its ",
+                                                   Count(rows, "row")));
   }
   if (range.rows != rows && rows > 0 && info.bytes % static_cast<uint64_t>(rows) != 0) {
     return absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(info.name), ": rows of ", DtypeName(info.dtype),

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/checked.h"
+#include "base/count.h"
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
@@ -101,7 +102,7 @@ absl::StatusOr<absl::Span<std::byte>> Room(Pages& buffer, const TensorInfo& info
 absl::Status UnknownNames(const std::vector<std::string>& missing) {
   if (missing.empty()) return absl::OkStatus();
   return absl::NotFoundError(absl::StrCat("tensor ", Quoted(missing[0]), " was never handed to the offload manager (",
-                                          missing.size(), " such names)"));
+                                          Count(missing.size(), "such name"), ")"));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/count.h"
 #include "base/status_macros.h"
 #include "stream/checksum.h"
 
@@ -32,7 +33,8 @@ absl::StatusOr<SpillFile> SpillFile::Create(const Context& context, const std::s
     return absl::Status(file.status().code(), absl::StrCat(file.status().message(), "; it was to hold ", what));
   }
   if (file->IsInMemory()) {
-    context.Warn(absl::StrCat("the spill file for ", what, ", ", bytes, " bytes, lies in ", Quoted(FolderOf(dir)),
+    context.Warn(absl::StrCat("the spill file for ", what, ", ", Count(bytes, "byte"), ", lies in ",
+                              Quoted(FolderOf(dir)),
                               ", which is memory (tmpfs) and adds to what the run takes: name a folder on a disk"));
   }
   SpillFile spill;

@@ -199,5 +199,48 @@ TEST_CASE("A disk that cannot reserve and has too little room is found full when
   CHECK(File::CreateSpill(io, dir.path(), 30000).ok());
 }
 
+TEST_CASE("Too many open files: the message has the limit, the need and the remedy") {
+  const TempDir dir;
+  const std::string path = dir.Write("f", "x");
+  struct rlimit limit;
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  const std::string number = std::to_string(static_cast<uint64_t>(limit.rlim_cur));
+  FaultIo io(kOpen, EMFILE, 1, true);
+  const absl::Status known = File::OpenRead(io, path, 414).status(), unknown = File::OpenRead(io, path).status();
+  CHECK(known.code() == absl::StatusCode::kResourceExhausted);
+  CHECK_THAT(Message(known),
+             Contains("may have " + number +
+                      " open at once (RLIMIT_NOFILE) and needs up to 414: raise the limit with ulimit -n"));
+  CHECK_THAT(Message(unknown),
+             Contains("may have " + number + " open at once (RLIMIT_NOFILE): raise the limit with ulimit -n"));
+  io.Arm(kOpen, ENFILE, 1, true);
+  CHECK_THAT(Message(File::OpenRead(io, path, 414).status()), Contains("the whole system") && Contains("fs.file-max"));
+}
+
+TEST_CASE("Where the working folder has been deleted, what was not found says so") {
+  const TempDir dir;
+  const int before = open(".", O_RDONLY | O_DIRECTORY);
+  REQUIRE(before >= 0);
+  const std::string gone = dir / "gone";
+  REQUIRE(mkdir(gone.c_str(), 0700) == 0);
+  CHECK(WorkingFolderNote().empty());
+  REQUIRE(chdir(gone.c_str()) == 0);
+  REQUIRE(rmdir(gone.c_str()) == 0);
+  const std::string note = WorkingFolderNote();
+  const absl::Status opened = File::OpenRead(Io::Posix(), "f").status();
+  const absl::Status written = WriteFileAtomically(Io::Posix(), "f", "x");
+  const absl::Status spill = File::CreateSpill(Io::Posix(), ".", 10).status();
+  const absl::StatusOr<File> absolute = File::OpenRead(Io::Posix(), dir.Write("f", "x"));
+  REQUIRE(fchdir(before) == 0);
+  close(before);
+  for (const absl::Status& status : {opened, written, spill}) {
+    CHECK(status.code() == absl::StatusCode::kNotFound);
+    CHECK_THAT(Message(status), Contains("the working folder of this process has been deleted"));
+  }
+  CHECK_THAT(note, Contains("absolute paths"));
+  CHECK(absolute.ok());
+  CHECK_FALSE(absl::StrContains(File::OpenRead(Io::Posix(), "absent").status().message(), "working folder"));
+}
+
 }  // namespace
 }  // namespace autoscheme

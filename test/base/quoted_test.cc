@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 #include <string>
 
+#include "base/count.h"
 #include "base/io.h"
 #include "base/utf8.h"
 
@@ -49,6 +50,21 @@ TEST_CASE("UTF-8 is accepted and refused at the edges of each length") {
     CAPTURE(Quoted(bad));
     CHECK_FALSE(IsValidUtf8(bad));
   }
+}
+
+TEST_CASE("A count agrees with its noun") {
+  CHECK(Count(0, "tensor") == "0 tensors");
+  CHECK(Count(1, "tensor") == "1 tensor");
+  CHECK(Count(12, "tensor") == "12 tensors");
+  CHECK(Count(1, "batch", "batches") == "1 batch");
+  CHECK(Count(2, "batch", "batches") == "2 batches");
+}
+
+TEST_CASE("Of many names the first five are shown, quoted") {
+  CHECK(FirstNames({}) == "");
+  CHECK(FirstNames({"a\nb"}) == R"("a\x0ab")");
+  CHECK(FirstNames({"1", "2", "3", "4", "5"}) == R"("1", "2", "3", "4", "5")");
+  CHECK(FirstNames({"1", "2", "3", "4", "5", "6"}) == R"("1", "2", "3", "4", "5", ...)");
 }
 
 }  // namespace

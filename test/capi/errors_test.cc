@@ -1,4 +1,8 @@
 // What goes wrong with models, calibration and files: one clear line with name and number, and the handles stay usable.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <string>
@@ -144,6 +148,33 @@ TEST_CASE("no model folder is NOT_FOUND") {
   const Result result = tiny.Open(skeleton);
   CHECK(result.code == AUTOSCHEME_NOT_FOUND);
   CHECK_THAT(result.message, Contains("nowhere"));
+}
+
+TEST_CASE("a working folder deleted under a host is named where a path is relative, and harmless where none is") {
+  TinyCase tiny;
+  const std::string gone = tiny.dir / "gone", model = tiny.model_dir, tokens = tiny.tokens;
+  const int before = open(".", O_RDONLY | O_DIRECTORY);
+  REQUIRE(before >= 0);
+  REQUIRE(mkdir(gone.c_str(), 0700) == 0);
+  REQUIRE(chdir(gone.c_str()) == 0);
+  REQUIRE(rmdir(gone.c_str()) == 0);
+  ScoresPtr scores, none;
+  const Result absolute = tiny.ScoreAll(scores);
+  std::vector<Result> relative;
+  for (const char* path : {".", "model"}) {
+    tiny.model_dir = path;
+    relative.push_back(tiny.ScoreAll(none));
+  }
+  tiny.model_dir = model, tiny.tokens = "tokens.json";
+  relative.push_back(tiny.ScoreAll(none));
+  relative.push_back(Call([&](autoscheme_error** e) { return autoscheme_scores_save(scores.get(), "s.json", e); }));
+  REQUIRE(fchdir(before) == 0);
+  close(before);
+  CHECK(absolute.message == "");
+  for (const Result& result : relative) {
+    CHECK(result.code == AUTOSCHEME_NOT_FOUND);
+    CHECK_THAT(result.message, Contains("the working folder of this process has been deleted"));
+  }
 }
 
 TEST_CASE("no calibration file is NOT_FOUND, a ragged one names its row") {

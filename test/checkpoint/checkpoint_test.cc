@@ -197,7 +197,7 @@ TEST_CASE("Formats that can run code are refused, unopened") {
 TEST_CASE("A config.json that is no JSON object is DATA_LOSS") {
   const TempDir dir;
   dir.Write("model.safetensors", SafetensorsBytes(kThree));
-  for (const char* text : {"", "[]", "null", "{\"a\":1,\"a\":2}", "\xef\xbb\xbf{}", "{\"a\":NaN}"}) {
+  for (const char* text : {"", "[]", "null", "{\"a\":1,\"a\":2}", "\xef\xbb\xbf{}", "{\"a\":nan}"}) {
     CAPTURE(text);
     dir.Write("config.json", text);
     Fails(dir.path(), StatusCode::kDataLoss, {"config.json"});
@@ -218,7 +218,27 @@ TEST_CASE("With both one file and an index, the file counts and a warning says s
   REQUIRE(checkpoint.ok());
   CHECK((*checkpoint)->tensors().size() == 3);
   REQUIRE(log.warnings.size() == 1);
-  CHECK_THAT(log.warnings[0], Contains("index is ignored"));
+  CHECK_THAT(log.warnings[0], Contains("model.safetensors") &&
+                                  Contains("the index is ignored with its 1 shard (\"absent.safetensors\")"));
+  CHECK((*checkpoint)->index_ignored());
+  dir.Write("model.safetensors.index.json", "no JSON");
+  CHECK(Checkpoint::Open(log.context, dir.path()).ok());
+  REQUIRE(log.warnings.size() == 2);
+  CHECK_THAT(log.warnings[1], Contains("the index is ignored; if"));
+}
+
+TEST_CASE("A config with NaN and Infinity is read, as Python writes them; a header with them is not") {
+  const TempDir dir;
+  dir.Write("config.json", R"({"limit": [0.0, Infinity], "x": NaN, "y": -Infinity, "hidden_size": 3})");
+  dir.Write("model.safetensors", SafetensorsBytes(kThree));
+  const auto checkpoint = Checkpoint::Open({}, dir.path());
+  REQUIRE(checkpoint.ok());
+  CHECK((*checkpoint)->config()["hidden_size"].GetInt() == 3);
+  dir.Write("model.safetensors",
+            SafetensorsRaw(R"({"a":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,4]}})", "1234"));
+  Fails(dir.path(), StatusCode::kDataLoss, {"header is malformed"});
+  dir.Write("config.json", "{\n  \"a\": nul\n}");
+  Fails(dir.path(), StatusCode::kDataLoss, {"config.json", "line 2, column"});
 }
 
 TEST_CASE("All missing shards are listed at once") {

@@ -88,5 +88,23 @@ TEST_CASE("Calibration data under file faults gives an error or the same ids") {
   });
 }
 
+TEST_CASE("A model of more shards than this process may open says how many files it needs") {
+  const TempDir dir;
+  TinyModel model;
+  model.shards = 20;
+  WriteTinyModel(model, dir.path());
+  for (const int64_t call : {3, 22}) {  // after the config and the index: the first shard, the last one
+    FaultIo io(kOpen, EMFILE, call, false);
+    Context context;
+    context.io = &io;
+    const absl::Status status = Checkpoint::Open(context, dir.path()).status();
+    CHECK(io.fired() == 1);
+    CHECK(status.code() == absl::StatusCode::kResourceExhausted);
+    // Each shard twice, and 32 others.
+    CHECK_THAT(std::string(status.message()),
+               Catch::Contains("RLIMIT_NOFILE") && Catch::Contains("needs up to 72") && Catch::Contains("ulimit -n"));
+  }
+}
+
 }  // namespace
 }  // namespace autoscheme

@@ -278,7 +278,7 @@ TEST_CASE("tables that make no sense are refused before anything is solved") {
   CHECK(refused(table, "2 schemes but results for 1"));
   table = good;
   table.scores[1].pop_back();
-  CHECK(refused(table, "\"W4A16\" cover 1 layers; the model has 2"));
+  CHECK(refused(table, "\"W4A16\" cover 1 layer; the model has 2"));
   table = good;
   table.layers[0].out_features = 0;
   CHECK(refused(table, "the shape [0, 128]"));

@@ -1,0 +1,21 @@
+// Count: a number and what it counts, for messages.
+#ifndef AUTOSCHEME_BASE_COUNT_H_
+#define AUTOSCHEME_BASE_COUNT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace autoscheme {
+
+// "1 tensor", "2 tensors", "0 tensors". `plural` where it is not the noun with an s: Count(n, "batch", "batches").
+inline std::string Count(uint64_t n, absl::string_view noun, absl::string_view plural = "") {
+  if (n == 1) return absl::StrCat("1 ", noun);
+  return plural.empty() ? absl::StrCat(n, " ", noun, "s") : absl::StrCat(n, " ", plural);
+}
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_BASE_COUNT_H_
