@@ -1,4 +1,6 @@
-// MetaSkeleton: a model's structure, from config.json and tensor headers alone. No weight byte is read to build it.
+// MetaSkeleton: a model's structure, from config.json and tensor headers alone. No weight byte is read to build it, but
+// where config.json ties the head to the embedding and the checkpoint has a tensor for each: these are then compared,
+// in pieces.
 #ifndef AUTOSCHEME_META_SKELETON_H_
 #define AUTOSCHEME_META_SKELETON_H_
 
@@ -42,10 +44,11 @@ struct Block {
 // Immutable after Open: free to share between threads.
 class MetaSkeleton {
  public:
-  // `model` is a folder, or a repo id that is resolved in the local Hugging Face cache. No network is ever used.
-  // Errors: NOT_FOUND (folder, config.json, shards: all missing ones are listed), DATA_LOSS (malformed or truncated
-  // file), INVALID_ARGUMENT (a config field or tensor shape is wrong), UNIMPLEMENTED (an unknown architecture or an
-  // already quantized model; lists what is supported).
+  // `model` is a folder, or a repo id that is resolved in the local Hugging Face cache. No network is ever used. What
+  // the folder says or holds in vain, such as tensors that the model does not read, is named by warnings of the
+  // context. Errors: NOT_FOUND (folder, config.json, shards: all missing ones are listed), DATA_LOSS (malformed or
+  // truncated file), INVALID_ARGUMENT (a config field or tensor shape is wrong), UNIMPLEMENTED (an unknown architecture
+  // or an already quantized model; lists what is supported).
   static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Open(const Context& context, const std::string& model);
   ~MetaSkeleton();
 

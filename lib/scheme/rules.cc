@@ -170,7 +170,8 @@ bool FixMatching(const LayerPattern& pattern, const Scheme& scheme, Layers* laye
 bool HeadTakesPart(const LayerInfo& head, const RuleOptions& options, bool gguf, const Context& context) {
   if (gguf) return !options.tied_head || head.fixed.has_value();
   const bool asked = options.quant_lm_head || head.fixed.has_value();
-  if (asked && options.tied_head) {
+  const bool quantized = head.fixed.has_value() ? head.fixed->bits < 16 : options.quant_lm_head;
+  if (quantized && options.tied_head) {
     context.Warn(absl::StrCat(Quoted(head.name), " is tied to the embedding and stays as it is"));
   }
   return asked && !options.tied_head;

@@ -49,6 +49,7 @@ struct ModelSpec {
   LinearSpec head;               // "lm_head"
   std::vector<ParamSpec> others;  // final norm, ...
   std::vector<BlockSpec> blocks;
+  std::vector<std::string> warnings;  // what config.json says twice or in vain, one sentence each
 };
 
 // What a block's forward asks of whoever runs it: the linears (quantized or not) and the small tensors.

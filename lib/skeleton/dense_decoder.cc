@@ -1,20 +1,22 @@
 #include "skeleton/dense_decoder.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
-
-#include <ATen/ATen.h>
 
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "skeleton/attention.h"
+#include "skeleton/ops.h"
 
 namespace autoscheme {
 namespace {
 
 constexpr char kWhat[] = "config.json";
+constexpr char kFullAttention[] = "full_attention", kSlidingAttention[] = "sliding_attention";
 // Caps on what a config may ask for, far above any published model: counts size containers before tensors are checked.
 constexpr int64_t kMaxBlocks = 10'000;
 constexpr int64_t kMaxWidth = int64_t{1} << 24;
@@ -36,6 +38,7 @@ class DenseDecoder : public Architecture {
     spec_.head = {"lm_head", config_.vocab, config_.hidden, false, 0, false, "output"};
     spec_.others = {{"model.norm.weight", {config_.hidden}}};
     for (int64_t i = 0; i < config_.blocks; ++i) spec_.blocks.push_back(DescribeBlock(i));
+    spec_.warnings = config_.warnings;
   }
 
   const ModelSpec& spec() const override { return spec_; }
@@ -144,6 +147,32 @@ absl::StatusOr<int64_t> PositiveOr(const Json& config, const char* key, int64_t 
   return Positive(config, key, max);
 }
 
+// Keys of other families that would change the numbers. These families ignore them, here as in transformers; a model
+// that was made with them is another one.
+std::vector<std::string> ForeignKeys(const Json& config) {
+  constexpr const char* kOffAtZero[] = {"attention_multiplier",
+                                        "attn_logit_softcapping",
+                                        "clip_qkv",
+                                        "final_logit_softcapping",
+                                        "no_rope_layer_interval",
+                                        "no_rope_layers",
+                                        "qk_layernorm",
+                                        "query_pre_attn_scalar",
+                                        "rope_traditional",
+                                        "use_qk_norm"};
+  constexpr const char* kOffAtOne[] = {"embedding_multiplier", "logit_scale", "logits_scaling", "residual_multiplier",
+                                       "rotary_pct",           "scale_depth", "scale_emb"};
+  std::vector<std::string> found;
+  const auto look = [&](const char* key, double off) {
+    const JsonValue* value = JsonFind(config, key);
+    if (value == nullptr || value->IsFalse() || (value->IsNumber() && value->GetDouble() == off)) return;
+    found.push_back(key);
+  };
+  for (const char* key : kOffAtZero) look(key, 0);
+  for (const char* key : kOffAtOne) look(key, 1);
+  return found;
+}
+
 }  // namespace
 
 absl::StatusOr<DenseDecoderConfig> ReadDenseDecoderConfig(const Json& config, const std::string& model_type,
@@ -178,7 +207,6 @@ absl::StatusOr<DenseDecoderConfig> ReadDenseDecoderConfig(const Json& config, co
   AUTOSCHEME_ASSIGN_OR_RETURN(c.max_positions, PositiveOr(config, "max_position_embeddings", int64_t{1} << 40, 0));
   AUTOSCHEME_ASSIGN_OR_RETURN(c.rms_norm_eps, JsonDoubleOr(config, "rms_norm_eps", 1e-6, kWhat));
   if (!(c.rms_norm_eps > 0)) return absl::InvalidArgumentError("config.json: rms_norm_eps must be positive");
-  AUTOSCHEME_ASSIGN_OR_RETURN(c.rope, ReadRopeConfig(config, 10000.0));
   AUTOSCHEME_ASSIGN_OR_RETURN(std::string activation, JsonStringOr(config, "hidden_act", "silu", kWhat));
   if (activation != "silu" && activation != "swish") {
     return absl::UnimplementedError(
@@ -187,38 +215,63 @@ absl::StatusOr<DenseDecoderConfig> ReadDenseDecoderConfig(const Json& config, co
   c.tied_head_given = JsonFind(config, "tie_word_embeddings") != nullptr;
   AUTOSCHEME_ASSIGN_OR_RETURN(c.tied_head, JsonBoolOr(config, "tie_word_embeddings", false, kWhat));
   c.window.assign(c.blocks, 0);
+  if (const std::vector<std::string> foreign = ForeignKeys(config); !foreign.empty()) {
+    c.warnings.push_back(
+        absl::StrCat("config.json: a ", model_type, " model has no ", FirstNames(foreign),
+                     ", ignored here as in transformers; if it was made with that, these are not its numbers"));
+  }
   return c;
 }
 
-absl::Status ReadQwenWindows(const Json& config, DenseDecoderConfig& decoder) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(int64_t window, JsonIntOr(config, "sliding_window", 0, kWhat));
-  AUTOSCHEME_ASSIGN_OR_RETURN(bool used, JsonBoolOr(config, "use_sliding_window", false, kWhat));
-  if (const JsonValue* types = JsonFind(config, "layer_types"); types != nullptr) {
-    if (!types->IsArray() || static_cast<int64_t>(types->Size()) != decoder.blocks) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("config.json: layer_types must be a list of num_hidden_layers (", decoder.blocks, ") names"));
-    }
-    for (int64_t i = 0; i < decoder.blocks; ++i) {
-      const JsonValue& type = (*types)[static_cast<rapidjson::SizeType>(i)];
-      const absl::string_view name = type.IsString() ? absl::string_view(type.GetString(), type.GetStringLength()) : "";
-      if (name == "sliding_attention") {
-        if (window < 1) return absl::InvalidArgumentError("config.json: layer_types asks for sliding_attention without a sliding_window");
-        decoder.window[i] = window;
-      } else if (name != "full_attention") {
-        return absl::UnimplementedError(absl::StrCat("config.json: layer_types[", i, "] is ", Quoted(name),
-                                                     "; known: full_attention, sliding_attention"));
-      }
-    }
-    return absl::OkStatus();
+absl::StatusOr<int64_t> ReadSlidingWindow(const Json& config) {
+  const int64_t unmentioned = config.HasMember("sliding_window") ? 0 : 4096;
+  AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t window, JsonIntOr(config, "sliding_window", unmentioned, kWhat));
+  if (window >= 0) return window;
+  return absl::InvalidArgumentError(
+      absl::StrCat("config.json: sliding_window is ", window, ", must be positive or null"));
+}
+
+absl::StatusOr<bool> ReadLayerTypes(const Json& config, int64_t sliding_window, DenseDecoderConfig& decoder) {
+  const JsonValue* types = JsonFind(config, "layer_types");
+  if (types == nullptr) return false;
+  if (!types->IsArray() || static_cast<int64_t>(types->Size()) != decoder.blocks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("config.json: layer_types must be a list of num_hidden_layers (", decoder.blocks, ") names"));
   }
-  if (!used || window < 1) return absl::OkStatus();
+  for (int64_t i = 0; i < decoder.blocks; ++i) {
+    const JsonValue& type = (*types)[static_cast<rapidjson::SizeType>(i)];
+    const absl::string_view name = type.IsString() ? absl::string_view(type.GetString(), type.GetStringLength()) : "";
+    if (name != kFullAttention && name != kSlidingAttention) {
+      return absl::UnimplementedError(absl::StrCat("config.json: layer_types[", i, "] is ", Quoted(name),
+                                                   "; known: ", kFullAttention, ", ", kSlidingAttention));
+    }
+    if (name == kSlidingAttention && sliding_window < 1) {
+      return absl::InvalidArgumentError(absl::StrCat("config.json: layer_types[", i, "] is ", kSlidingAttention,
+                                                     ", but sliding_window is null, or use_sliding_window false"));
+    }
+    decoder.window[i] = name == kSlidingAttention ? sliding_window : 0;
+  }
+  return true;
+}
+
+absl::Status ReadQwenWindows(const Json& config, DenseDecoderConfig& decoder) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool used, JsonBoolOr(config, "use_sliding_window", false, kWhat));
+  AUTOSCHEME_ASSIGN_OR_RETURN(int64_t window, ReadSlidingWindow(config));
+  if (!used) window = 0;
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool by_type, ReadLayerTypes(config, window, decoder));
+  if (by_type || window == 0) return absl::OkStatus();
   AUTOSCHEME_ASSIGN_OR_RETURN(int64_t first, JsonIntOr(config, "max_window_layers", 28, kWhat));
   for (int64_t i = 0; i < decoder.blocks; ++i) decoder.window[i] = i >= first ? window : 0;
   return absl::OkStatus();
 }
 
-std::unique_ptr<Architecture> MakeDenseDecoder(DenseDecoderConfig config) {
-  return std::make_unique<DenseDecoder>(std::move(config));
+absl::StatusOr<std::unique_ptr<Architecture>> MakeDenseDecoder(const Json& config, DenseDecoderConfig decoder) {
+  std::vector<std::string> attention_types;
+  const auto full = [](int64_t window) { return window == 0; };
+  if (std::any_of(decoder.window.begin(), decoder.window.end(), full)) attention_types.push_back(kFullAttention);
+  if (!std::all_of(decoder.window.begin(), decoder.window.end(), full)) attention_types.push_back(kSlidingAttention);
+  AUTOSCHEME_ASSIGN_OR_RETURN(decoder.rope, ReadRopeConfig(config, attention_types, &decoder.warnings));
+  return std::make_unique<DenseDecoder>(std::move(decoder));
 }
 
 }  // namespace autoscheme

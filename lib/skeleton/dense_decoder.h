@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "skeleton/architecture.h"
-#include "skeleton/ops.h"
+#include "skeleton/rope.h"
 
 namespace autoscheme {
 
@@ -20,17 +20,27 @@ struct DenseDecoderConfig {
   bool qk_norm = false;  // RMS norm of every query and key head
   bool tied_head = false, tied_head_given = false;
   std::vector<int64_t> window;  // per block; 0 = full attention
+  std::vector<std::string> warnings;  // ModelSpec::warnings
 };
 
-// The fields that all these families spell alike; the family's file sets the flags. INVALID_ARGUMENT names the key.
-// Without a head_dim key it is `default_head_dim`, or hidden / heads when that is 0.
+// The fields that all these families spell alike, but for `rope`; the family's file sets the flags. INVALID_ARGUMENT
+// names the key. Without a head_dim key it is `default_head_dim`, or hidden / heads when that is 0.
 absl::StatusOr<DenseDecoderConfig> ReadDenseDecoderConfig(const Json& config, const std::string& model_type,
                                                           int64_t default_head_dim = 0);
+
+// sliding_window; 0 where the config says null. Configs that do not mention it mean 4096, with which these families
+// began.
+absl::StatusOr<int64_t> ReadSlidingWindow(const Json& config);
+
+// Sets `window` from layer_types: blocks of sliding_attention get `sliding_window`, which is 0 where the config has
+// none. False if there is no such key.
+absl::StatusOr<bool> ReadLayerTypes(const Json& config, int64_t sliding_window, DenseDecoderConfig& decoder);
 
 // Sets `window` from layer_types (transformers 5) or from use_sliding_window + max_window_layers (the Qwen spelling).
 absl::Status ReadQwenWindows(const Json& config, DenseDecoderConfig& decoder);
 
-std::unique_ptr<Architecture> MakeDenseDecoder(DenseDecoderConfig config);
+// Reads the rotary frequencies, which may depend on the blocks' windows, and makes the architecture.
+absl::StatusOr<std::unique_ptr<Architecture>> MakeDenseDecoder(const Json& config, DenseDecoderConfig decoder);
 
 }  // namespace autoscheme
 

@@ -1,19 +1,24 @@
 #include "autoscheme/meta_skeleton.h"
 
-#include <algorithm>
-#include <utility>
-
-#include <rapidjson/stringbuffer.h>
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
 #include <rapidjson/prettywriter.h>
+#include <rapidjson/stringbuffer.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/count.h"
 #include "base/io.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
 #include "skeleton/architecture.h"
+#include "skeleton/ignored.h"
 
 namespace autoscheme {
 
@@ -32,6 +37,10 @@ namespace {
 
 std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
 
+bool IsFloat(const TensorInfo& info) {
+  return info.dtype == Dtype::kBF16 || info.dtype == Dtype::kF16 || info.dtype == Dtype::kF32;
+}
+
 // Looks tensors of the architecture up in the checkpoint and checks them; collects every absent name, so that one
 // message tells all.
 class TensorFinder {
@@ -48,7 +57,7 @@ class TensorFinder {
     if (info->shape != shape) {
       Fail(absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(name), " has shape ", ShapeText(info->shape),
                                                    ", config.json asks for ", ShapeText(shape))));
-    } else if (info->dtype != Dtype::kBF16 && info->dtype != Dtype::kF16 && info->dtype != Dtype::kF32) {
+    } else if (!IsFloat(*info)) {
       Fail(absl::UnimplementedError(absl::StrCat("tensor ", Quoted(name), " has dtype ", DtypeName(info->dtype),
                                                  "; weights must be BF16, F16 or F32")));
     }
@@ -56,18 +65,25 @@ class TensorFinder {
   }
 
   absl::Status status() const {
-    if (!missing_.empty()) {
-      const size_t shown = std::min<size_t>(missing_.size(), 5);
-      std::string text = absl::StrCat(missing_.size(), " tensor", missing_.size() == 1 ? "" : "s",
-                                      " that config.json asks for ", missing_.size() == 1 ? "is" : "are",
-                                      " not in the checkpoint: ");
-      for (size_t i = 0; i < shown; ++i) absl::StrAppend(&text, i == 0 ? "" : ", ", Quoted(missing_[i]));
-      if (shown < missing_.size()) absl::StrAppend(&text, ", ...");
-      return absl::NotFoundError(text);
-    }
-    return status_;
+    if (missing_.empty()) return status_;
+    return absl::NotFoundError(
+        absl::StrCat(Count(missing_.size(), "tensor"), " that config.json asks for ",
+                     missing_.size() == 1 ? "is" : "are", " not in the checkpoint: ", FirstNames(missing_),
+                     checkpoint_.index_ignored()
+                         ? " (model.safetensors was read, and model.safetensors.index.json ignored: move the "
+                           "former away if the shards are the weights that you mean)"
+                         : ""));
   }
-  size_t used() const { return used_.size(); }
+  // For a tensor that is needed in no other place.
+  void MarkUsed(const TensorInfo* info) { used_.insert(info); }
+  // Sorted.
+  std::vector<std::string> Unused() const {
+    std::vector<std::string> names;
+    for (const TensorInfo& info : checkpoint_.tensors()) {
+      if (used_.count(&info) == 0) names.push_back(info.name);
+    }
+    return names;
+  }
 
  private:
   void Fail(absl::Status status) {
@@ -117,6 +133,51 @@ Block FindBlock(const BlockSpec& spec, int segments, TensorFinder& finder) {
   return block;
 }
 
+// The head is the embedding where the config says so, and where it says nothing and there is no tensor of the head.
+bool SaysTied(const ModelSpec& spec, const TensorInfo* head) {
+  return spec.tied_head_given ? spec.tied_head : head == nullptr;
+}
+
+template <typename T>
+T Load(const std::byte* data, int64_t index) {
+  T value;
+  std::memcpy(&value, data + index * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  return value;
+}
+
+float NumberAt(const std::vector<std::byte>& bytes, Dtype dtype, int64_t index) {
+  if (dtype == Dtype::kBF16) return static_cast<float>(Load<c10::BFloat16>(bytes.data(), index));
+  if (dtype == Dtype::kF16) return static_cast<float>(Load<c10::Half>(bytes.data(), index));
+  return Load<float>(bytes.data(), index);
+}
+
+// Whether two tensors hold the same numbers, whatever their types. Reads pieces of both until a number differs.
+absl::StatusOr<bool> SameNumbers(const Context& context, const Checkpoint& checkpoint, const TensorInfo& a,
+                                 const TensorInfo& b) {
+  constexpr int64_t kPiece = int64_t{1} << 19;  // numbers
+  if (a.shape != b.shape || !IsFloat(a) || !IsFloat(b)) return false;
+  std::vector<std::byte> bytes_a, bytes_b;
+  const auto read = [&](const TensorInfo& info, int64_t begin, int64_t count, std::vector<std::byte>& bytes) {
+    const int64_t width = DtypeBits(info.dtype) / 8;
+    bytes.resize(static_cast<size_t>(count * width));
+    return checkpoint.Read(info, static_cast<uint64_t>(begin * width), absl::MakeSpan(bytes));
+  };
+  for (int64_t begin = 0; begin < a.numel(); begin += kPiece) {
+    AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
+    const int64_t count = std::min(kPiece, a.numel() - begin);
+    AUTOSCHEME_RETURN_IF_ERROR(read(a, begin, count, bytes_a));
+    AUTOSCHEME_RETURN_IF_ERROR(read(b, begin, count, bytes_b));
+    if (a.dtype == b.dtype) {
+      if (bytes_a != bytes_b) return false;
+      continue;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      if (NumberAt(bytes_a, a.dtype, i) != NumberAt(bytes_b, b.dtype, i)) return false;
+    }
+  }
+  return true;
+}
+
 std::string Fingerprint(const Checkpoint& checkpoint) {
   std::string text = checkpoint.config_text();
   for (const TensorInfo& t : checkpoint.tensors()) {
@@ -137,25 +198,38 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
 
   TensorFinder finder(checkpoint);
   rep->embedding = finder.Find(spec.embedding, {spec.vocab_size, spec.hidden_size});
-  rep->tied_head = spec.tied_head_given ? spec.tied_head : checkpoint.Find(spec.head.name + ".weight") == nullptr;
-  if (rep->tied_head) {
-    rep->head.name = spec.head.name;
-    rep->head.out_features = spec.head.out_features;
-    rep->head.in_features = spec.head.in_features;
-    rep->head.weight = rep->embedding;
-  } else {
-    rep->head = FindLinear("", spec.head, finder);
-  }
   for (const ParamSpec& param : spec.others) rep->others.push_back(finder.Find(param.name, param.shape));
   for (const BlockSpec& block : spec.blocks) {
     AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
     rep->blocks.push_back(FindBlock(block, rep->architecture->segments(), finder));
   }
   AUTOSCHEME_RETURN_IF_ERROR(finder.status());
-  if (const size_t unused = checkpoint.tensors().size() - finder.used(); unused > 0) {
-    context.Warn(absl::StrCat(unused, " tensors of the checkpoint are not part of a ", spec.model_type, " model with ",
-                              spec.blocks.size(), " blocks and are ignored"));
+  const TensorInfo* head = checkpoint.Find(spec.head.name + ".weight");
+  rep->tied_head = SaysTied(spec, head);
+  if (rep->tied_head && head != nullptr) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, SameNumbers(context, checkpoint, *rep->embedding, *head));
+    finder.MarkUsed(head);
+    if (!rep->tied_head) {
+      context.Warn(absl::StrCat("config.json says tie_word_embeddings, but ", Quoted(head->name), " differs from ",
+                                Quoted(rep->embedding->name),
+                                ": the head is not tied, as in transformers 5; set "
+                                "tie_word_embeddings to false to silence this, or remove the tensor to tie the head"));
+    }
   }
+  if (rep->tied_head) {
+    rep->head.name = spec.head.name;
+    rep->head.out_features = spec.head.out_features;
+    rep->head.in_features = spec.head.in_features;
+    rep->head.weight = rep->embedding;
+  } else if (head == nullptr) {
+    return absl::NotFoundError(absl::StrCat(
+        "config.json says tie_word_embeddings false, but the checkpoint has no ", Quoted(spec.head.name + ".weight"),
+        ": set it to true if the head is the embedding, else the download lacks a tensor"));
+  } else {
+    rep->head = FindLinear("", spec.head, finder);
+  }
+  AUTOSCHEME_RETURN_IF_ERROR(finder.status());
+  WarnOfIgnored(context, spec, checkpoint.config(), finder.Unused());
   rep->fingerprint = Fingerprint(checkpoint);
   return std::unique_ptr<MetaSkeleton>(new MetaSkeleton(std::move(rep)));
 }

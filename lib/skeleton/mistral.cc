@@ -1,5 +1,4 @@
-// Mistral: no biases, one sliding window for all blocks, or none.
-#include "absl/strings/str_cat.h"
+// Mistral: no biases; one sliding window for all blocks, for some, or none.
 #include "base/status_macros.h"
 #include "skeleton/dense_decoder.h"
 #include "skeleton/families.h"
@@ -8,12 +7,11 @@ namespace autoscheme {
 
 absl::StatusOr<std::unique_ptr<Architecture>> CreateMistral(const Json& config) {
   AUTOSCHEME_ASSIGN_OR_RETURN(DenseDecoderConfig c, ReadDenseDecoderConfig(config, "mistral"));
-  // null means none; a config that does not mention it means the family's first release, which has 4096.
-  const int64_t unmentioned = config.HasMember("sliding_window") ? 0 : 4096;
-  AUTOSCHEME_ASSIGN_OR_RETURN(int64_t window, JsonIntOr(config, "sliding_window", unmentioned, "config.json"));
-  if (window < 0) return absl::InvalidArgumentError(absl::StrCat("config.json: sliding_window is ", window));
-  c.window.assign(c.blocks, window);
-  return MakeDenseDecoder(std::move(c));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t window, ReadSlidingWindow(config));
+  // With layer_types it is what transformers calls ministral.
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool by_type, ReadLayerTypes(config, window, c));
+  if (!by_type) c.window.assign(c.blocks, window);
+  return MakeDenseDecoder(config, std::move(c));
 }
 
 }  // namespace autoscheme

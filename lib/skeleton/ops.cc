@@ -11,9 +11,6 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "absl/strings/str_cat.h"
-#include "base/io.h"
-#include "base/status_macros.h"
 #include "skeleton/fused.h"
 #include "skeleton/node.h"
 #include "tensor/row_chunks.h"
@@ -209,61 +206,5 @@ at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up) {
 }
 
 at::Tensor Residual(const at::Tensor& x, const at::Tensor& change) { return ResidualFunction::apply(x, change); }
-
-absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, double default_theta) {
-  const std::string what = "config.json";
-  RopeConfig rope;
-  const JsonValue* fields = JsonFind(config, "rope_parameters");
-  if (fields == nullptr) fields = JsonFind(config, "rope_scaling");
-  AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, JsonDoubleOr(config, "rope_theta", default_theta, what));
-  if (fields != nullptr) {
-    if (!fields->IsObject()) {
-      return absl::InvalidArgumentError("config.json: rope_parameters / rope_scaling must be an object");
-    }
-    const std::string where = "config.json: rope_parameters";
-    AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, JsonDoubleOr(*fields, "rope_theta", rope.theta, where));
-    AUTOSCHEME_ASSIGN_OR_RETURN(rope.type, JsonStringOr(*fields, "type", "default", where));
-    AUTOSCHEME_ASSIGN_OR_RETURN(rope.type, JsonStringOr(*fields, "rope_type", rope.type, where));
-    if (rope.type == "linear" || rope.type == "llama3") {
-      AUTOSCHEME_ASSIGN_OR_RETURN(rope.factor, JsonDouble(*fields, "factor", where));
-    }
-    if (rope.type == "llama3") {
-      AUTOSCHEME_ASSIGN_OR_RETURN(rope.low_freq_factor, JsonDouble(*fields, "low_freq_factor", where));
-      AUTOSCHEME_ASSIGN_OR_RETURN(rope.high_freq_factor, JsonDouble(*fields, "high_freq_factor", where));
-      AUTOSCHEME_ASSIGN_OR_RETURN(rope.original_max_positions, JsonDouble(*fields, "original_max_position_embeddings", where));
-      if (rope.high_freq_factor <= rope.low_freq_factor || rope.original_max_positions <= 0) {
-        return absl::InvalidArgumentError(
-            "config.json: rope type llama3 needs high_freq_factor > low_freq_factor and original_max_position_embeddings > 0");
-      }
-    } else if (rope.type != "default" && rope.type != "linear") {
-      return absl::UnimplementedError(
-          absl::StrCat("config.json: rope type ", Quoted(rope.type), " is not supported; known: default, linear, llama3"));
-    }
-  }
-  if (!(rope.theta > 0) || !(rope.factor > 0)) {
-    return absl::InvalidArgumentError("config.json: rope_theta and the rope factor must be positive");
-  }
-  return rope;
-}
-
-at::Tensor RopeTables(const RopeConfig& rope, int64_t head_dim, int64_t seqlen) {
-  // Frequencies as transformers computes them: theta^(2i/dim) in float32, then its reciprocal.
-  at::Tensor exponent = at::arange(0, head_dim, 2, at::kFloat) / static_cast<double>(head_dim);
-  at::Tensor inv_freq = at::pow(at::Scalar(rope.theta), exponent).reciprocal_();
-  if (rope.type == "linear") inv_freq = inv_freq / rope.factor;
-  if (rope.type == "llama3") {
-    const double low_wavelength = rope.original_max_positions / rope.low_freq_factor;
-    const double high_wavelength = rope.original_max_positions / rope.high_freq_factor;
-    at::Tensor wavelength = (2 * M_PI) / inv_freq;
-    at::Tensor scaled = at::where(wavelength.gt(low_wavelength), inv_freq / rope.factor, inv_freq);
-    at::Tensor smooth = (rope.original_max_positions / wavelength - rope.low_freq_factor) /
-                        (rope.high_freq_factor - rope.low_freq_factor);
-    at::Tensor smoothed = (1 - smooth) * scaled / rope.factor + smooth * scaled;
-    at::Tensor medium = wavelength.ge(high_wavelength).logical_and(wavelength.le(low_wavelength));
-    inv_freq = at::where(medium, smoothed, scaled);
-  }
-  at::Tensor angle = at::outer(at::arange(seqlen, at::kFloat), inv_freq);
-  return at::stack({angle.cos(), angle.sin()});
-}
 
 }  // namespace autoscheme

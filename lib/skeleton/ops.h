@@ -8,9 +8,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "absl/status/statusor.h"
-#include "base/json.h"
-
 namespace autoscheme {
 
 // x / rms(x) * weight over the last dimension; the mean square in float32, the weight applied in x's dtype.
@@ -29,18 +26,6 @@ at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up);
 
 // x + change.
 at::Tensor Residual(const at::Tensor& x, const at::Tensor& change);
-
-// Rotary frequencies from config.json, in both spellings: rope_parameters (transformers 5) and rope_theta + rope_scaling.
-struct RopeConfig {
-  double theta = 10000.0;
-  std::string type = "default";  // "default", "linear" or "llama3"
-  double factor = 1, low_freq_factor = 1, high_freq_factor = 1;
-  double original_max_positions = 0;
-};
-absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, double default_theta);
-
-// [2, seqlen, head_dim / 2]: cos and sin of position x frequency, float32.
-at::Tensor RopeTables(const RopeConfig& rope, int64_t head_dim, int64_t seqlen);
 
 }  // namespace autoscheme
 

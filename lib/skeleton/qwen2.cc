@@ -9,7 +9,7 @@ absl::StatusOr<std::unique_ptr<Architecture>> CreateQwen2(const Json& config) {
   AUTOSCHEME_ASSIGN_OR_RETURN(DenseDecoderConfig c, ReadDenseDecoderConfig(config, "qwen2"));
   c.qkv_bias = true;
   AUTOSCHEME_RETURN_IF_ERROR(ReadQwenWindows(config, c));
-  return MakeDenseDecoder(std::move(c));
+  return MakeDenseDecoder(config, std::move(c));
 }
 
 }  // namespace autoscheme

@@ -11,7 +11,7 @@ absl::StatusOr<std::unique_ptr<Architecture>> CreateQwen3(const Json& config) {
   c.o_bias = c.qkv_bias;
   c.qk_norm = true;
   AUTOSCHEME_RETURN_IF_ERROR(ReadQwenWindows(config, c));
-  return MakeDenseDecoder(std::move(c));
+  return MakeDenseDecoder(config, std::move(c));
 }
 
 }  // namespace autoscheme

@@ -1,9 +1,9 @@
 // Models of every shape that the families allow, through scoring and selection.
+#include <catch2/catch.hpp>
 #include <cmath>
+#include <fstream>
 #include <memory>
 #include <string>
-
-#include <catch2/catch.hpp>
 
 #include "autoscheme/scheme_generator.h"
 #include "support/imatrix_writer.h"
@@ -117,6 +117,32 @@ TEST_CASE("every family scores, tied and untied") {
       CheckSound(Score(dir.path()), 14);
     }
   }
+}
+
+TEST_CASE("a head that differs from the embedding it should be tied to counts, and so do rotary frequencies") {
+  TempDir dir, untied;
+  TinyModel model = Divisible();
+  model.std_dev = 0.3;
+  WriteTinyModel(model, untied.path());
+  const double loss = Score(untied.path()).table.ce_loss[0][0];
+  const auto loss_with = [&](bool tied, const std::string& more) {
+    WriteTinyWeights(MakeTinyTensors(model), 1, dir.path());
+    TinyModel said = model;
+    said.tied = tied, said.extra_config = more;
+    std::ofstream(dir / "config.json") << TinyConfig(said);
+    return Score(dir.path()).table.ce_loss[0][0];
+  };
+  CHECK(loss_with(true, "") == loss);
+  const double linear = loss_with(false, R"("rope_scaling": {"type": "linear", "factor": 4.0})");
+  CHECK(linear != loss);
+  CHECK(loss_with(false,
+                  R"("rope_scaling": {"type": "linear", "factor": 4.0}, "rope_parameters": {"rope_theta": 1e6})") ==
+        linear);
+  const double theta = loss_with(false, R"("rope_parameters": {"rope_theta": 100.0})");
+  CHECK(theta != loss);
+  CHECK(theta != linear);
+  CHECK(loss_with(false, R"("rope_parameters": {"full_attention": {"rope_theta": 100.0, "rope_type": "default"}})") ==
+        theta);
 }
 
 TEST_CASE("a sharded checkpoint scores as the whole one") {

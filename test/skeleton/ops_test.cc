@@ -14,6 +14,7 @@
 
 #include "skeleton/attention.h"
 #include "skeleton/node.h"
+#include "skeleton/rope.h"
 
 namespace autoscheme {
 namespace {
