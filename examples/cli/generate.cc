@@ -39,7 +39,7 @@ absl::StatusOr<CalibrationHandle> LoadCalibration(const Session& session) {
   if (*tokens > 0) {
     if (*tokens < seqlen) {
       return absl::InvalidArgumentError(absl::StrCat("flag --max-tokens is ", *tokens, ", less than one row of ",
-                                                     seqlen, " ids: raise it or give --seqlen"));
+                                                     Count(seqlen, "id"), ": raise it or give --seqlen"));
     }
     nsamples = std::min(nsamples, *tokens / seqlen);
   }
@@ -101,10 +101,10 @@ absl::Status PrintHead(const Job& job, const autoscheme_scores* scores) {
       Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(job.skeleton.get(), &model, error); }));
   auto info = Struct<autoscheme_scores_info>();
   CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) { return autoscheme_scores_get_info(scores, &info, error); }));
-  absl::PrintF("model        %s: %s, %d blocks, %s parameters\n", model.directory, model.model_type, model.block_count,
-               HumanCount(model.total_params));
-  absl::PrintF("calibration  %d x %d tokens, batches of %d\n", info.nsamples, info.seqlen, info.batch_size);
-  absl::PrintF("scored       %d layers under %d schemes\n", info.layer_count, info.scheme_count);
+  absl::PrintF("model        %s: %s, %s, %s parameters\n", model.directory, model.model_type,
+               Count(model.block_count, "block"), HumanCount(model.total_params));
+  absl::PrintF("calibration  %d x %s, batches of %d\n", info.nsamples, Count(info.seqlen, "token"), info.batch_size);
+  absl::PrintF("scored       %s under %s\n", Count(info.layer_count, "layer"), Count(info.scheme_count, "scheme"));
   return absl::OkStatus();
 }
 
@@ -124,31 +124,6 @@ absl::StatusOr<ScoresHandle> RunScoring(const Job& job) {
   return scores;
 }
 
-// Progress goes to stderr for as long as this lives.
-class Reporting {
- public:
-  static absl::StatusOr<std::unique_ptr<Reporting>> Start(const Session& session) {
-    const auto style = Reporter::StyleOf(session.flags);
-    if (!style.ok()) return style.status();
-    auto reporting = std::make_unique<Reporting>(session.context.get(), *style, session.flags.Has("quiet"));
-    CLI_RETURN_IF_ERROR(reporting->reporter_.Attach(session.context.get()));
-    return reporting;
-  }
-  Reporting(autoscheme_context* context, Reporter::Style style, bool quiet)
-      : context_(context), reporter_(style, quiet) {}
-  ~Reporting() {
-    Finish();
-    (void)!autoscheme_context_set_progress(context_, nullptr, nullptr, nullptr, nullptr);
-    (void)!autoscheme_context_set_log(context_, nullptr, nullptr, nullptr, nullptr);
-  }
-  // Before the result is printed.
-  void Finish() { reporter_.Finish(); }
-
- private:
-  autoscheme_context* context_;
-  Reporter reporter_;
-};
-
 // The command's tables are printed unless the user does without, or stdout belongs to a result.
 bool Prints(const Session& session, const std::vector<std::string>& outputs) {
   return !session.flags.Has("quiet") && !AnyIsStdout(outputs);
@@ -163,6 +138,8 @@ absl::Status MakeNext(Handle& handle, const F& call) {
 }  // namespace
 
 absl::Status MakePlan(Session& session) {
+  auto reporting = Reporting::Start(session.flags, session.context.get());
+  if (!reporting.ok()) return reporting.status();
   const auto job = Prepare(session, {});
   if (!job.ok()) return job.status();
   PlanHandle plan;
@@ -194,20 +171,21 @@ absl::Status MakePlan(Session& session) {
   table.Add({"matrix products", absl::StrFormat("%.2f TFLOP", info.flops / 1e12)});
   table.Add({"estimated time", HumanSeconds(info.estimated_s)});
   absl::PrintF("%s", table.ToString());
-  absl::PrintF("how   %d units of weights, %d in memory at once%s; %d rows of a batch computed at once\n", info.units,
-               info.slots, info.tile_bytes != 0 ? ", by row tiles that are read at every use" : "", info.slice_rows);
+  absl::PrintF("how   %s of weights, %d in memory at once%s; %s of a batch computed at once\n",
+               Count(info.units, "unit"), info.slots,
+               info.tile_bytes != 0 ? ", by row tiles that are read at every use" : "", Count(info.slice_rows, "row"));
   if (info.boundary_interval > 1) {
     absl::PrintF("      inputs of every %d units are stored; those between are computed again\n",
                  info.boundary_interval);
   }
-  if (info.kept_units > 0) absl::PrintF("      activations of the last %d units stay\n", info.kept_units);
-  if (info.cached_units > 0) absl::PrintF("      weights of the last %d units stay\n", info.cached_units);
+  if (info.kept_units > 0) absl::PrintF("      activations of the last %s stay\n", Count(info.kept_units, "unit"));
+  if (info.cached_units > 0) absl::PrintF("      weights of the last %s stay\n", Count(info.cached_units, "unit"));
   return absl::OkStatus();
 }
 
 absl::Status Score(Session& session) {
   const std::string out = OutputPath(session.flags, "out");
-  auto reporting = Reporting::Start(session);
+  auto reporting = Reporting::Start(session.flags, session.context.get());
   if (!reporting.ok()) return reporting.status();
   const auto job = Prepare(session, {out});
   if (!job.ok()) return job.status();
@@ -226,7 +204,7 @@ absl::Status Score(Session& session) {
 
 absl::Status Select(Session& session) {
   const std::string out = OutputPath(session.flags, "out"), front = OutputPath(session.flags, "pareto");
-  auto reporting = Reporting::Start(session);
+  auto reporting = Reporting::Start(session.flags, session.context.get());
   if (!reporting.ok()) return reporting.status();
   ScoresHandle scores;
   CLI_RETURN_IF_ERROR(Make(scores, [&](autoscheme_scores** made, autoscheme_error** error) {
@@ -266,7 +244,7 @@ absl::Status Select(Session& session) {
 
 absl::Status Run(Session& session) {
   const std::string out = OutputPath(session.flags, "out"), kept = OutputPath(session.flags, "save-scores");
-  auto reporting = Reporting::Start(session);
+  auto reporting = Reporting::Start(session.flags, session.context.get());
   if (!reporting.ok()) return reporting.status();
   const auto job = Prepare(session, {out, kept});
   if (!job.ok()) return job.status();

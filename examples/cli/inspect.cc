@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "commands.h"
+#include "progress.h"
 #include "report.h"
 
 namespace cli {
@@ -66,6 +67,8 @@ std::string Group(int32_t size, int32_t rows) {
 }  // namespace
 
 absl::Status Inspect(Session& session) {
+  const auto reporting = Reporting::Start(session.flags, session.context.get());
+  if (!reporting.ok()) return reporting.status();
   SkeletonHandle skeleton;
   CLI_RETURN_IF_ERROR(Make(skeleton, [&](autoscheme_skeleton** out, autoscheme_error** error) {
     return autoscheme_skeleton_open(session.context.get(), session.flags.Get("model").c_str(), out, error);
@@ -89,7 +92,7 @@ absl::Status Inspect(Session& session) {
   }
   absl::PrintF("model       %s\n", info.directory);
   absl::PrintF("type        %s\n", info.model_type);
-  absl::PrintF("parameters  %s in %d tensors, %s\n", HumanCount(info.total_params), info.tensor_count,
+  absl::PrintF("parameters  %s in %s, %s\n", HumanCount(info.total_params), Count(info.tensor_count, "tensor"),
                HumanBytes(info.total_bytes));
   absl::PrintF("blocks      %d, the largest %s\n", info.block_count, HumanBytes(largest));
   absl::PrintF("hidden      %d\n", info.hidden_size);

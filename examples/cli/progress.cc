@@ -81,4 +81,18 @@ void Reporter::ClearBar() {
   bar_width_ = 0;
 }
 
+absl::StatusOr<std::unique_ptr<Reporting>> Reporting::Start(const Flags& flags, autoscheme_context* context) {
+  const auto style = Reporter::StyleOf(flags);
+  if (!style.ok()) return style.status();
+  auto reporting = std::make_unique<Reporting>(context, *style, flags.Has("quiet"));
+  CLI_RETURN_IF_ERROR(reporting->reporter_.Attach(context));
+  return reporting;
+}
+
+Reporting::~Reporting() {
+  Finish();
+  (void)!autoscheme_context_set_progress(context_, nullptr, nullptr, nullptr, nullptr);
+  (void)!autoscheme_context_set_log(context_, nullptr, nullptr, nullptr, nullptr);
+}
+
 }  // namespace cli

@@ -3,6 +3,7 @@
 #define AUTOSCHEME_EXAMPLES_CLI_PROGRESS_H_
 
 #include <chrono>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -37,6 +38,21 @@ class Reporter {
   std::mutex mutex_;  // messages may come from worker threads
   size_t bar_width_ = 0;
   std::chrono::steady_clock::time_point drawn_;
+};
+
+// Progress and warnings of a context go to stderr for as long as this lives.
+class Reporting {
+ public:
+  static absl::StatusOr<std::unique_ptr<Reporting>> Start(const Flags& flags, autoscheme_context* context);
+  Reporting(autoscheme_context* context, Reporter::Style style, bool quiet)
+      : context_(context), reporter_(style, quiet) {}
+  ~Reporting();
+  // Before the result is printed.
+  void Finish() { reporter_.Finish(); }
+
+ private:
+  autoscheme_context* context_;
+  Reporter reporter_;
 };
 
 }  // namespace cli

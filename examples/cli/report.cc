@@ -16,8 +16,8 @@ struct Share {
 };
 
 // What scheme each layer got, in the order of the scheme's first use.
-absl::Status Count(const autoscheme_recipes* recipes, int64_t recipe, const autoscheme_scores* scores,
-                   int64_t layer_count, std::vector<std::string>* order, std::map<std::string, Share>* shares) {
+absl::Status CountLayers(const autoscheme_recipes* recipes, int64_t recipe, const autoscheme_scores* scores,
+                         int64_t layer_count, std::vector<std::string>* order, std::map<std::string, Share>* shares) {
   for (int64_t layer = 0; layer < layer_count; ++layer) {
     auto scheme = Struct<autoscheme_scheme_info>();
     auto info = Struct<autoscheme_layer_info>();
@@ -42,7 +42,7 @@ absl::Status PrintRecipe(const autoscheme_recipes* recipes, int64_t recipe, cons
       Call([&](autoscheme_error** error) { return autoscheme_recipes_get_info(recipes, recipe, &info, error); }));
   std::vector<std::string> order;
   std::map<std::string, Share> shares;
-  CLI_RETURN_IF_ERROR(Count(recipes, recipe, scores, info.layer_count, &order, &shares));
+  CLI_RETURN_IF_ERROR(CountLayers(recipes, recipe, scores, info.layer_count, &order, &shares));
   std::sort(order.begin(), order.end());
 
   const std::string target = info.target_bytes > 0 ? HumanBytes(static_cast<uint64_t>(info.target_bytes))
@@ -89,6 +89,8 @@ std::string HumanCount(int64_t count) {
   while (value >= 1000 && unit + 1 < std::size(units)) value /= 1000, ++unit;
   return absl::StrFormat("%.1f %s", value, units[unit]);
 }
+
+std::string Count(int64_t n, absl::string_view noun) { return absl::StrCat(n, " ", noun, n == 1 ? "" : "s"); }
 
 std::string Table::ToString() const {
   std::vector<size_t> widths;

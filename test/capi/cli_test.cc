@@ -198,5 +198,46 @@ TEST_CASE("Ctrl-C is exit 130, and leaves no file") {
   }
 }
 
+TEST_CASE("inspect and plan print the warnings that a run prints, on stderr") {
+  Shell shell;
+  std::vector<RawTensor> tensors = MakeTinyTensors(shell.model);
+  tensors.push_back({"model.layers.0.mlp.up_proj.bias", "BF16", {1}, "ab"});
+  WriteTinyWeights(tensors, 1, shell.model_dir);
+  const std::string warning = "warning: 1 tensor of the checkpoint is ignored: \"model.layers.0.mlp.up_proj.bias\"";
+  const Run inspect = shell({"inspect", "--model", shell.model_dir}),
+            json = shell({"inspect", "--json", "--model", shell.model_dir});
+  const Run plan =
+      shell(shell.Scoring("plan", {"--layer-config", shell.dir.Write("l.json", R"({"nothing": "W8A16"})")}));
+  for (const Run* run : {&inspect, &json, &plan}) {
+    CHECK(run->code == 0);
+    CHECK_THAT(run->err, Contains(warning));
+    CHECK_THAT(run->out, !Contains("warning"));
+  }
+  CHECK(json.out.front() == '{');
+  CHECK_THAT(plan.err, Contains("warning: layer_config: \"nothing\" matches no layer"));
+  CHECK(plan.lines() == 2);
+}
+
+TEST_CASE("a working folder that has been deleted is one clear error") {
+  Shell shell;
+  const std::string gone = shell.dir / "gone", out = shell.dir / "s.json";
+  for (const auto& arguments : {std::vector<std::string>{"--help"},
+                                {"inspect", "--model", "."},
+                                {"inspect", "--model", shell.model_dir},
+                                shell.Scoring("score", {"--out", out})}) {
+    fs::create_directory(gone);
+    const auto leave = [&] {
+      if (chdir(gone.c_str()) != 0 || rmdir(gone.c_str()) != 0) _exit(97);
+    };
+    const Run run = shell(arguments, {leave, "", nullptr});
+    INFO(arguments.back());
+    CHECK(run.code == 1);
+    CHECK_THAT(run.err, Contains("autoscheme: the working folder has been deleted: go to one that exists"));
+    CHECK(run.lines() == 1);
+    CHECK(run.out.empty());
+  }
+  CHECK_FALSE(fs::exists(out));
+}
+
 }  // namespace
 }  // namespace autoscheme
