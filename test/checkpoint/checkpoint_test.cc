@@ -227,7 +227,7 @@ TEST_CASE("With both one file and an index, the file counts and a warning says s
   CHECK_THAT(log.warnings[1], Contains("the index is ignored; if"));
 }
 
-TEST_CASE("A config with NaN and Infinity is read, as Python writes them; a header with them is not") {
+TEST_CASE("A config with NaN and Infinity is read, as Python writes them, and a header with them is not") {
   const TempDir dir;
   dir.Write("config.json", R"({"limit": [0.0, Infinity], "x": NaN, "y": -Infinity, "hidden_size": 3})");
   dir.Write("model.safetensors", SafetensorsBytes(kThree));
