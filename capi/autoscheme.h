@@ -524,9 +524,11 @@ AUTOSCHEME_API const char* autoscheme_model_type_at(int64_t index);
 /* nsamples rows of seqlen token ids. Immutable. */
 typedef struct autoscheme_calibration autoscheme_calibration;
 
-/* Reads .json (a list of equally long lists of ids, or an object whose "input_ids" is one), .npy (int32 or int64, two
- * dimensions) or .safetensors ("input_ids"), told apart by content.
- * NOT_FOUND; INVALID_ARGUMENT with the row for ragged, empty, negative or over-large ids. Any thread. since 0.1 */
+/* Reads .json (a list of equally long lists of ids, an object whose "input_ids" is one, or a list of objects with
+ * "input_ids"), .npy (int32 or int64, two dimensions) or .safetensors ("input_ids"), told apart by content. A mask, labels
+ * and positions beside the ids must say that every token counts and is its own label; of what else is there a warning tells.
+ * NOT_FOUND; INVALID_ARGUMENT with the row for ragged, empty, negative or over-large ids, for padding and for labels that
+ * differ; UNIMPLEMENTED for files of other kinds, which the message names. Any thread. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_load(autoscheme_context* context, const char* path,
                                                                  autoscheme_calibration** out,
                                                                  autoscheme_error** error);

@@ -11,8 +11,8 @@ constexpr Flag kModel{"model", "DIR", 0,
                       "Hugging Face cache. No network is used.",
                       true};
 constexpr Flag kTokens{"tokens", "FILE", 0,
-                       "Calibration token ids: .json (list of equally long lists, or an object with input_ids), .npy "
-                       "(int32 or int64, two dimensions) or .safetensors (input_ids).",
+                       "Calibration token ids: .json (list of equally long lists, or objects with input_ids), .npy "
+                       "(int32 or int64, two dimensions) or .safetensors (input_ids). Rows without padding.",
                        true};
 constexpr Flag kScoresIn{"scores", "FILE", 0, "Scores to select from, as written by 'autoscheme score'.", true};
 constexpr Flag kScoresOut{"out", "FILE", 0,

@@ -3,26 +3,32 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "base/count.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
+#include "checkpoint/calibration_json.h"
+#include "checkpoint/file_kind.h"
 #include "checkpoint/npy.h"
 #include "checkpoint/safetensors.h"
+#include "checkpoint/token_rows.h"
 
 namespace autoscheme {
 namespace {
 
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 
-absl::StatusOr<Calibration> FromJson(const std::string& text, const std::string& path);
 absl::StatusOr<Calibration> FromNpy(const File& file);
-absl::StatusOr<Calibration> FromSafetensors(const File& file);
+absl::StatusOr<Calibration> FromSafetensors(const File& file, const Context& context);
+absl::StatusOr<Calibration> FromText(Io& io, const File& file, const FileKind& kind, const Context& context);
+absl::Status Foreign(const File& file, const FileKind& kind);
 
 // A little-endian integer of `size` <= 8 bytes.
 uint64_t Load(const void* bytes, size_t size) {
@@ -37,17 +43,23 @@ absl::StatusOr<Calibration> ReadCalibration(const Context& context, const std::s
   AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
   Io& io = IoOf(context);
   AUTOSCHEME_ASSIGN_OR_RETURN(const File file, File::OpenRead(io, path));
+  std::string head(std::min<uint64_t>(file.size(), 9), '\0');
+  AUTOSCHEME_RETURN_IF_ERROR(file.ReadAt(0, absl::MakeSpan(reinterpret_cast<std::byte*>(head.data()), head.size())));
+  // Before text: a header of 123 bytes makes a safetensors file begin with '{'. No text has the length's zero bytes.
+  const bool has_length = head.size() >= 8 && Load(head.data(), 8) <= file.size() - 8;
+  const bool is_safetensors = has_length && head.size() == 9 && head[8] == '{', is_npy = IsNpy(head);
+  FileKind kind;
+  if (!is_safetensors && !is_npy) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(kind, RecognizeFile(file));
+  }
+  AUTOSCHEME_RETURN_IF_ERROR(Foreign(file, kind));
   if (file.size() > kMaxFileBytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat(Quoted(path), " has ", file.size(), " bytes; at most ", kMaxFileBytes, " are accepted"));
   }
-  std::string head(std::min<uint64_t>(file.size(), 8), '\0');
-  AUTOSCHEME_RETURN_IF_ERROR(file.ReadAt(0, absl::MakeSpan(reinterpret_cast<std::byte*>(head.data()), head.size())));
-  if (IsNpy(head)) return FromNpy(file);
-  // Before JSON: a header of 123 bytes makes the file begin with '{'. No JSON text has the length's zero bytes.
-  if (head.size() == 8 && Load(head.data(), 8) <= file.size() - 8) return FromSafetensors(file);
-  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string text, ReadFileToString(io, path, kMaxFileBytes));
-  return FromJson(text, path);
+  if (is_npy) return FromNpy(file);
+  if (is_safetensors || (has_length && kind.sort == FileKind::kUnknown)) return FromSafetensors(file, context);
+  return FromText(io, file, kind, context);
 }
 
 absl::StatusOr<Calibration> Truncate(Calibration calibration, int64_t nsamples, int64_t seqlen) {
@@ -88,60 +100,65 @@ std::string Sha256(const Calibration& calibration) {
 
 namespace {
 
-absl::Status BadId(const std::string& path, int64_t row, int64_t column, const std::string& found) {
-  return absl::InvalidArgumentError(absl::StrCat(Quoted(path), ": row ", row, ", column ", column, " is ", found,
-                                                 ", not a token id from 0 to ", std::numeric_limits<int32_t>::max()));
+std::string IsInstead(const File& file, absl::string_view what, absl::string_view remedy) {
+  return absl::StrCat(Quoted(file.path()), " is ", what, ": ", remedy, "; ", kAcceptedTokens);
 }
 
-absl::StatusOr<Calibration> FromJson(const std::string& text, const std::string& path) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(const Json json, ParseJson(text, Quoted(path)));
-  const JsonValue* rows = &json;
-  if (json.IsObject()) rows = JsonFind(json, "input_ids");
-  if (rows == nullptr || !rows->IsArray()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        Quoted(path), " is neither a list of lists of token ids nor an object whose \"input_ids\" is one"));
+// OK for text, which may be JSON, and for what is not recognized.
+absl::Status Foreign(const File& file, const FileKind& kind) {
+  absl::string_view remedy;
+  switch (kind.sort) {
+    case FileKind::kUnknown:
+    case FileKind::kText:
+    case FileKind::kNumbers:
+    case FileKind::kJson:
+      return absl::OkStatus();
+    case FileKind::kLfsPointer:
+      return absl::DataLossError(IsInstead(file, kind.name, "run `git lfs pull` in its folder"));
+    case FileKind::kPage:
+      return absl::DataLossError(IsInstead(file, kind.name, "download it again"));
+    case FileKind::kWideText:
+      remedy = "write it in UTF-8 (iconv -f UTF-16 -t UTF-8)";
+      break;
+    case FileKind::kCompressed:
+      remedy = "unpack it";
+      break;
+    case FileKind::kModel:
+      remedy = "this is no calibration (an importance matrix is given as --imatrix, option imatrix_file)";
+      break;
+    case FileKind::kArrays:
+      remedy = "open it with what has written it and save the ids, as by numpy.save(\"tokens.npy\", ids)";
+      break;
   }
-  if (rows->Empty()) return absl::InvalidArgumentError(absl::StrCat(Quoted(path), " holds no rows of token ids"));
+  return absl::UnimplementedError(IsInstead(file, kind.name, remedy));
+}
 
-  Calibration calibration;
-  for (const JsonValue& row : rows->GetArray()) {
-    const int64_t number = calibration.nsamples++;
-    if (!row.IsArray() || row.Empty()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(Quoted(path), ": row ", number, row.IsArray() ? " is empty" : " is not a list of token ids"));
-    }
-    if (number == 0) {
-      calibration.seqlen = row.Size();
-      calibration.ids.reserve(size_t{rows->Size()} * row.Size());
-    }
-    if (row.Size() != calibration.seqlen) {
-      return absl::InvalidArgumentError(absl::StrCat(Quoted(path), ": row ", number, " has ", row.Size(),
-                                                     " token ids, row 0 has ", calibration.seqlen,
-                                                     "; all rows must be equally long"));
-    }
-    int64_t column = 0;
-    for (const JsonValue& id : row.GetArray()) {
-      if (!id.IsInt() || id.GetInt() < 0) {
-        return BadId(path, number, column,
-                     id.IsInt64()    ? absl::StrCat(id.GetInt64())
-                     : id.IsNumber() ? absl::StrCat(id.GetDouble())
-                                     : "not a number");
-      }
-      calibration.ids.push_back(id.GetInt());
-      ++column;
-    }
+absl::StatusOr<Calibration> FromText(Io& io, const File& file, const FileKind& kind, const Context& context) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string contents, ReadFileToString(io, file.path(), kMaxFileBytes));
+  const absl::string_view text = absl::StripPrefix(contents, "\xef\xbb\xbf");  // a byte order mark
+  const absl::StatusOr<Json> json = ParseJson(text, Quoted(file.path()));
+  if (json.ok()) return CalibrationFromJson(*json, file.path(), context);
+  absl::string_view what = kind.name, remedy;
+  if (IsJsonLines(text)) {
+    what = "JSON Lines, a value in each line";
+    remedy = "make one list of the lines (`jq -s . FILE`); text in them is first to be encoded with the model's tokenizer";
+  } else if (kind.sort == FileKind::kNumbers) {
+    remedy = "save the ids, as by numpy.save(\"tokens.npy\", numpy.loadtxt(FILE, dtype=int, delimiter=\",\"))";
+  } else if (kind.sort == FileKind::kText) {
+    remedy = "encode it with the model's tokenizer and save the ids";
+  } else if (kind.sort == FileKind::kUnknown && !text.empty()) {
+    what = "neither text nor a file of a known kind";
+    remedy = "save the ids, as by numpy.save(\"tokens.npy\", ids)";
+  } else {
+    return json.status();
   }
-  return calibration;
+  return absl::UnimplementedError(IsInstead(file, what, remedy));
 }
 
 // Little-endian items of 4 or 8 bytes from `offset` on.
 absl::StatusOr<Calibration> FromIntegers(const File& file, const std::vector<int64_t>& shape, size_t item_bytes,
                                          uint64_t offset) {
-  if (shape.size() != 2 || shape[0] == 0 || shape[1] == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(Quoted(file.path()), ": the token ids have shape [",
-                                                   absl::StrJoin(shape, ", "),
-                                                   "], not two dimensions with at least one id"));
-  }
+  if (shape.size() != 2 || shape[0] == 0 || shape[1] == 0) return BadTokenShape(file.path(), shape);
   Calibration calibration;
   calibration.nsamples = shape[0];
   calibration.seqlen = shape[1];
@@ -157,7 +174,7 @@ absl::StatusOr<Calibration> FromIntegers(const File& file, const std::vector<int
                                          : static_cast<int32_t>(static_cast<uint32_t>(Load(item, 4)));
       if (id < 0 || id > std::numeric_limits<int32_t>::max()) {
         const auto at = static_cast<int64_t>(done);
-        return BadId(file.path(), at / calibration.seqlen, at % calibration.seqlen, absl::StrCat(id));
+        return BadTokenId(file.path(), at / calibration.seqlen, at % calibration.seqlen, absl::StrCat(id));
       }
       calibration.ids[done] = static_cast<int32_t>(id);
     }
@@ -171,18 +188,82 @@ absl::StatusOr<Calibration> FromNpy(const File& file) {
   return FromIntegers(file, header.shape, static_cast<size_t>(header.item_bytes), header.data_offset);
 }
 
-absl::StatusOr<Calibration> FromSafetensors(const File& file) {
+// A number of a type that masks and labels have; nothing for other types.
+std::optional<double> Number(const std::byte* item, Dtype dtype) {
+  const uint64_t bits = Load(item, static_cast<size_t>(DtypeBits(dtype)) / 8);
+  switch (dtype) {
+    case Dtype::kBool:
+    case Dtype::kU8:
+    case Dtype::kU16:
+    case Dtype::kU32:
+    case Dtype::kU64:
+      return static_cast<double>(bits);
+    case Dtype::kI8:
+      return static_cast<int8_t>(bits);
+    case Dtype::kI16:
+      return static_cast<int16_t>(bits);
+    case Dtype::kI32:
+      return static_cast<int32_t>(bits);
+    case Dtype::kI64:
+      return static_cast<double>(static_cast<int64_t>(bits));
+    case Dtype::kBF16:
+    case Dtype::kF32: {
+      const uint32_t word = static_cast<uint32_t>(dtype == Dtype::kBF16 ? bits << 16 : bits);
+      float value;
+      std::memcpy(&value, &word, sizeof(value));
+      return value;
+    }
+    case Dtype::kF64: {
+      double value;
+      std::memcpy(&value, &bits, sizeof(value));
+      return value;
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
+absl::Status CheckCompanion(const File& file, const TensorInfo& tensor, const Calibration& calibration) {
+  CompanionCheck check(file.path(), tensor.name, calibration);
+  if (tensor.shape != std::vector<int64_t>{calibration.nsamples, calibration.seqlen}) {
+    return check.BadShape(absl::StrCat("the shape [", absl::StrJoin(tensor.shape, ", "), "]"));
+  }
+  const size_t item_bytes = static_cast<size_t>(DtypeBits(tensor.dtype)) / 8;
+  std::vector<std::byte> row(static_cast<size_t>(calibration.seqlen) * item_bytes);
+  for (int64_t i = 0; i < calibration.nsamples; ++i) {
+    AUTOSCHEME_RETURN_IF_ERROR(file.ReadAt(tensor.offset + static_cast<uint64_t>(i) * row.size(), absl::MakeSpan(row)));
+    for (int64_t k = 0; k < calibration.seqlen; ++k) {
+      const std::optional<double> value = Number(row.data() + static_cast<size_t>(k) * item_bytes, tensor.dtype);
+      if (!value.has_value()) return check.BadShape(absl::StrCat("the type ", DtypeName(tensor.dtype)));
+      check.See(i, k, *value);
+    }
+  }
+  return check.Finish();
+}
+
+absl::StatusOr<Calibration> FromSafetensors(const File& file, const Context& context) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const SafetensorsHeader header, ReadSafetensorsHeader(file));
-  const auto tensor = std::find_if(header.tensors.begin(), header.tensors.end(),
-                                   [](const TensorInfo& t) { return t.name == "input_ids"; });
-  if (tensor == header.tensors.end()) {
+  const auto ids =
+      std::find_if(header.tensors.begin(), header.tensors.end(), [](const TensorInfo& t) { return t.name == "input_ids"; });
+  if (ids == header.tensors.end()) {
     return absl::InvalidArgumentError(absl::StrCat(Quoted(file.path()), " holds no tensor \"input_ids\""));
   }
-  if (tensor->dtype != Dtype::kI32 && tensor->dtype != Dtype::kI64) {
+  if (ids->dtype != Dtype::kI32 && ids->dtype != Dtype::kI64) {
     return absl::InvalidArgumentError(
-        absl::StrCat(Quoted(file.path()), ": \"input_ids\" is ", DtypeName(tensor->dtype), ", not I32 or I64"));
+        absl::StrCat(Quoted(file.path()), ": \"input_ids\" is ", DtypeName(ids->dtype), ", not I32 or I64"));
   }
-  return FromIntegers(file, tensor->shape, tensor->dtype == Dtype::kI64 ? 8 : 4, tensor->offset);
+  AUTOSCHEME_ASSIGN_OR_RETURN(Calibration calibration,
+                              FromIntegers(file, ids->shape, ids->dtype == Dtype::kI64 ? 8 : 4, ids->offset));
+  std::vector<std::string> unused;
+  for (const TensorInfo& tensor : header.tensors) {
+    if (CompanionCheck::Knows(tensor.name)) {
+      AUTOSCHEME_RETURN_IF_ERROR(CheckCompanion(file, tensor, calibration));
+    } else if (tensor.name != ids->name) {
+      unused.push_back(tensor.name);
+    }
+  }
+  WarnOfUnused(context, file.path(), unused);
+  return calibration;
 }
 
 }  // namespace

@@ -1,12 +1,34 @@
-// Recognizes what people pass for a safetensors file by accident, for a helpful message.
+// Recognizes by content what people pass by accident for a safetensors file or for token ids, for a helpful message.
 #ifndef AUTOSCHEME_CHECKPOINT_FILE_KIND_H_
 #define AUTOSCHEME_CHECKPOINT_FILE_KIND_H_
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/io.h"
 
 namespace autoscheme {
+
+struct FileKind {
+  // What can be done about it.
+  enum Sort {
+    kUnknown,
+    kLfsPointer,
+    kPage,  // came in place of a download
+    kCompressed,
+    kModel,     // weights, or sums over them
+    kArrays,    // arrays or tables that their own programs read
+    kText,      // plain text, whatever it says
+    kWideText,  // whatever it says, not in UTF-8
+    kNumbers,   // a table of numbers as text
+    kJson,
+  };
+  Sort sort = kUnknown;
+  absl::string_view name;  // "a Parquet file"
+};
+
+// Looks at the first bytes alone. kUnknown with an empty name if they say nothing. An error is that of reading.
+absl::StatusOr<FileKind> RecognizeFile(const File& file);
 
 // The error for a file whose first bytes are not a safetensors header: names the format it really has and the remedy.
 // OK if the format is not known either.

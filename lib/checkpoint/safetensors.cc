@@ -106,6 +106,8 @@ absl::Status NotJson(const File& file, absl::string_view why, size_t offset) {
 }
 
 absl::StatusOr<std::vector<HeaderEntry>> ParseHeader(const File& file, absl::string_view header) {
+  // The first bytes of a large file of another kind may make a length that fits.
+  if (header[0] != '{') AUTOSCHEME_RETURN_IF_ERROR(DescribeForeignFile(file));
   // RapidJSON takes a zero byte for the end of the text.
   if (const size_t nul = header.find('\0'); nul != absl::string_view::npos) {
     const bool padding = header.find_first_not_of('\0', nul) == absl::string_view::npos;
