@@ -288,23 +288,25 @@ enum {
   AUTOSCHEME_OPTION_TARGET_SIZE = 107,          /* str   targets as sizes of the stored model: "4.1GiB,800MiB" */
   AUTOSCHEME_OPTION_REFERENCE_RULES = 108,      /* bool  score, charge and choose as AutoRound does; for comparison only */
   /* 200..: calibration */
-  AUTOSCHEME_OPTION_BATCH_SIZE = 200,           /* i64   rows in a batch; part of the definition of the scores */
-  AUTOSCHEME_OPTION_IMATRIX_FILE = 201,         /* str   importance matrix made by llama-imatrix, for the K types */
+  AUTOSCHEME_OPTION_BATCH_SIZE = 200,   /* i64   rows in a batch; part of the definition of the scores */
+  AUTOSCHEME_OPTION_IMATRIX_FILE = 201, /* str   importance matrix made by llama-imatrix, for the K types */
   /* 300..: resources */
-  AUTOSCHEME_OPTION_MAX_RAM_BYTES = 300,        /* bytes a promise: never more than this; 0 = no limit */
-  AUTOSCHEME_OPTION_PROCESS_BUDGET = 301,       /* bool  max_ram_bytes is the peak RSS of the process */
-  AUTOSCHEME_OPTION_WORK_DIR = 302,             /* str   folder for spill files */
-  AUTOSCHEME_OPTION_THREADS = 303,              /* i64   threads that compute; 0 = as the process is set */
-  AUTOSCHEME_OPTION_IO_ENGINE = 304,            /* str   how weights are read: "auto", "uring", "direct", "buffered" */
-  AUTOSCHEME_OPTION_NO_SPILL = 305,             /* bool  scoring writes nothing to disk, at the price of time */
+  AUTOSCHEME_OPTION_MAX_RAM_BYTES = 300,  /* bytes a promise: never more than this; 0 = a frugal one,
+                                                   -1 or "free" = no limit (see autoscheme_generator_plan) */
+  AUTOSCHEME_OPTION_PROCESS_BUDGET = 301, /* bool  max_ram_bytes is the peak RSS of the process */
+  AUTOSCHEME_OPTION_WORK_DIR = 302,       /* str   folder for spill files */
+  AUTOSCHEME_OPTION_THREADS = 303,        /* i64   threads that compute; 0 = as the process is set,
+                                                   -1 = the same, within the CPU quota of the cgroups */
+  AUTOSCHEME_OPTION_IO_ENGINE = 304,      /* str   how weights are read: "auto", "uring", "direct", "buffered" */
+  AUTOSCHEME_OPTION_NO_SPILL = 305,       /* bool  scoring writes nothing to disk, at the price of time */
   /* 400..: computing */
-  AUTOSCHEME_OPTION_DTYPE = 400,                /* str   "float32", "bfloat16", "mixed" or "auto" */
-  AUTOSCHEME_OPTION_DEVICE = 401,               /* str   "cpu" */
+  AUTOSCHEME_OPTION_DTYPE = 400,  /* str   "float32", "bfloat16", "mixed" or "auto" */
+  AUTOSCHEME_OPTION_DEVICE = 401, /* str   "cpu" */
   /* 500..: streamer */
-  AUTOSCHEME_OPTION_STREAM_SLOTS = 500,         /* i64   steps in memory at a time; 1 = no read-ahead */
-  AUTOSCHEME_OPTION_STREAM_REUSE = 501,         /* bool  a step equal to the one before is not read again */
+  AUTOSCHEME_OPTION_STREAM_SLOTS = 500, /* i64   steps in memory at a time; 1 = no read-ahead */
+  AUTOSCHEME_OPTION_STREAM_REUSE = 501, /* bool  a step equal to the one before is not read again */
   /* 600..: offload manager */
-  AUTOSCHEME_OPTION_OFFLOAD_MODE = 600          /* str   "clean" or "offload" */
+  AUTOSCHEME_OPTION_OFFLOAD_MODE = 600 /* str   "clean" or "offload" */
 };
 
 /* Types of options. */
@@ -594,6 +596,10 @@ AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
  * multiplied for a quarter of a second and up to 64 MiB of the checkpoint are read. With process_budget the plan starts
  * from what the process held when the generator was made, and counts on an allocator that gives freed buffers above 1 MiB
  * back to the system (the autoscheme program sets malloc so; the library leaves the host's as it is).
+ * With max_ram_bytes 0 the budget is the larger of 1 GiB and what full speed needs without kept activations, but at most half
+ * of what is free: the least of what the system has without swapping and of what the cgroups around the process leave. If not
+ * even the least plan keeps to that half it is taken with a warning, as long as it needs no more than what is free. With -1
+ * there is no limit, and up to a quarter of what is free serves to save time.
  * RESOURCE_EXHAUSTED if max_ram_bytes cannot be kept; the message names a budget that would do. INVALID_ARGUMENT for ids
  * outside the vocabulary (row, column, id) or rows longer than the model's positions. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
@@ -686,6 +692,9 @@ typedef struct autoscheme_plan_info {
   int64_t kept_units;        /* units whose activations stay, so that they are not computed twice */
   int64_t cached_units;      /* units whose weights stay, so that they are not read twice */
   int64_t boundary_interval; /* the input of every so many units is stored, those between are computed again; 1 = all */
+  uint64_t budget_bytes;     /* that the peak keeps to; 0 = no limit */
+  const char* budget_reason; /* whose number that is, in words: "as given", "half of what the system has free", ...;
+                              * borrowed until the plan is freed */
 } autoscheme_plan_info;
 
 /* since 0.1 */

@@ -18,8 +18,8 @@ constexpr OptionSpec Number(int32_t id, const char* name, const char* default_va
                             const char* help) {
   return {id, AUTOSCHEME_TYPE_I64, name, help, "0.1", default_value, nullptr, least, most, 0, 0};
 }
-constexpr OptionSpec Bytes(int32_t id, const char* name, const char* default_value, const char* help) {
-  return {id, AUTOSCHEME_TYPE_BYTES, name, help, "0.1", default_value, nullptr, 0, kMostI64, 0, 0};
+constexpr OptionSpec Bytes(int32_t id, const char* name, const char* default_value, int64_t least, const char* help) {
+  return {id, AUTOSCHEME_TYPE_BYTES, name, help, "0.1", default_value, nullptr, least, kMostI64, 0, 0};
 }
 constexpr OptionSpec List(int32_t id, const char* name, double least, double most, const char* help) {
   return {id, AUTOSCHEME_TYPE_F64_LIST, name, help, "0.1", "", nullptr, 0, 0, least, most};
@@ -43,8 +43,7 @@ constexpr OptionSpec kOptions[] = {
          "Schemes fixed beforehand, as a JSON object: a layer's name, a part of it or a regular expression -> a "
          "scheme's "
          "name or an object of its fields."),
-    Flag(AUTOSCHEME_OPTION_QUANT_LM_HEAD, "quant_lm_head", "0",
-         "Score the output head too and count it in the budget."),
+    Flag(AUTOSCHEME_OPTION_QUANT_LM_HEAD, "quant_lm_head", "0", "Score the output head too and count it in the budget."),
     Text(AUTOSCHEME_OPTION_TARGET_SIZE, "target_size", "", nullptr,
          "Target size of the whole model in the files that runtimes load: 800MiB, 4.1GiB; several, comma separated, give "
          "a recipe each."),
@@ -57,15 +56,16 @@ constexpr OptionSpec kOptions[] = {
     Text(AUTOSCHEME_OPTION_IMATRIX_FILE, "imatrix_file", "", nullptr,
          "Importance matrix that llama-imatrix has made of this model (.gguf or .dat), for GGUF K types. Without it one is "
          "collected from the calibration."),
-    Bytes(
-        AUTOSCHEME_OPTION_MAX_RAM_BYTES, "max_ram_bytes", "0",
-        "Memory that must not be exceeded, in bytes. Refused before any work if it cannot be kept. 0 means no limit: up to a "
-        "quarter of what the system has free may then serve to save time."),
+    Bytes(AUTOSCHEME_OPTION_MAX_RAM_BYTES, "max_ram_bytes", "0", -1,
+          "Memory that must not be exceeded, in bytes. Refused before any work if it cannot be kept. 0 means the larger of 1 GiB "
+          "and what full speed needs without kept activations, but at most half of what the system or the cgroup has free. "
+          "\"free\", or -1, means no limit: up to a quarter of what is free may then serve to save time."),
     Flag(AUTOSCHEME_OPTION_PROCESS_BUDGET, "process_budget", "0",
          "max_ram_bytes is the peak resident memory of the whole process, not only what the library holds."),
     Text(AUTOSCHEME_OPTION_WORK_DIR, "work_dir", "", nullptr, "Folder for spill files; empty means TMPDIR, else /tmp."),
-    Number(AUTOSCHEME_OPTION_THREADS, "threads", "0", 0, 4096,
-           "Threads that compute; 0 leaves the process as it is set."),
+    Number(AUTOSCHEME_OPTION_THREADS, "threads", "0", -1, 4096,
+           "Threads that compute; 0 leaves the process as it is set, -1 does too but takes no more than the CPU quota of the "
+           "cgroups gives time to."),
     Text(AUTOSCHEME_OPTION_IO_ENGINE, "io_engine", "auto", "auto,uring,direct,buffered",
          "How weights are read: uring (io_uring) and direct (threads) go past the page cache, buffered goes through it. One "
          "that does not work here gives way to the next. auto: the fastest by a short trial; small models buffered."),

@@ -162,7 +162,7 @@ absl::StatusOr<OptionValue> FromI64(const OptionSpec& spec, int64_t value) {
         absl::StrCat("option ", spec.name, " is ", value, ", must be from ", spec.min_i64, " to ", spec.max_i64));
   }
   OptionValue parsed;
-  parsed.text = absl::StrCat(value);
+  parsed.text = spec.type == AUTOSCHEME_TYPE_BYTES && value < 0 ? "free" : absl::StrCat(value);
   parsed.i64 = value;
   return parsed;
 }
@@ -249,6 +249,7 @@ absl::StatusOr<OptionValue> Parse(const OptionSpec& spec, absl::string_view text
       return BadText(spec, text, "0, 1, true or false");
     }
     case AUTOSCHEME_TYPE_BYTES: {
+      if (spec.min_i64 < 0 && absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(text), "free")) return FromI64(spec, -1);
       const auto value = ParseBytes(spec, text);
       if (!value.ok()) return value.status();
       return FromI64(spec, *value);

@@ -15,6 +15,10 @@ std::string ToJson(const Plan& plan) {
   writer.Uint64(plan.peak_bytes);
   writer.Key("least_bytes");
   writer.Uint64(plan.least_bytes);
+  writer.Key("budget_bytes");
+  writer.Uint64(plan.budget_bytes);
+  writer.Key("budget_reason");
+  writer.String(plan.budget_reason);
   writer.Key("read_bytes");
   writer.Uint64(plan.read_bytes);
   writer.Key("spill_bytes");
@@ -82,6 +86,7 @@ autoscheme_status autoscheme_plan_get_info(const autoscheme_plan* plan, autosche
     filled.tile_bytes = plan->plan.tile_bytes;
     filled.boundary_interval = plan->plan.boundary_interval;
     filled.kept_units = plan->plan.kept_units, filled.cached_units = plan->plan.cached_units;
+    filled.budget_bytes = plan->plan.budget_bytes, filled.budget_reason = plan->plan.budget_reason.c_str();
     return FillStruct(filled, info, "autoscheme_plan_info");
   });
 }

@@ -59,7 +59,7 @@ absl::Status CheckBudget(const std::vector<BlockStreamer::Step>& steps, int64_t 
     largest = std::max(largest, *bytes);
   }
   const uint64_t needed = largest * static_cast<uint64_t>(slots);
-  if (max_ram_bytes == 0 || needed <= static_cast<uint64_t>(max_ram_bytes)) return absl::OkStatus();
+  if (max_ram_bytes <= 0 || needed <= static_cast<uint64_t>(max_ram_bytes)) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat("option max_ram_bytes is ", max_ram_bytes, ", but ", slots, " slots of the largest step hold ",
                    needed, " bytes: set it to at least that, or stream_slots to 1 (", largest, " bytes)"));

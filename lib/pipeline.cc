@@ -2,6 +2,7 @@
 // all rooms.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <new>
 #include <optional>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "base/count.h"
 #include "base/io.h"
 #include "base/status_macros.h"
+#include "base/system_limits.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/imatrix_file.h"
 #include "scheme/bits.h"
@@ -40,6 +42,7 @@ struct SchemeGenerator::Rep {
   std::vector<LayerInfo> layers;
   std::optional<Imatrix> imatrix;  // as given by file
   RunStats stats;
+  int threads = 0;           // 0 = as the process has it
   uint64_t floor_bytes = 0;  // what the process held when this was made: plans do not depend on what was done before them
 
   ScoreTable EmptyTable() const;
@@ -146,13 +149,26 @@ absl::Status CheckOptions(const Options& o) {
   if (o.schemes.empty()) return absl::InvalidArgumentError("option schemes is empty: give at least one, e.g. W4A16");
   for (const Scheme& scheme : o.schemes) AUTOSCHEME_RETURN_IF_ERROR(ValidateScheme(scheme));
   if (o.batch_size < 1) return absl::InvalidArgumentError(absl::StrCat("option batch_size is ", o.batch_size, ", must be at least 1"));
-  if (o.threads < 0) return absl::InvalidArgumentError(absl::StrCat("option threads is ", o.threads, ", must be 0 (leave) or more"));
-  if (o.max_ram_bytes < 0) return absl::InvalidArgumentError(absl::StrCat("option max_ram_bytes is ", o.max_ram_bytes, ", must be 0 (no limit) or more"));
+  if (o.threads < -1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("option threads is ", o.threads, ", must be -1 (by the CPU quota), 0 (leave) or more"));
+  }
+  if (o.max_ram_bytes < Options::kAllThatServes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("option max_ram_bytes is ", o.max_ram_bytes, ", must be -1 (no limit), 0 (the default budget) or more"));
+  }
   AUTOSCHEME_RETURN_IF_ERROR(ParsePrecision(o.dtype).status());
   if (o.device != "cpu") {
     return absl::UnimplementedError(absl::StrCat("option device is ", Quoted(o.device), "; this build has: cpu"));
   }
   return absl::OkStatus();
+}
+
+// Threads beyond the time that a quota pays for would stop together whenever it is spent.
+int ThreadsFor(const Options& options, Io& io) {
+  if (options.threads != -1) return options.threads;
+  const std::optional<double> quota = ReadCpuQuota(io);
+  return quota.has_value() ? static_cast<int>(std::clamp(std::ceil(*quota), 1.0, 1.0 * at::get_num_threads())) : 0;
 }
 
 std::vector<LayerInfo> CandidateLayers(const MetaSkeleton& skeleton, const std::vector<Scheme>& menu) {
@@ -206,6 +222,7 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
       return absl::OkStatus();
     }));
   }
+  rep->threads = ThreadsFor(options, IoOf(context));
   rep->options = std::move(options);
   rep->floor_bytes = ReadProcessMemory().rss;
   return std::unique_ptr<SchemeGenerator>(new SchemeGenerator(std::move(rep)));
@@ -242,11 +259,11 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.calibration = &calibration;
   input.batch_size = options.batch_size;
   input.precision = precision;
-  input.max_ram_bytes = static_cast<uint64_t>(options.max_ram_bytes);
+  input.max_ram_bytes = options.max_ram_bytes;
   input.floor_bytes = options.process_budget ? (floor_bytes / kFloorStepBytes + 1) * kFloorStepBytes : 0;
   input.may_spill = !options.no_spill;
-  input.available_bytes = AvailableMemory();
-  input.threads = options.threads > 0 ? options.threads : at::get_num_threads();
+  input.free = ReadFreeMemory(IoOf(context));
+  input.threads = threads > 0 ? threads : at::get_num_threads();
   for (const Scheme& scheme : options.schemes) {
     AUTOSCHEME_ASSIGN_OR_RETURN(auto activation, MakeActivationQuantizer(scheme));
     input.quantizes_activations = input.quantizes_activations || activation != nullptr;
@@ -263,12 +280,13 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
   AUTOSCHEME_RETURN_IF_ERROR(rep_->Plan(calibration).status());
   // Only a plan that exists is worth a measurement, which itself needs memory.
   MachineRates rates;
-  ThreadCount threads(rep_->options.threads);
+  ThreadCount threads(rep_->threads);
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
     AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(rep_->context, *rep_->skeleton, rep_->precision.operands, rep_->options.io_engine));
     return absl::OkStatus();
   }));
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration, rates));
+  if (!run.warning.empty()) rep_->context.Warn(run.warning);
   return run.plan;
 }
 
@@ -311,13 +329,14 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   rep.stats = {};
   const ProcessReads reads_before = ReadProcessReads();
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep.Plan(calibration));
+  if (!run.warning.empty()) rep.context.Warn(run.warning);
   rep.stats.planned_peak_bytes = run.plan.peak_bytes;
 
   ScoreTable table = rep.EmptyTable();
   table.nsamples = calibration.nsamples, table.seqlen = calibration.seqlen;
   table.calibration_sha256 = Sha256(calibration);
 
-  ThreadCount threads(rep.options.threads);
+  ThreadCount threads(rep.threads);
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&] { return rep.Sweep(calibration, run, table); }));
   const ProcessMemory memory = ReadProcessMemory();
   rep.stats.peak_rss_bytes = memory.peak_rss, rep.stats.rss_anon_bytes = memory.anon, rep.stats.rss_file_bytes = memory.file;

@@ -36,7 +36,9 @@ constexpr Flag kAvgBits{"avg-bits", "BITS[,BITS]", AUTOSCHEME_OPTION_AVG_BITS, n
 constexpr Flag kTargetSize{"target-size", "SIZE[,SIZE]", AUTOSCHEME_OPTION_TARGET_SIZE, nullptr};
 constexpr Flag kMaxRam{"max-ram", "SIZE", AUTOSCHEME_OPTION_MAX_RAM_BYTES,
                        "Peak resident memory of this process that must not be exceeded: 400MiB, 2GiB, 1.5GB. Refused "
-                       "before any work if it cannot be kept."};
+                       "before any work if it cannot be kept. Default: the larger of 1 GiB and what full speed needs without "
+                       "kept activations, but at most half of what the system or the cgroup has free. 'free': no limit, and up "
+                       "to a quarter of what is free may serve to save time."};
 
 // How much of the calibration is used.
 const std::vector<Flag> kCalibration = {
@@ -60,7 +62,8 @@ const std::vector<Flag> kSelection = {
 };
 constexpr Flag kReferenceRules{"reference-rules", nullptr, AUTOSCHEME_OPTION_REFERENCE_RULES, nullptr};
 const std::vector<Flag> kMachine = {
-    {"threads", "N", AUTOSCHEME_OPTION_THREADS, "Threads that compute. Default: as many as LibTorch takes."},
+    {"threads", "N", AUTOSCHEME_OPTION_THREADS,
+     "Threads that compute. Default: as many as LibTorch takes, but no more than the CPU quota of the cgroup gives time to."},
     {"dtype", "NAME", AUTOSCHEME_OPTION_DTYPE, nullptr},
     {"device", "NAME", AUTOSCHEME_OPTION_DEVICE, nullptr},
     {"work-dir", "DIR", AUTOSCHEME_OPTION_WORK_DIR,

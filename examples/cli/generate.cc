@@ -74,6 +74,12 @@ absl::StatusOr<Job> Prepare(const Session& session, const std::vector<std::strin
   CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
     return autoscheme_options_set_i64(session.options.get(), AUTOSCHEME_OPTION_PROCESS_BUDGET, 1, error);
   }));
+  // The threads are this program's own, too.
+  if (!session.flags.Has("threads")) {
+    CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
+      return autoscheme_options_set_i64(session.options.get(), AUTOSCHEME_OPTION_THREADS, -1, error);
+    }));
+  }
   CLI_RETURN_IF_ERROR(Make(job.generator, [&](autoscheme_generator** out, autoscheme_error** error) {
     return autoscheme_generator_create(session.context.get(), job.skeleton.get(), session.options.get(), out, error);
   }));
@@ -113,7 +119,7 @@ uint64_t MaxRam(const Session& session) {
   const absl::Status status = Call([&](autoscheme_error** error) {
     return autoscheme_options_get_i64(session.options.get(), AUTOSCHEME_OPTION_MAX_RAM_BYTES, &bytes, error);
   });
-  return status.ok() ? static_cast<uint64_t>(bytes) : 0;
+  return status.ok() && bytes > 0 ? static_cast<uint64_t>(bytes) : 0;
 }
 
 absl::StatusOr<ScoresHandle> RunScoring(const Job& job) {
@@ -165,6 +171,7 @@ absl::Status MakePlan(Session& session) {
     table.Add({absl::StrCat("  ", item.name), HumanBytes(item.bytes)});
   }
   table.Add({"peak", HumanBytes(info.peak_bytes)});
+  table.Add({"budget", info.budget_bytes > 0 ? HumanBytes(info.budget_bytes) : "none"});
   table.Add({"smallest --max-ram sure to do", HumanBytes(info.least_bytes)});
   table.Add({"bytes to read", HumanBytes(info.read_bytes)});
   table.Add({"spill file", HumanBytes(info.spill_bytes)});
@@ -174,6 +181,7 @@ absl::Status MakePlan(Session& session) {
   absl::PrintF("how   %s of weights, %d in memory at once%s; %s of a batch computed at once\n",
                Count(info.units, "unit"), info.slots,
                info.tile_bytes != 0 ? ", by row tiles that are read at every use" : "", Count(info.slice_rows, "row"));
+  absl::PrintF("      budget: %s%s\n", info.budget_reason, session.flags.Has("max-ram") ? "" : " (--max-ram names another)");
   if (info.boundary_interval > 1) {
     absl::PrintF("      inputs of every %d units are stored; those between are computed again\n",
                  info.boundary_interval);

@@ -26,10 +26,13 @@ struct Options {
   // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32.
   std::string dtype = "float32";
   std::string device = "cpu";
-  int threads = 0;              // of LibTorch; 0 = leave as the process has it
-  // 0 = no limit. Otherwise a promise: with process_budget the peak RSS of the whole process (what the autoscheme
-  // program uses), else what the library itself holds.
+  // Of LibTorch; 0 = leave as the process has it, -1 = the same, but no more than the cgroups' CPU quota gives time to.
+  int threads = 0;
+  // A promise: with process_budget the peak RSS of the whole process (what the autoscheme program uses), else what the library
+  // itself holds. 0: the larger of 1 GiB and what full speed needs without kept activations, but at most half of what the
+  // system and the cgroups have free. kAllThatServes: no limit, and up to a quarter of what is free for what only saves time.
   int64_t max_ram_bytes = 0;
+  static constexpr int64_t kAllThatServes = -1;
   // Counts on an allocator that gives freed buffers above 1 MiB back to the system: the program sets malloc so; the library
   // leaves the host's alone.
   bool process_budget = false;
@@ -58,6 +61,8 @@ struct Plan {
   std::vector<PlanItem> resident;      // what is alive at the peak, by item
   uint64_t peak_bytes = 0;             // their sum: the promised peak
   uint64_t least_bytes = 0;            // the smallest max_ram_bytes that is sure to do
+  uint64_t budget_bytes = 0;           // that the peak keeps to; 0 = none
+  std::string budget_reason;           // whose number that is, in words
   uint64_t read_bytes = 0;             // of the checkpoint
   uint64_t spill_bytes = 0;            // size of the spill files, 0 when boundaries stay in RAM
   bool boundaries_in_ram = true;
@@ -82,8 +87,8 @@ class SchemeGenerator {
                                                                  Options options);
   ~SchemeGenerator();
 
-  // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met; the message names the smallest budget that would do. Calibration that
-  // Score would refuse: INVALID_ARGUMENT.
+  // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met, or without one when less is free than the run needs at least; the
+  // message names the smallest budget that would do. Calibration that Score would refuse: INVALID_ARGUMENT.
   absl::StatusOr<Plan> MakePlan(const Calibration& calibration) const;
 
   // The two sweeps. Ids outside the vocabulary: INVALID_ARGUMENT with row, column and id. NaN or infinite weights:

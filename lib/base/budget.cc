@@ -81,10 +81,4 @@ ProcessReads ReadProcessReads() {
   return reads;
 }
 
-uint64_t AvailableMemory() {
-  uint64_t bytes = 0;
-  ReadNumbers("/proc/meminfo", {{"MemAvailable:", &bytes}});
-  return bytes;
-}
-
 }  // namespace autoscheme

@@ -57,9 +57,6 @@ struct ProcessReads {
 };
 ProcessReads ReadProcessReads();
 
-// Memory that new work could have without swapping (MemAvailable), bytes; 0 where the system does not say.
-uint64_t AvailableMemory();
-
 }  // namespace autoscheme
 
 #endif  // AUTOSCHEME_BASE_BUDGET_H_

@@ -4,13 +4,17 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/io.h"
+#include "base/status_macros.h"
 #include "score/cost_model.h"
 
 namespace autoscheme {
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kNoLimit = ~uint64_t{0};
 
 // Everything that the plan may choose but what is kept for speed: that fills the room which is left.
 std::vector<PlanChoice> Choices(const PlanInput& in, const CostModel& costs) {
@@ -65,7 +69,7 @@ std::vector<PlanChoice> Choices(const PlanInput& in, const CostModel& costs) {
 }
 
 // Spends what `limit` leaves on activations that need not be recomputed, then on weights that need not be read again.
-// (Without a limit the page cache keeps those.)
+// (Where nobody named a budget the page cache keeps those.)
 void KeepForSpeed(const PlanInput& in, const CostModel& costs, uint64_t limit, PlanChoice& choice) {
   if (choice.sweep.tiled || costs.PeakBytes(choice) > limit) return;
   const int units = costs.sizes(choice).count;
@@ -79,7 +83,7 @@ void KeepForSpeed(const PlanInput& in, const CostModel& costs, uint64_t limit, P
   };
   if (in.measurement->trajectories() > in.measurement->forward_only_trajectories()) {
     most(choice.sweep.kept_units);
-    if (in.max_ram_bytes != 0) most(choice.sweep.cached_units);
+    if (in.max_ram_bytes > 0) most(choice.sweep.cached_units);
   }
 }
 
@@ -102,41 +106,111 @@ Plan Describe(const CostModel& costs, const PlanChoice& choice, const MachineRat
   return plan;
 }
 
+// All choices, judged.
+class Candidates {
+ public:
+  Candidates(const PlanInput& in, const CostModel& costs) : costs_(costs), choices_(Choices(in, costs)) {
+    for (const PlanChoice& choice : choices_) peaks_.push_back(costs.PeakBytes(choice));
+    least_ = *std::min_element(peaks_.begin(), peaks_.end()) + (in.floor_bytes > 0 ? kFloorStepBytes : 0);
+  }
+  // The smallest budget that is sure to do.
+  uint64_t least() const { return least_; }
+
+  // By estimate, of those that keep to the limit; null if none does.
+  const PlanChoice* Fastest(uint64_t limit) const {
+    const PlanChoice* best = nullptr;
+    double best_s = 0;
+    for (size_t i = 0; i < choices_.size(); ++i) {
+      const PlanChoice& choice = choices_[i];
+      if (peaks_[i] > limit) continue;
+      // Tiles read the weights over and over, which a slow disk would show: not while anything else fits.
+      if (best != nullptr && choice.sweep.tiled && !best->sweep.tiled) continue;
+      const double seconds = costs_.Seconds(choice, {});
+      if (best != nullptr && seconds >= best_s) continue;
+      best = &choice, best_s = seconds;
+    }
+    return best;
+  }
+
+ private:
+  const CostModel& costs_;
+  const std::vector<PlanChoice> choices_;
+  std::vector<uint64_t> peaks_;
+  uint64_t least_ = 0;
+};
+
+std::string MiBText(uint64_t bytes) { return absl::StrFormat("%d bytes (%d MiB)", bytes, (bytes + kMiB - 1) / kMiB); }
+
+struct Budget {
+  uint64_t limit = kNoLimit;
+  uint64_t for_speed = kNoLimit;  // what may be filled with what only saves time
+  std::string reason, warning;
+};
+
+absl::StatusOr<Budget> TakeBudget(const PlanInput& in, const CostModel& costs, const Candidates& candidates) {
+  Budget budget;
+  if (in.max_ram_bytes > 0) {
+    budget.limit = budget.for_speed = static_cast<uint64_t>(in.max_ram_bytes);
+    budget.reason = "as given";
+    return budget;
+  }
+  const uint64_t full_speed = costs.PeakBytes(*candidates.Fastest(kNoLimit));
+  if (in.max_ram_bytes < 0) {
+    budget.for_speed = full_speed + (in.free.has_value() ? in.free->bytes / 4 : 0);
+    budget.reason = "no limit; a quarter of what is free may serve to save time";
+    return budget;
+  }
+  budget.limit = std::max(kFrugalBytes, full_speed);
+  budget.reason = full_speed > kFrugalBytes ? "what full speed needs without kept activations" : "the default";
+  if (in.free.has_value() && budget.limit > in.free->bytes / 2) {
+    const std::string whose =
+        in.free->cgroup.empty() ? "the system has" : absl::StrCat("cgroup ", Quoted(in.free->cgroup), " has");
+    const uint64_t held = std::min(in.floor_bytes, candidates.least());  // is in memory already
+    if (candidates.least() - held > in.free->bytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("this run needs at least ", MiBText(candidates.least()),
+                       held > 0 ? absl::StrCat(", of which the process holds ", MiBText(held), " already,") : "", " and ", whose,
+                       " only ", MiBText(in.free->bytes), " free: free some, or give a smaller batch_size or seqlen",
+                       in.may_spill ? "" : ", or let it spill"));
+    }
+    budget.limit = in.free->bytes / 2;
+    budget.reason = absl::StrCat("half of what ", whose, " free");
+    if (candidates.least() > budget.limit) {
+      budget.limit = candidates.least();
+      budget.reason = absl::StrCat("the least that works; more than half of what ", whose, " free");
+      budget.warning = absl::StrCat("this run needs at least ", MiBText(candidates.least()), ", more than half of the ",
+                                    MiBText(in.free->bytes), " that ", whose, " free");
+    }
+  }
+  budget.for_speed = budget.limit;
+  return budget;
+}
+
+absl::Status TooSmall(const PlanInput& in, uint64_t least) {
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "a budget of %d bytes (%.0f MiB) is too small for this model, menu and batch; the smallest that works is %s. "
+      "A smaller batch_size or seqlen needs less%s%s",
+      in.max_ram_bytes, static_cast<double>(in.max_ram_bytes) / kMiB, MiBText(least),
+      in.may_spill ? "" : ", and so does a run that may spill",
+      in.max_ram_bytes < static_cast<int64_t>(kMiB) ? ". A budget without a unit is in bytes" : ""));
+}
+
 }  // namespace
 
 absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& rates) {
-  const uint64_t no_limit = ~uint64_t{0};
-  const uint64_t limit = input.max_ram_bytes != 0 ? input.max_ram_bytes : no_limit;
-  uint64_t least = no_limit;
-  const PlanChoice* best = nullptr;
-  double best_s = 0;
   const CostModel costs(input);
-  const std::vector<PlanChoice> choices = Choices(input, costs);
-  for (const PlanChoice& choice : choices) {
-    const uint64_t peak = costs.PeakBytes(choice);
-    least = std::min(least, peak);
-    if (peak > limit) continue;
-    // Tiles read the weights over and over, which a slow disk would show: not while anything else fits.
-    if (best != nullptr && choice.sweep.tiled && !best->sweep.tiled) continue;
-    const double seconds = costs.Seconds(choice, {});
-    if (best != nullptr && seconds >= best_s) continue;
-    best = &choice, best_s = seconds;
-  }
-  if (input.floor_bytes > 0) least += kFloorStepBytes;
-  if (best == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrFormat(
-        "a budget of %d bytes (%.0f MiB) is too small for this model, menu and batch; the smallest that works is %d bytes "
-        "(%d MiB). A smaller batch_size or seqlen needs less%s%s",
-        input.max_ram_bytes, static_cast<double>(input.max_ram_bytes) / kMiB, least, (least + kMiB - 1) / kMiB,
-        input.may_spill ? "" : ", and so does a run that may spill",
-        input.max_ram_bytes < kMiB ? ". A budget without a unit is in bytes" : ""));
-  }
+  const Candidates candidates(input, costs);
+  AUTOSCHEME_ASSIGN_OR_RETURN(const Budget budget, TakeBudget(input, costs, candidates));
+  const PlanChoice* best = candidates.Fastest(budget.limit);
+  if (best == nullptr) return TooSmall(input, candidates.least());
   PlannedRun run;
   run.choice = *best;
-  const uint64_t room = input.max_ram_bytes != 0 ? limit : costs.PeakBytes(*best) + input.available_bytes / 4;
-  KeepForSpeed(input, costs, room, run.choice);
+  run.warning = budget.warning;
+  KeepForSpeed(input, costs, budget.for_speed, run.choice);
   run.plan = Describe(costs, run.choice, rates);
-  run.plan.least_bytes = least;
+  run.plan.least_bytes = candidates.least();
+  run.plan.budget_bytes = budget.limit == kNoLimit ? 0 : budget.limit;
+  run.plan.budget_reason = budget.reason;
   return run;
 }
 

@@ -3,12 +3,14 @@
 #define AUTOSCHEME_SCORE_PLANNER_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "autoscheme/calibration.h"
 #include "autoscheme/meta_skeleton.h"
 #include "autoscheme/scheme_generator.h"
+#include "base/system_limits.h"
 #include "score/measurement.h"
 #include "score/precision.h"
 #include "score/sweep.h"
@@ -22,10 +24,10 @@ struct PlanInput {
   Measurement* measurement = nullptr;  // borrowed; for what it asks of head and weights
   int64_t batch_size = 8;
   Precision precision;
-  uint64_t max_ram_bytes = 0;       // 0 = no limit
+  int64_t max_ram_bytes = 0;        // as in Options
   uint64_t floor_bytes = 0;         // what the process holds before the run; 0 when the budget is the library's alone
   bool may_spill = true;            // to disk
-  uint64_t available_bytes = 0;     // memory that the system could give; bounds what is kept for speed without a limit
+  std::optional<FreeMemory> free;   // what a budget that nobody has named is taken from; nothing = unknown
   int threads = 1;
   bool quantizes_activations = false;
   bool may_slice = true;            // no activation quantizer spans the batch
@@ -46,6 +48,7 @@ struct PlanChoice {
 struct PlannedRun {
   Plan plan;
   PlanChoice choice;
+  std::string warning;  // of the budget; empty for none
 };
 
 // Speeds of the machine, for the time estimate. The defaults are of two cores of a present server; choices are made with
@@ -56,8 +59,12 @@ struct MachineRates {
   double spill_bytes = 1.0e9;
 };
 
+// The budget of runs whose host names none is at least this.
+inline constexpr uint64_t kFrugalBytes = uint64_t{1} << 30;
+
 // The fastest choice, by estimate, that fits. RESOURCE_EXHAUSTED, naming the smallest max_ram_bytes that
-// would do, when none does.
+// would do, when none does. Where nobody named a budget and half of what is free is too little, the least that works is
+// taken with a warning, as long as that much is free.
 absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& rates = {});
 
 }  // namespace autoscheme

@@ -15,7 +15,7 @@
 #include <ATen/EmptyTensor.h>
 #include <c10/core/CPUAllocator.h>
 
-#include "base/budget.h"
+#include "base/system_limits.h"
 
 namespace autoscheme {
 namespace {
@@ -44,7 +44,8 @@ struct Stretch {
 // which others need too, and a run has two pools.
 size_t MostAddresses() {
   rlimit limit{};
-  const size_t memory = RoundUp(std::max<size_t>(AvailableMemory(), kLeastStretch), kLargePage);
+  const auto free = ReadFreeMemory(Io::Posix());
+  const size_t memory = RoundUp(std::max<size_t>(free.has_value() ? free->bytes : 0, kLeastStretch), kLargePage);
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return memory;
   return std::min<size_t>(memory, RoundUp(limit.rlim_cur / 8, kLargePage));
 }

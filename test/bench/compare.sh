@@ -12,7 +12,7 @@
 #   --nsamples, --seqlen   of the calibration that is used (16, 256); batches have 8 rows
 #   --options    default W4A16,W8A16
 #   --max-ram    of the streamed runs (default 900MiB)
-#   --kept-ram   --max-ram of the run that keeps activations (default: none, which keeps what a quarter of the free memory holds)
+#   --kept-ram   --max-ram of the run that keeps activations (default: free, which keeps what a quarter of the free memory holds)
 #   --dtype      of autoscheme: float32 (default), or another that it knows
 #   --runs       rounds (default 3)
 #   --reference  runs of AutoRound, each once: its arithmetic in float32, its default, its disk streaming (default: none)
@@ -28,7 +28,7 @@ cd "$source_dir"
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$source_dir/test/bench/compare.sh" | sed '$d'; }
 fail() { echo "compare.sh: $*" >&2; exit 1; }
 
-model="" shape="" tokens="" nsamples=16 seqlen=256 options=W4A16,W8A16 max_ram=900MiB kept_ram="" dtype=float32 runs=3 reference=none
+model="" shape="" tokens="" nsamples=16 seqlen=256 options=W4A16,W8A16 max_ram=900MiB kept_ram=free dtype=float32 runs=3 reference=none
 while [ $# -gt 0 ]; do
   case $1 in
     --help) usage; exit ;;
@@ -86,7 +86,7 @@ products=bfloat16 # every other type than float32 has operands of this
 [ "$dtype" != float32 ] || products=float32
 for run in $(seq "$runs"); do
   echo "round $run of $runs" >&2
-  autoscheme_run "kept.$run" "$model" "$folder" ${kept_ram:+--max-ram "$kept_ram"}
+  autoscheme_run "kept.$run" "$model" "$folder" --max-ram "$kept_ram"
   measure_products "$run" $products
   autoscheme_run "streamed.$run" "$model" "$folder" --max-ram "$max_ram"
   cp -rL "$model" "$memory/model" || fail "cannot copy the model to /dev/shm"

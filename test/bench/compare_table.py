@@ -16,7 +16,7 @@ def main():
     parser.add_argument("--notes", required=True)
     parser.add_argument("--options", required=True)
     parser.add_argument("--max-ram", required=True)
-    parser.add_argument("--kept-ram", default="")
+    parser.add_argument("--kept-ram", required=True)
     args = parser.parse_args()
     options = len(args.options.split(","))
     kept, streamed, in_ram = (runs_of(args.folder, kind) for kind in ("kept", "streamed", "in-ram"))
@@ -27,7 +27,7 @@ def main():
     print("| run | peak MiB | s per option | / 8 FLOP | / 6 FLOP | / 8 FLOP from memory | / 6 FLOP from memory | in products | stalled "
           "| GB read | GB from disk | spill GB |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for name, runs in ((f"activations kept, {args.kept_ram or 'no --max-ram'}", kept), (f"--max-ram {args.max_ram}", streamed), ("the same, files in tmpfs", in_ram)):
+    for name, runs in ((f"activations kept, --max-ram {args.kept_ram}", kept), (f"--max-ram {args.max_ram}", streamed), ("the same, files in tmpfs", in_ram)):
         middle = sorted(runs, key=lambda run: run["total_s"])[len(runs) // 2]
         seconds = [run["total_s"] / options for run in runs]
         print(f"| {name} | {max(run['peak_rss_bytes'] for run in runs) / MIB:.0f} | {spread(seconds)} | {ratios(seconds, rooflines)} | "

@@ -93,8 +93,15 @@ TEST_CASE("sizes are read with their units") {
   CHECK(bytes("1.5GB") == 1500000000);
   CHECK(bytes("10KB") == 10000);
   CHECK(bytes("9223372036854775807") == INT64_MAX);
-  for (const char* bad :
-       {"", "x", "-1", "400M", "1.5.2GB", "5 bananas", "9e99", "99999999TiB", "9223372036854775808"}) {
+  for (const char* free : {"free", " FREE"}) {
+    REQUIRE(tiny.Set(AUTOSCHEME_OPTION_MAX_RAM_BYTES, free).ok());
+    CHECK(bytes(free) == -1);
+    const char* text = nullptr;
+    REQUIRE(autoscheme_options_get_str(tiny.options.get(), AUTOSCHEME_OPTION_MAX_RAM_BYTES, &text, nullptr) == AUTOSCHEME_OK);
+    CHECK(std::string(text) == "free");
+  }
+  CHECK(bytes("0") == 0);
+  for (const char* bad : {"", "x", "-1", "freed", "400M", "1.5.2GB", "5 bananas", "9e99", "99999999TiB", "9223372036854775808"}) {
     INFO(bad);
     CHECK(bytes(bad) == -1);
   }
@@ -114,9 +121,9 @@ TEST_CASE("a value out of bounds or of another type is refused by name, and the 
     CHECK(result.code == AUTOSCHEME_INVALID_ARGUMENT);
     CHECK_THAT(result.message, Contains("batch_size") && Contains(std::to_string(value)));
   }
-  CHECK(i64(AUTOSCHEME_OPTION_THREADS, -1).code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(i64(AUTOSCHEME_OPTION_THREADS, -2).code == AUTOSCHEME_INVALID_ARGUMENT);
   CHECK(i64(AUTOSCHEME_OPTION_THREADS, 100000).code == AUTOSCHEME_INVALID_ARGUMENT);
-  CHECK(i64(AUTOSCHEME_OPTION_MAX_RAM_BYTES, -1).code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(i64(AUTOSCHEME_OPTION_MAX_RAM_BYTES, -2).code == AUTOSCHEME_INVALID_ARGUMENT);
   CHECK(i64(AUTOSCHEME_OPTION_QUANT_LM_HEAD, 2).code == AUTOSCHEME_INVALID_ARGUMENT);
   CHECK(i64(AUTOSCHEME_OPTION_SCHEMES, 1).code == AUTOSCHEME_INVALID_ARGUMENT);
   CHECK(i64(12345, 1).code == AUTOSCHEME_INVALID_ARGUMENT);

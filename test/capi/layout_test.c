@@ -122,7 +122,7 @@ static int structs(void) {
   AT(autoscheme_stats, read_call_bytes, 128);
   AT(autoscheme_stats, io_engine, 136);
   AT(autoscheme_stats, trial_read_bytes, 144);
-  CHECK_C(sizeof(autoscheme_plan_info) == 128);
+  CHECK_C(sizeof(autoscheme_plan_info) == 144);
   AT(autoscheme_plan_info, struct_size, 0);
   AT(autoscheme_plan_info, peak_bytes, 8);
   AT(autoscheme_plan_info, least_bytes, 16);
@@ -140,6 +140,8 @@ static int structs(void) {
   AT(autoscheme_plan_info, kept_units, 104);
   AT(autoscheme_plan_info, cached_units, 112);
   AT(autoscheme_plan_info, boundary_interval, 120);
+  AT(autoscheme_plan_info, budget_bytes, 128);
+  AT(autoscheme_plan_info, budget_reason, 136);
   CHECK_C(sizeof(autoscheme_plan_item) == 24);
   AT(autoscheme_plan_item, struct_size, 0);
   AT(autoscheme_plan_item, name, 8);

@@ -147,8 +147,7 @@ class Bench:
     def score(self, case, max_ram):
         out, log = (os.path.join(self.folder, name) for name in ("scores.json", "log"))
         command = [self.program, "score", *self.flags(case), "--out", out, "--progress", "none"]
-        if max_ram:
-            command += ["--max-ram", str(max_ram)]
+        command += ["--max-ram", str(max_ram) if max_ram else "free"]
         if os.path.exists(out):
             os.remove(out)
         # Beside other tests, threads that spin while they wait would take the others' cores.

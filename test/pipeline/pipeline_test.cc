@@ -1,6 +1,7 @@
 // The whole through the C++ API, on a tiny model of two blocks.
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,8 @@
 #include <catch2/catch.hpp>
 
 #include "autoscheme/scheme_generator.h"
+#include "base/system_limits.h"
+#include "support/made_system.h"
 
 namespace autoscheme {
 namespace {
@@ -99,6 +102,127 @@ TEST_CASE("any feasible budget gives the same scores") {
     spilled = spilled || f.stats.spill_bytes > 0;
   }
   CHECK(spilled);
+}
+
+// What is free on the made system; of a plan there.
+std::string Meminfo(uint64_t available_bytes) { return "MemAvailable: " + std::to_string(available_bytes / 1024) + " kB\n"; }
+
+struct PlanOn {
+  Fixture fixture;
+  std::vector<std::string> warnings;
+  absl::StatusOr<Plan> operator()(const std::map<std::string, std::string>& files) {
+    MadeSystem system(files);
+    Context context;
+    context.io = &system;
+    context.log = [&](LogLevel level, absl::string_view text) {
+      if (level == LogLevel::kWarning) warnings.emplace_back(text);
+    };
+    const auto generator = SchemeGenerator::Create(context, *fixture.skeleton, fixture.options);
+    if (!generator.ok()) return generator.status();
+    return (*generator)->MakePlan(fixture.calibration);
+  }
+};
+
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+
+TEST_CASE("without a budget a plan keeps to 1 GiB, or what full speed needs, and to half of what is free") {
+  PlanOn plan_on;
+  const Plan plenty = plan_on({{"/proc/meminfo", Meminfo(64 * kGiB)}}).value();
+  CHECK(plenty.budget_bytes == kGiB);
+  CHECK(plenty.budget_reason == "the default");
+  CHECK(plenty.kept_units > 0);
+  CHECK(plenty.cached_units == 0);
+  const Plan unknown = plan_on({}).value();
+  CHECK(unknown.budget_bytes == kGiB);
+  plan_on.fixture.options.max_ram_bytes = static_cast<int64_t>(2 * kGiB);
+  CHECK(plan_on({}).value().budget_bytes == 2 * kGiB);
+  CHECK(plan_on({}).value().budget_reason == "as given");
+  plan_on.fixture.options.max_ram_bytes = 0;
+
+  const uint64_t between = (plenty.least_bytes + plenty.peak_bytes) / 2 / 1024 * 1024;
+  const Plan half = plan_on({{"/proc/meminfo", Meminfo(2 * between)}}).value();
+  CHECK(half.budget_bytes == between);
+  CHECK(half.budget_reason == "half of what the system has free");
+  CHECK(half.peak_bytes <= between);
+  const Plan group = plan_on({{"/proc/meminfo", Meminfo(64 * kGiB)},
+                              {"/proc/self/cgroup", "0::/job\n"},
+                              {"/proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"},
+                              {"/sys/fs/cgroup/job/memory.max", std::to_string(2 * between + 1000)},
+                              {"/sys/fs/cgroup/job/memory.current", "1000"}})
+                         .value();
+  CHECK(group.budget_bytes == between);
+  CHECK(group.budget_reason == "half of what cgroup \"/sys/fs/cgroup/job\" has free");
+  CHECK(plan_on.warnings.empty());
+
+  // The inputs of so many tokens are more than 1 GiB.
+  plan_on.fixture.calibration.nsamples = int64_t{1} << 18;
+  plan_on.fixture.calibration.seqlen = 32;
+  plan_on.fixture.calibration.ids.assign(size_t{1} << 23, 7);
+  const Plan large = plan_on({{"/proc/meminfo", Meminfo(640 * kGiB)}}).value();
+  CHECK(large.budget_bytes > kGiB);
+  CHECK(large.budget_reason == "what full speed needs without kept activations");
+  CHECK(large.boundaries_in_ram);
+  CHECK(large.peak_bytes <= large.budget_bytes);
+  const Plan spilled = plan_on({{"/proc/meminfo", Meminfo(kGiB)}}).value();
+  CHECK(spilled.peak_bytes <= kGiB / 2);
+  CHECK_FALSE(spilled.boundaries_in_ram);
+}
+
+TEST_CASE("where half of what is free is too little the least plan is taken with a warning, and never more than is free") {
+  PlanOn plan_on;
+  const uint64_t least = plan_on({}).value().least_bytes;
+  const Plan plan = plan_on({{"/proc/meminfo", Meminfo(least * 3 / 2)}}).value();
+  CHECK(plan.budget_bytes == least);
+  CHECK(plan.peak_bytes <= least);
+  REQUIRE(plan_on.warnings.size() == 1);
+  CHECK_THAT(plan_on.warnings[0], Catch::Contains(std::to_string(least)) && Catch::Contains("more than half of the"));
+  const auto refused = plan_on({{"/proc/meminfo", Meminfo(least * 9 / 10)}});
+  CHECK(refused.status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK_THAT(std::string(refused.status().message()), Catch::Contains("at least " + std::to_string(least)) &&
+                                                          Catch::Contains(std::to_string(least * 9 / 10 / 1024 * 1024)));
+  // Who names a budget, or none, knows better.
+  for (const int64_t named : {static_cast<int64_t>(least), Options::kAllThatServes}) {
+    plan_on.fixture.options.max_ram_bytes = named;
+    CHECK(plan_on({{"/proc/meminfo", Meminfo(1024)}}).ok());
+  }
+  plan_on.fixture.options.max_ram_bytes = -2;
+  CHECK(plan_on({}).status().code() == absl::StatusCode::kInvalidArgument);
+}
+
+TEST_CASE("a limit of nothing keeps activations as far as a quarter of what is free goes") {
+  PlanOn plan_on;
+  plan_on.fixture.options.max_ram_bytes = Options::kAllThatServes;
+  const Plan none = plan_on({{"/proc/meminfo", Meminfo(1024)}}).value(),
+             all = plan_on({{"/proc/meminfo", Meminfo(64 * kGiB)}}).value();
+  CHECK(none.kept_units == 0);
+  CHECK(all.kept_units == all.units);
+  CHECK(all.budget_bytes == 0);
+}
+
+TEST_CASE("threads by the CPU quota are no more than it gives time to") {
+  PlanOn plan_on;
+  plan_on.fixture.options.process_budget = true;  // the plan then counts what each thread holds
+  const auto runtime_bytes = [&](int threads, const std::string& quota) {
+    plan_on.fixture.options.threads = threads;
+    const Plan plan = plan_on({{"/proc/self/cgroup", "0::/job\n"},
+                               {"/proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"},
+                               {"/sys/fs/cgroup/job/cpu.max", quota}})
+                          .value();
+    for (const PlanItem& item : plan.resident) {
+      if (item.name == "LibTorch's code and buffers") return item.bytes;
+    }
+    return uint64_t{0};
+  };
+  const int before = at::get_num_threads();
+  at::set_num_threads(3);
+  CHECK(runtime_bytes(-1, "50000 100000") == runtime_bytes(1, "max 100000"));
+  CHECK(runtime_bytes(-1, "120000 100000") == runtime_bytes(2, "max 100000"));
+  CHECK(runtime_bytes(-1, "900000 100000") == runtime_bytes(3, "max 100000"));
+  CHECK(runtime_bytes(-1, "max 100000") == runtime_bytes(3, "max 100000"));
+  CHECK(runtime_bytes(0, "50000 100000") == runtime_bytes(3, "max 100000"));  // the host's own are left alone
+  CHECK(runtime_bytes(1, "max 100000") < runtime_bytes(2, "max 100000"));
+  CHECK(at::get_num_threads() == 3);
+  at::set_num_threads(before);
 }
 
 TEST_CASE("a run that may not spill computes inputs again, with the same scores") {
