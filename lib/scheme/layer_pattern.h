@@ -3,29 +3,28 @@
 #define AUTOSCHEME_SCHEME_LAYER_PATTERN_H_
 
 #include <optional>
-#include <regex>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "scheme/expression.h"
 
 namespace autoscheme {
 
 class LayerPattern {
  public:
-  // Text without any of .* ^ $ | ( ) [ ] ? + is plain: dots in it are dots. Other text is an ECMAScript regular
-  // expression that may match anywhere in a name. `what` names the option in messages. INVALID_ARGUMENT: not a valid
-  // expression, or longer than 1000 characters.
+  // Text without any of .* ^ $ | ( ) [ ] ? + is plain: dots in it are dots. Other text is a regular expression that may match
+  // anywhere in a name. `what` names the option in messages. INVALID_ARGUMENT: not a valid expression, longer than 1000
+  // characters, or one that unfolds to more than 5000 steps.
   static absl::StatusOr<LayerPattern> Parse(absl::string_view text, const std::string& what);
 
-  // True when the name holds the plain text, or the expression matches a part of it. Names longer than 1000 characters
-  // match no expression.
+  // True when the name holds the plain text, or the expression matches a part of it. Takes bounded time, whatever the pattern.
   bool Matches(const std::string& name) const;
   const std::string& text() const { return text_; }
 
  private:
   std::string text_;
-  std::optional<std::regex> expression_;
+  std::optional<Expression> expression_;
 };
 
 }  // namespace autoscheme
