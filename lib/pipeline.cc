@@ -11,6 +11,7 @@
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -107,6 +108,7 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
   Imatrix imatrix;
   std::string missing;
   int missing_count = 0;
+  absl::flat_hash_set<std::string> used;
   const auto take = [&](const LinearLayer& layer, const std::string& gguf_name) -> absl::Status {
     const auto found = file.find(absl::StrCat(gguf_name, ".weight"));
     if (found == file.end()) {
@@ -120,6 +122,7 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
                                                      "; was it made from another model?"));
     }
     imatrix[layer.name] = at::tensor(found->second, at::kFloat);
+    used.insert(found->first);
     return absl::OkStatus();
   };
   const ModelSpec& spec = skeleton.architecture().spec();
@@ -141,6 +144,13 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
     context.Warn(absl::StrCat("importance matrix ", Quoted(path), " lacks ", Count(missing_count, "layer"), ", ",
                               Quoted(missing), missing_count == 1 ? "" : " among them",
                               ": K types quantize without one there"));
+  }
+  if (used.size() < file.size()) {
+    const auto stranger = std::find_if(file.begin(), file.end(), [&](const auto& row) { return !used.contains(row.first); });
+    const size_t strangers = file.size() - used.size();
+    context.Warn(absl::StrCat("importance matrix ", Quoted(path), " names ", strangers, strangers == 1 ? " tensor" : " tensors",
+                              " that this model of ", spec.blocks.size(), " blocks lacks, ", Quoted(stranger->first),
+                              " among them: was it made from another, larger model?"));
   }
   return imatrix;
 }
@@ -216,7 +226,13 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
     AUTOSCHEME_RETURN_IF_ERROR(MakeWeightQuantizer(scheme).status());
     AUTOSCHEME_RETURN_IF_ERROR(MakeActivationQuantizer(scheme).status());
   }
-  if (!options.imatrix_file.empty() && std::any_of(options.schemes.begin(), options.schemes.end(), IsGgufKType)) {
+  const bool has_k_type = std::any_of(options.schemes.begin(), options.schemes.end(), IsGgufKType);
+  if (!options.imatrix_file.empty() && !has_k_type) {
+    context.Warn(
+        absl::StrCat("importance matrix ", Quoted(options.imatrix_file),
+                     " is not used: only GGUF K types (GGUF:Q4_K_S and the like) are searched with one, and the menu has none"));
+  }
+  if (!options.imatrix_file.empty() && has_k_type) {
     AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
       AUTOSCHEME_ASSIGN_OR_RETURN(rep->imatrix, ReadImatrix(context, skeleton, options.imatrix_file));
       return absl::OkStatus();

@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <numeric>
 #include <utility>
@@ -22,14 +23,24 @@ namespace {
 
 constexpr int64_t kSliceElements = 1 << 14;  // temporaries of one slice stay in a core's cache
 
+// The search multiplies sums over a group by one another, which leaves float32 where importances are huge or tiny. Only their
+// ratios matter: beyond what sums of squares usually are, the largest is brought to 1 to 2 by a power of two, which
+// changes none of them. Others are left as they are.
+at::Tensor InRange(const at::Tensor& imatrix) {
+  constexpr double kLargest = 0x1p40, kSmallest = 0x1p-20;
+  const auto largest = imatrix.max().item<double>();
+  if (largest == 0 || (largest >= kSmallest && largest <= kLargest)) return imatrix;
+  return imatrix.to(at::kDouble).mul_(std::ldexp(1.0, -std::ilogb(largest))).to(at::kFloat);
+}
+
 class KSearchWeight : public WeightQuantizer {
  public:
   KSearchWeight(const Side& side, const at::Tensor& imatrix)
       : layout_(KLayoutOf(side.bits)),
         plain_(MakeGroupedWeight(side, MakeKCodec(side))),
-        imatrix_(imatrix.detach().contiguous()),
-        has_zero_(imatrix.eq(0).any().item<bool>()),
-        all_zero_(imatrix.sum().item<float>() == 0),
+        imatrix_(InRange(imatrix.detach()).contiguous()),
+        has_zero_(imatrix_.eq(0).any().item<bool>()),
+        all_zero_(imatrix_.sum().item<float>() == 0),
         fused_(side.fused) {}
 
   absl::Status CheckShape(int64_t out_features, int64_t in_features) const override {

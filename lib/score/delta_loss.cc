@@ -28,7 +28,12 @@ void Accumulate(Imatrix& imatrix, const std::string& layer, const at::Tensor& x)
 // (SPEC 10 item 7).
 absl::StatusOr<std::unique_ptr<WeightQuantizer>> ForLayer(const Scheme& scheme, const LayerInfo& layer, const at::Tensor* imatrix) {
   if (imatrix != nullptr) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(auto weighted, MakeWeightQuantizer(scheme, *imatrix));
+    auto made = MakeWeightQuantizer(scheme, *imatrix);
+    if (!made.ok()) {
+      return absl::Status(made.status().code(), absl::StrCat("layer ", Quoted(layer.name), ": ", made.status().message(),
+                                                             "; squares of what the layer takes in may have overflowed"));
+    }
+    auto weighted = *std::move(made);
     if (weighted->CheckShape(layer.out_features, layer.in_features).ok()) return weighted;
   }
   AUTOSCHEME_ASSIGN_OR_RETURN(auto plain, MakeWeightQuantizer(scheme));

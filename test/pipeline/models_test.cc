@@ -290,11 +290,41 @@ TEST_CASE("an importance matrix from a file replaces the collected one") {
   options.imatrix_file = dir.Write("u.dat", LegacyImatrix(uniform));
   const Scored without_weights = Score(dir.path(), options);
   CHECK(SameScores(given.table, from_legacy.table));
+  // Beyond what products of two sums can be in float32, above and below; of one layer, and of all.
+  for (const int exponent : {60, 108, -60, -100}) {
+    for (const bool all : {false, true}) {
+      CAPTURE(exponent, all);
+      ImatrixRows huge = rows;
+      for (size_t i = all ? 0 : huge.size() - 1; i < huge.size(); ++i) {
+        for (float& value : huge[i].second) value = std::ldexp(value, exponent);
+      }
+      options.imatrix_file = dir.Write("h.gguf", GgufImatrix(huge));
+      CHECK(SameScores(given.table, Score(dir.path(), options).table));
+    }
+  }
   CHECK_FALSE(SameScores(given.table, collected.table));
   CHECK_FALSE(SameScores(given.table, without_weights.table));
   CHECK(given.stats.read_bytes == collected.stats.read_bytes);
 
   const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
+  std::vector<std::string> warnings;
+  Context context;
+  context.log = [&](LogLevel, absl::string_view text) { warnings.emplace_back(text); };
+  const auto warned = [&](const std::string& schemes, const ImatrixRows& of) {
+    warnings.clear();
+    Options with = options;
+    with.schemes = ParseSchemeList(schemes).value();
+    with.imatrix_file = dir.Write("w.gguf", GgufImatrix(of));
+    CHECK(SchemeGenerator::Create(context, *skeleton, with).ok());
+    return warnings.empty() ? "" : warnings[0];
+  };
+  CHECK(warned("GGUF:Q4_K_S", rows) == "");
+  CHECK_THAT(warned("W4A16", rows), Catch::Contains("w.gguf") && Catch::Contains("is not used"));
+  ImatrixRows larger = rows;
+  larger.emplace_back("blk.1.attn_q.weight", std::vector<float>(256, 1.0f));
+  larger.emplace_back("blk.2.attn_q.weight", std::vector<float>(512, 1.0f));
+  CHECK_THAT(warned("GGUF:Q4_K_S", larger),
+             Catch::Contains("2 tensors") && Catch::Contains("blk.1.attn_q.weight") && Catch::Contains("1 blocks"));
   rows[2].second.pop_back();
   options.imatrix_file = dir.Write("narrow.gguf", GgufImatrix(rows));
   absl::Status status = SchemeGenerator::Create({}, *skeleton, options).status();

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
@@ -69,6 +70,30 @@ TEST_CASE("an imatrix must be finite, not negative and as long as the weight is 
   CHECK(quantizer->CheckShape(4, 256).ok());
   CHECK(quantizer->CheckShape(4, 512).code() == absl::StatusCode::kInvalidArgument);
   CHECK(MakeWeightQuantizer(FindScheme("W4A16").value(), at::full({3}, -1.0f)).ok());  // ignored
+}
+
+TEST_CASE("what an imatrix does depends on ratios alone, however large or small its numbers are") {
+  const at::Tensor w = at::linspace(-2.3, 3.1, 16 * 512).view({16, 512}).sin();
+  const at::Tensor h = at::pow(2, at::arange(512).mul(7).remainder(13).to(at::kFloat));
+  for (const char* name : {"GGUF:Q2_K_S", "GGUF:Q3_K_S", "GGUF:Q4_K_S", "GGUF:Q5_K_S", "GGUF:Q6_K"}) {
+    const Scheme scheme = FindScheme(name).value();
+    const auto quantized = [&](const at::Tensor& imatrix, at::ScalarType type) {
+      return MakeWeightQuantizer(scheme, imatrix).value()->Forward(w.to(type), {});
+    };
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+      for (const int exponent : {-130, -80, -60, 50, 60, 100, 114}) {
+        CAPTURE(name, exponent, at::toString(type));
+        CHECK(quantized(h * std::ldexp(1.0, exponent), type).equal(quantized(h, type)));
+      }
+      // No power of two: what is left of it are its digits.
+      CHECK(quantized(h * 1e34, type).equal(quantized(h * std::ldexp(static_cast<float>(1e34), -112), type)));
+      at::Tensor zeros = h.clone();
+      zeros.narrow(0, 32, 40).zero_();
+      // Groups of zeros weigh by their own magnitudes beside the others: as if the largest number, 2^12, were 1.
+      CHECK(quantized(zeros * std::ldexp(1.0, 100), type).equal(quantized(zeros * std::ldexp(1.0, -12), type)));
+      CHECK(quantized(zeros * 0, type).isfinite().all().item<bool>());
+    }
+  }
 }
 
 TEST_CASE("symmetric K types fall back to the plain form where the imatrix search cannot go") {
