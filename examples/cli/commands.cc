@@ -53,7 +53,7 @@ const std::vector<Flag> kRules = {
     {"ignore-layers", "LIST", AUTOSCHEME_OPTION_IGNORE_LAYERS, nullptr},
     {"layer-config", "FILE", AUTOSCHEME_OPTION_LAYER_CONFIG,
      "JSON file with an object of schemes fixed beforehand: a layer's name, a part of it or a regular expression -> a "
-     "scheme's name or an object of its fields."},
+     "scheme's name or an object of its fields; or a recipe.json of one recipe."},
     {"quant-lm-head", nullptr, AUTOSCHEME_OPTION_QUANT_LM_HEAD, nullptr},
 };
 const std::vector<Flag> kSelection = {

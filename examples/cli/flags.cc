@@ -3,9 +3,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <sstream>
+#include <system_error>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -20,16 +25,51 @@ const Flag* FindFlag(const std::vector<Flag>& known, absl::string_view name) {
   return found == known.end() ? nullptr : &*found;
 }
 
-bool IsFile(const std::string& path) {
-  struct stat info {};
-  return stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode);
+// Whether a value can only be meant as a file: schemes may be names, both options JSON as it stands.
+bool MeansFile(int32_t option, absl::string_view value) {
+  value = absl::StripAsciiWhitespace(value);
+  if (absl::StartsWith(value, "{") || absl::StartsWith(value, "[")) return false;
+  return option == AUTOSCHEME_OPTION_LAYER_CONFIG || absl::StrContains(value, '/') || absl::EndsWithIgnoreCase(value, ".json");
 }
 
-absl::StatusOr<std::string> ReadText(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!(file && text << file.rdbuf())) return absl::InvalidArgumentError(absl::StrCat("cannot read ", path));
-  return text.str();
+bool IsEmptyObject(absl::string_view text) {
+  text = absl::StripAsciiWhitespace(text);
+  return absl::ConsumePrefix(&text, "{") && absl::StripAsciiWhitespace(text) == "}";
+}
+
+// The text of an option that may be in a file, with whose name messages begin.
+struct OptionText {
+  std::string text, source;
+};
+absl::StatusOr<OptionText> ReadOption(int32_t option, const std::string& value) {
+  OptionText read;
+  struct stat info {};
+  const int error = stat(value.c_str(), &info) == 0 ? 0 : errno;
+  const std::string name = absl::StrCat("'", absl::CHexEscape(value), "'");
+  if (error != 0 || S_ISDIR(info.st_mode)) {
+    if (MeansFile(option, value)) {
+      if (error == 0) return absl::InvalidArgumentError(absl::StrCat(name, " is a folder, not a file"));
+      return absl::InvalidArgumentError(error == ENOENT || error == ENOTDIR
+                                            ? absl::StrCat("no such file: ", name)
+                                            : absl::StrCat("cannot open ", name, ": ", std::generic_category().message(error)));
+    }
+    read.text = value;
+  } else {
+    std::ifstream file(value, std::ios::binary);
+    std::ostringstream text;
+    // An empty file gives no character, which is no failure to read.
+    if (!file || (file.peek() != std::ifstream::traits_type::eof() && !(text << file.rdbuf())) || file.bad()) {
+      return absl::InvalidArgumentError(absl::StrCat("cannot read ", name));
+    }
+    read.text = text.str();
+    read.source = absl::StrCat(name, ": ");
+    if (absl::StripAsciiWhitespace(read.text).empty()) return absl::InvalidArgumentError(absl::StrCat(name, " is empty"));
+  }
+  if (option == AUTOSCHEME_OPTION_LAYER_CONFIG && IsEmptyObject(read.text)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(read.source, "the object holds no layer: write {\"layer or pattern\": \"scheme\"}, or leave the flag away"));
+  }
+  return read;
 }
 
 // The option's own words, folded into lines that begin with `indent` spaces.
@@ -104,17 +144,15 @@ absl::StatusOr<int64_t> Flags::GetCount(absl::string_view name) const {
 absl::Status Flags::Apply(const std::vector<Flag>& known, autoscheme_options* options) const {
   for (const Flag& flag : known) {
     if (flag.option == 0 || !Has(flag.name)) continue;
-    std::string value = Get(flag.name);
-    const bool takes_json = flag.option == AUTOSCHEME_OPTION_SCHEMES || flag.option == AUTOSCHEME_OPTION_LAYER_CONFIG;
-    if (takes_json && IsFile(value)) {
-      absl::StatusOr<std::string> text = ReadText(value);
-      if (!text.ok()) return text.status();
-      value = *std::move(text);
+    OptionText value{Get(flag.name), ""};
+    if (flag.option == AUTOSCHEME_OPTION_SCHEMES || flag.option == AUTOSCHEME_OPTION_LAYER_CONFIG) {
+      absl::StatusOr<OptionText> read = ReadOption(flag.option, value.text);
+      if (!read.ok()) return absl::InvalidArgumentError(absl::StrCat("flag --", flag.name, ": ", read.status().message()));
+      value = *std::move(read);
     }
-    const absl::Status set = Call([&](autoscheme_error** error) {
-      return autoscheme_options_set_str(options, flag.option, value.c_str(), error);
-    });
-    if (!set.ok()) return absl::InvalidArgumentError(absl::StrCat("flag --", flag.name, ": ", set.message()));
+    const absl::Status set = Call(
+        [&](autoscheme_error** error) { return autoscheme_options_set_str(options, flag.option, value.text.c_str(), error); });
+    if (!set.ok()) return absl::InvalidArgumentError(absl::StrCat("flag --", flag.name, ": ", value.source, set.message()));
   }
   return absl::OkStatus();
 }

@@ -14,6 +14,53 @@ namespace {
 using Catch::Contains;
 namespace fs = std::filesystem;
 
+TEST_CASE("option files that are missing, empty or of another kind are said to be so") {
+  Shell shell;
+  const auto refused = [&](const std::string& flag, const std::string& value, const std::vector<std::string>& words) {
+    std::vector<std::string> arguments = {
+        "score", "--model", shell.model_dir, "--tokens", shell.tokens, "--out", shell.dir / "s.json", flag, value};
+    if (flag != "--options") arguments.insert(arguments.end(), {"--options", "W8A16"});
+    const Run run = shell(arguments);
+    CAPTURE(run.err);
+    CHECK(run.code == 2);
+    CHECK(run.lines() == 1);
+    CHECK_THAT(run.err, Contains("flag " + flag));
+    for (const std::string& word : words) CHECK_THAT(run.err, Contains(word));
+  };
+  refused("--options", "menu.json", {"no such file: 'menu.json'"});
+  refused("--options", shell.dir / "menu", {"no such file: '" + (shell.dir / "menu") + "'"});
+  refused("--options", shell.dir.path(), {"is a folder"});
+  refused("--options", "W99", {"unknown scheme"});
+  refused("--options", shell.dir.Write("empty", " \n"), {"empty' is empty"});
+  refused("--options", shell.dir.Write("menu.txt", "[\"W99\"]"), {"menu.txt': ", "W99"});
+  refused("--layer-config", "layers", {"no such file: 'layers'"});
+  refused("--layer-config", shell.dir / "none.json", {"no such file: "});
+  refused("--layer-config", shell.dir.Write("none", ""), {"none' is empty"});
+  refused("--layer-config", shell.dir.Write("braces", "{ }\n"), {"braces': ", "holds no layer"});
+  refused("--layer-config", "{}", {"holds no layer"});
+  refused("--layer-config", shell.dir.Write("broken", "{\"a\": W4A16}"), {"broken': ", "not valid JSON"});
+  refused("--layer-config", shell.dir.Write("scores", "{\"format\": \"autoscheme-scores\"}"), {"scores': ", "autoscheme select"});
+  const Run inline_json = shell({"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--out", shell.dir / "s.json",
+                                 "--options", "[\"W8A16\"]", "--layer-config", "{\"k_proj\": \"W4A16\"}", "--threads", "1"});
+  CAPTURE(inline_json.err);
+  CHECK(inline_json.code == 0);
+  CHECK_THAT(Slurp(shell.dir / "s.json"), Contains("W4A16"));
+}
+
+TEST_CASE("a recipe fixes its layers when it is given as a layer config") {
+  Shell shell;
+  const std::string recipe = shell.dir / "recipe.json", again = shell.dir / "again.json";
+  REQUIRE(shell(shell.Scoring("run", {"--avg-bits", "6", "--out", recipe})).code == 0);
+  const Run run = shell(shell.Scoring("score", {"--out", again, "--layer-config", recipe}));
+  CAPTURE(run.err);
+  REQUIRE(run.code == 0);
+  const std::string fixed = "\"fixed\"";
+  int layers = 0;
+  const std::string scores = Slurp(again);
+  for (size_t at = 0; (at = scores.find(fixed, at)) != std::string::npos; at += fixed.size()) ++layers;
+  CHECK(layers == 14);  // of two blocks
+}
+
 TEST_CASE("help is printed to stdout and is a success") {
   Shell shell;
   const Run all = shell({"--help"});
