@@ -74,7 +74,8 @@ constexpr OptionSpec kOptions[] = {
          "reads and multiplies more."),
     Text(AUTOSCHEME_OPTION_DTYPE, "dtype", "float32", "float32,bfloat16,mixed,auto",
          "Number format that is computed in. mixed: float32, but the backward pass multiplies bfloat16 numbers; scores "
-         "stay within 1% of float32. auto: mixed where the CPU multiplies bfloat16 in hardware, else float32."),
+         "stay within 1% of float32. Without a CPU that multiplies bfloat16 in hardware, both formats that use it save memory but "
+         "no time: products are formed in float32 and rounded. auto: mixed on such a CPU, else float32."),
     Text(AUTOSCHEME_OPTION_DEVICE, "device", "cpu", nullptr, "Device that computes: \"cpu\"."),
     Number(AUTOSCHEME_OPTION_STREAM_SLOTS, "stream_slots", "2", 1, 64,
            "Steps of a streamer that are in memory at a time; 1 means no read-ahead."),

@@ -23,7 +23,8 @@ struct Options {
   std::vector<Scheme> schemes;  // the menu; the first one decides the shape rules (SPEC 1.5, 1.6)
   int64_t batch_size = 8;       // rows per batch; the unit of the maths (SPEC 4.6)
   // What is computed in: "float32"; "bfloat16"; "mixed", float32 but for the matrix products of the backward
-  // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32.
+  // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32. On another
+  // CPU products of bfloat16 are formed in float32 and rounded, in about the time of float32.
   std::string dtype = "float32";
   std::string device = "cpu";
   // Of LibTorch; 0 = leave as the process has it, -1 = the same, but no more than the cgroups' CPU quota gives time to.

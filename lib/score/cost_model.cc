@@ -57,6 +57,7 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
       const uint64_t numbers = static_cast<uint64_t>(layer->out_features) * layer->in_features;
       weights += numbers;
       sizes.largest_weight = std::max(sizes.largest_weight, numbers);
+      sizes.shapes.emplace(layer->out_features, layer->in_features);
       sizes.widest_input = std::max(sizes.widest_input, layer->in_features);
       sizes.row_bytes = std::max(sizes.row_bytes, layer->weight->bytes / layer->out_features);
     }
@@ -221,6 +222,7 @@ std::vector<PlanItem> CostModel::UnitItems(const PlanChoice& choice) const {
       {"activations", graph + passing},
       // Rounded copies of a product's input and gradient, and what it gives before that is widened.
       {"operands of the backward pass", rounds_operands() ? slice_tokens * unit.widest_input * 3 * operand_size() : 0},
+      {"operands widened to float32", WidenedUnitBytes(choice)},
       {"scratch of attention", scratch},
       {"temporaries of activation quantizers", in_.quantizes_activations ? in_.threads * kQuantizerScratch : 0},
   };
@@ -246,8 +248,29 @@ std::vector<PlanItem> CostModel::HeadItems(const PlanChoice& choice) const {
       {"logits of a tile", logits},
       // Two or, quantized, three of them beside the logits; six once those are gone.
       {"hidden states", std::max((in_.quantizes_activations && measured ? 3 : 2) * states, 6 * states - std::min(logits, 6 * states))},
+      {"operands widened to float32", WidenedHeadBytes(choice)},
       {"gradients and running sums of the head", sweep.passing_in_ram ? DownBytes() + HeadSumBytes() : 0},
   };
+}
+
+uint64_t CostModel::WidenedUnitBytes(const PlanChoice& choice) const {
+  if (!widens_operands()) return 0;
+  const int64_t tokens = static_cast<int64_t>(SliceTokens(choice));
+  uint64_t most = 0;
+  for (const auto& [out, in] : sizes(choice).shapes) {
+    const int64_t chunk = static_cast<int64_t>(ChunkBytes(choice) / (in * element_size())) + 1;
+    const int64_t rows = choice.cache_weights ? out : std::min(out, chunk);
+    // The result, the gradient of the input and that of the weight.
+    most = std::max({most, WidenedBytes(tokens, in, rows), WidenedBytes(tokens, rows, in), WidenedBytes(rows, tokens, in)});
+  }
+  return most;
+}
+
+uint64_t CostModel::WidenedHeadBytes(const PlanChoice& choice) const {
+  if (!widens_operands()) return 0;
+  const int64_t tokens = static_cast<int64_t>(SliceTokens(choice)), hidden = in_.skeleton->hidden_size();
+  const int64_t rows = std::min<int64_t>(choice.sweep.head_tile_rows, in_.skeleton->vocab_size());
+  return std::max({WidenedBytes(tokens, hidden, rows), WidenedBytes(tokens, rows, hidden), WidenedBytes(rows, tokens, hidden)});
 }
 
 uint64_t CostModel::RuntimeBytes(const PlanChoice& choice, uint64_t others) const {
@@ -255,8 +278,10 @@ uint64_t CostModel::RuntimeBytes(const PlanChoice& choice, uint64_t others) cons
   const uint64_t operand = operand_size(), chunk = ChunkBytes(choice), element = element_size();
   const uint64_t left = SliceTokens(choice) * unit.widest_input * operand;
   const uint64_t weights = choice.cache_weights ? unit.largest_weight * element : chunk;
-  const uint64_t packed = operand < 4 ? left + chunk / element * operand : (left + std::min(weights, kMostPacked)) / 4 * 3;
-  return kRuntimeBytes + in_.threads * kRuntimeThreadBytes + (operand < 4 ? kBFloat16RuntimeBytes : 0) + packed +
+  const bool narrow = operand < 4 && !widens_operands();
+  uint64_t packed = left + chunk / element * operand;
+  if (!narrow) packed = (element < 4 ? WidenedUnitBytes(choice) : left * 4 / operand + std::min(weights, kMostPacked)) / 4 * 3;
+  return kRuntimeBytes + in_.threads * kRuntimeThreadBytes + (narrow ? kBFloat16RuntimeBytes : 0) + packed +
          (std::max(others, kSmallRun) - kSmallRun) / kRuntimePart;
 }
 

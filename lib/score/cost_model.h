@@ -4,13 +4,16 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "score/boundaries.h"
 #include "score/planner.h"
 #include "score/schedule.h"
 #include "score/units.h"
+#include "tensor/products.h"
 
 namespace autoscheme {
 
@@ -23,6 +26,7 @@ struct UnitSizes {
   uint64_t weights = 0;           // numbers in all linears
   uint64_t row_bytes = 1;         // longest row of a linear's weight, as stored; never 0
   uint64_t largest_weight = 0;    // numbers in one of them
+  std::set<std::pair<int64_t, int64_t>> shapes;  // outputs and inputs of all linears
   int64_t graph = 0;              // activations per token in a graph that is differentiated at once
   int64_t remade = 0;             // and that a kept graph makes again, of a segment
   int64_t passing = 0;            // and that come and go beside either
@@ -75,10 +79,14 @@ class CostModel {
   uint64_t element_size() const { return at::elementSize(in_.precision.dtype); }
   uint64_t operand_size() const { return at::elementSize(in_.precision.operands); }
   bool rounds_operands() const { return in_.precision.operands != in_.precision.dtype; }
+  bool widens_operands() const { return in_.precision.operands == at::kBFloat16 && !MultipliesBfloat16(); }
   // The parts of a footprint; an item may be of 0 bytes. Units and the head never run at the same time.
   std::vector<PlanItem> LastingItems(const PlanChoice& choice) const;  // between the sweeps, and below them
   std::vector<PlanItem> UnitItems(const PlanChoice& choice) const;
   std::vector<PlanItem> HeadItems(const PlanChoice& choice) const;
+  // Pieces of operands that are widened to be multiplied: in a unit, in the head.
+  uint64_t WidenedUnitBytes(const PlanChoice& choice) const;
+  uint64_t WidenedHeadBytes(const PlanChoice& choice) const;
   uint64_t RuntimeBytes(const PlanChoice& choice, uint64_t others) const;  // what LibTorch adds to `others`, all else
 
   const PlanInput& in_;

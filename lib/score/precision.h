@@ -17,16 +17,14 @@ struct Precision {
   at::ScalarType operands = at::ScalarType::Float;  // of products that form gradients; their results are converted to dtype
 };
 
-// "float32"; "bfloat16"; "mixed": float32, but the backward pass multiplies bfloat16 operands; "auto": mixed where the CPU
-// multiplies bfloat16 in hardware, else float32. INVALID_ARGUMENT for another name, listing these.
+// "float32"; "bfloat16"; "mixed": float32, but the backward pass multiplies bfloat16 operands; "auto": mixed where bfloat16
+// is multiplied in hardware (MultipliesBfloat16() of tensor/products.h), else float32. INVALID_ARGUMENT for another name, listing
+// these.
 //
 // Rounded operands in the forward pass as well would be faster still, but activations that are rounded there fall on
 // other codes under a 4-bit scheme, and small gradients drown: on SmolLM2 scores then moved by 5 % under MXFP4 in the
 // median and by half in the worst layer under W2A16. With a float32 forward pass the worst layer of all moves by 0.3 %.
 absl::StatusOr<Precision> ParsePrecision(absl::string_view name);
-
-// Whether this CPU has instructions that multiply bfloat16 numbers (AVX512_BF16, which AMX implies).
-bool CpuMultipliesBfloat16();
 
 }  // namespace autoscheme
 

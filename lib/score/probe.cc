@@ -12,6 +12,7 @@
 #include "autoscheme/block_streamer.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
+#include "tensor/products.h"
 
 namespace autoscheme {
 namespace {
@@ -23,12 +24,13 @@ double ProductRate(const LinearLayer& layer, at::ScalarType dtype) {
   at::NoGradGuard no_grad;
   const int64_t rows = 512, out = std::min<int64_t>(layer.out_features, 2048), in = std::min<int64_t>(layer.in_features, 2048);
   const at::Tensor x = at::ones({rows, in}, dtype), w = at::ones({out, in}, dtype);
-  at::Tensor y = at::mm(x, w.t());  // wakes the threads
+  at::Tensor y = at::empty({rows, out}, dtype);
+  Multiply(y, x, w.t());  // wakes the threads
   const double flops = 2.0 * static_cast<double>(rows * out * in);
   double done = 0;
   const Clock::time_point start = Clock::now();
   while (SecondsSince(start) < 0.25) {
-    at::mm_out(y, x, w.t());
+    Multiply(y, x, w.t());
     done += flops;
   }
   return done / SecondsSince(start);

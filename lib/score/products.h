@@ -6,6 +6,7 @@
 
 #include <ATen/ATen.h>
 
+#include "tensor/products.h"
 #include "tensor/tensor_pool.h"
 
 namespace autoscheme {
@@ -27,7 +28,7 @@ void Metered(ProductMeter* meter, const at::Tensor& a, const at::Tensor& b, cons
 
 inline at::Tensor Product(ProductMeter* meter, const at::Tensor& a, const at::Tensor& b) {
   at::Tensor out = NewLike(a, {a.size(0), b.size(1)}, a.scalar_type());
-  Metered(meter, a, b, [&] { at::mm_out(out, a, b); });
+  Metered(meter, a, b, [&] { Multiply(out, a, b); });
   return out;
 }
 // out = a b, for matrices; out may be a view, and of another dtype than the operands.
@@ -36,7 +37,7 @@ inline void MultiplyInto(ProductMeter* meter, at::Tensor& out, const at::Tensor&
     out.copy_(Product(meter, a, b));
     return;
   }
-  Metered(meter, a, b, [&] { at::mm_out(out, a, b); });
+  Metered(meter, a, b, [&] { Multiply(out, a, b); });
 }
 // out += a b, likewise.
 inline void AddProduct(ProductMeter* meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
@@ -44,7 +45,7 @@ inline void AddProduct(ProductMeter* meter, at::Tensor& out, const at::Tensor& a
     out.add_(Product(meter, a, b));
     return;
   }
-  Metered(meter, a, b, [&] { out.addmm_(a, b); });
+  Metered(meter, a, b, [&] { AddMultiplied(out, a, b); });
 }
 
 }  // namespace autoscheme

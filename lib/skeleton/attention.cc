@@ -12,6 +12,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "skeleton/fused.h"
+#include "tensor/products.h"
 #include "tensor/tensor_pool.h"
 
 namespace autoscheme {
@@ -190,11 +191,15 @@ at::Tensor Repeated(const at::Tensor& t, int64_t group) {
   return y;
 }
 
+// What LibTorch's attention is given: it multiplies too (see tensor/products.h), and raises an error where a setting alone keeps
+// it from the processor's instructions for narrow types.
+at::ScalarType ComposedType(const at::Tensor& q) { return MultipliesBfloat16() ? q.scalar_type() : at::kFloat; }
+
 // What a window adds to the scores: 0 where a query looks, else -inf. None without a window.
 std::optional<at::Tensor> WindowMask(const at::Tensor& q, const AttentionShape& shape) {
   if (shape.window == 0) return std::nullopt;
   const int64_t seqlen = q.size(1);
-  at::Tensor mask = NewLike(q, {seqlen, seqlen}, q.scalar_type());
+  at::Tensor mask = NewLike(q, {seqlen, seqlen}, ComposedType(q));
   for (int64_t i = 0; i < seqlen; ++i) {
     const int64_t first = std::max<int64_t>(i - shape.window + 1, 0);
     at::Tensor row = mask[i].fill_(-std::numeric_limits<float>::infinity());
@@ -203,13 +208,15 @@ std::optional<at::Tensor> WindowMask(const at::Tensor& q, const AttentionShape& 
   return mask;
 }
 
-// In the dtype of q, k, v and the tables, with the bits of LibTorch's operators. Without autograd.
+// With the bits of LibTorch's operators in the dtype of q, k, v and the tables; a narrow type that cannot be multiplied is
+// rotated as such, and float32 from there. Without autograd.
 at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                    const std::optional<at::Tensor>& mask, const AttentionShape& shape) {
   const auto split = [](const at::Tensor& t, int64_t heads) { return Heads(t, heads).transpose(1, 2); };
-  return at::scaled_dot_product_attention(Rotated(split(q, shape.heads), tables),
-                                          Repeated(Rotated(split(k, shape.kv_heads), tables), Group(shape)),
-                                          Repeated(split(v, shape.kv_heads), Group(shape)), mask, /*dropout_p=*/0.0,
+  const auto given = [&](const at::Tensor& t) { return Converted(t, ComposedType(q)); };
+  return at::scaled_dot_product_attention(given(Rotated(split(q, shape.heads), tables)),
+                                          Repeated(given(Rotated(split(k, shape.kv_heads), tables)), Group(shape)),
+                                          Repeated(given(split(v, shape.kv_heads)), Group(shape)), mask, /*dropout_p=*/0.0,
                                           /*is_causal=*/!mask.has_value(), Scale(shape))
       .transpose(1, 2)
       .reshape(q.sizes());

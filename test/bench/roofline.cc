@@ -1,5 +1,5 @@
-// What the machine can do at best: the matrix products of scoring a model, each run alone by at::mm_out at the same shape,
-// type and thread count, and the disk.
+// What the machine can do at best: the matrix products of scoring a model, each run alone at the same shape, type and
+// thread count, and the disk. (bfloat16 as the library multiplies it: see tensor/products.h.)
 //
 //   autoscheme_roofline MODEL [--tokens 16x256] [--batch-size 8] [--dtype float32] [--threads N] [--json]
 //
@@ -30,6 +30,7 @@
 
 #include "autoscheme/meta_skeleton.h"
 #include "checkpoint/checkpoint.h"
+#include "tensor/products.h"
 
 namespace {
 
@@ -75,9 +76,9 @@ double Time(std::vector<Matrices>& sets, const Product& product) {
 
 Products Measure(std::vector<Matrices>& sets, bool head) {
   Products seconds;
-  seconds.output = Time(sets, [](Matrices& m) { at::mm_out(m.y, m.x, m.w.t()); });
-  seconds.input_gradient = Time(sets, [](Matrices& m) { at::mm_out(m.dx, m.g, m.w); });
-  if (!head) seconds.weight_gradient = Time(sets, [](Matrices& m) { at::mm_out(m.dw, m.g.t(), m.x); });
+  seconds.output = Time(sets, [](Matrices& m) { autoscheme::Multiply(m.y, m.x, m.w.t()); });
+  seconds.input_gradient = Time(sets, [](Matrices& m) { autoscheme::Multiply(m.dx, m.g, m.w); });
+  if (!head) seconds.weight_gradient = Time(sets, [](Matrices& m) { autoscheme::Multiply(m.dw, m.g.t(), m.x); });
   return seconds;
 }
 

@@ -60,7 +60,7 @@ ScoreTable TableOf(const MetaSkeleton& skeleton, const char* scheme) {
 TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of scheme and choice") {
   // What other threads allocate is not seen, and what the plan adds for each of them dwarfs such small tensors.
   at::set_num_threads(1);
-  std::printf("%-13s %-11s %-9s %12s %12s %6s\n", "shape", "scheme", "choice", "planned", "measured", "ratio");
+  std::printf("%-13s %-11s %-9s %-9s %12s %12s %6s\n", "shape", "scheme", "precision", "choice", "planned", "measured", "ratio");
   for (const Shape& shape : kShapes) {
     TempDir dir;
     TinyModel model;
@@ -70,11 +70,17 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
     WriteTinyModel(model, dir.path());
     const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
     const Calibration calibration = ReadCalibration({}, dir.Write("tokens.json", TinyTokens(8, 64, model.vocab))).value();
-    for (const char* scheme : {"W4A16", "MXFP4", "NVFP4", "FP8_STATIC", "INT8"}) {
+    struct Kind {
+      const char *scheme, *precision;
+    };
+    for (const auto& [scheme, precision] : {Kind{"W4A16", "float32"}, {"MXFP4", "float32"}, {"NVFP4", "float32"}, {"FP8_STATIC", "float32"},
+                                            {"INT8", "float32"}, {"W4A16", "bfloat16"}, {"MXFP4", "bfloat16"}, {"W4A16", "mixed"}, {"MXFP4", "mixed"}}) {
       for (const Variant& variant : kVariants) {
         ScoreTable table = TableOf(*skeleton, scheme);
         PlanInput input;
         PlanChoice choice;
+        input.precision = ParsePrecision(precision).value();
+        choice.sweep.precision = input.precision;
         if (const auto activation = MakeActivationQuantizer(table.schemes[0]).value(); activation != nullptr) {
           input.quantizes_activations = true;
           if (activation->spans_batch() && variant.slice_rows > 0) continue;
@@ -85,20 +91,23 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
         choice.cache_weights = !variant.tiled;
         choice.chunk_bytes = 64 << 10;
         DeltaLoss::Options measure;
+        measure.precision = input.precision;
         measure.chunk_bytes = choice.chunk_bytes, measure.cache_weights = choice.cache_weights;
         measure.sliced = variant.slice_rows > 0;
         const auto measurement = DeltaLoss::Create(table, measure).value();
         input.skeleton = skeleton.get(), input.calibration = &calibration, input.measurement = measurement.get();
         const uint64_t planned = ItemBytes(CostModel(input).Footprint(choice),
                                            {"activations", "temporaries of activation quantizers", "dequantized weights",
-                                            "row chunks", "weight gradients of a batch", "kept activations"});
+                                            "row chunks", "weight gradients of a batch", "kept activations",
+                                            "operands of the backward pass", "operands widened to float32"});
         TensorMemory memory;
         REQUIRE(RunSweeps({}, *skeleton, calibration, choice.sweep, *measurement, nullptr).ok());
         const double ratio = static_cast<double>(planned) / static_cast<double>(memory.peak_bytes());
-        std::printf("%-13s %-11s %-9s %12llu %12lld %6.3f\n", shape.name, scheme, variant.name,
+        std::printf("%-13s %-11s %-9s %-9s %12llu %12lld %6.3f\n", shape.name, scheme, precision, variant.name,
                     static_cast<unsigned long long>(planned), static_cast<long long>(memory.peak_bytes()), ratio);
         CHECK(ratio >= 1.0);
-        CHECK(ratio <= 1.3);
+        // Where bfloat16 is widened to be multiplied, each kind of copy is planned for at its largest, though not all meet.
+        CHECK(ratio <= (input.precision.operands == at::kFloat ? 1.3 : 1.4));
       }
     }
   }

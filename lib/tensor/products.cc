@@ -1,0 +1,104 @@
+#include "tensor/products.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <string>
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/Version.h>
+
+#include "tensor/tensor_pool.h"
+
+namespace autoscheme {
+namespace {
+
+// Of a piece: rows or columns of the result, and numbers that are multiplied for one of the result. A number is widened once
+// for so many products that it shows by a few percent, and the pieces take at most 20 MiB.
+constexpr int64_t kMostSide = 1024, kMostTerms = 2048;
+
+bool ProcessorMultipliesBfloat16() {
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+// As oneDNN reads its settings: under its present name, else under its former one.
+std::string OneDnnSetting(const char* name) {
+  for (const char* prefix : {"ONEDNN_", "DNNL_"}) {
+    const char* value = std::getenv((std::string(prefix) + name).c_str());
+    if (value != nullptr && *value != '\0') return value;
+  }
+  return "";
+}
+
+// In the layout that `piece` has, so that a transposed matrix is read as it lies in memory.
+at::Tensor Widened(const at::Tensor& piece) {
+  return piece.stride(0) == 1 && piece.stride(1) != 1 ? Converted(piece.t(), at::kFloat).t() : Converted(piece, at::kFloat);
+}
+
+bool MustWiden(const at::Tensor& a) { return a.scalar_type() == at::kBFloat16 && a.is_cpu() && !MultipliesBfloat16(); }
+
+// body(first, count), over [0, all) by stretches of at most `most`.
+template <typename Body>
+void ForEachStretch(int64_t all, int64_t most, const Body& body) {
+  for (int64_t first = 0; first < all; first += most) body(first, std::min(most, all - first));
+}
+
+}  // namespace
+
+bool MultipliesBfloat16() {
+  static const bool does = MultipliesBfloat16(ProcessorMultipliesBfloat16() && at::hasMKLDNN(), at::get_cpu_capability(),
+                                              OneDnnSetting("MAX_CPU_ISA"));
+  return does && at::globalContext().userEnabledMkldnn();
+}
+
+bool MultipliesBfloat16(bool processor_does, const std::string& capability, const std::string& onednn_most) {
+  std::string most = onednn_most;
+  std::transform(most.begin(), most.end(), most.begin(), [](unsigned char c) { return std::tolower(c); });
+  for (const char* lesser : {"sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_mic", "avx512_mic_4ops", "avx512_core",
+                             "avx512_core_vnni"}) {
+    if (most == lesser) return false;
+  }
+  return processor_does && capability == "AVX512";
+}
+
+void Multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  if (MustWiden(a)) return MultiplyWidened(out, a, b, /*add=*/false);
+  at::mm_out(out, a, b);
+}
+
+void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  if (MustWiden(a)) return MultiplyWidened(out, a, b, /*add=*/true);
+  out.addmm_(a, b);
+}
+
+void MultiplyWidened(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) {
+  ForEachStretch(b.size(1), kMostSide, [&](int64_t column, int64_t columns) {
+    ForEachStretch(a.size(0), kMostSide, [&](int64_t row, int64_t rows) {
+      at::Tensor part = out.narrow(0, row, rows).narrow(1, column, columns);
+      at::Tensor sum = NewLike(a, {rows, columns}, at::kFloat);
+      if (add) sum.copy_(part);
+      ForEachStretch(a.size(1), kMostTerms, [&](int64_t term, int64_t terms) {
+        const at::Tensor left = Widened(a.narrow(0, row, rows).narrow(1, term, terms));
+        const at::Tensor right = Widened(b.narrow(0, term, terms).narrow(1, column, columns));
+        if (add || term > 0) {
+          sum.addmm_(left, right);
+        } else {
+          at::mm_out(sum, left, right);
+        }
+      });
+      part.copy_(sum);
+    });
+  });
+}
+
+uint64_t WidenedBytes(int64_t m, int64_t k, int64_t n) {
+  const uint64_t rows = std::min(m, kMostSide), columns = std::min(n, kMostSide), terms = std::min(k, kMostTerms);
+  return (rows * terms + terms * columns + rows * columns) * sizeof(float);
+}
+
+}  // namespace autoscheme
