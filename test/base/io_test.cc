@@ -228,7 +228,7 @@ TEST_CASE("Where the working folder has been deleted, what was not found says so
   REQUIRE(rmdir(gone.c_str()) == 0);
   const std::string note = WorkingFolderNote();
   const absl::Status opened = File::OpenRead(Io::Posix(), "f").status();
-  const absl::Status written = WriteFileAtomically(Io::Posix(), "f", "x");
+  const absl::Status written = WriteOutput(Io::Posix(), "f", "x");
   const absl::Status spill = File::CreateSpill(Io::Posix(), ".", 10).status();
   const absl::StatusOr<File> absolute = File::OpenRead(Io::Posix(), dir.Write("f", "x"));
   REQUIRE(fchdir(before) == 0);
