@@ -316,7 +316,7 @@ std::pair<double, double> Range(const absl::Status& status) {
   return {least, std::strtod(end + 2, nullptr)};
 }
 
-TEST_CASE("ten thousand random tables: recipes keep to budget, groups, fixed layers and shapes; more bits never lose more") {
+TEST_CASE("ten thousand random tables: recipes keep to budget, groups, fixed layers and shapes, and more bits never lose more") {
   Random random{std::mt19937_64(20261128)};
   int solved = 0, refused = 0, by_size = 0;
   for (int round = 0; round < 10000; ++round) {
