@@ -6,6 +6,7 @@
 #include "commands.h"
 #include "interrupt.h"
 #include "output_file.h"
+#include "printable.h"
 #include "progress.h"
 #include "report.h"
 
@@ -107,7 +108,7 @@ absl::Status PrintHead(const Job& job, const autoscheme_scores* scores) {
       Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(job.skeleton.get(), &model, error); }));
   auto info = Struct<autoscheme_scores_info>();
   CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) { return autoscheme_scores_get_info(scores, &info, error); }));
-  absl::PrintF("model        %s: %s, %s, %s parameters\n", model.directory, model.model_type,
+  absl::PrintF("model        %s: %s, %s, %s parameters\n", Printable(model.directory), Printable(model.model_type),
                Count(model.block_count, "block"), HumanCount(model.total_params));
   absl::PrintF("calibration  %d x %s, batches of %d\n", info.nsamples, Count(info.seqlen, "token"), info.batch_size);
   absl::PrintF("scored       %s under %s\n", Count(info.layer_count, "layer"), Count(info.scheme_count, "scheme"));
@@ -206,7 +207,7 @@ absl::Status Score(Session& session) {
   if (!Prints(session, {out})) return absl::OkStatus();
   CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
   CLI_RETURN_IF_ERROR(PrintStats(job->generator.get(), MaxRam(session)));
-  absl::PrintF("wrote %s\n", out);
+  absl::PrintF("wrote %s\n", Printable(out));
   return absl::OkStatus();
 }
 
@@ -246,7 +247,8 @@ absl::Status Select(Session& session) {
   CLI_RETURN_IF_ERROR(delivery.status());
   if (!Prints(session, {out, front})) return absl::OkStatus();
   if (recipes != nullptr) CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores.get()));
-  absl::PrintF("%swrote %s%s%s\n", out.empty() ? "" : "\n", out, out.empty() || front.empty() ? "" : " and ", front);
+  absl::PrintF("%swrote %s%s%s\n", out.empty() ? "" : "\n", Printable(out),
+               out.empty() || front.empty() ? "" : " and ", Printable(front));
   return absl::OkStatus();
 }
 
@@ -276,7 +278,7 @@ absl::Status Run(Session& session) {
   CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
   CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores->get()));
   CLI_RETURN_IF_ERROR(PrintStats(job->generator.get(), MaxRam(session)));
-  absl::PrintF("wrote %s%s%s\n", out, kept.empty() ? "" : " and ", kept);
+  absl::PrintF("wrote %s%s%s\n", Printable(out), kept.empty() ? "" : " and ", Printable(kept));
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "commands.h"
+#include "printable.h"
 #include "progress.h"
 #include "report.h"
 
@@ -90,8 +91,8 @@ absl::Status Inspect(Session& session) {
         [&](autoscheme_error** error) { return autoscheme_skeleton_get_block(skeleton.get(), i, &block, error); }));
     if (block.bytes > largest) largest = block.bytes;
   }
-  absl::PrintF("model       %s\n", info.directory);
-  absl::PrintF("type        %s\n", info.model_type);
+  absl::PrintF("model       %s\n", Printable(info.directory));
+  absl::PrintF("type        %s\n", Printable(info.model_type));
   absl::PrintF("parameters  %s in %s, %s\n", HumanCount(info.total_params), Count(info.tensor_count, "tensor"),
                HumanBytes(info.total_bytes));
   absl::PrintF("blocks      %d, the largest %s\n", info.block_count, HumanBytes(largest));

@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "heap.h"
 #include "interrupt.h"
+#include "printable.h"
 #include "progress.h"
 
 namespace {
@@ -37,7 +38,7 @@ std::string Help(const cli::Command& command) {
 }
 
 int UsageError(absl::string_view message, absl::string_view help) {
-  absl::FPrintF(stderr, "autoscheme: %s (see %s)\n", message, help);
+  absl::FPrintF(stderr, "autoscheme: %s (see %s)\n", cli::Printable(message), help);
   return kUsage;
 }
 
@@ -74,7 +75,7 @@ int RunCommand(const cli::Command& command, const std::vector<std::string>& argu
     cli::StopHandlingInterrupts();
   }
   if (status.ok()) return kDone;
-  absl::FPrintF(stderr, "autoscheme: %s\n", status.message());
+  absl::FPrintF(stderr, "autoscheme: %s\n", cli::Printable(status.message()));
   return absl::IsCancelled(status) ? kInterrupted : kFailed;
 }
 

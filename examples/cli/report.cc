@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "printable.h"
 
 namespace cli {
 namespace {
@@ -91,6 +92,11 @@ std::string HumanCount(int64_t count) {
 }
 
 std::string Count(int64_t n, absl::string_view noun) { return absl::StrCat(n, " ", noun, n == 1 ? "" : "s"); }
+
+void Table::Add(const std::vector<std::string>& row) {
+  rows_.emplace_back();
+  for (const std::string& cell : row) rows_.back().push_back(Printable(cell));
+}
 
 std::string Table::ToString() const {
   std::vector<size_t> widths;

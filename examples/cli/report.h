@@ -20,7 +20,8 @@ std::string Count(int64_t n, absl::string_view noun);  // "1 tensor", "2 tensors
 // Columns as wide as their widest cell; the first is set to the left, the others to the right.
 class Table {
  public:
-  void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  // Cells are made Printable.
+  void Add(const std::vector<std::string>& row);
   std::string ToString() const;
 
  private:

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "autoscheme/context.h"
+#include "autoscheme/quoted.h"
 #include "base/read_queue.h"
 
 namespace autoscheme {
@@ -130,10 +131,6 @@ auto RetryInterrupted(Call&& call) {
   while (result == -EINTR) result = call();
   return result;
 }
-
-// `text` with control bytes, quotes, backslashes, invalid UTF-8 and characters that redirect a terminal escaped, cut to
-// 200 bytes, in double quotes: for names from files in messages.
-std::string Quoted(absl::string_view text);
 
 // The first few of many names, each Quoted: "\"a\", \"b\", \"c\", ...".
 std::string FirstNames(absl::Span<const std::string> names);

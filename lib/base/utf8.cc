@@ -4,6 +4,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "autoscheme/quoted.h"
 #include "base/io.h"
 
 namespace autoscheme {
@@ -26,9 +28,25 @@ uint32_t CodePoint(absl::string_view character) {
 }
 
 // Characters that move a terminal's cursor, break the line or reverse the writing direction.
-bool NeedsEscape(uint32_t c) {
-  return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == '"' || c == '\\' || (c >= 0x2028 && c <= 0x202e) ||
-         (c >= 0x2066 && c <= 0x2069);
+bool RedirectsTerminal(uint32_t c) {
+  return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x061c || c == 0x200e || c == 0x200f ||
+         (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
+// What `text` begins with: a character, or one byte that begins none.
+struct Piece {
+  absl::string_view bytes;
+  bool printable;
+};
+
+Piece FirstPiece(absl::string_view text) {
+  const size_t valid = Utf8CharLength(text);
+  const absl::string_view bytes = text.substr(0, valid == 0 ? 1 : valid);
+  return {bytes, valid != 0 && !RedirectsTerminal(CodePoint(bytes))};
+}
+
+void AppendEscaped(std::string& out, absl::string_view bytes) {
+  for (const char c : bytes) absl::StrAppend(&out, "\\x", absl::Hex(static_cast<unsigned char>(c), absl::kZeroPad2));
 }
 
 }  // namespace
@@ -73,22 +91,20 @@ std::string Quoted(absl::string_view text) {
   std::string out = "\"";
   size_t used = 0;
   while (!text.empty()) {
-    const size_t valid = Utf8CharLength(text);
-    const size_t length = valid == 0 ? 1 : valid;
-    if (used + length > kQuotedBytes) {
+    const Piece piece = FirstPiece(text);
+    if (used + piece.bytes.size() > kQuotedBytes) {
       absl::StrAppend(&out, "...");
       break;
     }
-    const absl::string_view character = text.substr(0, length);
-    if (valid != 0 && !NeedsEscape(CodePoint(character))) {
-      absl::StrAppend(&out, character);
-    } else if (character == "\"" || character == "\\") {
-      absl::StrAppend(&out, "\\", character);
+    if (piece.bytes == "\"" || piece.bytes == "\\") {
+      absl::StrAppend(&out, "\\", piece.bytes);
+    } else if (piece.printable) {
+      absl::StrAppend(&out, piece.bytes);
     } else {
-      for (char c : character) absl::StrAppend(&out, "\\x", absl::Hex(static_cast<unsigned char>(c), absl::kZeroPad2));
+      AppendEscaped(out, piece.bytes);
     }
-    text.remove_prefix(length);
-    used += length;
+    text.remove_prefix(piece.bytes.size());
+    used += piece.bytes.size();
   }
   out += '"';
   return out;
@@ -99,6 +115,23 @@ std::string FirstNames(absl::Span<const std::string> names) {
   std::string text;
   for (size_t i = 0; i < names.size() && i < kShown; ++i) absl::StrAppend(&text, i == 0 ? "" : ", ", Quoted(names[i]));
   return names.size() > kShown ? absl::StrCat(text, ", ...") : text;
+}
+
+std::string OneLine(absl::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const Piece piece = FirstPiece(text);
+    if (piece.printable) {
+      absl::StrAppend(&out, piece.bytes);
+    } else if (piece.bytes == "\n" || piece.bytes == "\r" || piece.bytes == "\t") {
+      out += ' ';
+    } else {
+      AppendEscaped(out, piece.bytes);
+    }
+    text.remove_prefix(piece.bytes.size());
+  }
+  return out;
 }
 
 }  // namespace autoscheme

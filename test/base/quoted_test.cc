@@ -1,3 +1,5 @@
+#include "autoscheme/quoted.h"
+
 #include <catch2/catch.hpp>
 #include <string>
 
@@ -37,6 +39,20 @@ TEST_CASE("Quoted cuts long text at a character, after 200 bytes") {
   CHECK(Quoted(std::string(200, 'a')) == "\"" + std::string(200, 'a') + "\"");
   CHECK(Quoted(std::string(201, 'a')) == "\"" + std::string(200, 'a') + "...\"");
   CHECK(Quoted(std::string(199, 'a') + "é") == "\"" + std::string(199, 'a') + "...\"");
+}
+
+TEST_CASE("OneLine leaves good text alone, quotes and length included") {
+  CHECK(OneLine("") == "");
+  CHECK(OneLine(R"(layer "a\\x0a" has 模型 🙂)") == R"(layer "a\\x0a" has 模型 🙂)");
+  CHECK(OneLine(std::string(5000, 'a')) == std::string(5000, 'a'));
+}
+
+TEST_CASE("OneLine makes one harmless line of anything") {
+  CHECK(OneLine("a\nb\r\tc") == "a b  c");
+  CHECK(OneLine("\x1b[31mred\x07"s) == R"(\x1b[31mred\x07)");
+  CHECK(OneLine("nul\0end"s) == R"(nul\x00end)");
+  CHECK(OneLine("\xff\xe6\xa8|\xc2\x9b") == R"(\xff\xe6\xa8|\xc2\x9b)");
+  CHECK(OneLine("\xe2\x80\xa8|\xe2\x80\xae|\xe2\x80\x8f") == R"(\xe2\x80\xa8|\xe2\x80\xae|\xe2\x80\x8f)");
 }
 
 TEST_CASE("UTF-8 is accepted and refused at the edges of each length") {

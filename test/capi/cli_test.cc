@@ -1,6 +1,7 @@
 // The autoscheme program: exit codes, messages, results.
 #include <signal.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <string>
@@ -59,6 +60,54 @@ TEST_CASE("a recipe fixes its layers when it is given as a layer config") {
   const std::string scores = Slurp(again);
   for (size_t at = 0; (at = scores.find(fixed, at)) != std::string::npos; at += fixed.size()) ++layers;
   CHECK(layers == 14);  // of two blocks
+}
+
+// Nothing but printable ASCII and line feeds.
+bool IsPlain(const std::string& text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c == '\n' || (c >= ' ' && c < 0x7f); });
+}
+
+TEST_CASE("names from files and from the command line drive no terminal") {
+  Shell shell;
+  const std::string model = shell.dir / "mo\x1b[31mdel\r\xff";
+  fs::copy(shell.model_dir, model);
+  const Run inspect = shell({"inspect", "--model", model});
+  CHECK(inspect.code == 0);
+  CHECK(IsPlain(inspect.out));
+  CHECK_THAT(inspect.out, Contains("mo\\x1b[31mdel\\x0d\\xff") && Contains("self_attn.q_proj"));
+
+  const std::string scores = shell.dir / "sco\x1b[2Jres.json";
+  const Run score = shell({"score", "--model", model, "--tokens", shell.tokens, "--options", "W4A16,W8A16", "--threads",
+                           "1", "--progress", "json", "--ignore-layers", "no\x1b]0;such\x07", "--out", scores});
+  INFO(score.err);
+  CHECK(score.code == 0);
+  CHECK(IsPlain(score.out));
+  CHECK(IsPlain(score.err));
+  CHECK_THAT(score.out, Contains("sco\\x1b[2Jres.json"));
+
+  std::string text = Slurp(scores);
+  for (size_t at; (at = text.find("\"W4A16\"")) != std::string::npos;) text.replace(at, 7, "\"four\\u001b[1m\"");
+  shell.dir.Write("hostile.json", text);
+  const Run select =
+      shell({"select", "--scores", shell.dir / "hostile.json", "--avg-bits", "5", "--out", shell.dir / "out\x1b.json"});
+  INFO(select.err);
+  CHECK(select.code == 0);
+  CHECK(IsPlain(select.out));
+  CHECK_THAT(select.out, Contains("four\\x1b[1m") && Contains("out\\x1b.json"));
+
+  for (const std::vector<std::string>& wrong :
+       {std::vector<std::string>{"\x1b[31m"},
+        {"inspect", "\x1b[31m"},
+        {"inspect", "--\x1b[31m"},
+        {"inspect", "--model", "\x1b\n"},
+        {"select", "--scores", scores, "--avg-bits", "5", "--out", "/nonexistent/\x1b"},
+        {"score", "--model", model, "--tokens", shell.tokens, "--options", "W4A16", "--progress", "\x1b", "--out",
+         "x"}}) {
+    const Run run = shell(wrong);
+    CHECK(run.code > 0);
+    CHECK(run.lines() == 1);
+    CHECK(IsPlain(run.err));
+  }
 }
 
 TEST_CASE("help is printed to stdout and is a success") {
