@@ -52,6 +52,8 @@ struct StreamStats {
 // the largest step, allocated once. One reader thread, started by Create and joined by the destructor; with one slot,
 // or where the system has no thread to give, Next() reads on its caller's thread instead.
 //
+// Not for a process that is forked off: it has no reader, and destroying its copy would wait for one.
+//
 // Thread-safety: Next() from one thread. The context's cancel token and stats() from any.
 // Errors of Next: OUT_OF_RANGE after the last step; DATA_LOSS when a shard ends early or has changed since it was
 // opened (names tensor, shard, offset); UNAVAILABLE for other read errors; CANCELLED. Steps before the one that failed
@@ -87,11 +89,15 @@ class BlockStreamer {
   static absl::StatusOr<uint64_t> SlotBytes(const RangeStep& step);
   static absl::StatusOr<uint64_t> SlotBytes(const Step& step);
 
-  // Waits at most for the reads that are under way (16 MiB).
+  // As Stop().
   ~BlockStreamer();
 
   // Blocks until the next step of the order is resident. Gives the slot of the step before back to the reader.
   absl::StatusOr<BlockView> Next();
+  // Ends reading: waits at most for the reads that are under way (16 MiB), then gives back threads, files and all slots
+  // but the one of the last view, which lives on with this object. Every later Next() is CANCELLED. From the thread of
+  // Next().
+  void Stop();
   StreamStats stats() const;
   // Bytes that the whole order will read, known before the first read.
   uint64_t planned_bytes() const;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -70,6 +71,8 @@ struct BlockStreamer::Rep {
   void StartReader();
   void ReaderMain();
   absl::StatusOr<BlockView> Next();
+  void Stop();
+  StreamStats Stats() const;  // under the mutex
   // Until the slot of `load` is filled. Its error is the load's, or CANCELLED.
   absl::Status WaitFor(size_t load);
   absl::Status Fill(const Load& load);
@@ -100,6 +103,7 @@ struct BlockStreamer::Rep {
   size_t filled = 0;                      // loads that are complete
   absl::Status read_status;               // why the reader ended early
   double read_s = 0, stall_s = 0;
+  std::optional<StreamStats> last_stats;  // once stopped
 
   std::thread reader;  // not running: Next fills the slots itself
 };
@@ -130,13 +134,19 @@ BlockStreamer::BlockStreamer(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 BlockStreamer::~BlockStreamer() = default;
 
 absl::StatusOr<BlockView> BlockStreamer::Next() { return rep_->Next(); }
+void BlockStreamer::Stop() { rep_->Stop(); }
 
 StreamStats BlockStreamer::stats() const {
   std::lock_guard<std::mutex> lock(rep_->mutex);
+  return rep_->Stats();
+}
+
+StreamStats BlockStreamer::Rep::Stats() const {
+  if (last_stats.has_value()) return *last_stats;
   StreamStats stats;
-  stats.read_s = rep_->read_s, stats.stall_s = rep_->stall_s, stats.trial_bytes = rep_->trial_bytes;
-  if (rep_->extents == nullptr) return stats;
-  stats.bytes_read = rep_->extents->bytes_read(), stats.engine = rep_->extents->engine();
+  stats.read_s = read_s, stats.stall_s = stall_s, stats.trial_bytes = trial_bytes;
+  if (extents == nullptr) return stats;
+  stats.bytes_read = extents->bytes_read(), stats.engine = extents->engine();
   return stats;
 }
 
@@ -247,13 +257,27 @@ void BlockStreamer::Rep::StartReader() {
   }
 }
 
-BlockStreamer::Rep::~Rep() {
+BlockStreamer::Rep::~Rep() { Stop(); }
+
+void BlockStreamer::Rep::Stop() {
   {
     std::lock_guard<std::mutex> lock(mutex);
+    if (last_stats.has_value()) return;
     stop = true;
   }
   slot_given_up.notify_all();
   if (reader.joinable()) reader.join();
+  if (failed.ok()) failed = absl::CancelledError("the stream has been stopped");
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    last_stats = Stats();
+    extents = nullptr;
+  }
+  const size_t last = step < 0 ? slots.size() : load_of_step[step] % slots.size();
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (i == last) continue;
+    const Pages given_back = std::move(slots[i]);
+  }
 }
 
 void BlockStreamer::Rep::ReaderMain() {

@@ -188,6 +188,33 @@ TEST_CASE("reading runs as far ahead as there are slots, and no further") {
   }
 }
 
+TEST_CASE("a stream that is stopped keeps its last view and its figures, and delivers no more") {
+  const StreamModel model = StreamModel::Blocks(4);
+  const auto checkpoint = model.Open();
+  const std::vector<Step> blocks = BlockSteps(*checkpoint);
+  for (const int slots : {1, 2, 3}) {
+    for (const int steps : {0, 1, 2, 4}) {
+      CAPTURE(slots, steps);
+      BlockStreamer::Options options;
+      options.slots = slots;
+      const auto streamer = MakeStreamer({}, *checkpoint, blocks, options);
+      BlockView view;
+      for (int step = 0; step < steps; ++step) view = streamer->Next().value();
+      streamer->Stop();
+      const uint64_t read = streamer->stats().bytes_read;
+      uint64_t delivered = 0;
+      for (int step = 0; step < steps; ++step) delivered += BytesOf(blocks[step]);
+      CHECK(read >= delivered);
+      Settle();
+      CHECK(streamer->stats().bytes_read == read);
+      for (size_t i = 0; i < view.tensors.size(); ++i) CHECK(HasExpectedBytes(view.tensors[i], view.ranges[i]));
+      CHECK(absl::IsCancelled(streamer->Next().status()));
+      streamer->Stop();
+      CHECK(streamer->stats().bytes_read == read);
+    }
+  }
+}
+
 TEST_CASE("a view stays intact while later steps are read") {
   const StreamModel model = StreamModel::Blocks(4);
   const auto checkpoint = model.Open();
