@@ -1,5 +1,7 @@
 // The whole, stage by stage: skeleton -> layers -> plan -> sweeps -> score table -> selection. The only file that knows
 // all rooms.
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -8,8 +10,12 @@
 #include <utility>
 
 #include <ATen/ATen.h>
+#include <ATen/Config.h>
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
+#if defined(_OPENMP) && AT_PARALLEL_OPENMP
+#include <omp.h>
+#endif
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
@@ -32,6 +38,9 @@
 #include "score/probe.h"
 #include "score/sweep.h"
 #include "skeleton/architecture.h"
+
+// MKL, which LibTorch brings or does not, has a number of its own for each thread, 0 for the process's. Returns the one before.
+extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int threads);
 
 namespace autoscheme {
 
@@ -71,19 +80,49 @@ namespace {
 // Of the weighted search of the K types, for the plan's estimate.
 constexpr double kSearchSecondsPerWeight = 2e-8;
 
-// Sets LibTorch's thread count for one call and puts the host's back.
+// Sets how many threads of LibTorch work for the calling thread during one call, and puts the host's number back. Other
+// threads of the host are not touched: at::set_num_threads would also set what threads take over that are born
+// meanwhile.
 class ThreadCount {
  public:
   explicit ThreadCount(int threads) : before_(at::get_num_threads()) {
-    if (threads > 0 && threads != before_) at::set_num_threads(threads), changed_ = true;
+    if (threads > 0 && threads != before_) Set(threads), changed_ = true;
+    if (at::get_num_threads() == 1) return;  // alone
+    // OpenMP keeps a thread's helpers for its later calls, and a fork leaves them behind: the child would wait for them
+    // for ever.
+    thread_local const pid_t helpers_process = getpid();
+    survived_ = helpers_process == getpid();
   }
   ~ThreadCount() {
-    if (changed_) at::set_num_threads(before_);
+    if (changed_) Set(before_);
+  }
+  ThreadCount(const ThreadCount&) = delete;
+  ThreadCount& operator=(const ThreadCount&) = delete;
+
+  // FAILED_PRECONDITION if nothing may be computed in this thread.
+  absl::Status status() const {
+    if (survived_) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        "this thread computed before its process was forked off, and the threads that helped it are not here: call from a new "
+        "thread, with option threads = 1, or from a process that is forked off before anything is computed");
   }
 
  private:
+  void Set(int threads) {
+#if defined(_OPENMP) && AT_PARALLEL_OPENMP
+    omp_set_num_threads(threads);
+    if (MKL_Set_Num_Threads_Local == nullptr) return;
+    const int mkl = MKL_Set_Num_Threads_Local(changed_ ? mkl_before_ : threads);
+    if (!changed_) mkl_before_ = mkl;
+#else
+    at::set_num_threads(threads);
+#endif
+  }
+
   int before_;
+  int mkl_before_ = 0;
   bool changed_ = false;
+  bool survived_ = true;
 };
 
 // LibTorch reports by exceptions; nothing of it may pass.
@@ -100,6 +139,12 @@ absl::Status Guarded(const Body& body) {
   } catch (const std::exception& e) {
     return absl::InternalError(e.what());
   }
+}
+
+// For what takes no time: a request to stop that was meant for an earlier call has no effect on it.
+Context NotCancellable(Context context) {
+  context.cancel = nullptr;
+  return context;
 }
 
 // The file's rows by our layer names. INVALID_ARGUMENT for a row of another width than the layer's.
@@ -234,7 +279,7 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
   }
   if (!options.imatrix_file.empty() && has_k_type) {
     AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
-      AUTOSCHEME_ASSIGN_OR_RETURN(rep->imatrix, ReadImatrix(context, skeleton, options.imatrix_file));
+      AUTOSCHEME_ASSIGN_OR_RETURN(rep->imatrix, ReadImatrix(NotCancellable(context), skeleton, options.imatrix_file));
       return absl::OkStatus();
     }));
   }
@@ -297,8 +342,10 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
   // Only a plan that exists is worth a measurement, which itself needs memory.
   MachineRates rates;
   ThreadCount threads(rep_->threads);
+  AUTOSCHEME_RETURN_IF_ERROR(threads.status());
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
-    AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(rep_->context, *rep_->skeleton, rep_->precision.operands, rep_->options.io_engine));
+    AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(NotCancellable(rep_->context), *rep_->skeleton,
+                                                    rep_->precision.operands, rep_->options.io_engine));
     return absl::OkStatus();
   }));
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration, rates));
@@ -353,6 +400,7 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   table.calibration_sha256 = Sha256(calibration);
 
   ThreadCount threads(rep.threads);
+  AUTOSCHEME_RETURN_IF_ERROR(threads.status());
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&] { return rep.Sweep(calibration, run, table); }));
   const ProcessMemory memory = ReadProcessMemory();
   rep.stats.peak_rss_bytes = memory.peak_rss, rep.stats.rss_anon_bytes = memory.anon, rep.stats.rss_file_bytes = memory.file;

@@ -27,7 +27,7 @@ struct Options {
   // CPU products of bfloat16 are formed in float32 and rounded, in about the time of float32.
   std::string dtype = "float32";
   std::string device = "cpu";
-  // Of LibTorch; 0 = leave as the process has it, -1 = the same, but no more than the cgroups' CPU quota gives time to.
+  // Of LibTorch, for the calling thread only; 0 = leave as the process has it, -1 = the same, but no more than the cgroups' CPU quota gives time to.
   int threads = 0;
   // A promise: with process_budget the peak RSS of the whole process (what the autoscheme program uses), else what the library
   // itself holds. 0: the larger of 1 GiB and what full speed needs without kept activations, but at most half of what the
@@ -79,7 +79,8 @@ struct Plan {
   int64_t cached_units = 0;            // units whose weights stay, so that they need not be read twice
 };
 
-// Thread-safety: one thread at a time; cancel through the context from any.
+// Thread-safety: one thread at a time; cancel Score and Select through the context from any. FAILED_PRECONDITION in a
+// thread that computed before its process was forked off.
 class SchemeGenerator {
  public:
   // `skeleton` is borrowed. INVALID_ARGUMENT for a bad option (names it); UNIMPLEMENTED for a scheme or device that this

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <ATen/Parallel.h>
@@ -382,6 +383,40 @@ TEST_CASE("the host's thread count and gradient mode stay as they were") {
   at::GradMode::set_enabled(true);
   REQUIRE(f.Score().ok());
   CHECK(at::GradMode::is_enabled());
+}
+
+TEST_CASE("threads that the host starts during a run and after it have the number of their own") {
+  const auto in_new_thread = [] {
+    int threads = 0;
+    std::thread([&] { threads = at::get_num_threads(); }).join();
+    return threads;
+  };
+  Fixture f;
+  const int own = in_new_thread();
+  f.options.threads = own + 1;
+  int calls = 0, others = 0, here = 0;
+  f.context.progress = [&](const Progress&) {
+    ++calls;
+    if (in_new_thread() != own) ++others;
+    here = at::get_num_threads();
+    return absl::OkStatus();
+  };
+  REQUIRE(f.Score().ok());
+  CHECK(calls >= 5);
+  CHECK(others == 0);
+  CHECK(here == own + 1);
+  CHECK(in_new_thread() == own);
+}
+
+TEST_CASE("a request to stop that is left over stops neither making a generator nor planning") {
+  Fixture f;
+  CancelToken cancel;
+  f.context.cancel = &cancel;
+  cancel.Cancel();
+  const auto generator = SchemeGenerator::Create(f.context, *f.skeleton, f.options);
+  REQUIRE(generator.ok());
+  CHECK((*generator)->MakePlan(f.calibration).ok());
+  CHECK(absl::IsCancelled((*generator)->Score(f.calibration).status()));
 }
 
 TEST_CASE("bad options are named") {
