@@ -46,11 +46,12 @@
  *             any order.
  * Errors      A function that can fail returns autoscheme_status: 0 is success. Its last parameter receives an error
  *             object with the code and one line of text. It may be NULL; otherwise it is always written: NULL on
- *             success, on failure an object owned by the caller. A failed call sets its out-parameters to NULL
- *             (autoscheme_generator_run may still hand out scores) and leaves its handles usable. Each function names
- *             its likely codes; every function can also return AUTOSCHEME_INVALID_ARGUMENT (a NULL or meaningless
- *             argument), AUTOSCHEME_RESOURCE_EXHAUSTED (no memory left) and AUTOSCHEME_INTERNAL (a defect of the
- *             library). Nothing here exits, aborts, prints or installs a handler.
+ *             success, on failure an object owned by the caller. A failed call sets its other out-parameters to NULL or
+ *             0, whatever the failure, but leaves a struct as it was (autoscheme_generator_run may still hand out scores);
+ *             its handles stay usable. Each function names its likely codes; every function can also return
+ *             AUTOSCHEME_INVALID_ARGUMENT (a NULL or meaningless argument), AUTOSCHEME_RESOURCE_EXHAUSTED (no memory
+ *             left) and AUTOSCHEME_INTERNAL (a defect of the library). Nothing here exits, aborts, prints or installs a
+ *             handler.
  * Threads     Each handle type has its own line. "Immutable" means any thread at any time.
  * Long calls  Marked [long]. One at a time on a context; a second one gets AUTOSCHEME_FAILED_PRECONDITION. They report
  *             progress and stop for autoscheme_cancel. Use a context for each if they shall run side by side.
@@ -59,13 +60,15 @@
  *             user_data_free(user_data) runs exactly once, when the library is done with the callback or at once if the
  *             registration fails. A callback must not start a long call on the same context
  *             (AUTOSCHEME_FAILED_PRECONDITION), must not longjmp, and must not free the handle whose call it runs in. A
- *             C++ exception from it becomes AUTOSCHEME_INTERNAL.
- * Strings     UTF-8, NUL-terminated. Paths are what the operating system takes. Text that a model file controls is
- *             quoted and escaped in messages.
+ *             C++ exception from it becomes AUTOSCHEME_INTERNAL; from a log callback it is ignored.
+ * Strings     UTF-8, NUL-terminated. Paths are what the operating system takes. Messages, of errors and in the log, are
+ *             one line of valid UTF-8 without control characters, whatever a file, a path or a name in them holds: what
+ *             would be more is escaped. Strings in structs are as they are in the files.
  * Structs     The few visible structs are passed by pointer and begin with struct_size. Set it to sizeof before the
  *             call. Later versions only append fields. A struct that the library fills: it writes the fields that fit
  *             and zeroes whatever lies beyond those it knows. A struct that the library reads: missing fields are zero,
- *             unknown fields must be zero. struct_size too small for the fields of 0.1 is AUTOSCHEME_INVALID_ARGUMENT.
+ *             unknown fields must be zero. A struct_size below the size that the struct had in the first version which
+ *             had it is AUTOSCHEME_INVALID_ARGUMENT.
  * Versions    "since" is the version that first had it. Functions are never changed or removed while
  *             AUTOSCHEME_ABI_VERSION, which is also the shared library's soname, stays the same.
  * Unloading   Do not dlclose the library: LibTorch, which it is linked to, cannot be unloaded.
@@ -189,7 +192,8 @@ typedef int32_t (*autoscheme_log_fn)(void* user_data, const autoscheme_log_messa
 
 /* Sends messages to `fn`; NULL makes the context silent again. Replaces the callback that was set before.
  * The callback may run on a worker thread, and on several at a time. A non-zero return stops the [long] call that runs,
- * at its next step; outside of one it is ignored. Any thread. since 0.1 */
+ * at its next step, with CALLBACK_FAILED; outside of one it is ignored, and so it is by a call that fails for another
+ * reason, which is what that call then reports, or that has no further step. Any thread. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_log(autoscheme_context* context, autoscheme_log_fn fn,
                                                                 void* user_data, void (*user_data_free)(void*),
                                                                 autoscheme_error** error);
@@ -214,8 +218,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_progress(autoscheme_
                                                                      autoscheme_error** error);
 
 /* Asks the [long] call that runs on the context to stop; it returns AUTOSCHEME_CANCELLED within one block and leaves no
- * file behind. A request is forgotten when the next [long] call begins: cancelling an idle context does nothing, and
- * after a cancelled call the context runs again. A host that must not lose a request made just before a call begins
+ * file behind. Other calls do not stop for it. A request is forgotten when the next [long] call begins: cancelling an
+ * idle context does nothing, and after a cancelled call the context runs again. A host that must not lose a request made just before a call begins
  * returns non-zero from its progress callback. Any thread; also from a signal handler. NULL is ignored. since 0.1 */
 AUTOSCHEME_API void autoscheme_cancel(autoscheme_context* context);
 
@@ -916,7 +920,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_streamer_create(autoscheme_conte
                                                                 const int64_t* order, int64_t count,
                                                                 autoscheme_streamer** out, autoscheme_error** error);
 
-/* Stops reading ahead. Memory of tensors that are still held goes when they are given back. since 0.1 */
+/* Ends reading before it returns; the context is free again. Memory of tensors that are still held goes when they are
+ * given back. since 0.1 */
 AUTOSCHEME_API void autoscheme_streamer_free(autoscheme_streamer* streamer);
 
 /* The step that is resident. */

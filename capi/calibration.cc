@@ -3,6 +3,7 @@
 #include <limits>
 
 using autoscheme::Calibration;
+using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::Guard;
 
@@ -18,7 +19,7 @@ autoscheme_calibration* Make(Calibration calibration) {
 template <typename Id>
 autoscheme_status FromArray(const Id* ids, int64_t nsamples, int64_t seqlen, autoscheme_calibration** out,
                             autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(ids);
     CAPI_REQUIRE(out);
@@ -49,7 +50,7 @@ extern "C" {
 
 autoscheme_status autoscheme_calibration_load(autoscheme_context* context, const char* path,
                                               autoscheme_calibration** out, autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(path);
@@ -74,7 +75,7 @@ autoscheme_status autoscheme_calibration_from_i64(const int64_t* ids, int64_t ns
 autoscheme_status autoscheme_calibration_truncate(const autoscheme_calibration* calibration, int64_t nsamples,
                                                   int64_t seqlen, autoscheme_calibration** out,
                                                   autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(calibration);
     CAPI_REQUIRE(out);
@@ -97,7 +98,7 @@ autoscheme_status autoscheme_calibration_get_info(const autoscheme_calibration* 
     filled.seqlen = calibration->calibration.seqlen;
     filled.ids = calibration->calibration.ids.data();
     filled.sha256 = calibration->sha256.c_str();
-    return FillStruct(filled, info, "autoscheme_calibration_info");
+    return FillStruct(filled, info);
   });
 }
 

@@ -1,8 +1,10 @@
 // Contexts: callbacks of the host, cancelling, and the place for one [long] call.
 #include "absl/strings/string_view.h"
+#include "autoscheme/quoted.h"
 #include "handles.h"
 
 using autoscheme::capi::Callback;
+using autoscheme::capi::Clear;
 using autoscheme::capi::ContextState;
 using autoscheme::capi::Guard;
 using autoscheme::capi::UserData;
@@ -30,9 +32,9 @@ autoscheme_status SetCallback(autoscheme_context* context, std::shared_ptr<Callb
 extern "C" {
 
 autoscheme_status autoscheme_context_create(autoscheme_context** out, autoscheme_error** error) {
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(out);
-    *out = nullptr;
     auto context = std::make_unique<autoscheme_context>();
     context->state = std::make_shared<ContextState>();
     *out = context.release();
@@ -40,7 +42,9 @@ autoscheme_status autoscheme_context_create(autoscheme_context** out, autoscheme
   });
 }
 
-void autoscheme_context_free(autoscheme_context* context) { delete context; }
+void autoscheme_context_free(autoscheme_context* context) {
+  delete context;
+}
 
 autoscheme_status autoscheme_context_set_log(autoscheme_context* context, autoscheme_log_fn fn, void* user_data,
                                              void (*user_data_free)(void*), autoscheme_error** error) {
@@ -68,19 +72,26 @@ std::shared_ptr<Callback<Fn>> Current(ContextState* state, std::shared_ptr<Callb
   return state->*member;
 }
 
-// Never throws: it is called from worker threads, and a host's exception must not end them.
+// The first callback that says stop is the one that is reported.
+void RememberValue(ContextState* state, int32_t value) {
+  int32_t none = 0;
+  state->callback_value.compare_exchange_strong(none, value);
+}
+
+// Never throws: it is called from worker threads, and a host's exception must not end them. Silent in a process that
+// was forked off, where the mutex may be held by a thread that is not there.
 void Log(ContextState* state, LogLevel level, absl::string_view text) {
   try {
     const auto callback = Current(state, &ContextState::log);
     if (callback == nullptr) return;
-    const std::string line(text);
+    const std::string line = OneLine(text);
     autoscheme_log_message message{};
     message.struct_size = sizeof(message);
     message.level = level == LogLevel::kWarning ? AUTOSCHEME_LOG_WARNING : AUTOSCHEME_LOG_INFO;
     message.text = line.c_str();
     const int32_t value = callback->fn(callback->user_data.get(), &message);
     if (value != 0 && state->busy) {
-      state->callback_value = value;
+      RememberValue(state, value);
       state->cancel.Cancel();
     }
   } catch (...) {
@@ -105,7 +116,7 @@ absl::Status ReportProgress(ContextState* state, const Progress& progress) {
     return absl::InternalError("the progress callback threw an exception");
   }
   if (value == 0) return absl::OkStatus();
-  state->callback_value = value;
+  RememberValue(state, value);
   return absl::CancelledError("stopped by the progress callback");
 }
 
@@ -119,8 +130,8 @@ Context MakeContext(ContextState* state, bool cancellable) {
   return context;
 }
 
-LongCall::LongCall(std::shared_ptr<ContextState> state)
-    : state_(std::move(state)), acquired_(!state_->busy.exchange(true)) {
+LongCall::LongCall(std::shared_ptr<ContextState> state) : state_(std::move(state)) {
+  acquired_ = !state_->busy.exchange(true);
   if (!acquired_) return;
   state_->callback_value = 0;
   state_->cancel.Reset();
@@ -137,7 +148,8 @@ absl::Status LongCall::status() const {
 }
 
 Outcome LongCall::Finish(absl::Status status) const {
-  const int32_t value = status.ok() ? 0 : state_->callback_value.load();
+  // A callback stops a call by CANCELLED; with any other status the call had failed before it came to that.
+  const int32_t value = absl::IsCancelled(status) ? state_->callback_value.load() : 0;
   return Outcome(std::move(status), value);
 }
 

@@ -1,9 +1,9 @@
 // Versions, status codes, error objects.
-#include <algorithm>
 #include <exception>
 #include <new>
 
 #include "absl/strings/string_view.h"
+#include "autoscheme/quoted.h"
 #include "handles.h"
 
 extern "C" {
@@ -71,9 +71,7 @@ autoscheme_status SetError(autoscheme_error** error, autoscheme_status code, int
     auto made = std::make_unique<autoscheme_error>();
     made->code = code;
     made->callback_value = callback_value;
-    made->message = std::string(message);
-    std::replace_if(
-        made->message.begin(), made->message.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+    made->message = OneLine(message);
     *error = made.release();
     return code;
   } catch (...) {

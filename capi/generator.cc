@@ -6,6 +6,7 @@
 #include "skeleton.h"
 
 using autoscheme::SchemeGenerator;
+using autoscheme::capi::Clear;
 using autoscheme::capi::Guard;
 using autoscheme::capi::LongCall;
 using autoscheme::capi::MakeContext;
@@ -45,7 +46,7 @@ extern "C" {
 autoscheme_status autoscheme_generator_create(autoscheme_context* context, const autoscheme_skeleton* skeleton,
                                               const autoscheme_options* options, autoscheme_generator** out,
                                               autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(skeleton);
@@ -66,12 +67,14 @@ autoscheme_status autoscheme_generator_create(autoscheme_context* context, const
   });
 }
 
-void autoscheme_generator_free(autoscheme_generator* generator) { delete generator; }
+void autoscheme_generator_free(autoscheme_generator* generator) {
+  delete generator;
+}
 
 autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
                                             const autoscheme_calibration* calibration, autoscheme_plan** out,
                                             autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(calibration);
@@ -85,7 +88,7 @@ autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generato
 
 autoscheme_status autoscheme_generator_score(autoscheme_generator* generator, const autoscheme_calibration* calibration,
                                              autoscheme_scores** out, autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> Outcome {
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(calibration);
@@ -106,7 +109,7 @@ autoscheme_status autoscheme_generator_score(autoscheme_generator* generator, co
 autoscheme_status autoscheme_generator_select(const autoscheme_generator* generator, const autoscheme_scores* scores,
                                               const double* avg_bits, int64_t count, autoscheme_recipes** out,
                                               autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> Outcome {
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(scores);
@@ -125,8 +128,7 @@ autoscheme_status autoscheme_generator_select(const autoscheme_generator* genera
 autoscheme_status autoscheme_generator_run(autoscheme_generator* generator, const autoscheme_calibration* calibration,
                                            autoscheme_scores** out_scores, autoscheme_recipes** out,
                                            autoscheme_error** error) {
-  if (out_scores != nullptr) *out_scores = nullptr;
-  if (out != nullptr) *out = nullptr;
+  Clear(out_scores, out);
   return Guard(error, [&]() -> Outcome {
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(calibration);
@@ -168,7 +170,7 @@ autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* gen
     filled.rss_anon_bytes = from.rss_anon_bytes, filled.rss_file_bytes = from.rss_file_bytes;
     filled.io_engine = autoscheme::IoEngineName(from.io_engine).data(), filled.trial_read_bytes = from.trial_read_bytes;
     filled.disk_read_bytes = from.disk_read_bytes, filled.read_call_bytes = from.read_call_bytes;
-    return autoscheme::capi::FillStruct(filled, stats, "autoscheme_stats");
+    return autoscheme::capi::FillStruct(filled, stats);
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -70,32 +71,115 @@ inline absl::Status IsNull(const char* what) { return absl::InvalidArgumentError
 
 // ---- structs with struct_size ----
 
+// What the first version that had a visible struct had of it: a caller that was compiled with that version gives no
+// more.
+template <typename T>
+struct FirstVersion;  // constexpr const char* kName; constexpr size_t kBytes
+
+// `last_field` was the last one in the first version, and stays named here for ever: fields that are appended later are
+// missing in the structs of older callers.
+#define CAPI_STRUCT(type, last_field)                                                       \
+  template <>                                                                               \
+  struct FirstVersion<type> {                                                               \
+    static constexpr const char* kName = #type;                                             \
+    static constexpr size_t kBytes = offsetof(type, last_field) + sizeof(type::last_field); \
+  }
+CAPI_STRUCT(autoscheme_scheme_info, reserved);
+CAPI_STRUCT(autoscheme_option_info, max_f64);
+CAPI_STRUCT(autoscheme_skeleton_info, reserved);
+CAPI_STRUCT(autoscheme_block_info, tensor_count);
+CAPI_STRUCT(autoscheme_layer_info, fixed_scheme);
+CAPI_STRUCT(autoscheme_tensor_info, block);
+CAPI_STRUCT(autoscheme_calibration_info, sha256);
+CAPI_STRUCT(autoscheme_stats, trial_read_bytes);
+CAPI_STRUCT(autoscheme_plan_info, boundary_interval);
+CAPI_STRUCT(autoscheme_plan_item, bytes);
+CAPI_STRUCT(autoscheme_scores_info, reserved);
+CAPI_STRUCT(autoscheme_pareto_info, reserved);
+CAPI_STRUCT(autoscheme_pareto_point, marginal_value);
+CAPI_STRUCT(autoscheme_recipe_info, model_bytes);
+CAPI_STRUCT(autoscheme_step, bytes);
+CAPI_STRUCT(autoscheme_streamer_stats, trial_bytes);
+CAPI_STRUCT(autoscheme_offload_callbacks, restore);
+CAPI_STRUCT(autoscheme_offload_info, released_bytes);
+
 // Larger than any struct will ever be: a struct_size beyond it was never set.
 inline constexpr size_t kMostStructBytes = 4096;
 
-inline absl::Status CheckStructSize(size_t size, size_t least, const char* name) {
-  if (size >= least && size <= kMostStructBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("struct_size of ", name, " is ", size, ", must be at least ", least, ": set it to its sizeof"));
+template <typename T>
+absl::Status CheckStruct(const T* caller) {
+  using First = FirstVersion<T>;
+  if (caller == nullptr) return IsNull(First::kName);
+  // Read apart: an older caller's struct is smaller than T.
+  size_t size;
+  std::memcpy(&size, caller, sizeof(size));
+  if (size >= First::kBytes && size <= kMostStructBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("struct_size of ", First::kName, " is ", size, ", must be at least ",
+                                                 First::kBytes, ": set it to its sizeof"));
 }
 
-// Copies `value` to the caller's struct, which may be of a later version (its tail is zeroed). `least` is the size that
-// the struct had in 0.1.
+// Copies `value` to the caller's struct: what fits into an older one, and zeros for what only a later one has.
 template <typename T>
-absl::Status FillStruct(T value, T* out, const char* name, size_t least = sizeof(T)) {
-  if (out == nullptr) return IsNull(name);
-  const size_t size = out->struct_size;
-  CAPI_RETURN_IF_ERROR(CheckStructSize(size, least, name));
-  value.struct_size = size;
-  std::memcpy(out, &value, std::min(size, sizeof(T)));
-  if (size > sizeof(T)) std::memset(reinterpret_cast<char*>(out) + sizeof(T), 0, size - sizeof(T));
+absl::Status FillStruct(T value, T* caller) {
+  CAPI_RETURN_IF_ERROR(CheckStruct(caller));
+  char* to = reinterpret_cast<char*>(caller);
+  std::memcpy(&value.struct_size, to, sizeof(value.struct_size));
+  std::memcpy(to, &value, std::min(value.struct_size, sizeof(T)));
+  if (value.struct_size > sizeof(T)) std::memset(to + sizeof(T), 0, value.struct_size - sizeof(T));
   return absl::OkStatus();
+}
+
+// The caller's struct into `value`: fields that an older one lacks are zero; those of a later one must be.
+template <typename T>
+absl::Status ReadStruct(const T* caller, T* value) {
+  CAPI_RETURN_IF_ERROR(CheckStruct(caller));
+  const char* from = reinterpret_cast<const char*>(caller);
+  size_t size;
+  std::memcpy(&size, from, sizeof(size));
+  for (size_t i = sizeof(T); i < size; ++i) {
+    if (from[i] == 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat(FirstVersion<T>::kName, " has a field at byte ", i,
+                                                   " that this version of the library does not know"));
+  }
+  *value = T{};
+  std::memcpy(value, from, std::min(size, sizeof(T)));
+  return absl::OkStatus();
+}
+
+// ---- out-parameters ----
+
+// Set first of all, whatever the call then says: a caller that looks at one after a failure finds NULL or 0. Structs
+// stay as they are.
+template <typename... T>
+void Clear(T*... out) noexcept {
+  ((out == nullptr ? void() : void(*out = T{})), ...);
 }
 
 inline absl::Status CheckIndex(int64_t index, int64_t count, const char* what) {
   if (index >= 0 && index < count) return absl::OkStatus();
   return absl::OutOfRangeError(absl::StrCat(what, " ", index, " does not exist: there are ", count));
 }
+
+// Text that is made on first use. Any thread.
+class LazyText {
+ public:
+  LazyText() = default;
+  ~LazyText() { delete text_.load(); }
+  LazyText(const LazyText&) = delete;
+  LazyText& operator=(const LazyText&) = delete;
+
+  template <typename Make>
+  const std::string& Get(Make&& make) const {
+    const std::string* text = text_.load(std::memory_order_acquire);
+    if (text != nullptr) return *text;
+    auto made = std::make_unique<const std::string>(make());
+    if (text_.compare_exchange_strong(text, made.get())) return *made.release();
+    return *text;  // another thread was first
+  }
+
+ private:
+  mutable std::atomic<const std::string*> text_{nullptr};
+};
 
 // ---- callbacks and the state behind a context ----
 
@@ -130,7 +214,7 @@ struct Callback {
 struct ContextState {
   CancelToken cancel;
   std::atomic<bool> busy{false};           // a [long] call runs, or a streamer is open
-  std::atomic<int32_t> callback_value{0};  // of the callback that stopped the call that runs
+  std::atomic<int32_t> callback_value{0};  // what the first callback that stopped the call returned
   std::mutex mutex;                        // guards the two pointers below, not the calls
   std::shared_ptr<Callback<autoscheme_log_fn>> log;
   std::shared_ptr<Callback<autoscheme_progress_fn>> progress;
@@ -153,7 +237,7 @@ class LongCall {
 
  private:
   std::shared_ptr<ContextState> state_;
-  bool acquired_;
+  bool acquired_ = false;
 };
 
 }  // namespace autoscheme::capi

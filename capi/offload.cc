@@ -1,10 +1,13 @@
 // The offload manager over a host's C callbacks.
 #include "autoscheme/offload_manager.h"
+#include "autoscheme/quoted.h"
 #include "options.h"
 #include "skeleton.h"
 
 using autoscheme::OffloadManager;
 using autoscheme::OffloadMode;
+using autoscheme::Quoted;
+using autoscheme::capi::Clear;
 using autoscheme::capi::GetOption;
 using autoscheme::capi::Guard;
 using autoscheme::capi::GuardValue;
@@ -23,30 +26,19 @@ struct autoscheme_offload {
 
 namespace {
 
-absl::StatusOr<autoscheme_offload_callbacks> ReadCallbacks(const autoscheme_offload_callbacks& from) {
-  const size_t size = from.struct_size;
-  CAPI_RETURN_IF_ERROR(autoscheme::capi::CheckStructSize(size, sizeof(from), "autoscheme_offload_callbacks"));
-  const char* bytes = reinterpret_cast<const char*>(&from);
-  for (size_t i = sizeof(from); i < size; ++i) {
-    if (bytes[i] == 0) continue;
-    return absl::InvalidArgumentError(absl::StrCat("autoscheme_offload_callbacks has a field at byte ", i,
-                                                   " that this version of the library does not know"));
-  }
-  return from;
-}
-
-// Runs one callback of the host; `what` is "save", "release" or "restore".
+// Runs one callback of the host; `what` is "save", "release" or "restore". ABORTED, which nothing else here is, says
+// that the callback returned a value.
 template <typename Call>
 absl::Status RunCallback(autoscheme_offload* offload, const char* what, const std::string& name, Call&& call) {
   int32_t value = 0;
   try {
     value = call();
   } catch (...) {
-    return absl::InternalError(absl::StrCat("the ", what, " callback threw an exception for tensor ", name));
+    return absl::InternalError(absl::StrCat("the ", what, " callback threw an exception for tensor ", Quoted(name)));
   }
   if (value == 0) return absl::OkStatus();
   if (offload->callback_value == 0) offload->callback_value = value;
-  return absl::AbortedError(absl::StrCat("the ", what, " callback failed for tensor ", name));
+  return absl::AbortedError(absl::StrCat("the ", what, " callback failed for tensor ", Quoted(name)));
 }
 
 autoscheme::HostTensorCallbacks HostCallbacks(autoscheme_offload* offload) {
@@ -89,7 +81,7 @@ Outcome Move(autoscheme_offload* offload, const char* const* names, int64_t coun
   if (!copied.ok()) return copied.status();
   offload->callback_value = 0;
   absl::Status status = ((*offload->manager).*move)(*copied);
-  const int32_t value = status.ok() ? 0 : offload->callback_value;
+  const int32_t value = absl::IsAborted(status) ? offload->callback_value : 0;
   return Outcome(std::move(status), value);
 }
 
@@ -102,14 +94,14 @@ autoscheme_status autoscheme_offload_create(autoscheme_context* context, const a
                                             const autoscheme_offload_callbacks* callbacks, void* user_data,
                                             void (*user_data_free)(void*), autoscheme_offload** out,
                                             autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   UserData owned(user_data, user_data_free);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(callbacks);
     CAPI_REQUIRE(out);
-    const auto read = ReadCallbacks(*callbacks);
-    if (!read.ok()) return read.status();
+    autoscheme_offload_callbacks read{};
+    CAPI_RETURN_IF_ERROR(autoscheme::capi::ReadStruct(callbacks, &read));
     OffloadManager::Options manager_options;
     manager_options.mode = GetOption(options, AUTOSCHEME_OPTION_OFFLOAD_MODE).text == "offload" ? OffloadMode::kOffload
                                                                                                 : OffloadMode::kClean;
@@ -117,13 +109,13 @@ autoscheme_status autoscheme_offload_create(autoscheme_context* context, const a
     if (manager_options.mode == OffloadMode::kClean) {
       CAPI_REQUIRE(skeleton);
     } else {
-      CAPI_REQUIRE(read->save);
+      if (read.save == nullptr) return autoscheme::capi::IsNull("callbacks->save");
     }
-    CAPI_REQUIRE(read->release);
-    CAPI_REQUIRE(read->restore);
+    if (read.release == nullptr) return autoscheme::capi::IsNull("callbacks->release");
+    if (read.restore == nullptr) return autoscheme::capi::IsNull("callbacks->restore");
 
     auto offload = std::make_unique<autoscheme_offload>(std::move(owned));
-    offload->callbacks = *read;
+    offload->callbacks = read;
     offload->context_state = context->state;
     if (skeleton != nullptr) offload->skeleton = skeleton->state;
     auto manager = OffloadManager::Create(MakeContext(context->state.get(), /*cancellable=*/false),
@@ -136,7 +128,9 @@ autoscheme_status autoscheme_offload_create(autoscheme_context* context, const a
   });
 }
 
-void autoscheme_offload_free(autoscheme_offload* offload) { delete offload; }
+void autoscheme_offload_free(autoscheme_offload* offload) {
+  delete offload;
+}
 
 autoscheme_status autoscheme_offload_manage(autoscheme_offload* offload, const char* name, int32_t dtype,
                                             const int64_t* shape, int64_t rank, autoscheme_error** error) {
@@ -145,11 +139,12 @@ autoscheme_status autoscheme_offload_manage(autoscheme_offload* offload, const c
     CAPI_REQUIRE(name);
     if (dtype < AUTOSCHEME_DTYPE_BOOL || dtype > AUTOSCHEME_DTYPE_U64) {
       return absl::InvalidArgumentError(
-          absl::StrCat("dtype ", dtype, " of tensor ", name, " is not AUTOSCHEME_DTYPE_*"));
+          absl::StrCat("dtype ", dtype, " of tensor ", Quoted(name), " is not AUTOSCHEME_DTYPE_*"));
     }
     constexpr int64_t kMostRank = 8;
     if (rank < 0 || rank > kMostRank) {
-      return absl::InvalidArgumentError(absl::StrCat("rank ", rank, " of tensor ", name, " is not from 0 to 8"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("rank ", rank, " of tensor ", Quoted(name), " is not from 0 to 8"));
     }
     if (rank > 0) CAPI_REQUIRE(shape);
     autoscheme::TensorInfo info;
@@ -160,7 +155,8 @@ autoscheme_status autoscheme_offload_manage(autoscheme_offload* offload, const c
     uint64_t elements = 1;
     for (const int64_t d : info.shape) {
       if (d < 0 || (d > 0 && elements > kMostElements / static_cast<uint64_t>(d))) {
-        return absl::InvalidArgumentError(absl::StrCat("dimension ", d, " of tensor ", name, " is not possible"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("dimension ", d, " of tensor ", Quoted(name), " is not possible"));
       }
       elements *= static_cast<uint64_t>(d);
     }
@@ -187,7 +183,7 @@ autoscheme_status autoscheme_offload_get_info(const autoscheme_offload* offload,
     autoscheme_offload_info filled{};
     filled.resident_bytes = offload->manager->resident_bytes();
     filled.released_bytes = offload->manager->released_bytes();
-    return autoscheme::capi::FillStruct(filled, info, "autoscheme_offload_info");
+    return autoscheme::capi::FillStruct(filled, info);
   });
 }
 

@@ -136,7 +136,7 @@ autoscheme_status autoscheme_option_describe(int32_t id, autoscheme_option_info*
     filled.max_i64 = spec->max_i64;
     filled.min_f64 = spec->min_f64;
     filled.max_f64 = spec->max_f64;
-    return autoscheme::capi::FillStruct(filled, info, "autoscheme_option_info");
+    return autoscheme::capi::FillStruct(filled, info);
   });
 }
 

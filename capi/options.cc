@@ -5,12 +5,12 @@
 #include <limits>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "autoscheme/quoted.h"
 #include "autoscheme/scheme_text.h"
 #include "handles.h"
 #include "option_table.h"
@@ -39,6 +39,7 @@ bool IsInteger(const OptionSpec& spec) {
 }  // namespace
 }  // namespace autoscheme::capi
 
+using autoscheme::capi::Clear;
 using autoscheme::capi::FromI64;
 using autoscheme::capi::FromList;
 using autoscheme::capi::GetOption;
@@ -51,9 +52,9 @@ using autoscheme::capi::WrongType;
 extern "C" {
 
 autoscheme_status autoscheme_options_create(autoscheme_options** out, autoscheme_error** error) {
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(out);
-    *out = nullptr;
     *out = new autoscheme_options();
     return absl::OkStatus();
   });
@@ -107,6 +108,7 @@ autoscheme_status autoscheme_options_set_str(autoscheme_options* options, int32_
 
 autoscheme_status autoscheme_options_get_i64(const autoscheme_options* options, int32_t id, int64_t* value,
                                              autoscheme_error** error) {
+  Clear(value);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(options);
     CAPI_REQUIRE(value);
@@ -120,6 +122,7 @@ autoscheme_status autoscheme_options_get_i64(const autoscheme_options* options, 
 
 autoscheme_status autoscheme_options_get_f64(const autoscheme_options* options, int32_t id, double* value,
                                              autoscheme_error** error) {
+  Clear(value);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(options);
     CAPI_REQUIRE(value);
@@ -133,6 +136,7 @@ autoscheme_status autoscheme_options_get_f64(const autoscheme_options* options, 
 
 autoscheme_status autoscheme_options_get_str(const autoscheme_options* options, int32_t id, const char** value,
                                              autoscheme_error** error) {
+  Clear(value);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(options);
     CAPI_REQUIRE(value);
@@ -182,8 +186,7 @@ absl::StatusOr<OptionValue> FromList(const OptionSpec& spec, std::vector<double>
 }
 
 absl::Status BadText(const OptionSpec& spec, absl::string_view text, absl::string_view wanted) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("option ", spec.name, " is \"", absl::CHexEscape(text.substr(0, 200)), "\", must be ", wanted));
+  return absl::InvalidArgumentError(absl::StrCat("option ", spec.name, " is ", Quoted(text), ", must be ", wanted));
 }
 
 // "400MiB", "1.5GB", "4096": a number, and a unit of 1000 or 1024 bytes to some power.

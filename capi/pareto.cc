@@ -2,6 +2,7 @@
 #include "results.h"
 
 using autoscheme::capi::CheckIndex;
+using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::Guard;
 
@@ -9,7 +10,7 @@ extern "C" {
 
 autoscheme_status autoscheme_scores_pareto(const autoscheme_scores* scores, const autoscheme_options* options,
                                            autoscheme_pareto** out, autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> autoscheme::capi::Outcome {
     CAPI_REQUIRE(scores);
     CAPI_REQUIRE(out);
@@ -28,7 +29,9 @@ autoscheme_status autoscheme_scores_pareto(const autoscheme_scores* scores, cons
   });
 }
 
-void autoscheme_pareto_free(autoscheme_pareto* pareto) { delete pareto; }
+void autoscheme_pareto_free(autoscheme_pareto* pareto) {
+  delete pareto;
+}
 
 autoscheme_status autoscheme_pareto_get_info(const autoscheme_pareto* pareto, autoscheme_pareto_info* info,
                                              autoscheme_error** error) {
@@ -39,7 +42,7 @@ autoscheme_status autoscheme_pareto_get_info(const autoscheme_pareto* pareto, au
     filled.point_count = static_cast<int64_t>(pareto->front.points.size());
     filled.total_params = pareto->front.total_params;
     filled.complete = pareto->front.complete;
-    return FillStruct(filled, info, "autoscheme_pareto_info");
+    return FillStruct(filled, info);
   });
 }
 
@@ -53,13 +56,13 @@ autoscheme_status autoscheme_pareto_get_point(const autoscheme_pareto* pareto, i
     autoscheme_pareto_point filled{};
     filled.total_bits = from.total_bits, filled.avg_bits = from.avg_bits;
     filled.loss = from.loss, filled.marginal_value = from.marginal_value;
-    return FillStruct(filled, point, "autoscheme_pareto_point");
+    return FillStruct(filled, point);
   });
 }
 
 autoscheme_status autoscheme_pareto_json(const autoscheme_pareto* pareto, const char** json, size_t* length,
                                          autoscheme_error** error) {
-  if (json != nullptr) *json = nullptr;
+  Clear(json, length);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(pareto);
     CAPI_REQUIRE(json);

@@ -62,6 +62,7 @@ std::string ToJson(const Plan& plan) {
 }  // namespace autoscheme::capi
 
 using autoscheme::capi::CheckIndex;
+using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::Guard;
 
@@ -87,7 +88,7 @@ autoscheme_status autoscheme_plan_get_info(const autoscheme_plan* plan, autosche
     filled.boundary_interval = plan->plan.boundary_interval;
     filled.kept_units = plan->plan.kept_units, filled.cached_units = plan->plan.cached_units;
     filled.budget_bytes = plan->plan.budget_bytes, filled.budget_reason = plan->plan.budget_reason.c_str();
-    return FillStruct(filled, info, "autoscheme_plan_info");
+    return FillStruct(filled, info);
   });
 }
 
@@ -100,13 +101,13 @@ autoscheme_status autoscheme_plan_get_item(const autoscheme_plan* plan, int64_t 
     autoscheme_plan_item filled{};
     filled.name = plan->plan.resident[index].name.c_str();
     filled.bytes = plan->plan.resident[index].bytes;
-    return FillStruct(filled, item, "autoscheme_plan_item");
+    return FillStruct(filled, item);
   });
 }
 
 autoscheme_status autoscheme_plan_json(const autoscheme_plan* plan, const char** json, size_t* length,
                                        autoscheme_error** error) {
-  if (json != nullptr) *json = nullptr;
+  Clear(json, length);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(plan);
     CAPI_REQUIRE(json);

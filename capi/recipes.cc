@@ -1,14 +1,18 @@
+#include "autoscheme/quoted.h"
 #include "results.h"
 #include "scheme.h"
 
 using autoscheme::Recipe;
 using autoscheme::capi::CheckIndex;
+using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::Guard;
 
 extern "C" {
 
-void autoscheme_recipes_free(autoscheme_recipes* recipes) { delete recipes; }
+void autoscheme_recipes_free(autoscheme_recipes* recipes) {
+  delete recipes;
+}
 
 int64_t autoscheme_recipes_count(const autoscheme_recipes* recipes) {
   return recipes == nullptr ? 0 : static_cast<int64_t>(recipes->recipes.size());
@@ -31,13 +35,14 @@ autoscheme_status autoscheme_recipes_get_info(const autoscheme_recipes* recipes,
     filled.target_bytes = from.target_bytes;
     filled.layer_bytes = from.layer_bytes;
     filled.model_bytes = from.model_bytes;
-    return FillStruct(filled, info, "autoscheme_recipe_info");
+    return FillStruct(filled, info);
   });
 }
 
 autoscheme_status autoscheme_recipes_get_layer(const autoscheme_recipes* recipes, int64_t recipe, int64_t layer,
                                                const char** name, autoscheme_scheme_info* scheme, int32_t* fixed,
                                                autoscheme_error** error) {
+  Clear(name, fixed);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(recipes);
     CAPI_RETURN_IF_ERROR(CheckIndex(recipe, autoscheme_recipes_count(recipes), "recipe"));
@@ -53,6 +58,7 @@ autoscheme_status autoscheme_recipes_get_layer(const autoscheme_recipes* recipes
 
 autoscheme_status autoscheme_recipes_find_layer(const autoscheme_recipes* recipes, int64_t recipe, const char* name,
                                                 int64_t* layer, autoscheme_error** error) {
+  Clear(layer);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(recipes);
     CAPI_REQUIRE(name);
@@ -64,13 +70,14 @@ autoscheme_status autoscheme_recipes_find_layer(const autoscheme_recipes* recipe
       *layer = static_cast<int64_t>(i);
       return absl::OkStatus();
     }
-    return absl::NotFoundError(absl::StrCat("the recipe has no layer \"", name, "\"; it has ", layers.size()));
+    return absl::NotFoundError(
+        absl::StrCat("the recipe has no layer ", autoscheme::Quoted(name), " among its ", layers.size(), " layers"));
   });
 }
 
 autoscheme_status autoscheme_recipes_json(const autoscheme_recipes* recipes, const char** json, size_t* length,
                                           autoscheme_error** error) {
-  if (json != nullptr) *json = nullptr;
+  Clear(json, length);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(recipes);
     CAPI_REQUIRE(json);

@@ -4,7 +4,6 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -15,21 +14,6 @@
 #include "handles.h"
 
 namespace autoscheme::capi {
-
-// Text that is made on first use. Thread-safe.
-class LazyText {
- public:
-  template <typename Make>
-  const std::string& Get(Make&& make) const {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (text_.empty()) text_ = make();
-    return text_;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  mutable std::string text_;
-};
 
 autoscheme_plan* MakePlanHandle(Plan plan);
 autoscheme_scores* MakeScoresHandle(std::shared_ptr<ContextState> state, ScoreTable table);

@@ -62,7 +62,7 @@ absl::Status FillScheme(const Scheme& scheme, autoscheme_scheme_info* out) {
   info.act_dynamic = OrUnset(scheme.act_dynamic);
   info.super_bits = OrUnset(scheme.super_bits);
   info.super_group_size = OrUnset(scheme.super_group_size);
-  return FillStruct(info, out, "autoscheme_scheme_info");
+  return FillStruct(info, out);
 }
 
 }  // namespace autoscheme::capi

@@ -4,6 +4,7 @@
 
 using autoscheme::ScoreTable;
 using autoscheme::capi::CheckIndex;
+using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::Guard;
 using autoscheme::capi::MakeContext;
@@ -13,7 +14,7 @@ extern "C" {
 
 autoscheme_status autoscheme_scores_load(autoscheme_context* context, const char* path, autoscheme_scores** out,
                                          autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(path);
@@ -25,7 +26,9 @@ autoscheme_status autoscheme_scores_load(autoscheme_context* context, const char
   });
 }
 
-void autoscheme_scores_free(autoscheme_scores* scores) { delete scores; }
+void autoscheme_scores_free(autoscheme_scores* scores) {
+  delete scores;
+}
 
 autoscheme_status autoscheme_scores_save(const autoscheme_scores* scores, const char* path, autoscheme_error** error) {
   return Guard(error, [&]() -> absl::Status {
@@ -38,7 +41,7 @@ autoscheme_status autoscheme_scores_save(const autoscheme_scores* scores, const 
 
 autoscheme_status autoscheme_scores_json(const autoscheme_scores* scores, const char** json, size_t* length,
                                          autoscheme_error** error) {
-  if (json != nullptr) *json = nullptr;
+  Clear(json, length);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(scores);
     CAPI_REQUIRE(json);
@@ -67,7 +70,7 @@ autoscheme_status autoscheme_scores_get_info(const autoscheme_scores* scores, au
     filled.scheme_count = static_cast<int64_t>(table.schemes.size());
     filled.layer_count = static_cast<int64_t>(table.layers.size());
     filled.tied_head = table.tied_head;
-    return FillStruct(filled, info, "autoscheme_scores_info");
+    return FillStruct(filled, info);
   });
 }
 
@@ -96,12 +99,13 @@ autoscheme_status autoscheme_scores_get_layer(const autoscheme_scores* scores, i
     filled.is_head = from.is_head;
     filled.has_bias = -1;
     filled.fixed_scheme = from.fixed.has_value() ? from.fixed->name.c_str() : nullptr;
-    return FillStruct(filled, info, "autoscheme_layer_info");
+    return FillStruct(filled, info);
   });
 }
 
 autoscheme_status autoscheme_scores_get_loss(const autoscheme_scores* scores, int64_t scheme, int64_t layer,
                                              double* weight, double* activation, autoscheme_error** error) {
+  Clear(weight, activation);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(scores);
     CAPI_RETURN_IF_ERROR(CheckIndex(scheme, static_cast<int64_t>(scores->table.schemes.size()), "scheme"));
@@ -116,7 +120,7 @@ autoscheme_status autoscheme_scores_get_loss(const autoscheme_scores* scores, in
 autoscheme_status autoscheme_scores_select(const autoscheme_scores* scores, const autoscheme_options* options,
                                            const double* avg_bits, int64_t count, autoscheme_recipes** out,
                                            autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> Outcome {
     CAPI_REQUIRE(scores);
     CAPI_REQUIRE(out);

@@ -1,6 +1,7 @@
 #include "skeleton.h"
 
 using autoscheme::capi::CheckIndex;
+using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::Guard;
 using autoscheme::capi::GuardValue;
@@ -38,7 +39,7 @@ extern "C" {
 
 autoscheme_status autoscheme_skeleton_open(autoscheme_context* context, const char* model, autoscheme_skeleton** out,
                                            autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(model);
@@ -55,7 +56,9 @@ autoscheme_status autoscheme_skeleton_open(autoscheme_context* context, const ch
   });
 }
 
-void autoscheme_skeleton_free(autoscheme_skeleton* skeleton) { delete skeleton; }
+void autoscheme_skeleton_free(autoscheme_skeleton* skeleton) {
+  delete skeleton;
+}
 
 autoscheme_status autoscheme_skeleton_get_info(const autoscheme_skeleton* skeleton, autoscheme_skeleton_info* info,
                                                autoscheme_error** error) {
@@ -77,7 +80,7 @@ autoscheme_status autoscheme_skeleton_get_info(const autoscheme_skeleton* skelet
     filled.total_params = state.skeleton->total_params();
     filled.total_bytes = state.skeleton->total_bytes();
     filled.tied_head = state.skeleton->tied_head();
-    return FillStruct(filled, info, "autoscheme_skeleton_info");
+    return FillStruct(filled, info);
   });
 }
 
@@ -96,7 +99,7 @@ autoscheme_status autoscheme_skeleton_get_block(const autoscheme_skeleton* skele
     filled.layer_count = static_cast<int64_t>(from.linears.size());
     filled.first_tensor = state.first_tensor[block];
     filled.tensor_count = static_cast<int64_t>(from.tensors.size());
-    return FillStruct(filled, info, "autoscheme_block_info");
+    return FillStruct(filled, info);
   });
 }
 
@@ -115,7 +118,7 @@ autoscheme_status autoscheme_skeleton_get_layer(const autoscheme_skeleton* skele
     filled.block = from.block;
     filled.is_head = from.is_head;
     filled.has_bias = from.layer->bias != nullptr;
-    return FillStruct(filled, info, "autoscheme_layer_info");
+    return FillStruct(filled, info);
   });
 }
 
@@ -141,15 +144,14 @@ const char* autoscheme_skeleton_file_at(const autoscheme_skeleton* skeleton, int
 
 autoscheme_status autoscheme_skeleton_json(const autoscheme_skeleton* skeleton, const char** json, size_t* length,
                                            autoscheme_error** error) {
-  if (json != nullptr) *json = nullptr;
+  Clear(json, length);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(skeleton);
     CAPI_REQUIRE(json);
-    SkeletonState& state = *skeleton->state;
-    std::lock_guard<std::mutex> lock(state.json_mutex);
-    if (state.json.empty()) state.json = state.skeleton->ToJson();
-    *json = state.json.c_str();
-    if (length != nullptr) *length = state.json.size();
+    const SkeletonState& state = *skeleton->state;
+    const std::string& text = state.json.Get([&] { return state.skeleton->ToJson(); });
+    *json = text.c_str();
+    if (length != nullptr) *length = text.size();
     return absl::OkStatus();
   });
 }
@@ -182,7 +184,7 @@ absl::Status FillTensor(const TensorInfo& tensor, int64_t block, autoscheme_tens
   info.offset = tensor.offset;
   info.shard = tensor.shard;
   info.block = block;
-  return FillStruct(info, out, "autoscheme_tensor_info");
+  return FillStruct(info, out);
 }
 
 }  // namespace autoscheme::capi

@@ -3,7 +3,6 @@
 #define AUTOSCHEME_CAPI_SKELETON_H_
 
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -29,8 +28,7 @@ struct SkeletonState {
   std::vector<Layer> layers;
   std::vector<Tensor> tensors;
   std::vector<int64_t> first_layer, first_tensor;  // of each block
-  std::mutex json_mutex;
-  std::string json;
+  LazyText json;
 };
 
 // The pointers in `out` are those of `tensor`.

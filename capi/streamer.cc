@@ -9,6 +9,7 @@ using autoscheme::BlockView;
 using autoscheme::MetaSkeleton;
 using autoscheme::TensorInfo;
 using autoscheme::capi::CheckIndex;
+using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::GetOption;
 using autoscheme::capi::Guard;
@@ -68,7 +69,7 @@ absl::Status CheckBudget(const std::vector<BlockStreamer::Step>& steps, int64_t 
 }  // namespace
 
 struct autoscheme_streamer {
-  std::unique_ptr<LongCall> call;  // held while the streamer is open, and until its reader has stopped
+  std::unique_ptr<LongCall> call;  // held while the streamer is open; its reader has stopped when it is let go
   std::shared_ptr<StreamerState> state;
 };
 
@@ -77,7 +78,7 @@ extern "C" {
 autoscheme_status autoscheme_streamer_create(autoscheme_context* context, const autoscheme_skeleton* skeleton,
                                              const autoscheme_options* options, const int64_t* order, int64_t count,
                                              autoscheme_streamer** out, autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(skeleton);
@@ -121,14 +122,18 @@ autoscheme_status autoscheme_streamer_create(autoscheme_context* context, const 
   });
 }
 
-void autoscheme_streamer_free(autoscheme_streamer* streamer) { delete streamer; }
+void autoscheme_streamer_free(autoscheme_streamer* streamer) {
+  if (streamer == nullptr) return;
+  streamer->state->streamer->Stop();  // before another streamer may open; tensors that are held keep their memory
+  delete streamer;
+}
 
 autoscheme_status autoscheme_streamer_next(autoscheme_streamer* streamer, autoscheme_step* step,
                                            autoscheme_error** error) {
   return Guard(error, [&]() -> Outcome {
     CAPI_REQUIRE(streamer);
     StreamerState& state = *streamer->state;
-    if (step != nullptr) CAPI_RETURN_IF_ERROR(FillStruct(autoscheme_step{}, step, "autoscheme_step"));
+    if (step != nullptr) CAPI_RETURN_IF_ERROR(autoscheme::capi::CheckStruct(step));
     if (const int64_t held = state.held.load(std::memory_order_acquire); held > 0) {
       return absl::FailedPreconditionError(
           absl::StrCat("tensors of the step before are still held (", held, "): call their deleters first"));
@@ -144,7 +149,7 @@ autoscheme_status autoscheme_streamer_next(autoscheme_streamer* streamer, autosc
     filled.block = state.order[view->step];
     filled.tensor_count = static_cast<int64_t>(view->tensors.size());
     for (const autoscheme::TensorView& tensor : view->tensors) filled.bytes += tensor.info->bytes;
-    return FillStruct(filled, step, "autoscheme_step");
+    return FillStruct(filled, step);
   });
 }
 
@@ -163,7 +168,7 @@ autoscheme_status autoscheme_streamer_get_tensor_info(const autoscheme_streamer*
 
 autoscheme_status autoscheme_streamer_get_tensor(autoscheme_streamer* streamer, int64_t index,
                                                  DLManagedTensorVersioned** out, autoscheme_error** error) {
-  if (out != nullptr) *out = nullptr;
+  Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(streamer);
     CAPI_REQUIRE(out);
@@ -194,7 +199,7 @@ autoscheme_status autoscheme_streamer_get_stats(const autoscheme_streamer* strea
     filled.stall_s = from.stall_s;
     filled.io_engine = autoscheme::IoEngineName(from.engine).data();
     filled.trial_bytes = from.trial_bytes;
-    return FillStruct(filled, stats, "autoscheme_streamer_stats");
+    return FillStruct(filled, stats);
   });
 }
 

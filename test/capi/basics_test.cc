@@ -15,9 +15,14 @@ using Catch::Contains;
 
 TEST_CASE("sizes, offsets and constants of the header never change") { CHECK(layout_failures() == 0); }
 
-TEST_CASE("NULL for any pointer of any function is INVALID_ARGUMENT") {
+TEST_CASE("NULL for any pointer of any function is INVALID_ARGUMENT, and whatever fails clears its out-parameters") {
   TinyCase tiny;
   CHECK(null_argument_failures(tiny.model_dir.c_str(), tiny.tokens.c_str()) == 0);
+}
+
+TEST_CASE("every struct is taken in its size of 0.1 and in larger ones, and refused in smaller ones") {
+  TinyCase tiny;
+  CHECK(struct_failures(tiny.model_dir.c_str(), tiny.tokens.c_str()) == 0);
 }
 
 TEST_CASE("a C host goes from the model to the saved recipe, and may free parents first") {

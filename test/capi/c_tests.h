@@ -10,6 +10,8 @@ extern "C" {
 int layout_failures(void);
 /* NULL for every pointer of every function. `model` and `tokens` are a good model folder and calibration file. */
 int null_argument_failures(const char* model, const char* tokens);
+/* Callers of other versions, whose structs are smaller or larger. */
+int struct_failures(const char* model, const char* tokens);
 /* From opening the model to the saved recipe, as a C host would do it, freeing parents first. */
 int walk_failures(const char* model, const char* tokens, const char* recipe_path);
 

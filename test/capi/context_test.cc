@@ -1,6 +1,7 @@
 // Callbacks, cancelling, one long call at a time.
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -237,6 +238,24 @@ TEST_CASE("a log callback that says stop while selecting stops the selection") {
   CHECK(select().ok());
 }
 
+TEST_CASE("what a log callback returns does not hide why a call fails for another reason") {
+  Ready ready;
+  REQUIRE(ready.Score().ok());
+  REQUIRE(ready.Set(AUTOSCHEME_OPTION_SHARED_LAYERS, "nothing,at_all").ok());
+  Host host;
+  host.answer = 3;
+  REQUIRE(autoscheme_context_set_log(ready.context.get(), Host::OnLog, &host, Host::Free, nullptr) == 0);
+  RecipesPtr recipes;
+  const double below = 0.5;
+  const Result failed = Make(recipes, [&](auto** out, auto** e) {
+    return autoscheme_scores_select(ready.scores.get(), ready.options.get(), &below, 1, out, e);
+  });
+  CHECK(host.calls >= 1);
+  CHECK(failed.code == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK(failed.callback_value == 0);
+  CHECK_THAT(failed.message, Contains("0.5"));
+}
+
 TEST_CASE("cancel from another thread in each stage stops within a block, and the context runs again") {
   struct Shared {
     autoscheme_context* context;
@@ -279,10 +298,79 @@ TEST_CASE("cancel from another thread in each stage stops within a block, and th
   }
 }
 
-TEST_CASE("cancelling an idle context does nothing") {
-  Ready ready;
-  autoscheme_cancel(ready.context.get());
-  CHECK(ready.Score().ok());
+TEST_CASE("cancelling an idle context does nothing, whatever is called next") {
+  Ready ready("W4A16,W8A16");
+  REQUIRE(ready.Score().ok());
+  const std::string path = ready.dir / "scores.json", work = ready.dir / "recipe.json";
+  RecipesPtr recipes;
+  StreamerPtr streamer;
+  OffloadPtr offload;
+  SkeletonPtr skeleton;
+  CalibrationPtr calibration;
+  GeneratorPtr generator;
+  ScoresPtr scores;
+  autoscheme_plan* plan = nullptr;
+  autoscheme_pareto* pareto = nullptr;
+  const auto idle_cancelled = [&](const char* what, const std::function<Result()>& call) {
+    INFO(what);
+    autoscheme_cancel(ready.context.get());
+    const Result result = call();
+    INFO(result.message);
+    CHECK(result.ok());
+  };
+  const auto call = [](auto&& function) { return [&] { return Call(function); }; };
+  idle_cancelled("open", [&] { return ready.Open(skeleton); });
+  idle_cancelled("load", [&] { return ready.Load(calibration); });
+  idle_cancelled("create", [&] { return ready.Create(ready.skeleton, generator); });
+  idle_cancelled(
+      "plan", call([&](auto** e) { return autoscheme_generator_plan(generator.get(), calibration.get(), &plan, e); }));
+  idle_cancelled("score", [&] { return ready.Score(); });
+  idle_cancelled("run", [&] {
+    return Make(recipes, [&](auto** out, auto** e) {
+      return autoscheme_generator_run(generator.get(), calibration.get(), nullptr, out, e);
+    });
+  });
+  idle_cancelled("generator_select", [&] {
+    return Make(recipes, [&](auto** out, auto** e) {
+      return autoscheme_generator_select(generator.get(), ready.scores.get(), nullptr, 0, out, e);
+    });
+  });
+  idle_cancelled("scores_select", [&] {
+    return Make(recipes, [&](auto** out, auto** e) {
+      return autoscheme_scores_select(ready.scores.get(), ready.options.get(), nullptr, 0, out, e);
+    });
+  });
+  idle_cancelled("pareto",
+                 call([&](auto** e) { return autoscheme_scores_pareto(ready.scores.get(), nullptr, &pareto, e); }));
+  idle_cancelled("pareto_save", call([&](auto** e) { return autoscheme_pareto_save(pareto, work.c_str(), e); }));
+  idle_cancelled("scores_save",
+                 call([&](auto** e) { return autoscheme_scores_save(ready.scores.get(), path.c_str(), e); }));
+  idle_cancelled("recipes_save",
+                 call([&](auto** e) { return autoscheme_recipes_save(recipes.get(), work.c_str(), e); }));
+  idle_cancelled("scores_load", [&] {
+    return Make(scores, [&](auto** out, auto** e) {
+      return autoscheme_scores_load(ready.context.get(), path.c_str(), out, e);
+    });
+  });
+  idle_cancelled("offload", [&] {
+    autoscheme_offload_callbacks callbacks = {sizeof(callbacks), nullptr, [](void*, const char*) { return 0; },
+                                              [](void*, const char*, const void*, size_t) { return 0; }};
+    return Make(offload, [&](auto** out, auto** e) {
+      return autoscheme_offload_create(ready.context.get(), ready.skeleton.get(), nullptr, &callbacks, nullptr, nullptr,
+                                       out, e);
+    });
+  });
+  idle_cancelled("release", call([&](auto** e) { return autoscheme_offload_release(offload.get(), nullptr, 0, e); }));
+  idle_cancelled("reload", call([&](auto** e) { return autoscheme_offload_reload(offload.get(), nullptr, 0, e); }));
+  idle_cancelled("streamer", [&] {
+    const Result made = Make(streamer, [&](auto** out, auto** e) {
+      return autoscheme_streamer_create(ready.context.get(), ready.skeleton.get(), nullptr, nullptr, 0, out, e);
+    });
+    if (!made.ok()) return made;
+    return Call([&](auto** e) { return autoscheme_streamer_next(streamer.get(), nullptr, e); });
+  });
+  autoscheme_plan_free(plan);
+  autoscheme_pareto_free(pareto);
 }
 
 TEST_CASE("a second long call on a busy context is refused, from a callback as from another thread") {

@@ -1,4 +1,5 @@
-/* Every pointer of every function may be NULL: INVALID_ARGUMENT, never a crash. */
+/* Every pointer of every function may be NULL: INVALID_ARGUMENT, never a crash. And whatever makes a call fail, its
+ * out-parameters are NULL or 0 afterwards, and its structs as they were. */
 #include <autoscheme.h>
 #include <stddef.h>
 #include <string.h>
@@ -13,9 +14,12 @@ struct handles {
   autoscheme_skeleton* skeleton;
   autoscheme_options* options;
   autoscheme_calibration* calibration;
+  autoscheme_calibration* long_calibration; /* rows longer than the model takes */
   autoscheme_generator* generator;
+  autoscheme_generator* busy_generator; /* on stream_context */
   autoscheme_plan* plan;
   autoscheme_scores* scores;
+  autoscheme_pareto* pareto;
   autoscheme_recipes* recipes;
   autoscheme_streamer* streamer;
   autoscheme_offload* offload;
@@ -38,6 +42,7 @@ static int32_t take(void* user_data, const char* name, const void* data, size_t 
 static int make_handles(struct handles* h, const char* model, const char* tokens) {
   int failures = 0;
   autoscheme_offload_callbacks callbacks = {sizeof callbacks, give, drop, take};
+  const int32_t ids[1000] = {0};
   memset(h, 0, sizeof *h);
   CHECK_C(autoscheme_context_create(&h->context, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_context_create(&h->stream_context, NULL) == AUTOSCHEME_OK);
@@ -48,8 +53,12 @@ static int make_handles(struct handles* h, const char* model, const char* tokens
   CHECK_C(autoscheme_options_set_i64(h->options, AUTOSCHEME_OPTION_THREADS, 1, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_options_set_f64(h->options, AUTOSCHEME_OPTION_AVG_BITS, 6, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_generator_create(h->context, h->skeleton, h->options, &h->generator, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_generator_create(h->stream_context, h->skeleton, h->options, &h->busy_generator, NULL) ==
+          AUTOSCHEME_OK);
+  CHECK_C(autoscheme_calibration_from_i32(ids, 1, 1000, &h->long_calibration, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_generator_plan(h->generator, h->calibration, &h->plan, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_generator_run(h->generator, h->calibration, &h->scores, &h->recipes, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_scores_pareto(h->scores, NULL, &h->pareto, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_streamer_create(h->stream_context, h->skeleton, NULL, NULL, 0, &h->streamer, NULL) ==
           AUTOSCHEME_OK);
   CHECK_C(autoscheme_streamer_next(h->streamer, NULL, NULL) == AUTOSCHEME_OK);
@@ -62,9 +71,12 @@ static void free_handles(struct handles* h) {
   autoscheme_offload_free(h->offload);
   autoscheme_streamer_free(h->streamer);
   autoscheme_recipes_free(h->recipes);
+  autoscheme_pareto_free(h->pareto);
   autoscheme_scores_free(h->scores);
   autoscheme_plan_free(h->plan);
+  autoscheme_generator_free(h->busy_generator);
   autoscheme_generator_free(h->generator);
+  autoscheme_calibration_free(h->long_calibration);
   autoscheme_options_free(h->options);
   autoscheme_calibration_free(h->calibration);
   autoscheme_skeleton_free(h->skeleton);
@@ -78,6 +90,7 @@ struct infos {
   autoscheme_calibration_info calibration_info;
   autoscheme_layer_info layer_info;
   autoscheme_offload_info offload_info;
+  autoscheme_option_info option_info;
   autoscheme_plan_info plan_info;
   autoscheme_plan_item plan_item;
   autoscheme_pareto_info pareto_info;
@@ -98,6 +111,7 @@ static void make_infos(struct infos* s) {
   s->calibration_info.struct_size = sizeof s->calibration_info;
   s->layer_info.struct_size = sizeof s->layer_info;
   s->offload_info.struct_size = sizeof s->offload_info;
+  s->option_info.struct_size = sizeof s->option_info;
   s->plan_info.struct_size = sizeof s->plan_info;
   s->plan_item.struct_size = sizeof s->plan_item;
   s->pareto_info.struct_size = sizeof s->pareto_info;
@@ -112,7 +126,7 @@ static void make_infos(struct infos* s) {
   s->tensor_info.struct_size = sizeof s->tensor_info;
 }
 
-/* Where handles would go; all must be NULL afterwards. */
+/* Where results would go; what a failed call is given of it must be NULL or 0 afterwards. */
 struct outs {
   autoscheme_skeleton* skeleton;
   autoscheme_calibration* calibration;
@@ -124,23 +138,64 @@ struct outs {
   autoscheme_streamer* streamer;
   autoscheme_offload* offload;
   struct DLManagedTensorVersioned* tensor;
+  autoscheme_context* context;
+  autoscheme_options* options;
+  const char* text;
+  size_t length;
+  int64_t i64;
+  int32_t i32;
+  double f64, other_f64;
 };
 
-#define REFUSES(call)                                                     \
-  do {                                                                    \
-    autoscheme_error* error = NULL;                                       \
-    CHECK_C((call) == AUTOSCHEME_INVALID_ARGUMENT);                       \
-    CHECK_C(error != NULL);                                               \
-    CHECK_C(autoscheme_error_code(error) == AUTOSCHEME_INVALID_ARGUMENT); \
-    CHECK_C(strstr(autoscheme_error_message(error), "NULL") != NULL);     \
-    autoscheme_error_free(error);                                         \
+/* 1 if all members of `out` that `call`, the text of a call, names as out-parameters are zero. */
+static int cleared(const char* call, const struct outs* out) {
+#define MEMBER(name) \
+  { "&out." #name, &out->name, sizeof out->name }
+  const struct {
+    const char* text;
+    const void* value;
+    size_t bytes;
+  } members[] = {MEMBER(skeleton), MEMBER(calibration), MEMBER(generator), MEMBER(plan),    MEMBER(scores),
+                 MEMBER(recipes),  MEMBER(pareto),      MEMBER(streamer),  MEMBER(offload), MEMBER(tensor),
+                 MEMBER(context),  MEMBER(options),     MEMBER(text),      MEMBER(length),  MEMBER(i64),
+                 MEMBER(i32),      MEMBER(f64),         MEMBER(other_f64)};
+#undef MEMBER
+  const char zeros[16] = {0};
+  int good = 1;
+  size_t i;
+  for (i = 0; i < sizeof members / sizeof members[0]; ++i) {
+    const char* at = strstr(call, members[i].text);
+    const char after = at == NULL ? '\0' : at[strlen(members[i].text)];
+    if (at == NULL || (after != ',' && after != ')')) continue;
+    if (memcmp(members[i].value, zeros, members[i].bytes) == 0) continue;
+    fprintf(stderr, "%s is left in %s\n", members[i].text, call);
+    good = 0;
+  }
+  return good;
+}
+
+/* The call fails with `status` and a message that holds `part`, clears its out-parameters (members of `out`) and leaves
+ * structs (of `s`) alone. */
+#define FAILS_SAYING(status, part, call)                            \
+  do {                                                              \
+    autoscheme_error* error = NULL;                                 \
+    struct infos before;                                            \
+    memset(&out, 0x10, sizeof out);                                 \
+    before = s;                                                     \
+    CHECK_C((call) == (status));                                    \
+    CHECK_C(autoscheme_error_code(error) == (status));              \
+    CHECK_C(strstr(autoscheme_error_message(error), part) != NULL); \
+    CHECK_C(cleared(#call, &out));                                  \
+    CHECK_C(memcmp(&before, &s, sizeof s) == 0);                    \
+    autoscheme_error_free(error);                                   \
   } while (0)
+#define FAILS_WITH(status, call) FAILS_SAYING(status, " ", call)
+#define REFUSES(call) FAILS_SAYING(AUTOSCHEME_INVALID_ARGUMENT, "NULL", call)
 
 static int refused(struct handles* h, const char* model) {
   int failures = 0;
   struct infos s;
   struct outs out;
-  const struct outs none = {NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL};
   const autoscheme_offload_callbacks callbacks = {sizeof callbacks, give, drop, take};
   const int32_t ids32[1] = {1};
   const int64_t ids64[1] = {1};
@@ -148,12 +203,9 @@ static int refused(struct handles* h, const char* model) {
   const int64_t order[1] = {0};
   const double avg_bits[1] = {4};
   const char* names[1] = {"x"};
+  const char* no_name[1] = {NULL};
   const char* no_paths[1] = {NULL};
-  const char* text = NULL;
-  int64_t i64 = 0;
-  double f64 = 0;
   make_infos(&s);
-  memset(&out, 0, sizeof out);
   REFUSES(autoscheme_context_create(NULL, &error));
   REFUSES(autoscheme_context_set_log(NULL, NULL, NULL, NULL, &error));
   REFUSES(autoscheme_context_set_progress(NULL, NULL, NULL, NULL, &error));
@@ -165,11 +217,11 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_options_set_f64(NULL, AUTOSCHEME_OPTION_AVG_BITS, 1, &error));
   REFUSES(autoscheme_options_set_str(NULL, AUTOSCHEME_OPTION_BATCH_SIZE, "1", &error));
   REFUSES(autoscheme_options_set_str(h->options, AUTOSCHEME_OPTION_BATCH_SIZE, NULL, &error));
-  REFUSES(autoscheme_options_get_i64(NULL, AUTOSCHEME_OPTION_BATCH_SIZE, &i64, &error));
+  REFUSES(autoscheme_options_get_i64(NULL, AUTOSCHEME_OPTION_BATCH_SIZE, &out.i64, &error));
   REFUSES(autoscheme_options_get_i64(h->options, AUTOSCHEME_OPTION_BATCH_SIZE, NULL, &error));
-  REFUSES(autoscheme_options_get_f64(NULL, AUTOSCHEME_OPTION_AVG_BITS, &f64, &error));
+  REFUSES(autoscheme_options_get_f64(NULL, AUTOSCHEME_OPTION_AVG_BITS, &out.f64, &error));
   REFUSES(autoscheme_options_get_f64(h->options, AUTOSCHEME_OPTION_AVG_BITS, NULL, &error));
-  REFUSES(autoscheme_options_get_str(NULL, AUTOSCHEME_OPTION_BATCH_SIZE, &text, &error));
+  REFUSES(autoscheme_options_get_str(NULL, AUTOSCHEME_OPTION_BATCH_SIZE, &out.text, &error));
   REFUSES(autoscheme_options_get_str(h->options, AUTOSCHEME_OPTION_BATCH_SIZE, NULL, &error));
   REFUSES(autoscheme_option_describe(AUTOSCHEME_OPTION_BATCH_SIZE, NULL, &error));
   REFUSES(autoscheme_skeleton_open(NULL, model, &out.skeleton, &error));
@@ -183,8 +235,8 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_skeleton_get_layer(h->skeleton, 0, NULL, &error));
   REFUSES(autoscheme_skeleton_get_tensor(NULL, 0, &s.tensor_info, &error));
   REFUSES(autoscheme_skeleton_get_tensor(h->skeleton, 0, NULL, &error));
-  REFUSES(autoscheme_skeleton_json(NULL, &text, NULL, &error));
-  REFUSES(autoscheme_skeleton_json(h->skeleton, NULL, NULL, &error));
+  REFUSES(autoscheme_skeleton_json(NULL, &out.text, &out.length, &error));
+  REFUSES(autoscheme_skeleton_json(h->skeleton, NULL, &out.length, &error));
   REFUSES(autoscheme_calibration_load(NULL, "/nonexistent/x", &out.calibration, &error));
   REFUSES(autoscheme_calibration_load(h->context, NULL, &out.calibration, &error));
   REFUSES(autoscheme_calibration_load(h->context, "/nonexistent/x", NULL, &error));
@@ -219,8 +271,8 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_plan_get_info(h->plan, NULL, &error));
   REFUSES(autoscheme_plan_get_item(NULL, 0, &s.plan_item, &error));
   REFUSES(autoscheme_plan_get_item(h->plan, 0, NULL, &error));
-  REFUSES(autoscheme_plan_json(NULL, &text, NULL, &error));
-  REFUSES(autoscheme_plan_json(h->plan, NULL, NULL, &error));
+  REFUSES(autoscheme_plan_json(NULL, &out.text, &out.length, &error));
+  REFUSES(autoscheme_plan_json(h->plan, NULL, &out.length, &error));
   REFUSES(autoscheme_check_outputs(NULL, NULL, 0, NULL, 0, &error));
   REFUSES(autoscheme_check_outputs(h->context, NULL, 1, NULL, 0, &error));
   REFUSES(autoscheme_check_outputs(h->context, NULL, 0, NULL, 1, &error));
@@ -231,33 +283,37 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_scores_load(h->context, "/nonexistent/x", NULL, &error));
   REFUSES(autoscheme_scores_save(NULL, "/nonexistent/x", &error));
   REFUSES(autoscheme_scores_save(h->scores, NULL, &error));
-  REFUSES(autoscheme_scores_json(NULL, &text, NULL, &error));
-  REFUSES(autoscheme_scores_json(h->scores, NULL, NULL, &error));
+  REFUSES(autoscheme_scores_json(NULL, &out.text, &out.length, &error));
+  REFUSES(autoscheme_scores_json(h->scores, NULL, &out.length, &error));
   REFUSES(autoscheme_scores_get_info(NULL, &s.scores_info, &error));
   REFUSES(autoscheme_scores_get_info(h->scores, NULL, &error));
   REFUSES(autoscheme_scores_get_scheme(NULL, 0, &s.scheme_info, &error));
   REFUSES(autoscheme_scores_get_scheme(h->scores, 0, NULL, &error));
   REFUSES(autoscheme_scores_get_layer(NULL, 0, &s.layer_info, &error));
   REFUSES(autoscheme_scores_get_layer(h->scores, 0, NULL, &error));
-  REFUSES(autoscheme_scores_get_loss(NULL, 0, 0, &f64, &f64, &error));
+  REFUSES(autoscheme_scores_get_loss(NULL, 0, 0, &out.f64, &out.other_f64, &error));
   REFUSES(autoscheme_scores_select(NULL, h->options, avg_bits, 1, &out.recipes, &error));
   REFUSES(autoscheme_scores_select(h->scores, h->options, NULL, 1, &out.recipes, &error));
   REFUSES(autoscheme_scores_select(h->scores, h->options, avg_bits, 1, NULL, &error));
   REFUSES(autoscheme_scores_pareto(NULL, h->options, &out.pareto, &error));
   REFUSES(autoscheme_scores_pareto(h->scores, h->options, NULL, &error));
   REFUSES(autoscheme_pareto_get_info(NULL, &s.pareto_info, &error));
+  REFUSES(autoscheme_pareto_get_info(h->pareto, NULL, &error));
   REFUSES(autoscheme_pareto_get_point(NULL, 0, &s.pareto_point, &error));
-  REFUSES(autoscheme_pareto_json(NULL, &text, NULL, &error));
+  REFUSES(autoscheme_pareto_get_point(h->pareto, 0, NULL, &error));
+  REFUSES(autoscheme_pareto_json(h->pareto, NULL, &out.length, &error));
+  REFUSES(autoscheme_pareto_save(h->pareto, NULL, &error));
+  REFUSES(autoscheme_pareto_json(NULL, &out.text, &out.length, &error));
   REFUSES(autoscheme_pareto_save(NULL, "front.json", &error));
   autoscheme_pareto_free(NULL);
   REFUSES(autoscheme_recipes_get_info(NULL, 0, &s.recipe_info, &error));
   REFUSES(autoscheme_recipes_get_info(h->recipes, 0, NULL, &error));
-  REFUSES(autoscheme_recipes_get_layer(NULL, 0, 0, &text, &s.scheme_info, NULL, &error));
-  REFUSES(autoscheme_recipes_find_layer(NULL, 0, "W4A16", &i64, &error));
-  REFUSES(autoscheme_recipes_find_layer(h->recipes, 0, NULL, &i64, &error));
+  REFUSES(autoscheme_recipes_get_layer(NULL, 0, 0, &out.text, &s.scheme_info, &out.i32, &error));
+  REFUSES(autoscheme_recipes_find_layer(NULL, 0, "W4A16", &out.i64, &error));
+  REFUSES(autoscheme_recipes_find_layer(h->recipes, 0, NULL, &out.i64, &error));
   REFUSES(autoscheme_recipes_find_layer(h->recipes, 0, "W4A16", NULL, &error));
-  REFUSES(autoscheme_recipes_json(NULL, &text, NULL, &error));
-  REFUSES(autoscheme_recipes_json(h->recipes, NULL, NULL, &error));
+  REFUSES(autoscheme_recipes_json(NULL, &out.text, &out.length, &error));
+  REFUSES(autoscheme_recipes_json(h->recipes, NULL, &out.length, &error));
   REFUSES(autoscheme_recipes_save(NULL, "/nonexistent/x", &error));
   REFUSES(autoscheme_recipes_save(h->recipes, NULL, &error));
   REFUSES(autoscheme_streamer_create(NULL, h->skeleton, h->options, order, 1, &out.streamer, &error));
@@ -284,8 +340,80 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_offload_reload(h->offload, NULL, 1, &error));
   REFUSES(autoscheme_offload_get_info(NULL, &s.offload_info, &error));
   REFUSES(autoscheme_offload_get_info(h->offload, NULL, &error));
-  REFUSES(autoscheme_offload_release(h->offload, &text, 1, &error)); /* a NULL among the names */
-  CHECK_C(memcmp(&out, &none, sizeof out) == 0);
+  REFUSES(autoscheme_offload_release(h->offload, no_name, 1, &error)); /* a NULL among the names */
+  return failures;
+}
+
+/* Failures of other kinds than a NULL. */
+static int failed(struct handles* h) {
+  int failures = 0;
+  struct infos s;
+  struct outs out;
+  const int32_t ids32[1] = {-1};
+  const int64_t ids64[1] = {-1};
+  const int64_t shape[1] = {-1};
+  const int64_t order[1] = {7};
+  const double avg_bits[1] = {0.5};
+  const char* unknown[1] = {"x"};
+  const autoscheme_offload_callbacks callbacks = {sizeof callbacks, give, drop, NULL};
+  autoscheme_options* options = NULL;
+  make_infos(&s);
+  CHECK_C(autoscheme_options_create(&options, NULL) == AUTOSCHEME_OK);
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_scheme_get(-1, &s.scheme_info, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_scheme_find("x", &s.scheme_info, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_options_get_i64(options, 1, &out.i64, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
+             autoscheme_options_get_i64(options, AUTOSCHEME_OPTION_SCHEMES, &out.i64, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
+             autoscheme_options_get_f64(options, AUTOSCHEME_OPTION_SCHEMES, &out.f64, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_options_get_str(options, 1, &out.text, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_option_describe(1, &s.option_info, &error));
+  FAILS_WITH(AUTOSCHEME_NOT_FOUND, autoscheme_skeleton_open(h->context, "/nonexistent/x", &out.skeleton, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_skeleton_get_block(h->skeleton, 99, &s.block_info, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_skeleton_get_layer(h->skeleton, 99, &s.layer_info, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_skeleton_get_tensor(h->skeleton, 99, &s.tensor_info, &error));
+  FAILS_WITH(AUTOSCHEME_NOT_FOUND, autoscheme_calibration_load(h->context, "/nonexistent/x", &out.calibration, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_calibration_from_i32(ids32, 1, 1, &out.calibration, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_calibration_from_i64(ids64, 1, 1, &out.calibration, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
+             autoscheme_calibration_truncate(h->calibration, 99, 1, &out.calibration, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
+             autoscheme_generator_create(h->context, h->skeleton, options, &out.generator, &error));
+  FAILS_WITH(AUTOSCHEME_FAILED_PRECONDITION,
+             autoscheme_generator_score(h->busy_generator, h->calibration, &out.scores, &error));
+  FAILS_WITH(AUTOSCHEME_FAILED_PRECONDITION,
+             autoscheme_generator_run(h->busy_generator, h->calibration, &out.scores, &out.recipes, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
+             autoscheme_generator_plan(h->generator, h->long_calibration, &out.plan, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
+             autoscheme_generator_select(h->generator, h->scores, avg_bits, 1, &out.recipes, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_plan_get_item(h->plan, 99, &s.plan_item, &error));
+  FAILS_WITH(AUTOSCHEME_NOT_FOUND, autoscheme_scores_load(h->context, "/nonexistent/x", &out.scores, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_scores_get_scheme(h->scores, 99, &s.scheme_info, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_scores_get_layer(h->scores, 99, &s.layer_info, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_scores_get_loss(h->scores, 0, 99, &out.f64, &out.other_f64, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_scores_select(h->scores, NULL, avg_bits, 1, &out.recipes, &error));
+  CHECK_C(autoscheme_options_set_str(options, AUTOSCHEME_OPTION_SCHEMES, "W3A16", NULL) == AUTOSCHEME_OK);
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_scores_pareto(h->scores, options, &out.pareto, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_pareto_get_point(h->pareto, -1, &s.pareto_point, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_recipes_get_info(h->recipes, 99, &s.recipe_info, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE,
+             autoscheme_recipes_get_layer(h->recipes, 0, 99, &out.text, &s.scheme_info, &out.i32, &error));
+  FAILS_WITH(AUTOSCHEME_NOT_FOUND, autoscheme_recipes_find_layer(h->recipes, 0, "x", &out.i64, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
+             autoscheme_streamer_create(h->context, h->skeleton, NULL, order, 1, &out.streamer, &error));
+  FAILS_WITH(AUTOSCHEME_FAILED_PRECONDITION,
+             autoscheme_streamer_create(h->stream_context, h->skeleton, NULL, NULL, 0, &out.streamer, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_streamer_get_tensor_info(h->streamer, 99, &s.tensor_info, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_streamer_get_tensor(h->streamer, 99, &out.tensor, &error));
+  CHECK_C(autoscheme_streamer_next(h->streamer, NULL, NULL) == AUTOSCHEME_OK);
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_streamer_next(h->streamer, &s.step, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
+             autoscheme_offload_create(h->context, h->skeleton, NULL, &callbacks, NULL, NULL, &out.offload, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
+             autoscheme_offload_manage(h->offload, "x", AUTOSCHEME_DTYPE_F32, shape, 1, &error));
+  FAILS_WITH(AUTOSCHEME_NOT_FOUND, autoscheme_offload_release(h->offload, unknown, 1, &error));
+  autoscheme_options_free(options);
   return failures;
 }
 
@@ -317,7 +445,7 @@ static int ignored(void) {
 int null_argument_failures(const char* model, const char* tokens) {
   struct handles h;
   int failures = make_handles(&h, model, tokens);
-  if (failures == 0) failures += refused(&h, model) + ignored();
+  if (failures == 0) failures += refused(&h, model) + failed(&h) + ignored();
   if (failures == 0) {
     CHECK_C(autoscheme_offload_is_resident(h.offload, NULL) == 0);
     autoscheme_scores_free(h.scores);

@@ -1,9 +1,12 @@
 // The streamer's tensors and the offload manager's promises, through the C interface.
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "capi/capi_test.h"
@@ -33,6 +36,12 @@ namespace autoscheme {
 namespace {
 
 using Catch::Contains;
+
+// How many this process has.
+size_t Threads() {
+  const std::filesystem::directory_iterator tasks("/proc/self/task");
+  return static_cast<size_t>(std::distance(begin(tasks), end(tasks)));
+}
 
 struct Streaming : TinyCase {
   SkeletonPtr skeleton;
@@ -128,6 +137,27 @@ TEST_CASE("the next step is refused while a tensor is held, its memory outlives 
   CHECK(s.Next().ok());
 }
 
+TEST_CASE("a streamer that is freed has stopped reading, also while a tensor is held") {
+  Streaming s;
+  const size_t threads = Threads();
+  REQUIRE(s.Start({0, 1, 0, 1, 0, 1}).ok());
+  REQUIRE(s.Next().ok());
+  DLManagedTensorVersioned* tensor = s.Tensor(0);
+  auto info = Struct<autoscheme_tensor_info>();
+  REQUIRE(autoscheme_streamer_get_tensor_info(s.streamer.get(), 0, &info, nullptr) == AUTOSCHEME_OK);
+  const RawTensor& raw = s.raw.at(info.name);
+  CHECK(Threads() == threads + 1);  // its reader, which waits for a free slot
+  s.streamer.reset();
+  // A thread that is joined leaves the list a moment later.
+  for (int i = 0; i < 1000 && Threads() > threads; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  CHECK(Threads() == threads);
+  REQUIRE(s.Start({}).ok());
+  CHECK(s.Next().ok());
+  CHECK(std::memcmp(tensor->tensor.data, raw.bytes.data(), raw.bytes.size()) == 0);
+  tensor->deleter(tensor);
+  CHECK(s.Next().ok());
+}
+
 TEST_CASE("an order, a budget or an index that makes no sense is refused") {
   Streaming s;
   const Result block = s.Start({0, 7});
@@ -170,7 +200,7 @@ TEST_CASE("an open streamer keeps other long calls off its context") {
 // A host with tensors of its own.
 struct Host {
   std::map<std::string, std::string> tensors;  // empty: released
-  std::string refuses;                         // "release up_proj": the call that fails
+  std::string refuses, refuses_too;            // "release up_proj": the call that fails
   int freed = 0;
 
   static int32_t Save(void* self, const char* name, void* out, size_t bytes) {
@@ -187,7 +217,8 @@ struct Host {
   }
   static int32_t Restore(void* self, const char* name, const void* data, size_t bytes) {
     auto& host = *static_cast<Host*>(self);
-    if (host.refuses == std::string("restore ") + name) return 42;
+    if (host.refuses == std::string("throw ") + name) throw 7;
+    if (host.refuses == std::string("restore ") + name || host.refuses_too == std::string("restore ") + name) return 42;
     host.tensors[name].assign(static_cast<const char*>(data), bytes);
     return 0;
   }
@@ -278,6 +309,25 @@ TEST_CASE("a host's own refusal comes back as CALLBACK_FAILED, and nothing stays
   o.host.refuses.clear();
   REQUIRE(o.Reload().ok());
   CHECK(o.host.tensors[kQ] == o.raw.at(kQ).bytes);
+}
+
+TEST_CASE("a restore that fails for its own reason is not taken for the host's refusal of another") {
+  Offloading o;
+  REQUIRE(o.Start("offload", false).ok());
+  REQUIRE(o.Manage(kQ).ok());
+  REQUIRE(o.Manage(kO).ok());
+  REQUIRE(o.Release().ok());
+  o.host.refuses = std::string("throw ") + kQ;
+  const Result thrown = o.Reload();
+  CHECK(thrown.code == AUTOSCHEME_INTERNAL);
+  CHECK(thrown.callback_value == 0);
+  REQUIRE(o.Release().ok());
+  o.host.refuses_too = std::string("restore ") + kO;
+  const Result both = o.Reload();  // kQ throws first, kO returns 42
+  CHECK(both.code == AUTOSCHEME_INTERNAL);
+  CHECK(both.callback_value == 0);
+  o.host.refuses.clear(), o.host.refuses_too.clear();
+  REQUIRE(o.Reload().ok());
 }
 
 TEST_CASE("an offload manager that cannot be made gives the host's pointer back at once") {
