@@ -61,6 +61,13 @@
  *             registration fails. A callback must not start a long call on the same context
  *             (AUTOSCHEME_FAILED_PRECONDITION), must not longjmp, and must not free the handle whose call it runs in. A
  *             C++ exception from it becomes AUTOSCHEME_INTERNAL; from a log callback it is ignored.
+ * Fork        A context belongs to the process that created it. A process that is forked off may ask and save what is
+ *             immutable, but every call that takes the context, a generator, a streamer or an offload manager made with
+ *             it, and every [long] call, is AUTOSCHEME_FAILED_PRECONDITION there; _free returns at once and leaves the
+ *             memory, and callbacks and user_data_free do not run. The child may create a context of its own. With that,
+ *             _plan, _score and _run work unless the thread that called fork had computed before, with more than one
+ *             thread, in the parent: they are FAILED_PRECONDITION then, and work from a new thread. (If it was not
+ *             autoscheme that computed there but the host itself by OpenMP or LibTorch, they may hang: fork before.)
  * Strings     UTF-8, NUL-terminated. Paths are what the operating system takes. Messages, of errors and in the log, are
  *             one line of valid UTF-8 without control characters, whatever a file, a path or a name in them holds: what
  *             would be more is escaped. Strings in structs are as they are in the files.

@@ -3,6 +3,7 @@
 #include <limits>
 
 using autoscheme::Calibration;
+using autoscheme::capi::CheckProcess;
 using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::Guard;
@@ -55,6 +56,7 @@ autoscheme_status autoscheme_calibration_load(autoscheme_context* context, const
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(path);
     CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*context->state));
     auto read = autoscheme::ReadCalibration(MakeContext(context->state.get(), /*cancellable=*/false), path);
     if (!read.ok()) return read.status();
     *out = Make(*std::move(read));

@@ -4,8 +4,10 @@
 #include "handles.h"
 
 using autoscheme::capi::Callback;
+using autoscheme::capi::CheckProcess;
 using autoscheme::capi::Clear;
 using autoscheme::capi::ContextState;
+using autoscheme::capi::FreeHandle;
 using autoscheme::capi::Guard;
 using autoscheme::capi::UserData;
 
@@ -19,6 +21,7 @@ autoscheme_status SetCallback(autoscheme_context* context, std::shared_ptr<Callb
   UserData owned(user_data, user_data_free);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(context);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*context->state));
     std::shared_ptr<Callback<Fn>> callback;
     if (fn != nullptr) callback = std::make_shared<Callback<Fn>>(fn, std::move(owned));
     std::lock_guard<std::mutex> lock(context->state->mutex);
@@ -43,7 +46,7 @@ autoscheme_status autoscheme_context_create(autoscheme_context** out, autoscheme
 }
 
 void autoscheme_context_free(autoscheme_context* context) {
-  delete context;
+  if (context != nullptr) FreeHandle(context, *context->state);
 }
 
 autoscheme_status autoscheme_context_set_log(autoscheme_context* context, autoscheme_log_fn fn, void* user_data,
@@ -81,6 +84,7 @@ void RememberValue(ContextState* state, int32_t value) {
 // Never throws: it is called from worker threads, and a host's exception must not end them. Silent in a process that
 // was forked off, where the mutex may be held by a thread that is not there.
 void Log(ContextState* state, LogLevel level, absl::string_view text) {
+  if (IsForked(*state)) return;
   try {
     const auto callback = Current(state, &ContextState::log);
     if (callback == nullptr) return;
@@ -130,7 +134,17 @@ Context MakeContext(ContextState* state, bool cancellable) {
   return context;
 }
 
+bool IsForked(const ContextState& state) { return state.process != getpid(); }
+
+absl::Status CheckProcess(const ContextState& state) {
+  if (!IsForked(state)) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("the context was made by process ", state.process,
+                                                    " and this is process ", getpid(),
+                                                    ", which was forked off without its threads: make a context here"));
+}
+
 LongCall::LongCall(std::shared_ptr<ContextState> state) : state_(std::move(state)) {
+  if (IsForked(*state_)) return;
   acquired_ = !state_->busy.exchange(true);
   if (!acquired_) return;
   state_->callback_value = 0;
@@ -143,6 +157,7 @@ LongCall::~LongCall() {
 
 absl::Status LongCall::status() const {
   if (acquired_) return absl::OkStatus();
+  CAPI_RETURN_IF_ERROR(CheckProcess(*state_));
   return absl::FailedPreconditionError(
       "the context is busy: another long call runs on it or a streamer is open; wait, or use a context of its own");
 }

@@ -6,6 +6,7 @@
 #include "skeleton.h"
 
 using autoscheme::SchemeGenerator;
+using autoscheme::capi::CheckProcess;
 using autoscheme::capi::Clear;
 using autoscheme::capi::Guard;
 using autoscheme::capi::LongCall;
@@ -52,6 +53,7 @@ autoscheme_status autoscheme_generator_create(autoscheme_context* context, const
     CAPI_REQUIRE(skeleton);
     CAPI_REQUIRE(options);
     CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*context->state));
     auto converted = autoscheme::capi::ToOptions(*options);
     if (!converted.ok()) return converted.status();
     auto state = std::make_shared<GeneratorState>();
@@ -68,7 +70,7 @@ autoscheme_status autoscheme_generator_create(autoscheme_context* context, const
 }
 
 void autoscheme_generator_free(autoscheme_generator* generator) {
-  delete generator;
+  if (generator != nullptr) autoscheme::capi::FreeHandle(generator, *generator->state->context_state);
 }
 
 autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
@@ -79,6 +81,7 @@ autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generato
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(calibration);
     CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*generator->state->context_state));
     auto plan = generator->state->generator->MakePlan(calibration->calibration);
     if (!plan.ok()) return plan.status();
     *out = autoscheme::capi::MakePlanHandle(*std::move(plan));

@@ -3,6 +3,8 @@
 #ifndef AUTOSCHEME_CAPI_HANDLES_H_
 #define AUTOSCHEME_CAPI_HANDLES_H_
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -160,7 +162,7 @@ inline absl::Status CheckIndex(int64_t index, int64_t count, const char* what) {
   return absl::OutOfRangeError(absl::StrCat(what, " ", index, " does not exist: there are ", count));
 }
 
-// Text that is made on first use. Any thread.
+// Text that is made on first use. Any thread; without a lock, so that a process forked off meanwhile can ask too.
 class LazyText {
  public:
   LazyText() = default;
@@ -212,6 +214,7 @@ struct Callback {
 
 // Outlives the handle while anything made with the context does.
 struct ContextState {
+  const pid_t process = getpid();  // that made the context
   CancelToken cancel;
   std::atomic<bool> busy{false};           // a [long] call runs, or a streamer is open
   std::atomic<int32_t> callback_value{0};  // what the first callback that stopped the call returned
@@ -220,10 +223,23 @@ struct ContextState {
   std::shared_ptr<Callback<autoscheme_progress_fn>> progress;
 };
 
+// Whether this process was forked off from the one that made the context. It has copies of all handles, but the threads
+// behind them are not there, and what those held locked stays so.
+bool IsForked(const ContextState& state);
+// FAILED_PRECONDITION if so.
+absl::Status CheckProcess(const ContextState& state);
+
+// Every _free of a handle that knows a context: in a process that was forked off it would wait for threads that are not
+// there, so the memory stays.
+template <typename Handle>
+void FreeHandle(Handle* handle, const ContextState& state) {
+  if (!IsForked(state)) delete handle;
+}
+
 // The context as the C++ interface takes it, borrowed from `state`. Only [long] calls can be cancelled.
 Context MakeContext(ContextState* state, bool cancellable);
 
-// Holds a context's only place for a [long] call. Check status() before work.
+// Holds a context's only place for a [long] call. Check status() before work: busy, or of another process.
 class LongCall {
  public:
   explicit LongCall(std::shared_ptr<ContextState> state);

@@ -7,6 +7,7 @@
 using autoscheme::OffloadManager;
 using autoscheme::OffloadMode;
 using autoscheme::Quoted;
+using autoscheme::capi::CheckProcess;
 using autoscheme::capi::Clear;
 using autoscheme::capi::GetOption;
 using autoscheme::capi::Guard;
@@ -77,6 +78,7 @@ absl::StatusOr<std::vector<std::string>> Names(const char* const* names, int64_t
 Outcome Move(autoscheme_offload* offload, const char* const* names, int64_t count,
              absl::Status (OffloadManager::*move)(absl::Span<const std::string>)) {
   CAPI_REQUIRE(offload);
+  CAPI_RETURN_IF_ERROR(CheckProcess(*offload->context_state));
   const auto copied = Names(names, count);
   if (!copied.ok()) return copied.status();
   offload->callback_value = 0;
@@ -100,6 +102,7 @@ autoscheme_status autoscheme_offload_create(autoscheme_context* context, const a
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(callbacks);
     CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*context->state));
     autoscheme_offload_callbacks read{};
     CAPI_RETURN_IF_ERROR(autoscheme::capi::ReadStruct(callbacks, &read));
     OffloadManager::Options manager_options;
@@ -129,7 +132,7 @@ autoscheme_status autoscheme_offload_create(autoscheme_context* context, const a
 }
 
 void autoscheme_offload_free(autoscheme_offload* offload) {
-  delete offload;
+  if (offload != nullptr) autoscheme::capi::FreeHandle(offload, *offload->context_state);
 }
 
 autoscheme_status autoscheme_offload_manage(autoscheme_offload* offload, const char* name, int32_t dtype,
@@ -137,6 +140,7 @@ autoscheme_status autoscheme_offload_manage(autoscheme_offload* offload, const c
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(offload);
     CAPI_REQUIRE(name);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*offload->context_state));
     if (dtype < AUTOSCHEME_DTYPE_BOOL || dtype > AUTOSCHEME_DTYPE_U64) {
       return absl::InvalidArgumentError(
           absl::StrCat("dtype ", dtype, " of tensor ", Quoted(name), " is not AUTOSCHEME_DTYPE_*"));
@@ -180,6 +184,7 @@ autoscheme_status autoscheme_offload_get_info(const autoscheme_offload* offload,
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(offload);
     CAPI_REQUIRE(info);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*offload->context_state));
     autoscheme_offload_info filled{};
     filled.resident_bytes = offload->manager->resident_bytes();
     filled.released_bytes = offload->manager->released_bytes();

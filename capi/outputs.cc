@@ -25,6 +25,7 @@ extern "C" autoscheme_status autoscheme_check_outputs(autoscheme_context* contex
                                                       int64_t input_count, autoscheme_error** error) {
   return autoscheme::capi::Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(context);
+    CAPI_RETURN_IF_ERROR(autoscheme::capi::CheckProcess(*context->state));
     std::vector<std::string> to, from;
     CAPI_RETURN_IF_ERROR(ToPaths(outputs, output_count, "outputs", &to));
     CAPI_RETURN_IF_ERROR(ToPaths(inputs, input_count, "inputs", &from));

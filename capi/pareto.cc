@@ -30,7 +30,7 @@ autoscheme_status autoscheme_scores_pareto(const autoscheme_scores* scores, cons
 }
 
 void autoscheme_pareto_free(autoscheme_pareto* pareto) {
-  delete pareto;
+  if (pareto != nullptr) autoscheme::capi::FreeHandle(pareto, *pareto->context_state);
 }
 
 autoscheme_status autoscheme_pareto_get_info(const autoscheme_pareto* pareto, autoscheme_pareto_info* info,

@@ -11,7 +11,7 @@ using autoscheme::capi::Guard;
 extern "C" {
 
 void autoscheme_recipes_free(autoscheme_recipes* recipes) {
-  delete recipes;
+  if (recipes != nullptr) autoscheme::capi::FreeHandle(recipes, *recipes->context_state);
 }
 
 int64_t autoscheme_recipes_count(const autoscheme_recipes* recipes) {

@@ -19,6 +19,7 @@ autoscheme_status autoscheme_scores_load(autoscheme_context* context, const char
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(path);
     CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(autoscheme::capi::CheckProcess(*context->state));
     auto table = autoscheme::ReadScores(MakeContext(context->state.get(), /*cancellable=*/false), path);
     if (!table.ok()) return table.status();
     *out = autoscheme::capi::MakeScoresHandle(context->state, *std::move(table));
@@ -27,7 +28,7 @@ autoscheme_status autoscheme_scores_load(autoscheme_context* context, const char
 }
 
 void autoscheme_scores_free(autoscheme_scores* scores) {
-  delete scores;
+  if (scores != nullptr) autoscheme::capi::FreeHandle(scores, *scores->context_state);
 }
 
 autoscheme_status autoscheme_scores_save(const autoscheme_scores* scores, const char* path, autoscheme_error** error) {

@@ -44,6 +44,7 @@ autoscheme_status autoscheme_skeleton_open(autoscheme_context* context, const ch
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(model);
     CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(autoscheme::capi::CheckProcess(*context->state));
     auto state = std::make_shared<SkeletonState>();
     state->context_state = context->state;
     state->context = MakeContext(context->state.get(), /*cancellable=*/false);
@@ -57,7 +58,7 @@ autoscheme_status autoscheme_skeleton_open(autoscheme_context* context, const ch
 }
 
 void autoscheme_skeleton_free(autoscheme_skeleton* skeleton) {
-  delete skeleton;
+  if (skeleton != nullptr) autoscheme::capi::FreeHandle(skeleton, *skeleton->state->context_state);
 }
 
 autoscheme_status autoscheme_skeleton_get_info(const autoscheme_skeleton* skeleton, autoscheme_skeleton_info* info,

@@ -9,6 +9,7 @@ using autoscheme::BlockView;
 using autoscheme::MetaSkeleton;
 using autoscheme::TensorInfo;
 using autoscheme::capi::CheckIndex;
+using autoscheme::capi::CheckProcess;
 using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::GetOption;
@@ -20,6 +21,10 @@ namespace {
 
 // Shared by the handle and by the tensors that were handed out, so that their memory outlives the handle.
 struct StreamerState {
+  ~StreamerState() {
+    // A forked process has neither the threads that the streamer would wait for nor, perhaps, its memory.
+    if (context_state != nullptr && autoscheme::capi::IsForked(*context_state)) (void)streamer.release();
+  }
   std::shared_ptr<autoscheme::capi::ContextState> context_state;
   std::shared_ptr<autoscheme::capi::SkeletonState> skeleton;
   std::vector<int64_t> order;
@@ -83,6 +88,7 @@ autoscheme_status autoscheme_streamer_create(autoscheme_context* context, const 
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(skeleton);
     CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*context->state));
     if (count < 0 || (order == nullptr) != (count == 0)) {
       return absl::InvalidArgumentError(
           absl::StrCat("order is ", order == nullptr ? "NULL" : "not NULL", " with count ", count));
@@ -123,7 +129,7 @@ autoscheme_status autoscheme_streamer_create(autoscheme_context* context, const 
 }
 
 void autoscheme_streamer_free(autoscheme_streamer* streamer) {
-  if (streamer == nullptr) return;
+  if (streamer == nullptr || autoscheme::capi::IsForked(*streamer->state->context_state)) return;
   streamer->state->streamer->Stop();  // before another streamer may open; tensors that are held keep their memory
   delete streamer;
 }
@@ -133,6 +139,7 @@ autoscheme_status autoscheme_streamer_next(autoscheme_streamer* streamer, autosc
   return Guard(error, [&]() -> Outcome {
     CAPI_REQUIRE(streamer);
     StreamerState& state = *streamer->state;
+    CAPI_RETURN_IF_ERROR(CheckProcess(*state.context_state));
     if (step != nullptr) CAPI_RETURN_IF_ERROR(autoscheme::capi::CheckStruct(step));
     if (const int64_t held = state.held.load(std::memory_order_acquire); held > 0) {
       return absl::FailedPreconditionError(
@@ -159,6 +166,7 @@ autoscheme_status autoscheme_streamer_get_tensor_info(const autoscheme_streamer*
     CAPI_REQUIRE(streamer);
     CAPI_REQUIRE(info);
     const StreamerState& state = *streamer->state;
+    CAPI_RETURN_IF_ERROR(CheckProcess(*state.context_state));
     if (!state.has_view) return absl::FailedPreconditionError("no step is resident: call autoscheme_streamer_next");
     CAPI_RETURN_IF_ERROR(CheckIndex(index, static_cast<int64_t>(state.view.tensors.size()), "tensor"));
     const int64_t block = std::max<int64_t>(state.order[state.view.step], -1);
@@ -173,6 +181,7 @@ autoscheme_status autoscheme_streamer_get_tensor(autoscheme_streamer* streamer, 
     CAPI_REQUIRE(streamer);
     CAPI_REQUIRE(out);
     StreamerState& state = *streamer->state;
+    CAPI_RETURN_IF_ERROR(CheckProcess(*state.context_state));
     if (!state.has_view) return absl::FailedPreconditionError("no step is resident: call autoscheme_streamer_next");
     CAPI_RETURN_IF_ERROR(CheckIndex(index, static_cast<int64_t>(state.view.tensors.size()), "tensor"));
     state.held.fetch_add(1, std::memory_order_relaxed);
@@ -191,6 +200,7 @@ autoscheme_status autoscheme_streamer_get_stats(const autoscheme_streamer* strea
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(streamer);
     CAPI_REQUIRE(stats);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*streamer->state->context_state));
     const autoscheme::StreamStats from = streamer->state->streamer->stats();
     autoscheme_streamer_stats filled{};
     filled.planned_bytes = streamer->state->streamer->planned_bytes();
