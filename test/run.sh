@@ -62,7 +62,8 @@ run_ctest() {
   local build=$1 status=0 failures
   shift
   rm -f "$build/ctest.xml"
-  # Two tests at a time, each with LibTorch's threads: ones that spin while they wait would take the other's core.
+  # Two tests at a time, each with LibTorch's threads: ones that spin while they wait would take the other's core. The program sees to
+  # it by itself (examples/cli/before_libraries.cc).
   OMP_WAIT_POLICY=passive ctest --test-dir "$build" --parallel 2 --output-on-failure --no-tests=error --output-junit ctest.xml "$@" || status=$?
   failures=$(attribute failures "$build/ctest.xml")
   if [ "$status" -ne 0 ] && [ "$failures" -eq 0 ]; then

@@ -1,5 +1,6 @@
 // The autoscheme program: exit codes, messages, results.
 #include <signal.h>
+#include <stdlib.h>
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -333,6 +334,34 @@ TEST_CASE("a working folder that has been deleted is one clear error") {
     CHECK(run.out.empty());
   }
   CHECK_FALSE(fs::exists(out));
+}
+
+TEST_CASE("threads that wait for each other spin briefly, unless the user has said how long") {
+  // The environment that a scoring program has while it runs, one variable a line.
+  const auto environment = [](const char* name, const char* value) {
+    Shell shell;
+    shell.MakeDeep();
+    std::string text;
+    Beside beside;
+    beside.in_child = [&] {
+      unsetenv("OMP_WAIT_POLICY"), unsetenv("GOMP_SPINCOUNT");
+      if (name != nullptr) setenv(name, value, 1);
+    };
+    beside.awaited = "{";
+    beside.then = [&](pid_t program) {
+      text = Slurp("/proc/" + std::to_string(program) + "/environ");
+      kill(program, SIGINT);
+    };
+    const Run run = shell(shell.Scoring("score", {"--out", shell.dir / "s.json", "--progress", "json"}), beside);
+    INFO(run.err);
+    CHECK((run.code == 130 || run.code == 0));
+    std::replace(text.begin(), text.end(), '\0', '\n');
+    return "\n" + text;
+  };
+  CHECK_THAT(environment(nullptr, nullptr), Contains("\nGOMP_SPINCOUNT=1000\n") && Contains("\nPATH="));
+  const std::string longer = environment("GOMP_SPINCOUNT", "7");
+  CHECK_THAT(longer, Contains("\nGOMP_SPINCOUNT=7\n") && !Contains("=1000"));
+  CHECK_THAT(environment("OMP_WAIT_POLICY", "active"), !Contains("GOMP_SPINCOUNT"));
 }
 
 }  // namespace

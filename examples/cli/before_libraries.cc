@@ -1,0 +1,63 @@
+// What must happen before the libraries are initialized. The functions of .preinit_array run before the initializers of all
+// libraries. No library can be relied on there, hence bare system calls and loops, and no sanitizer.
+//
+// - A program whose working folder has been deleted is told so in its own words: oneMKL, which LibTorch holds, looks for that
+//   folder while it is loaded, and ends the process with "Cannot load libtorch_cpu.so" if there is none.
+// - Threads wait for each other at the end of every parallel loop, and OpenMP (libgomp) lets them spin for milliseconds before they
+//   sleep. Beside other busy programs a spinning thread takes the core from the very thread that it waits for, and a run takes five
+//   times as long. libgomp reads how long to spin, GOMP_SPINCOUNT, from the environment when it is loaded and at no other time. So the
+//   program starts itself once more with a short count, unless the user has set one. Where that cannot be done the run goes on.
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <initializer_list>
+
+#define AUTOSCHEME_BARE __attribute__((no_sanitize("address", "thread", "undefined")))
+
+namespace {
+
+constexpr char kGone[] =
+    "autoscheme: the working folder has been deleted: go to one that exists, and start the program there\n";
+
+AUTOSCHEME_BARE void CheckWorkingFolder() {
+  static char path[4096];
+  if (syscall(SYS_getcwd, path, sizeof(path)) >= 0 || errno != ENOENT) return;
+  (void)!syscall(SYS_write, STDERR_FILENO, kGone, sizeof(kGone) - 1);
+  syscall(SYS_exit_group, 1);
+}
+
+AUTOSCHEME_BARE bool BeginsWith(const char* text, const char* prefix) {
+  while (*prefix != '\0' && *text == *prefix) ++text, ++prefix;
+  return *prefix == '\0';
+}
+
+// A wait of 1,000 turns lasts some microseconds, about as long as it takes to wake a thread that sleeps.
+AUTOSCHEME_BARE void SpinBriefly(int argc, char** argv, char** environment) {
+  constexpr size_t kMost = 4096;
+  static const char* settings[kMost + 2];
+  static char program[4096];
+  bool computes = false;
+  for (const char* command : {"score", "run", "plan"}) computes = computes || (argc > 1 && BeginsWith(argv[1], command));
+  size_t count = 0;
+  for (; computes && environment[count] != nullptr; ++count) {
+    if (count == kMost || BeginsWith(environment[count], "GOMP_SPINCOUNT=") || BeginsWith(environment[count], "OMP_WAIT_POLICY=")) return;
+    settings[count] = environment[count];
+  }
+  if (!computes) return;
+  settings[count] = "GOMP_SPINCOUNT=1000";
+  // By its name, so that the system's lists of processes show that.
+  const long length = syscall(SYS_readlink, "/proc/self/exe", program, sizeof(program) - 1);
+  if (length <= 0) return;
+  program[length] = '\0';
+  syscall(SYS_execve, program, argv, settings);
+}
+
+AUTOSCHEME_BARE void BeforeLibraries(int argc, char** argv, char** environment) {
+  CheckWorkingFolder();
+  SpinBriefly(argc, argv, environment);
+}
+
+__attribute__((section(".preinit_array"), used)) void (*const kBeforeLibraries)(int, char**, char**) = BeforeLibraries;
+
+}  // namespace
