@@ -17,6 +17,8 @@ AUTOSCHEME_DEPS=$(realpath -m "${AUTOSCHEME_DEPS:-$source_dir/.deps}")
 # instrumented, so ThreadSanitizer gets the parts that do without it.
 asan_parts=(base checkpoint scheme select emit stream)
 tsan_parts=(base stream)
+# Run once more with LibTorch's instructions capped, where the processor has more: what depends on products and vector loops.
+avx2_parts=(tensor quant skeleton score pipeline)
 
 passed=0 failed=0 skipped=0
 step="start"
@@ -46,6 +48,13 @@ main() {
     [ -n "${AUTOSCHEME_FIXTURES:-}" ] || [ -d "$folder" ] || folder=test/golden
     begin "fixtures in $folder"
     run_fixtures "$folder"
+    if has_more_than_avx2; then
+      begin "as on a processor with AVX2: ${avx2_parts[*]}, fixtures"
+      export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
+      run_ctest build --tests-regex "^($(IFS='|'; echo "${avx2_parts[*]}")):"
+      run_fixtures "$folder" scores logits
+      unset ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA
+    fi
     sanitize asan "${asan_parts[@]}"
     sanitize tsan "${tsan_parts[@]}"
   fi
@@ -79,9 +88,15 @@ attribute() {
   sed -n "s/^.*\<$1=\"\([0-9]*\)\".*$/\1/p;" "$2" 2>/dev/null | head -1 | grep . || echo 0
 }
 
+has_more_than_avx2() {
+  grep -qw avx512f /proc/cpuinfo && [ -z "${ATEN_CPU_CAPABILITY:-}${ONEDNN_MAX_CPU_ISA:-}" ]
+}
+
+# The kinds of fixtures that are named, or all.
 run_fixtures() {
   local folder=$1 status=0 counts
-  AUTOSCHEME_FIXTURES=$folder build/bin/autoscheme_fixture_tests | tee build/fixtures.log || status=$?
+  shift
+  AUTOSCHEME_FIXTURES=$folder build/bin/autoscheme_fixture_tests "$@" | tee build/fixtures.log || status=$?
   if counts=$(grep -Eo '^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?' build/fixtures.log | tail -1) && [ -n "$counts" ]; then
     set -- $(grep -Eo '[0-9]+' <<<"$counts")
     passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + ${3:-0}))

@@ -64,6 +64,7 @@ def main():
     parser.add_argument("--tolerance", type=float, default=2e-5, help="how far apart scores of a layer may be (default 2e-5)")
     parser.add_argument("--least", type=float, default=0.9, help="of the planned peak that must be reached (default 0.9)")
     parser.add_argument("--most", type=float, default=1.0, help="of the planned peak that may be reached (default 1)")
+    parser.add_argument("--only", choices=["llama", "wide", "qwen"], help="of the models that are written, this one's cases")
     parser.add_argument("--out", help="append the table to this file as well")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="autoscheme-memory-") as folder:
@@ -72,7 +73,8 @@ def main():
             cases = chosen_cases(args)
         else:
             bench.write("llama", LLAMA), bench.write("wide", WIDE), bench.write("qwen", QWEN)
-            cases = [Case(bench.models[model], menu, *shape, budget, more) for model, menu, shape, budget, more in PLANS]
+            cases = [Case(bench.models[model], menu, *shape, budget, more) for model, menu, shape, budget, more in PLANS
+                     if args.only in (None, model)]
         failures = {"plan": plan, "growth": growth, "budgets": budgets}[args.test](bench, cases, args)
     for failure in failures:
         print("FAILED:", failure)
