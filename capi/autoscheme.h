@@ -798,8 +798,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_loss(const autoscheme
 
 /* [long] As autoscheme_generator_select, without model or generator. Takes from the options: avg_bits (unless
  * `count` > 0), target_size (likewise), schemes (a subset of the menu that was scored; all if not set), ignore_scale_zp_bits,
- * shared_layers, reference_rules. A recipe never costs more than its target, and never has more loss than that of a smaller target,
- * unless reference_rules is set. `options` may be NULL if `count` > 0. since 0.1 */
+ * shared_layers, reference_rules. A recipe never costs more than its target (up to 0.001 bits below the reachable range mean its
+ * lower end), and (but for its gap) never has more loss than that of a
+ * smaller target, unless reference_rules is set. `options` may be NULL if `count` > 0. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_select(const autoscheme_scores* scores,
                                                               const autoscheme_options* options,
                                                               const double* avg_bits, int64_t count,

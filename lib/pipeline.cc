@@ -272,6 +272,14 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
     AUTOSCHEME_RETURN_IF_ERROR(MakeActivationQuantizer(scheme).status());
   }
   const bool has_k_type = std::any_of(options.schemes.begin(), options.schemes.end(), IsGgufKType);
+  const bool searches = std::any_of(rep->layers.begin(), rep->layers.end(), [&](const LayerInfo& layer) {
+    if (layer.fixed.has_value() || layer.is_embedding) return false;
+    return options.reference_rules || layer.in_features % 256 == 0;
+  });
+  if (!options.imatrix_file.empty() && has_k_type && !searches) {
+    context.Warn(absl::StrCat("importance matrix ", Quoted(options.imatrix_file),
+                              " is not used: no layer that is scored has rows of a multiple of 256 weights, which K types need"));
+  }
   if (!options.imatrix_file.empty() && !has_k_type) {
     context.Warn(
         absl::StrCat("importance matrix ", Quoted(options.imatrix_file),

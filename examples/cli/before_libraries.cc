@@ -6,9 +6,12 @@
 // - Threads wait for each other at the end of every parallel loop, and OpenMP (libgomp) lets them spin for milliseconds before they
 //   sleep. Beside other busy programs a spinning thread takes the core from the very thread that it waits for, and a run takes five
 //   times as long. libgomp reads how long to spin, GOMP_SPINCOUNT, from the environment when it is loaded and at no other time. So the
-//   program starts itself once more with a short count, unless the user has set one. Where that cannot be done the run goes on.
+//   program starts itself once more with a short count, unless the user has set one. Where that cannot be done the run goes on, as it
+//   does where /proc/self/exe is not this program (it was started by naming the dynamic loader) or a tool would lose it (valgrind).
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <elf.h>
 
 #include <cerrno>
 #include <initializer_list>
@@ -32,6 +35,22 @@ AUTOSCHEME_BARE bool BeginsWith(const char* text, const char* prefix) {
   return *prefix == '\0';
 }
 
+// Whether the kernel itself has loaded this program and its dynamic loader: AT_BASE is 0 where the loader was what it started.
+AUTOSCHEME_BARE bool StartedByKernel(char** environment) {
+  while (*environment != nullptr) ++environment;
+  for (auto* entry = reinterpret_cast<const Elf64_auxv_t*>(environment + 1); entry->a_type != AT_NULL; ++entry) {
+    if (entry->a_type == AT_BASE) return entry->a_un.a_val != 0;
+  }
+  return false;
+}
+
+AUTOSCHEME_BARE bool Contains(const char* text, const char* part) {
+  for (; *text != '\0'; ++text) {
+    if (BeginsWith(text, part)) return true;
+  }
+  return false;
+}
+
 // A wait of 1,000 turns lasts some microseconds, about as long as it takes to wake a thread that sleeps.
 AUTOSCHEME_BARE void SpinBriefly(int argc, char** argv, char** environment) {
   constexpr size_t kMost = 4096;
@@ -41,10 +60,12 @@ AUTOSCHEME_BARE void SpinBriefly(int argc, char** argv, char** environment) {
   for (const char* command : {"score", "run", "plan"}) computes = computes || (argc > 1 && BeginsWith(argv[1], command));
   size_t count = 0;
   for (; computes && environment[count] != nullptr; ++count) {
-    if (count == kMost || BeginsWith(environment[count], "GOMP_SPINCOUNT=") || BeginsWith(environment[count], "OMP_WAIT_POLICY=")) return;
+    const char* setting = environment[count];
+    if (count == kMost || BeginsWith(setting, "GOMP_SPINCOUNT=") || BeginsWith(setting, "OMP_WAIT_POLICY=")) return;
+    if (BeginsWith(setting, "LD_PRELOAD=") && Contains(setting, "vgpreload")) return;
     settings[count] = environment[count];
   }
-  if (!computes) return;
+  if (!computes || !StartedByKernel(environment)) return;
   settings[count] = "GOMP_SPINCOUNT=1000";
   // By its name, so that the system's lists of processes show that.
   const long length = syscall(SYS_readlink, "/proc/self/exe", program, sizeof(program) - 1);

@@ -9,13 +9,13 @@
 #include <system_error>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "printable.h"
 
 namespace cli {
 namespace {
@@ -45,7 +45,7 @@ absl::StatusOr<OptionText> ReadOption(int32_t option, const std::string& value) 
   OptionText read;
   struct stat info {};
   const int error = stat(value.c_str(), &info) == 0 ? 0 : errno;
-  const std::string name = absl::StrCat("'", absl::CHexEscape(value), "'");
+  const std::string name = absl::StrCat("'", Printable(value), "'");
   if (error != 0 || S_ISDIR(info.st_mode)) {
     if (MeansFile(option, value)) {
       if (error == 0) return absl::InvalidArgumentError(absl::StrCat(name, " is a folder, not a file"));
@@ -168,7 +168,8 @@ std::string FlagHelp(const std::vector<Flag>& known) {
         Call([&](autoscheme_error** error) { return autoscheme_option_describe(flag.option, &info, error); }).ok()) {
       if (flag.help == nullptr) text = info.help;
       if (info.choices != nullptr) absl::StrAppend(&text, " One of ", info.choices, ".");
-      const bool has_default = *info.default_value != '\0' && info.type != AUTOSCHEME_TYPE_BOOL;
+      const bool has_default = *info.default_value != '\0' && info.type != AUTOSCHEME_TYPE_BOOL &&
+                               !absl::StrContains(text, "Default:");
       if (has_default) absl::StrAppend(&text, " Default: ", info.default_value, ".");
     }
     absl::StrAppend(&help, Fold(text, 6), "\n");

@@ -148,7 +148,11 @@ std::optional<uint64_t> LeftBy(Io& io, const Group& group) {
   }
   if (!limit.has_value()) return std::nullopt;
   const uint64_t used = ReadNumber(io, path(group.unified ? "current" : "usage_in_bytes")).value_or(0);
-  const uint64_t reclaimable = NumberOf(stat, group.unified ? "inactive_file" : "total_inactive_file").value_or(0);
+  // The page cache of files is given up when memory is wanted, as in the kernel's own MemAvailable.
+  uint64_t reclaimable = 0;
+  for (const char* kind : {"inactive_file", "active_file"}) {
+    reclaimable += NumberOf(stat, group.unified ? kind : absl::StrCat("total_", kind)).value_or(0);
+  }
   const uint64_t busy = used - std::min(used, reclaimable);
   return *limit - std::min(*limit, busy);
 }

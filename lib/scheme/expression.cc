@@ -245,6 +245,7 @@ class Parser {
   // The rest of [...].
   absl::StatusOr<Bytes> Set(size_t start) {
     const bool negated = Take("^");
+    if (text_.substr(at_, 1) == "]") return Wrong("a set that begins with ']' (for a ']' in it write \\]),", start);
     Bytes all;
     while (!Take("]")) {
       if (done()) return Wrong("a '[' without its ']'", start);

@@ -179,7 +179,7 @@ absl::Status CheckStandIns(const Problem& problem, const Context& context) {
     context.Warn(absl::StrCat("K types hold rows of multiples of 256 weights only: others take their place and are charged, such as in ", first));
   }
   if (unmeasured > 0) {
-    context.Warn(absl::StrCat("the scores lack the loss of ", unmeasured, " stand-ins, such as ", first_unmeasured,
+    context.Warn(absl::StrCat("the scores lack the loss of ", Count(unmeasured, "stand-in"), ", such as ", first_unmeasured,
                               "; that of the K type is taken instead: score again for a better choice"));
   }
   return absl::OkStatus();
@@ -218,8 +218,10 @@ absl::Status GroupError(const Problem& problem, const LayerGroup& group, const s
   std::vector<std::string> names;
   for (size_t i = 0; i < all.size() && i < 4; ++i) names.push_back(Quoted(layers[all[i]].name));
   if (all.size() > names.size()) names.push_back(absl::StrCat("and ", all.size() - names.size(), " more"));
-  return absl::InvalidArgumentError(absl::StrCat("shared_layers: ", absl::StrJoin(names, ", "), " of block ", layers[all[0]].block,
-                                                 " must have one scheme, but ", why));
+  const int block = layers[all[0]].block;
+  const bool one_block = block >= 0 && std::all_of(all.begin(), all.end(), [&](int l) { return layers[l].block == block; });
+  return absl::InvalidArgumentError(absl::StrCat("shared_layers: ", absl::StrJoin(names, ", "),
+                                                 one_block ? absl::StrCat(" of block ", block) : "", " must have one scheme, but ", why));
 }
 
 // Gives the free layers of a shared group the scheme of its fixed ones.

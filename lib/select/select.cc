@@ -72,7 +72,10 @@ absl::StatusOr<std::vector<Recipe>> SelectRecipes(const ScoreTable& table, const
     }
   }
   if (!options.target_bytes.empty()) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(const Problem problem, MakeProblem(table, options, context, Accounting::kFile));
+    // What it warns of has been said where there are targets in bits too.
+    Context quiet = context;
+    if (!options.avg_bits.empty()) quiet.log = nullptr;
+    AUTOSCHEME_ASSIGN_OR_RETURN(const Problem problem, MakeProblem(table, options, quiet, Accounting::kFile));
     for (const int64_t bytes : options.target_bytes) {
       AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t budget, SizeBudget(problem, bytes));
       const double avg_bits = Average(problem, budget + problem.fixed_bits);
@@ -163,17 +166,17 @@ double Average(const Problem& problem, int64_t bits) {
 }
 
 // Bits for the layers that are not fixed. The target must lie between the least and the most that the layers can cost; the
-// reference takes the averages of the cheapest and the dearest scheme for that. Within 0.001 of either it becomes that one
-// (SPEC 6.2), and then exactly so.
+// reference takes the averages of the cheapest and the dearest scheme for that. Within 0.001 of either it becomes that one there
+// (SPEC 6.2), and then exactly so; by our own rules at the lower end only, where there would be no choice otherwise.
 absl::StatusOr<int64_t> Budget(const Problem& problem, double target) {
   const auto [cheapest, dearest] = std::minmax_element(problem.total_bits.begin(), problem.total_bits.end());
   const int64_t least = problem.reference_rules ? *cheapest : problem.LeastBits();
   const int64_t most = problem.reference_rules ? *dearest : problem.MostBits();
   const double low = Average(problem, least), high = Average(problem, most);
   if (std::abs(target - low) < 1e-3) return least - problem.fixed_bits;
-  if (std::abs(target - high) < 1e-3) return most - problem.fixed_bits;
+  if (problem.reference_rules && std::abs(target - high) < 1e-3) return most - problem.fixed_bits;
   // The dearest scheme's own average is a target that means something, also where a layer cannot have that scheme.
-  const double limit = std::max(high, Average(problem, *dearest) + 1e-3);
+  const double limit = std::max(high, Average(problem, *dearest)) + 1e-3;
   if (!(target >= low && target <= limit)) {
     std::string averages;
     for (size_t k = 0; k < problem.menu.size(); ++k) {

@@ -45,7 +45,7 @@ TEST_CASE("Without a limit of a group the system's memory is free") {
   CHECK_FALSE(ReadFreeMemory(nothing).has_value());
 }
 
-TEST_CASE("A group of version 2 leaves its limit less what it uses, without file pages at rest") {
+TEST_CASE("A group of version 2 leaves its limit less what it uses, without the page cache of files") {
   const auto group = [](const std::string& max, const std::string& high, const std::string& current, const std::string& stat) {
     return std::map<std::string, std::string>{{"/proc/self/cgroup", "0::/a.slice/b.scope\n"},
                                               {"/proc/self/mountinfo", kV2Mount},
@@ -55,8 +55,8 @@ TEST_CASE("A group of version 2 leaves its limit less what it uses, without file
                                               {"/sys/fs/cgroup/a.slice/b.scope/memory.stat", stat}};
   };
   const std::string folder = "/sys/fs/cgroup/a.slice/b.scope";
-  LeavesFree(group("1073741824\n", "max\n", "300000000\n", "anon 7\nfile 500000000\ninactive_file 100000000\nactive_file 9\n"),
-             kGiB - 200000000, folder);
+  LeavesFree(group("1073741824\n", "max\n", "300000000\n", "anon 7\nfile 500000000\ninactive_file 100000000\nactive_file 50000000\n"),
+             kGiB - 150000000, folder);
   LeavesFree(group("1073741824\n", "800000000\n", "300000000\n", ""), 500000000, folder);
   LeavesFree(group("1073741824\n", "max\n", "1073741824\n", "inactive_file 0\n"), 0, folder);
   LeavesFree(group("1000\n", "max\n", "2000\n", "inactive_file 5000\n"), 1000, folder);
@@ -81,8 +81,8 @@ TEST_CASE("Groups of version 1 are found by their controller, hybrid systems hav
       {"/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "1073741824\n"},
       {"/sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes", "500000000\n"},
       {"/sys/fs/cgroup/memory/docker/abc/memory.stat",
-       "cache 5\ninactive_file 1\nhierarchical_memory_limit 1073741824\ntotal_inactive_file 200000000\n"}};
-  LeavesFree(files, kGiB - 300000000, "/sys/fs/cgroup/memory/docker/abc");
+       "cache 5\ninactive_file 1\nhierarchical_memory_limit 1073741824\ntotal_inactive_file 200000000\ntotal_active_file 50000000\n"}};
+  LeavesFree(files, kGiB - 250000000, "/sys/fs/cgroup/memory/docker/abc");
   files["/sys/fs/cgroup/unified/init.scope/memory.max"] = "400000000";
   LeavesFree(files, 400000000, "/sys/fs/cgroup/unified/init.scope");
 }

@@ -364,5 +364,26 @@ TEST_CASE("threads that wait for each other spin briefly, unless the user has sa
   CHECK_THAT(environment("OMP_WAIT_POLICY", "active"), !Contains("GOMP_SPINCOUNT"));
 }
 
+TEST_CASE("the program runs when it is started by naming the dynamic loader") {
+  const char* loader = "/lib64/ld-linux-x86-64.so.2";
+  if (access(loader, X_OK) != 0) return;  // another architecture
+  Shell shell;
+  const std::string out = shell.dir / "s.json";
+  std::vector<std::string> arguments = shell.Scoring("score", {"--out", out, "--quiet"});
+  Beside beside;
+  beside.in_child = [&] {
+    std::vector<char*> argv = {const_cast<char*>(loader), const_cast<char*>(AUTOSCHEME_CLI)};
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    unsetenv("OMP_WAIT_POLICY"), unsetenv("GOMP_SPINCOUNT");
+    execv(loader, argv.data());
+    _exit(96);
+  };
+  const Run run = shell({}, beside);
+  INFO(run.err);
+  CHECK(run.code == 0);
+  CHECK(fs::exists(out));
+}
+
 }  // namespace
 }  // namespace autoscheme

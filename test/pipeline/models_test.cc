@@ -335,6 +335,27 @@ TEST_CASE("an importance matrix from a file replaces the collected one") {
   CHECK_THAT(std::string(status.message()), Catch::Contains("blk.77.attn_q.weight"));
 }
 
+TEST_CASE("an importance matrix that no layer is searched with is said to be unused") {
+  TempDir dir;
+  TinyModel model;
+  model.blocks = 1, model.hidden = 96, model.intermediate = 160, model.heads = 3, model.kv_heads = 1;
+  model.tied = true;
+  WriteTinyModel(model, dir.path());
+  std::string warnings;
+  Context context;
+  context.log = [&](LogLevel, absl::string_view text) { warnings += std::string(text) + "\n"; };
+  Options options;
+  options.schemes = ParseSchemeList("GGUF:Q4_K_S").value();
+  options.imatrix_file = dir.Write("a.gguf", GgufImatrix({{"blk.0.attn_q.weight", std::vector<float>(96, 1.0f)}}));
+  const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
+  REQUIRE(SchemeGenerator::Create(context, *skeleton, options).ok());
+  CHECK_THAT(warnings, Catch::Contains("is not used: no layer that is scored has rows of a multiple of 256 weights"));
+  warnings.clear();
+  options.reference_rules = true;
+  REQUIRE(SchemeGenerator::Create(context, *skeleton, options).ok());
+  CHECK_THAT(warnings, !Catch::Contains("is not used"));
+}
+
 TEST_CASE("a scheme with a scale for the whole tensor scores the head too") {
   TempDir dir;
   WriteTinyModel(Divisible(), dir.path());

@@ -46,7 +46,7 @@ TEST_CASE("Expressions match parts of names, or whole ones between ^ and $") {
   }
   for (const char* pattern :
        {"^k_proj", "model$", R"(layers\.1\.)", "[^a-z._0-9]", R"(^(?!model).*$)", R"(layers\.(?=11))", R"(\Bself)", "_attn_",
-        R"(^.{31}$)", R"(\d{3})", "[]", R"(^(?!(?=model\.layers).*k_proj$).*$)", "proj.", R"(\s)"}) {
+        R"(^.{31}$)", R"(\d{3})", R"(^(?!(?=model\.layers).*k_proj$).*$)", "proj.", R"(\s)"}) {
     CHECK_FALSE(Matches(pattern, name));
   }
   CHECK(Matches(R"(^(?!model\.layers\.1\.self_attn\.k_proj$).*$)", "model.layers.1.self_attn.q_proj"));
@@ -122,6 +122,8 @@ TEST_CASE("What is no expression is said to be none, with the place") {
                                                        {R"(q?\q)", "unknown escape, '\\q'"},
                                                        {R"(q?\x4)", "too few hexadecimal"},
                                                        {"[z-a]", "range that does not rise"},
+                                                       {"[]a]", "a set that begins with ']'"},
+                                                       {"[^]a]", "a set that begins with ']'"},
                                                        {"[[:nothing:]]", "unknown class"},
                                                        {"(?<a>b)", "begins with neither"},
                                                        {"(?=a)+", "nothing to repeat"},

@@ -266,7 +266,7 @@ void CheckOwnRules(const ScoreTable& table, SelectOptions options, const Recipe&
     ++tally->refused;
     return;
   }
-  CHECK(own->at(0).avg_bits <= options.avg_bits[0] + 1e-3);
+  CHECK(own->at(0).avg_bits <= options.avg_bits[0] + 1e-5);
   bool same = true;
   for (size_t l = 0; l < own->at(0).layers.size(); ++l) {
     same = same && own->at(0).layers[l].scheme.name == reference.layers[l].scheme.name;
