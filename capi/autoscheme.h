@@ -746,7 +746,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_load(autoscheme_context* 
 AUTOSCHEME_API void autoscheme_scores_free(autoscheme_scores* scores);
 
 /* Writes scores.json; afterwards `path` holds either the old contents or the whole new ones. Links are followed, and the
- * file at their end is replaced, keeps its mode, and its owner where the system permits; its other hard links keep the old
+ * file at their end is replaced, keeps its mode, and its owner where the system permits, but no
+ * access list (its group then gets no more than everybody has); its other hard links keep the old
  * contents. A character device, a pipe (whose reader is waited for) and a descriptor of this process (/dev/stdout) are
  * written to instead. INVALID_ARGUMENT (a folder, a disk, a socket, a mount point), NOT_FOUND (no such folder),
  * PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk full), UNAVAILABLE. since 0.1 */

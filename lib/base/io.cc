@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -344,6 +345,8 @@ int Io::Readlink(const char* path, std::string* out) {
   out->resize(n < 0 ? 0 : static_cast<size_t>(n));
   return error;
 }
+
+bool Io::HasAccessList(const char* path) { return getxattr(path, "system.posix_acl_access", nullptr, 0) > 0; }
 
 bool Io::IsMountPoint(const char* path) {
 #ifdef STATX_ATTR_MOUNT_ROOT

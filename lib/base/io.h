@@ -47,6 +47,7 @@ class Io {
   virtual int Fchmod(int fd, mode_t mode);
   virtual int Fchown(int fd, uid_t user, gid_t group);
   virtual int DescriptorFlags(int fd);          // F_GETFL
+  virtual bool HasAccessList(const char* path);  // a POSIX ACL that says more than the mode does
   virtual bool IsMountPoint(const char* path);  // false where the kernel does not say
   virtual int Fstatfs(int fd, struct statfs* out);
   // What offset, size and address of a read must be multiples of when the file is opened with O_DIRECT; 4096 where the
