@@ -66,7 +66,7 @@ AUTOSCHEME_BARE void SpinBriefly(int argc, char** argv, char** environment) {
     settings[count] = environment[count];
   }
   if (!computes || !StartedByKernel(environment)) return;
-  settings[count] = "GOMP_SPINCOUNT=1000";
+  settings[count] = "GOMP_SPINCOUNT=5000";
   // By its name, so that the system's lists of processes show that.
   const long length = syscall(SYS_readlink, "/proc/self/exe", program, sizeof(program) - 1);
   if (length <= 0) return;
