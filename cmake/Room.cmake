@@ -26,6 +26,25 @@ function(autoscheme_room name)
     autoscheme_use_torch_pch(autoscheme_${name})
   endif()
   set_property(GLOBAL APPEND PROPERTY AUTOSCHEME_ROOMS autoscheme_${name})
+  # A program that runs a room's code needs the objects of all rooms below it.
+  set(below autoscheme_${name})
+  foreach(room ${ROOM_ROOMS})
+    get_property(objects GLOBAL PROPERTY AUTOSCHEME_OBJECTS_${room})
+    list(APPEND below ${objects})
+  endforeach()
+  list(REMOVE_DUPLICATES below)
+  set_property(GLOBAL PROPERTY AUTOSCHEME_OBJECTS_${name} ${below})
+endfunction()
+
+# Links a program with the code of rooms and of all rooms below them.
+function(autoscheme_link_rooms target)
+  set(all "")
+  foreach(room ${ARGN})
+    get_property(objects GLOBAL PROPERTY AUTOSCHEME_OBJECTS_${room})
+    list(APPEND all ${objects})
+  endforeach()
+  list(REMOVE_DUPLICATES all)
+  target_link_libraries(${target} PRIVATE ${all})
 endfunction()
 
 # NAME_baseline.cc and, on x86-64, NAME_avx2.cc and NAME_avx512.cc of a room: loops that are compiled once for every instruction

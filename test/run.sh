@@ -15,10 +15,10 @@ AUTOSCHEME_DEPS=$(realpath -m "${AUTOSCHEME_DEPS:-$source_dir/.deps}")
 
 # Run under AddressSanitizer and UndefinedBehaviorSanitizer; under ThreadSanitizer. The prebuilt LibTorch is not
 # instrumented, so ThreadSanitizer gets the parts that do without it.
-asan_parts=(base checkpoint scheme select emit stream)
+asan_parts=(base checkpoint formats select writers stream)
 tsan_parts=(base stream)
 # Run once more with LibTorch's instructions capped, where the processor has more: what depends on products and vector loops.
-avx2_parts=(tensor quant skeleton score pipeline memory)
+avx2_parts=(tensor quant nn model exec plan pipeline memory)
 
 passed=0 failed=0 skipped=0
 step="start"

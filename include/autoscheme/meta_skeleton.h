@@ -17,7 +17,7 @@
 
 namespace autoscheme {
 
-class Architecture;  // lib/skeleton/architecture.h
+class Architecture;  // lib/model/architecture.h
 class Checkpoint;    // lib/checkpoint/checkpoint.h
 
 // A linear layer: weight [out_features, in_features], optional bias [out_features].

@@ -28,7 +28,7 @@ struct LayerInfo {
 };
 
 // The two terms of SPEC 4.1, summed over batches: sum|dL/dWq * (W - Wq)| and sum|dL/dxq * (x - xq)|. Both are always
-// measured; which of them count depends on the menu (NeedWeightTerm in lib/scheme/bits.h).
+// measured; which of them count depends on the menu (NeedWeightTerm in lib/formats/bits.h).
 struct LayerScore {
   double weight = 0;
   double activation = 0;

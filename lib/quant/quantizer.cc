@@ -13,7 +13,7 @@
 #include "quant/gguf.h"
 #include "quant/grouped.h"
 #include "quant/rounding.h"
-#include "scheme/bits.h"
+#include "formats/bits.h"
 
 namespace autoscheme {
 namespace {

@@ -11,7 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
-#include "scheme/layer_pattern.h"
+#include "formats/layer_pattern.h"
 #include "select/losses.h"
 
 namespace autoscheme {

@@ -6,7 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "scheme/bits.h"
+#include "formats/bits.h"
 
 namespace autoscheme {
 namespace {

@@ -17,9 +17,9 @@
 #include "absl/strings/str_replace.h"
 #include "autoscheme/recipe.h"
 #include "base/json.h"
-#include "scheme/bits.h"
-#include "scheme/rules.h"
-#include "scheme/scheme_json.h"
+#include "formats/bits.h"
+#include "formats/rules.h"
+#include "formats/scheme_json.h"
 #include "select/losses.h"
 
 namespace autoscheme {

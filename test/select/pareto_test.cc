@@ -8,8 +8,8 @@
 
 #include <catch2/catch.hpp>
 
-#include "scheme/bits.h"
-#include "scheme/file_bytes.h"
+#include "formats/bits.h"
+#include "formats/file_bytes.h"
 
 namespace autoscheme {
 namespace {

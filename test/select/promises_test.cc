@@ -11,9 +11,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "autoscheme/recipe.h"
-#include "scheme/bits.h"
-#include "scheme/rules.h"
-#include "scheme/stand_in.h"
+#include "formats/bits.h"
+#include "formats/rules.h"
+#include "formats/stand_in.h"
 #include "select/groups.h"
 #include "select/losses.h"
 

@@ -5,7 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "autoscheme/recipe.h"
-#include "scheme/bits.h"
+#include "formats/bits.h"
 
 namespace autoscheme {
 namespace {

@@ -1,11 +1,11 @@
 // Which layers take part, and which are fixed: SPEC 1.6.
-#include "scheme/rules.h"
+#include "formats/rules.h"
 
 #include <catch2/catch.hpp>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "scheme/bits.h"
+#include "formats/bits.h"
 
 namespace autoscheme {
 namespace {

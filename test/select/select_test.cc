@@ -6,7 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "autoscheme/recipe.h"
-#include "scheme/bits.h"
+#include "formats/bits.h"
 #include "select/groups.h"
 #include "select/losses.h"
 

@@ -1,0 +1,41 @@
+// UnitRunner: the forward function of one unit whose weights are there.
+#ifndef AUTOSCHEME_EXEC_UNIT_RUNNER_H_
+#define AUTOSCHEME_EXEC_UNIT_RUNNER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/types/span.h"
+#include "autoscheme/meta_skeleton.h"
+#include "exec/measurement.h"
+#include "model/architecture.h"
+
+namespace autoscheme {
+
+// Small tensors (norms) are copied out; linears are the measurement's. Lives no longer than the views.
+class UnitRunner {
+ public:
+  UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Span<const TensorView> views, at::ScalarType dtype,
+             const at::Tensor& position_tables, Measurement& measurement);
+  ~UnitRunner();
+
+  // A view without data when the unit does not hold it, or not in memory.
+  TensorView Find(absl::string_view name) const;
+  // [batch, seq, hidden] -> same. Without `values` only the autograd graph of the result is right.
+  at::Tensor Run(const at::Tensor& x, bool values);
+
+ private:
+  class PartOps;
+  const Architecture& architecture_;
+  const Unit& unit_;
+  absl::flat_hash_map<std::string, TensorView> views_;
+  std::vector<std::unique_ptr<PartOps>> parts_;  // parallel to unit_.parts
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_EXEC_UNIT_RUNNER_H_

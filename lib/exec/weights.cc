@@ -1,0 +1,138 @@
+#include "exec/weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <optional>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/io.h"
+
+namespace autoscheme {
+
+at::ScalarType TorchType(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kBF16: return at::kBFloat16;
+    case Dtype::kF16: return at::kHalf;
+    default: return at::kFloat;  // the skeleton accepts these three only
+  }
+}
+
+namespace {
+
+at::Tensor Stored(const std::byte* bytes, Dtype dtype, at::IntArrayRef sizes) {
+  const at::ScalarType stored = TorchType(dtype);
+  std::byte* data = const_cast<std::byte*>(bytes);
+  if (reinterpret_cast<uintptr_t>(data) % at::elementSize(stored) == 0) {
+    return at::from_blob(data, sizes, at::TensorOptions().dtype(stored));
+  }
+  at::Tensor copy = at::empty(sizes, at::TensorOptions().dtype(stored));
+  std::memcpy(copy.data_ptr(), data, copy.nbytes());
+  return copy;
+}
+
+// Elements whose exponent bits are all ones, and the first of them.
+struct NonFinite {
+  int64_t count = 0;
+  int64_t first = -1;
+};
+
+template <typename Word>
+NonFinite FindNonFinite(const std::byte* data, int64_t n, Word exponent_mask) {
+  const auto look = [&](int64_t from, int64_t to, NonFinite found) {
+    constexpr int64_t kStretch = 4096;
+    for (int64_t begin = from; begin < to; begin += kStretch) {
+      const int64_t m = std::min(kStretch, to - begin);
+      Word words[kStretch];
+      std::memcpy(words, data + begin * sizeof(Word), m * sizeof(Word));
+      int64_t bad = 0;
+      for (int64_t i = 0; i < m; ++i) bad += (words[i] & exponent_mask) == exponent_mask;
+      if (bad == 0) continue;
+      for (int64_t i = 0; found.first < 0 && i < m; ++i) {
+        if ((words[i] & exponent_mask) == exponent_mask) found.first = begin + i;
+      }
+      found.count += bad;
+    }
+    return found;
+  };
+  const auto join = [](NonFinite a, NonFinite b) { return NonFinite{a.count + b.count, a.first >= 0 ? a.first : b.first}; };
+  return at::parallel_reduce(0, n, /*grain_size=*/int64_t{1} << 17, NonFinite(), look, join);
+}
+
+// body(a value of t's type), where it is one that we know.
+template <typename Body>
+void WithType(const at::Tensor& t, const Body& body) {
+  if (t.scalar_type() == at::kFloat) return body(float());
+  if (t.scalar_type() == at::kBFloat16) return body(at::BFloat16());
+  if (t.scalar_type() == at::kHalf) return body(at::Half());
+}
+
+template <typename Grad, typename Weight, typename Quantized>
+double SumOnCpu(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
+  const Grad* g = grad.const_data_ptr<Grad>();
+  const Weight* a = w.const_data_ptr<Weight>();
+  const Quantized* b = wq.const_data_ptr<Quantized>();
+  const auto term = [&](int64_t i) {
+    return std::fabs(static_cast<float>(g[i]) * (static_cast<float>(a[i]) - static_cast<float>(b[i])));
+  };
+  return at::parallel_reduce(
+      0, grad.numel(), /*grain_size=*/int64_t{1} << 15, 0.0,
+      [&](int64_t begin, int64_t end, double sum) {
+        constexpr int kLanes = 8;  // independent sums, so that the loop vectorizes
+        double lane[kLanes] = {};
+        int64_t i = begin;
+        for (; i + kLanes <= end; i += kLanes) {
+          for (int j = 0; j < kLanes; ++j) lane[j] += term(i + j);
+        }
+        for (double v : lane) sum += v;
+        for (; i < end; ++i) sum += term(i);
+        return sum;
+      },
+      std::plus<double>());
+}
+
+}  // namespace
+
+at::Tensor StoredRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols) {
+  return Stored(data, stored, {rows, cols});
+}
+
+at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype) {
+  return Stored(view.data, view.info->dtype, view.info->shape).to(dtype, /*non_blocking=*/false, /*copy=*/true);
+}
+
+absl::Status CheckFinite(const TensorView& view) {
+  const TensorInfo& info = *view.info;
+  const int64_t n = info.numel();
+  NonFinite found;
+  switch (info.dtype) {
+    case Dtype::kBF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7F80); break;
+    case Dtype::kF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7C00); break;
+    default: found = FindNonFinite<uint32_t>(view.data, n, 0x7F800000u); break;
+  }
+  if (found.count == 0) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("tensor ", Quoted(info.name), " holds ", found.count,
+                                          " NaN or infinite values of ", n, ", the first at element ", found.first,
+                                          "; the checkpoint is damaged or was saved from a diverged run"));
+}
+
+double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
+  const bool plain = grad.is_cpu() && grad.is_contiguous() && w.is_contiguous() && wq.is_contiguous();
+  std::optional<double> sum;
+  if (plain) {
+    WithType(grad, [&](auto g) {
+      WithType(w, [&](auto v) {
+        WithType(wq, [&](auto q) { sum = SumOnCpu<decltype(g), decltype(v), decltype(q)>(grad, w, wq); });
+      });
+    });
+  }
+  if (sum.has_value()) return *sum;
+  at::Tensor error = w.to(at::kFloat) - wq.to(at::kFloat);
+  return error.mul_(grad).abs_().sum(at::kDouble).item<double>();
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,32 @@
+// Patterns by which users name layers: an exact name, a part of one, or a regular expression (SPEC 1.6, 7.4).
+#ifndef AUTOSCHEME_FORMATS_LAYER_PATTERN_H_
+#define AUTOSCHEME_FORMATS_LAYER_PATTERN_H_
+
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "formats/expression.h"
+
+namespace autoscheme {
+
+class LayerPattern {
+ public:
+  // Text without any of .* ^ $ | ( ) [ ] ? + is plain: dots in it are dots. Other text is a regular expression that may match
+  // anywhere in a name. `what` names the option in messages. INVALID_ARGUMENT: not a valid expression, longer than 1000
+  // characters, or one that unfolds to more than 5000 steps.
+  static absl::StatusOr<LayerPattern> Parse(absl::string_view text, const std::string& what);
+
+  // True when the name holds the plain text, or the expression matches a part of it. Takes bounded time, whatever the pattern.
+  bool Matches(const std::string& name) const;
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+  std::optional<Expression> expression_;
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_FORMATS_LAYER_PATTERN_H_

@@ -1,0 +1,181 @@
+#include "formats/rules.h"
+
+#include <optional>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "base/io.h"
+#include "base/status_macros.h"
+#include "formats/layer_pattern.h"
+#include "formats/scheme_json.h"
+
+namespace autoscheme {
+namespace {
+
+using Layers = std::vector<LayerInfo>;
+
+std::vector<std::string> IgnoreEntries(const RuleOptions& options);
+std::vector<std::string> Routers(const Layers& layers, const std::string& config_text);
+Scheme SixteenBits(const Scheme& defaults, const std::string& data_type);
+Scheme FillFrom(const Scheme& defaults, Scheme scheme);
+bool FixExact(const std::string& name, const Scheme& scheme, Layers* layers);
+bool FixMatching(const LayerPattern& pattern, const Scheme& scheme, Layers* layers);
+bool HeadTakesPart(const LayerInfo& head, const RuleOptions& options, bool gguf, const Context& context);
+
+}  // namespace
+
+absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo>& candidates,
+                                                     const RuleOptions& options, const Context& context) {
+  if (options.menu.empty()) return absl::InvalidArgumentError("the menu of schemes is empty; give at least one");
+  Scheme defaults = options.menu[0];
+  const bool gguf = IsGgufKType(defaults);
+  AUTOSCHEME_RETURN_IF_ERROR(ResolveScheme(&defaults));
+  const Scheme ignored = SixteenBits(defaults, "float");
+  const std::vector<std::string> ignore = IgnoreEntries(options);
+
+  // Exact names first, then the user's patterns, then those of ignore_layers: the order in which the reference lets one
+  // entry overwrite another.
+  Layers layers;
+  for (const LayerInfo& layer : candidates) {
+    if (layer.is_embedding && !gguf) continue;
+    layers.push_back(layer);
+    layers.back().fixed.reset();
+  }
+  std::vector<std::pair<LayerPattern, Scheme>> patterns;
+  for (const auto& [name, scheme] : options.layer_config) {
+    const Scheme filled = FillFrom(defaults, scheme);
+    if (FixExact(name, filled, &layers)) continue;
+    AUTOSCHEME_ASSIGN_OR_RETURN(LayerPattern pattern, LayerPattern::Parse(name, "layer_config"));
+    patterns.emplace_back(std::move(pattern), filled);
+  }
+  for (const std::string& name : Routers(layers, options.config_text)) FixExact(name, ignored, &layers);
+  for (const std::string& entry : ignore) FixExact(entry, ignored, &layers);
+  for (const auto& [pattern, scheme] : patterns) {
+    if (FixMatching(pattern, scheme, &layers)) continue;
+    context.Warn(absl::StrCat("layer_config: ", Quoted(pattern.text()), " matches no layer; it has no effect"));
+  }
+  for (const std::string& entry : ignore) {
+    if (FixExact(entry, ignored, &layers)) continue;
+    AUTOSCHEME_ASSIGN_OR_RETURN(const LayerPattern pattern, LayerPattern::Parse(entry, "ignore_layers"));
+    if (FixMatching(pattern, ignored, &layers)) continue;
+    context.Warn(absl::StrCat("ignore_layers: ", Quoted(entry), " matches no layer; it has no effect"));
+  }
+
+  Layers result;
+  for (LayerInfo& layer : layers) {
+    bool takes_part = true;
+    if (layer.is_head) {
+      takes_part = HeadTakesPart(layer, options, gguf, context);
+      if (!takes_part) layer.fixed.reset();
+    }
+    if (!SuitsShape(defaults, layer)) {
+      if (!takes_part && context.log) {
+        context.log(LogLevel::kInfo,
+                    absl::StrCat(Quoted(layer.name), " [", layer.out_features, ", ", layer.in_features,
+                                 "] is charged to the budget at 16 bits: its shape does not suit ", defaults.name));
+      }
+      takes_part = true;
+      Scheme fixed = SixteenBits(layer.fixed.has_value() ? *layer.fixed : defaults, "fp");
+      // An integer default only lifts the weight to 16 bits; there is no activation side to lift.
+      if (defaults.data_type != "int") fixed.act_data_type = "fp";
+      layer.fixed = std::move(fixed);
+    }
+    if (takes_part) result.push_back(std::move(layer));
+  }
+  return result;
+}
+
+bool SuitsShape(const Scheme& scheme, const LayerInfo& layer) {
+  if (scheme.bits >= 16) return true;
+  if (scheme.data_type == "int" && scheme.act_bits.value_or(16) >= 16) {
+    return layer.out_features % 32 == 0 && layer.in_features % 32 == 0;
+  }
+  if (absl::StrContains(scheme.data_type, "mx_fp") || absl::StrContains(scheme.data_type, "nv_fp")) {
+    return scheme.group.size <= 0 || layer.in_features % scheme.group.size == 0;
+  }
+  return true;
+}
+
+bool IsGgufKType(const Scheme& scheme) {
+  return scheme.super_bits.has_value() && scheme.super_group_size.has_value() && scheme.bits <= 8;
+}
+
+namespace {
+
+std::vector<std::string> IgnoreEntries(const RuleOptions& options) {
+  std::vector<std::string> entries;
+  for (absl::string_view piece :
+       absl::StrSplit(absl::StrReplaceAll(options.ignore_layers, {{" ", ""}}), ',', absl::SkipEmpty())) {
+    entries.emplace_back(piece);
+    if (absl::ascii_isdigit(static_cast<unsigned char>(piece.back()))) entries.back().push_back('.');
+  }
+  return entries;
+}
+
+std::vector<std::string> Routers(const Layers& layers, const std::string& config_text) {
+  std::vector<std::string> names;
+  const std::string text = absl::AsciiStrToLower(config_text);
+  if (!absl::StrContains(text, "moe") && !absl::StrContains(text, "expert")) return names;
+  for (const LayerInfo& layer : layers) {
+    if (!layer.is_head && absl::EndsWith(layer.name, ".gate")) names.push_back(layer.name);
+  }
+  return names;
+}
+
+// 16 bits on both sides, other fields as they stand. Super-groups are left behind: with them the reference charges 32
+// bits.
+Scheme SixteenBits(const Scheme& base, const std::string& data_type) {
+  Scheme scheme = base;
+  scheme.name = "16 bits";
+  scheme.bits = 16;
+  scheme.act_bits = 16;
+  scheme.data_type = data_type;
+  if (data_type == "float") scheme.act_data_type = data_type;
+  scheme.super_bits.reset();
+  scheme.super_group_size.reset();
+  return scheme;
+}
+
+Scheme FillFrom(const Scheme& defaults, Scheme scheme) {
+  if (!scheme.act_bits.has_value()) scheme.act_bits = defaults.act_bits;
+  if (!scheme.act_group.has_value()) scheme.act_group = defaults.act_group;
+  if (!scheme.act_sym.has_value()) scheme.act_sym = defaults.act_sym;
+  if (!scheme.act_data_type.has_value()) scheme.act_data_type = defaults.act_data_type;
+  if (!scheme.act_dynamic.has_value()) scheme.act_dynamic = defaults.act_dynamic;
+  return scheme;
+}
+
+bool FixExact(const std::string& name, const Scheme& scheme, Layers* layers) {
+  for (LayerInfo& layer : *layers) {
+    if (layer.name != name) continue;
+    layer.fixed = scheme;
+    return true;
+  }
+  return false;
+}
+
+bool FixMatching(const LayerPattern& pattern, const Scheme& scheme, Layers* layers) {
+  bool any = false;
+  for (LayerInfo& layer : *layers) {
+    if (!pattern.Matches(layer.name)) continue;
+    layer.fixed = scheme;
+    any = true;
+  }
+  return any;
+}
+
+bool HeadTakesPart(const LayerInfo& head, const RuleOptions& options, bool gguf, const Context& context) {
+  if (gguf) return !options.tied_head || head.fixed.has_value();
+  const bool asked = options.quant_lm_head || head.fixed.has_value();
+  const bool quantized = head.fixed.has_value() ? head.fixed->bits < 16 : options.quant_lm_head;
+  if (quantized && options.tied_head) {
+    context.Warn(absl::StrCat(Quoted(head.name), " is tied to the embedding and stays as it is"));
+  }
+  return asked && !options.tied_head;
+}
+
+}  // namespace
+}  // namespace autoscheme

@@ -1,0 +1,315 @@
+#include "autoscheme/meta_skeleton.h"
+
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+#include <rapidjson/prettywriter.h>
+#include <rapidjson/stringbuffer.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/count.h"
+#include "base/io.h"
+#include "base/sha256.h"
+#include "base/status_macros.h"
+#include "checkpoint/checkpoint.h"
+#include "model/architecture.h"
+#include "model/ignored.h"
+
+namespace autoscheme {
+
+struct MetaSkeleton::Rep {
+  std::string model, fingerprint;
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<Architecture> architecture;
+  std::vector<Block> blocks;
+  const TensorInfo* embedding = nullptr;
+  LinearLayer head;
+  bool tied_head = false;
+  std::vector<const TensorInfo*> others;
+};
+
+namespace {
+
+std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
+
+bool IsFloat(const TensorInfo& info) {
+  return info.dtype == Dtype::kBF16 || info.dtype == Dtype::kF16 || info.dtype == Dtype::kF32;
+}
+
+// Looks tensors of the architecture up in the checkpoint and checks them; collects every absent name, so that one
+// message tells all.
+class TensorFinder {
+ public:
+  explicit TensorFinder(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  const TensorInfo* Find(const std::string& name, const std::vector<int64_t>& shape) {
+    const TensorInfo* info = checkpoint_.Find(name);
+    if (info == nullptr) {
+      missing_.push_back(name);
+      return nullptr;
+    }
+    used_.insert(info);
+    if (info->shape != shape) {
+      Fail(absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(name), " has shape ", ShapeText(info->shape),
+                                                   ", config.json asks for ", ShapeText(shape))));
+    } else if (!IsFloat(*info)) {
+      Fail(absl::UnimplementedError(absl::StrCat("tensor ", Quoted(name), " has dtype ", DtypeName(info->dtype),
+                                                 "; weights must be BF16, F16 or F32")));
+    }
+    return info;
+  }
+
+  absl::Status status() const {
+    if (missing_.empty()) return status_;
+    return absl::NotFoundError(
+        absl::StrCat(Count(missing_.size(), "tensor"), " that config.json asks for ",
+                     missing_.size() == 1 ? "is" : "are", " not in the checkpoint: ", FirstNames(missing_),
+                     checkpoint_.index_ignored()
+                         ? " (model.safetensors was read, and model.safetensors.index.json ignored: move the "
+                           "former away if the shards are the weights that you mean)"
+                         : ""));
+  }
+  // For a tensor that is needed in no other place.
+  void MarkUsed(const TensorInfo* info) { used_.insert(info); }
+  // Sorted.
+  std::vector<std::string> Unused() const {
+    std::vector<std::string> names;
+    for (const TensorInfo& info : checkpoint_.tensors()) {
+      if (used_.count(&info) == 0) names.push_back(info.name);
+    }
+    return names;
+  }
+
+ private:
+  void Fail(absl::Status status) {
+    if (status_.ok()) status_ = std::move(status);
+  }
+  const Checkpoint& checkpoint_;
+  std::vector<std::string> missing_;
+  absl::flat_hash_set<const TensorInfo*> used_;
+  absl::Status status_;
+};
+
+LinearLayer FindLinear(const std::string& prefix, const LinearSpec& spec, TensorFinder& finder) {
+  LinearLayer layer;
+  layer.name = prefix + spec.name;
+  layer.out_features = spec.out_features;
+  layer.in_features = spec.in_features;
+  layer.segment = spec.segment, layer.ends_segment = spec.ends_segment;
+  layer.weight = finder.Find(layer.name + ".weight", {spec.out_features, spec.in_features});
+  if (spec.bias) layer.bias = finder.Find(layer.name + ".bias", {spec.out_features});
+  return layer;
+}
+
+Block FindBlock(const BlockSpec& spec, int segments, TensorFinder& finder) {
+  Block block;
+  block.name = spec.name;
+  block.segments.resize(segments);
+  for (const LinearSpec& linear : spec.linears) {
+    block.linears.push_back(FindLinear(spec.name + ".", linear, finder));
+    const LinearLayer& layer = block.linears.back();
+    if (layer.weight != nullptr) block.segments[linear.segment].push_back(layer.weight);
+    if (layer.bias != nullptr) block.segments[linear.segment].push_back(layer.bias);
+  }
+  for (const ParamSpec& param : spec.params) {
+    if (const TensorInfo* info = finder.Find(spec.name + "." + param.name, param.shape)) {
+      block.segments[param.segment].push_back(info);
+    }
+  }
+  const auto by_place = [](const TensorInfo* a, const TensorInfo* b) {
+    return std::make_pair(a->shard, a->offset) < std::make_pair(b->shard, b->offset);
+  };
+  for (auto& segment : block.segments) {
+    std::sort(segment.begin(), segment.end(), by_place);
+    block.tensors.insert(block.tensors.end(), segment.begin(), segment.end());
+  }
+  std::sort(block.tensors.begin(), block.tensors.end(), by_place);
+  for (const TensorInfo* info : block.tensors) block.bytes += info->bytes;
+  return block;
+}
+
+// The head is the embedding where the config says so, and where it says nothing and there is no tensor of the head.
+bool SaysTied(const ModelSpec& spec, const TensorInfo* head) {
+  return spec.tied_head_given ? spec.tied_head : head == nullptr;
+}
+
+template <typename T>
+T Load(const std::byte* data, int64_t index) {
+  T value;
+  std::memcpy(&value, data + index * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  return value;
+}
+
+float NumberAt(const std::vector<std::byte>& bytes, Dtype dtype, int64_t index) {
+  if (dtype == Dtype::kBF16) return static_cast<float>(Load<c10::BFloat16>(bytes.data(), index));
+  if (dtype == Dtype::kF16) return static_cast<float>(Load<c10::Half>(bytes.data(), index));
+  return Load<float>(bytes.data(), index);
+}
+
+// Whether two tensors hold the same numbers, whatever their types. Reads pieces of both until a number differs.
+absl::StatusOr<bool> SameNumbers(const Context& context, const Checkpoint& checkpoint, const TensorInfo& a,
+                                 const TensorInfo& b) {
+  constexpr int64_t kPiece = int64_t{1} << 19;  // numbers
+  if (a.shape != b.shape || !IsFloat(a) || !IsFloat(b)) return false;
+  std::vector<std::byte> bytes_a, bytes_b;
+  const auto read = [&](const TensorInfo& info, int64_t begin, int64_t count, std::vector<std::byte>& bytes) {
+    const int64_t width = DtypeBits(info.dtype) / 8;
+    bytes.resize(static_cast<size_t>(count * width));
+    return checkpoint.Read(info, static_cast<uint64_t>(begin * width), absl::MakeSpan(bytes));
+  };
+  for (int64_t begin = 0; begin < a.numel(); begin += kPiece) {
+    AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
+    const int64_t count = std::min(kPiece, a.numel() - begin);
+    AUTOSCHEME_RETURN_IF_ERROR(read(a, begin, count, bytes_a));
+    AUTOSCHEME_RETURN_IF_ERROR(read(b, begin, count, bytes_b));
+    if (a.dtype == b.dtype) {
+      if (bytes_a != bytes_b) return false;
+      continue;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      if (NumberAt(bytes_a, a.dtype, i) != NumberAt(bytes_b, b.dtype, i)) return false;
+    }
+  }
+  return true;
+}
+
+std::string Fingerprint(const Checkpoint& checkpoint) {
+  std::string text = checkpoint.config_text();
+  for (const TensorInfo& t : checkpoint.tensors()) {
+    absl::StrAppend(&text, "\n", t.name, " ", DtypeName(t.dtype), " ", ShapeText(t.shape));
+  }
+  return Sha256Hex(text);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& context, const std::string& model) {
+  auto rep = std::make_unique<Rep>();
+  rep->model = model;
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::Open(context, model));
+  const Checkpoint& checkpoint = *rep->checkpoint;
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->architecture, CreateArchitecture(checkpoint.config()));
+  const ModelSpec& spec = rep->architecture->spec();
+
+  TensorFinder finder(checkpoint);
+  rep->embedding = finder.Find(spec.embedding, {spec.vocab_size, spec.hidden_size});
+  for (const ParamSpec& param : spec.others) rep->others.push_back(finder.Find(param.name, param.shape));
+  for (const BlockSpec& block : spec.blocks) {
+    AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
+    rep->blocks.push_back(FindBlock(block, rep->architecture->segments(), finder));
+  }
+  AUTOSCHEME_RETURN_IF_ERROR(finder.status());
+  const TensorInfo* head = checkpoint.Find(spec.head.name + ".weight");
+  rep->tied_head = SaysTied(spec, head);
+  if (rep->tied_head && head != nullptr) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, SameNumbers(context, checkpoint, *rep->embedding, *head));
+    finder.MarkUsed(head);
+    if (!rep->tied_head) {
+      context.Warn(absl::StrCat("config.json says tie_word_embeddings, but ", Quoted(head->name), " differs from ",
+                                Quoted(rep->embedding->name),
+                                ": the head is not tied, as in transformers 5; set "
+                                "tie_word_embeddings to false to silence this, or remove the tensor to tie the head"));
+    }
+  }
+  if (rep->tied_head) {
+    rep->head.name = spec.head.name;
+    rep->head.out_features = spec.head.out_features;
+    rep->head.in_features = spec.head.in_features;
+    rep->head.weight = rep->embedding;
+  } else if (head == nullptr) {
+    return absl::NotFoundError(absl::StrCat(
+        "config.json says tie_word_embeddings false, but the checkpoint has no ", Quoted(spec.head.name + ".weight"),
+        ": set it to true if the head is the embedding, else the download lacks a tensor"));
+  } else {
+    rep->head = FindLinear("", spec.head, finder);
+  }
+  AUTOSCHEME_RETURN_IF_ERROR(finder.status());
+  WarnOfIgnored(context, spec, checkpoint.config(), finder.Unused());
+  rep->fingerprint = Fingerprint(checkpoint);
+  return std::unique_ptr<MetaSkeleton>(new MetaSkeleton(std::move(rep)));
+}
+
+MetaSkeleton::MetaSkeleton(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
+MetaSkeleton::~MetaSkeleton() = default;
+
+const std::string& MetaSkeleton::model() const { return rep_->model; }
+const std::string& MetaSkeleton::directory() const { return rep_->checkpoint->directory(); }
+const std::vector<std::string>& MetaSkeleton::files() const { return rep_->checkpoint->files(); }
+const std::string& MetaSkeleton::model_type() const { return rep_->architecture->spec().model_type; }
+const std::string& MetaSkeleton::fingerprint() const { return rep_->fingerprint; }
+absl::Span<const Block> MetaSkeleton::blocks() const { return rep_->blocks; }
+int64_t MetaSkeleton::hidden_size() const { return rep_->architecture->spec().hidden_size; }
+int64_t MetaSkeleton::vocab_size() const { return rep_->architecture->spec().vocab_size; }
+const TensorInfo* MetaSkeleton::embedding() const { return rep_->embedding; }
+const LinearLayer& MetaSkeleton::head() const { return rep_->head; }
+bool MetaSkeleton::tied_head() const { return rep_->tied_head; }
+absl::Span<const TensorInfo* const> MetaSkeleton::other_tensors() const { return rep_->others; }
+int64_t MetaSkeleton::max_positions() const { return rep_->architecture->spec().max_positions; }
+const Checkpoint& MetaSkeleton::checkpoint() const { return *rep_->checkpoint; }
+const Architecture& MetaSkeleton::architecture() const { return *rep_->architecture; }
+
+int64_t MetaSkeleton::total_params() const {
+  int64_t n = rep_->embedding->numel();
+  if (!rep_->tied_head) n += rep_->head.weight->numel() + (rep_->head.bias != nullptr ? rep_->head.bias->numel() : 0);
+  for (const TensorInfo* info : rep_->others) n += info->numel();
+  for (const Block& block : rep_->blocks) {
+    for (const TensorInfo* info : block.tensors) n += info->numel();
+  }
+  return n;
+}
+
+uint64_t MetaSkeleton::total_bytes() const {
+  uint64_t n = rep_->embedding->bytes;
+  if (!rep_->tied_head) n += rep_->head.weight->bytes + (rep_->head.bias != nullptr ? rep_->head.bias->bytes : 0);
+  for (const TensorInfo* info : rep_->others) n += info->bytes;
+  for (const Block& block : rep_->blocks) n += block.bytes;
+  return n;
+}
+
+std::string MetaSkeleton::ToJson() const {
+  rapidjson::StringBuffer buffer;
+  rapidjson::PrettyWriter<rapidjson::StringBuffer> w(buffer);
+  w.SetIndent(' ', 1);
+  auto key = [&](const char* k) { w.Key(k); };
+  auto str = [&](absl::string_view s) { w.String(s.data(), static_cast<rapidjson::SizeType>(s.size())); };
+  auto linear = [&](const LinearLayer& layer) {
+    w.StartObject();
+    key("name"), str(layer.name);
+    key("out_features"), w.Int64(layer.out_features);
+    key("in_features"), w.Int64(layer.in_features);
+    key("dtype"), str(DtypeName(layer.weight->dtype));
+    key("bias"), w.Bool(layer.bias != nullptr);
+    w.EndObject();
+  };
+  w.StartObject();
+  key("model"), str(rep_->model);
+  key("model_type"), str(model_type());
+  key("fingerprint"), str(fingerprint());
+  key("hidden_size"), w.Int64(hidden_size());
+  key("vocab_size"), w.Int64(vocab_size());
+  key("tied_head"), w.Bool(tied_head());
+  key("max_positions"), w.Int64(max_positions());
+  key("total_params"), w.Int64(total_params());
+  key("total_bytes"), w.Uint64(total_bytes());
+  key("head"), linear(head());
+  key("blocks"), w.StartArray();
+  for (const Block& block : rep_->blocks) {
+    w.StartObject();
+    key("name"), str(block.name);
+    key("bytes"), w.Uint64(block.bytes);
+    key("linears"), w.StartArray();
+    for (const LinearLayer& layer : block.linears) linear(layer);
+    w.EndArray();
+    w.EndObject();
+  }
+  w.EndArray();
+  w.EndObject();
+  return std::string(buffer.GetString(), buffer.GetSize());
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,293 @@
+#include "nn/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "nn/fused.h"
+#include "tensor/products.h"
+#include "tensor/tensor_pool.h"
+
+namespace autoscheme {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Scores of one stretch of queries, of all heads that share a key head: in a second-level cache with what stands beside
+// them. Causality leaves out more the shorter a stretch is, products are quicker the longer it is.
+constexpr int64_t kScoreElements = 1 << 17, kMostQueries = 64, kLeastQueries = 16;
+
+double Scale(const AttentionShape& shape) { return 1.0 / std::sqrt(static_cast<double>(shape.head_dim)); }
+
+// Queries that are worked on at once, [first, last), and the keys that any of them sees.
+struct Stretch {
+  int64_t first, last, first_key;
+  int64_t queries() const { return last - first; }
+  int64_t keys() const { return last - first_key; }
+};
+
+// A window that hides nothing is none.
+AttentionShape Seen(AttentionShape shape, int64_t seqlen) {
+  if (shape.window >= seqlen) shape.window = 0;
+  return shape;
+}
+
+int64_t Group(const AttentionShape& shape) { return shape.heads / shape.kv_heads; }
+
+int64_t QueriesAtOnce(const AttentionShape& shape, int64_t seqlen) {
+  const int64_t seen = std::max<int64_t>(shape.window > 0 ? std::min(seqlen, shape.window + kMostQueries) : seqlen, 1);
+  return std::min(seqlen, std::clamp(kScoreElements / (Group(shape) * seen), kLeastQueries, kMostQueries));
+}
+
+// Rotary embedding: x, y [heads, positions, dim], tables [2, positions, dim / 2]; with direction -1 the inverse.
+// Where the tables are of x's and y's dtype products are rounded to it; else the tables and one of x and y are float32.
+void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double scale, const at::Tensor& y) {
+  const int64_t half = x.size(-1) / 2;
+  const at::Tensor cos = tables[0], sin = tables[1], &like = x.scalar_type() == at::kFloat ? y : x;
+  const auto run = [&](auto kernel, auto in, auto table, auto out) {
+    using In = decltype(in);
+    using Table = decltype(table);
+    using Out = decltype(out);
+    for (int64_t head = 0; head < x.size(0); ++head) {
+      kernel({x.size(1), half, Data<In>(x) + head * x.stride(0), x.stride(1), Data<Table>(cos), Data<Table>(sin),
+              Data<Out>(y) + head * y.stride(0), y.stride(1), static_cast<float>(direction), static_cast<float>(scale)});
+    }
+  };
+  const bool dense = cos.is_contiguous() && x.stride(-1) == 1 && y.stride(-1) == 1;
+  if (dense && WithRowKernels(like, [&](const auto& kernels, auto type) {
+        if (tables.scalar_type() == like.scalar_type()) {
+          run(kernels.rotate, type, type, type);
+        } else if (y.scalar_type() == at::kFloat) {
+          run(kernels.rotate_from, type, float(), float());
+        } else {
+          run(kernels.rotate_to, float(), float(), type);
+        }
+      })) {
+    return;
+  }
+  const at::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
+  y.narrow(-1, 0, half).copy_((a * cos - b * (sin * direction)) * scale);
+  y.narrow(-1, half, half).copy_((b * cos + a * (sin * direction)) * scale);
+}
+
+// One key head of one row of the batch, with the query heads that read it: all that attention needs at a time. Everything
+// here is float32 and serial.
+class Piece {
+ public:
+  // q, k, v: [seq, heads, dim] of one row.
+  Piece(const AttentionShape& shape, const at::Tensor& tables, const at::Tensor& k, const at::Tensor& v, int64_t head)
+      : shape_(shape), head_(head), tables_(tables), seqlen_(k.size(0)), step_(QueriesAtOnce(shape, seqlen_)) {
+    keys_ = NewLike(k, {1, seqlen_, shape.head_dim}, at::kFloat);
+    Rotate(k.narrow(1, head, 1).transpose(0, 1), tables_, 1, 1, keys_);
+    keys_ = keys_[0];
+    values_ = Converted(v.select(1, head), at::kFloat);
+    const int64_t rows = Group(shape) * step_;
+    queries_ = NewLike(k, {rows * shape.head_dim}, at::kFloat);
+    scores_ = NewLike(k, {rows * std::min(seqlen_, MostKeys())}, at::kFloat);
+    outside_ = at::full({step_, step_}, -std::numeric_limits<float>::infinity(), keys_.options()).triu_(1);
+  }
+
+  // dq, dk, dv as q, k, v.
+  void Backward(const at::Tensor& q, const at::Tensor& grad, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
+    const int64_t dim = shape_.head_dim;
+    at::Tensor of_keys = NewLike(keys_).zero_(), of_values = NewLike(keys_).zero_();
+    at::Tensor of_scores = NewLike(scores_), g = NewLike(queries_), of_queries = NewLike(queries_);
+    ForEachStretch([&](const Stretch& s) {
+      const at::Tensor p = Probabilities(q, s);
+      at::Tensor go = Part(g, s, dim), ds = Part(of_scores, s, s.keys()), dqs = Part(of_queries, s, dim);
+      go.view({Group(shape_), s.queries(), dim}).copy_(Of(grad, s));
+      of_values.narrow(0, s.first_key, s.keys()).addmm_(p.t(), go);
+      at::mm_out(ds, go, values_.narrow(0, s.first_key, s.keys()).t());
+      at::_softmax_backward_data_out(ds, ds, p, -1, at::kFloat);
+      of_keys.narrow(0, s.first_key, s.keys()).addmm_(ds.t(), Part(queries_, s, dim));
+      at::mm_out(dqs, ds, keys_.narrow(0, s.first_key, s.keys()));
+      Rotate(dqs.view({Group(shape_), s.queries(), dim}), TablesOf(s), -1, Scale(shape_), Of(dq, s));
+    });
+    Rotate(of_keys.unsqueeze(0), tables_, -1, 1, dk.narrow(1, head_, 1).transpose(0, 1));
+    dv.select(1, head_).copy_(of_values);
+  }
+
+ private:
+  int64_t MostKeys() const { return shape_.window > 0 ? shape_.window + step_ : seqlen_; }
+
+  template <typename Body>
+  void ForEachStretch(const Body& body) const {
+    for (int64_t first = 0; first < seqlen_; first += step_) {
+      const int64_t first_key = shape_.window > 0 ? std::max<int64_t>(first - shape_.window + 1, 0) : 0;
+      body(Stretch{first, std::min(first + step_, seqlen_), first_key});
+    }
+  }
+
+  // The matrix of a stretch in a buffer for the longest one.
+  at::Tensor Part(const at::Tensor& buffer, const Stretch& s, int64_t width) const {
+    const int64_t rows = Group(shape_) * s.queries();
+    return buffer.narrow(0, 0, rows * width).view({rows, width});
+  }
+  // [group, queries, dim] of a tensor like q.
+  at::Tensor Of(const at::Tensor& t, const Stretch& s) const {
+    return t.narrow(0, s.first, s.queries()).narrow(1, head_ * Group(shape_), Group(shape_)).transpose(0, 1);
+  }
+
+  at::Tensor TablesOf(const Stretch& s) const { return tables_.narrow(1, s.first, s.queries()); }
+
+  // Softmax of the scaled products of a stretch's queries, which are left in queries_, with the keys.
+  at::Tensor Probabilities(const at::Tensor& q, const Stretch& s) {
+    const int64_t dim = shape_.head_dim, n = s.queries();
+    at::Tensor rotated = Part(queries_, s, dim), scores = Part(scores_, s, s.keys());
+    Rotate(Of(q, s), TablesOf(s), 1, Scale(shape_), rotated.view({Group(shape_), n, dim}));
+    at::mm_out(scores, rotated, keys_.narrow(0, s.first_key, s.keys()).t());
+    const at::Tensor by_head = scores.view({Group(shape_), n, s.keys()});
+    by_head.narrow(-1, s.first - s.first_key, n).add_(outside_.narrow(0, 0, n).narrow(1, 0, n));
+    // The first query sees all keys there are, those behind it miss one more each.
+    if (shape_.window > 0) {
+      for (int64_t i = 1; i < n; ++i) {
+        const int64_t missed = s.first + i - shape_.window + 1 - s.first_key;
+        if (missed > 0) by_head.narrow(1, i, 1).narrow(2, 0, missed).fill_(-std::numeric_limits<float>::infinity());
+      }
+    }
+    return at::_softmax_out(scores, scores, -1, /*half_to_float=*/false);
+  }
+
+  const AttentionShape& shape_;
+  const int64_t head_;
+  const at::Tensor& tables_;
+  const int64_t seqlen_, step_;
+  at::Tensor keys_, values_;     // [seq, dim], rotated; as they are
+  at::Tensor queries_, scores_;  // of a stretch
+  at::Tensor outside_;
+};
+
+// Pieces (row, key head) over threads, without autograd.
+template <typename Body>
+void ForEachPiece(int64_t rows, int64_t kv_heads, const Body& body) {
+  at::parallel_for(0, rows * kv_heads, 1, [&](int64_t begin, int64_t end) {
+    at::AutoDispatchBelowADInplaceOrView no_autograd;  // a property of the thread
+    for (int64_t i = begin; i < end; ++i) body(i / kv_heads, i % kv_heads);
+  });
+}
+
+at::Tensor Heads(const at::Tensor& t, int64_t heads) { return t.view({t.size(0), t.size(1), heads, t.size(2) / heads}); }
+
+// [batch, heads, seq, dim] rotated; the tables are of its dtype.
+at::Tensor Rotated(const at::Tensor& x, const at::Tensor& tables) {
+  at::Tensor y = NewLike(x);
+  for (int64_t row = 0; row < x.size(0); ++row) Rotate(x[row], tables, 1, 1, y[row]);
+  return y;
+}
+
+// [batch, kv_heads, seq, dim] with every head as often as query heads read it.
+at::Tensor Repeated(const at::Tensor& t, int64_t group) {
+  if (group == 1) return t;
+  at::Tensor y = NewLike(t, {t.size(0), t.size(1) * group, t.size(2), t.size(3)}, t.scalar_type());
+  y.view({t.size(0), t.size(1), group, t.size(2), t.size(3)}).copy_(t.unsqueeze(2));
+  return y;
+}
+
+// What LibTorch's attention is given: it multiplies too (see tensor/products.h), and raises an error where a setting alone keeps
+// it from the processor's instructions for narrow types.
+at::ScalarType ComposedType(const at::Tensor& q) { return MultipliesBfloat16() ? q.scalar_type() : at::kFloat; }
+
+// What a window adds to the scores: 0 where a query looks, else -inf. None without a window.
+std::optional<at::Tensor> WindowMask(const at::Tensor& q, const AttentionShape& shape) {
+  if (shape.window == 0) return std::nullopt;
+  const int64_t seqlen = q.size(1);
+  at::Tensor mask = NewLike(q, {seqlen, seqlen}, ComposedType(q));
+  for (int64_t i = 0; i < seqlen; ++i) {
+    const int64_t first = std::max<int64_t>(i - shape.window + 1, 0);
+    at::Tensor row = mask[i].fill_(-std::numeric_limits<float>::infinity());
+    row.narrow(0, first, i + 1 - first).zero_();
+  }
+  return mask;
+}
+
+// With the bits of LibTorch's operators in the dtype of q, k, v and the tables; a narrow type that cannot be multiplied is
+// rotated as such, and float32 from there. Without autograd.
+at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
+                   const std::optional<at::Tensor>& mask, const AttentionShape& shape) {
+  const auto split = [](const at::Tensor& t, int64_t heads) { return Heads(t, heads).transpose(1, 2); };
+  const auto given = [&](const at::Tensor& t) { return Converted(t, ComposedType(q)); };
+  return at::scaled_dot_product_attention(given(Rotated(split(q, shape.heads), tables)),
+                                          Repeated(given(Rotated(split(k, shape.kv_heads), tables)), Group(shape)),
+                                          Repeated(given(split(v, shape.kv_heads)), Group(shape)), mask, /*dropout_p=*/0.0,
+                                          /*is_causal=*/!mask.has_value(), Scale(shape))
+      .transpose(1, 2)
+      .reshape(q.sizes());
+}
+
+struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const at::Tensor& tables, const AttentionShape& shape) {
+    at::Tensor out = NewLike(q);
+    // Row by row, so that no copies of all rows exist. By LibTorch's own kernel, as in the reference: under 4-bit
+    // activations a last bit that differs grows to percents over the blocks.
+    const std::optional<at::Tensor> mask = WindowMask(q, shape);
+    const at::Tensor own_tables = Converted(tables, q.scalar_type());
+    const auto compute = [&](int64_t row, int64_t) {
+      const auto one = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
+      one(out).copy_(Compose(one(q), one(k), one(v), own_tables, mask, shape));
+    };
+    if (q.size(0) >= at::get_num_threads()) {
+      ForEachPiece(q.size(0), 1, compute);
+    } else {  // the kernel spreads over heads
+      for (int64_t row = 0; row < q.size(0); ++row) compute(row, 0);
+    }
+    ctx->save_for_backward({q, k, v, tables});
+    ctx->saved_data["shape"] = std::vector<int64_t>{shape.heads, shape.kv_heads, shape.head_dim, shape.window};
+    return out;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const std::vector<int64_t> numbers = ctx->saved_data["shape"].toIntVector();
+    const AttentionShape shape{numbers[0], numbers[1], numbers[2], numbers[3]};
+    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &tables = saved[3];
+    at::Tensor dq = NewLike(q), dk = NewLike(k), dv = NewLike(v);
+    const at::Tensor qh = Heads(q, shape.heads), kh = Heads(k, shape.kv_heads), vh = Heads(v, shape.kv_heads),
+                     gh = Heads(grads[0].contiguous(), shape.heads),
+                     dqh = Heads(dq, shape.heads), dkh = Heads(dk, shape.kv_heads), dvh = Heads(dv, shape.kv_heads);
+    ForEachPiece(q.size(0), shape.kv_heads, [&](int64_t row, int64_t head) {
+      Piece(shape, tables, kh[row], vh[row], head)
+          .Backward(qh[row], gh[row], dqh[row], dkh[row], dvh[row]);
+    });
+    return {dq, dk, dv, at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
+                           const AttentionShape& shape) {
+  return AttentionFunction::apply(q, k, v, tables, Seen(shape, q.size(1)));
+}
+
+int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen) {
+  return Seen(shape, seqlen).window > 0 ? seqlen * seqlen * static_cast<int64_t>(sizeof(float)) : 0;
+}
+
+int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen) {
+  // Queries rotated; keys, which are at most half as many where they are copied for every head, and these; values likewise; and
+  // what the kernel has.
+  return 4 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float)) + AttentionKernelBytes(shape, seqlen);
+}
+
+int64_t AttentionKernelBytes(const AttentionShape& shape, int64_t seqlen) {
+  // The result; values as it wants them, and its buffers, half as much each.
+  return 2 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t AttentionBackwardBytes(const AttentionShape& given, int64_t seqlen) {
+  const AttentionShape shape = Seen(given, seqlen);
+  const int64_t step = QueriesAtOnce(shape, seqlen), rows = Group(shape) * step;
+  const int64_t keys = shape.window > 0 ? std::min(seqlen, shape.window + step) : seqlen;
+  const int64_t numbers = 4 * seqlen * shape.head_dim + rows * (2 * keys + 4 * shape.head_dim) + step * step;
+  return numbers * static_cast<int64_t>(sizeof(float));
+}
+
+}  // namespace autoscheme

@@ -1,0 +1,217 @@
+#include "plan/planner.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/io.h"
+#include "base/status_macros.h"
+#include "plan/cost_model.h"
+
+namespace autoscheme {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kNoLimit = ~uint64_t{0};
+
+// Everything that the plan may choose but what is kept for speed: that fills the room which is left.
+std::vector<PlanChoice> Choices(const PlanInput& in, const CostModel& costs) {
+  struct Sizes {
+    uint64_t chunk_bytes;
+    int64_t head_tile_rows;
+  };
+  struct Stores {
+    bool boundaries_in_ram, passing_in_ram;
+  };
+  std::vector<PlanChoice> choices;
+  const auto for_each_store = [&](PlanChoice choice, int units) {
+    for (const Stores& stores : {Stores{true, true}, {false, true}, {false, false}}) {
+      if (!stores.boundaries_in_ram && !in.may_spill) continue;
+      choice.sweep.boundaries_in_ram = stores.boundaries_in_ram;
+      choice.sweep.passing_in_ram = stores.passing_in_ram;
+      // The disk has room for all inputs: computing some of them again would only be slower.
+      const int longest = stores.boundaries_in_ram ? std::max(units / 2, 1) : 1;
+      for (int interval = 1; interval <= longest; interval += std::max(interval / 2, 1)) {
+        choice.sweep.boundary_interval = interval;
+        choices.push_back(choice);
+      }
+    }
+  };
+  for (const bool tiled : {false, true}) {
+    for (const int segments : {0, 1}) {
+      const int units = costs.units(segments);
+      for (const bool cache : {true, false}) {
+        for (const int slots : {2, 1}) {
+          for (const Sizes& sizes : {Sizes{8 * kMiB, 8192}, {8 * kMiB, 4096}, {4 * kMiB, 2048}, {kMiB, 512}}) {
+            for (int64_t rows = in.batch_size; rows >= 1; rows = rows == 1 ? 0 : (rows + 1) / 2) {
+              if (tiled && (cache || segments == 0)) continue;
+              if (rows != in.batch_size && !in.may_slice) continue;
+              PlanChoice choice;
+              choice.sweep.batch_size = in.batch_size;
+              choice.sweep.precision = in.precision;
+              choice.sweep.tiled = tiled;
+              choice.sweep.segments_per_unit = segments;
+              choice.sweep.unit_slots = slots;
+              choice.sweep.head_tile_rows = sizes.head_tile_rows;
+              choice.sweep.slice_rows = rows == in.batch_size ? 0 : rows;
+              choice.cache_weights = cache;
+              choice.chunk_bytes = sizes.chunk_bytes;
+              for_each_store(choice, units);
+            }
+          }
+        }
+      }
+    }
+  }
+  return choices;
+}
+
+// Spends what `limit` leaves on activations that need not be recomputed, then on weights that need not be read again.
+// (Where nobody named a budget the page cache keeps those.)
+void KeepForSpeed(const PlanInput& in, const CostModel& costs, uint64_t limit, PlanChoice& choice) {
+  if (choice.sweep.tiled || costs.PeakBytes(choice) > limit) return;
+  const int units = costs.sizes(choice).count;
+  const auto most = [&](int& knob) {
+    int fits = 0, above = units + 1;  // PeakBytes grows with the knob
+    while (above - fits > 1) {
+      knob = (fits + above) / 2;
+      (costs.PeakBytes(choice) <= limit ? fits : above) = knob;
+    }
+    knob = fits;
+  };
+  if (in.measurement->trajectories() > in.measurement->forward_only_trajectories()) {
+    most(choice.sweep.kept_units);
+    if (in.max_ram_bytes > 0) most(choice.sweep.cached_units);
+  }
+}
+
+Plan Describe(const CostModel& costs, const PlanChoice& choice, const MachineRates& rates) {
+  Plan plan;
+  plan.resident = costs.Footprint(choice);
+  plan.peak_bytes = costs.PeakBytes(choice);
+  plan.boundaries_in_ram = choice.sweep.boundaries_in_ram;
+  plan.boundary_interval = choice.sweep.boundary_interval;
+  plan.spill_bytes = costs.SpillBytes(choice);
+  plan.read_bytes = costs.ReadBytes(choice);
+  plan.flops = costs.Flops(choice);
+  plan.estimated_s = costs.Seconds(choice, rates);
+  plan.slots = choice.sweep.unit_slots;
+  plan.slice_rows = costs.shape(choice).largest_slice();
+  plan.kept_units = choice.sweep.kept_units;
+  plan.cached_units = choice.sweep.cached_units;
+  plan.units = costs.sizes(choice).count;
+  plan.tile_bytes = choice.sweep.tiled ? choice.chunk_bytes : 0;
+  return plan;
+}
+
+// All choices, judged.
+class Candidates {
+ public:
+  Candidates(const PlanInput& in, const CostModel& costs) : costs_(costs), choices_(Choices(in, costs)) {
+    for (const PlanChoice& choice : choices_) peaks_.push_back(costs.PeakBytes(choice));
+    least_ = *std::min_element(peaks_.begin(), peaks_.end()) + (in.floor_bytes > 0 ? kFloorStepBytes : 0);
+  }
+  // The smallest budget that is sure to do.
+  uint64_t least() const { return least_; }
+
+  // By estimate, of those that keep to the limit; null if none does.
+  const PlanChoice* Fastest(uint64_t limit) const {
+    const PlanChoice* best = nullptr;
+    double best_s = 0;
+    for (size_t i = 0; i < choices_.size(); ++i) {
+      const PlanChoice& choice = choices_[i];
+      if (peaks_[i] > limit) continue;
+      // Tiles read the weights over and over, which a slow disk would show: not while anything else fits.
+      if (best != nullptr && choice.sweep.tiled && !best->sweep.tiled) continue;
+      const double seconds = costs_.Seconds(choice, {});
+      if (best != nullptr && seconds >= best_s) continue;
+      best = &choice, best_s = seconds;
+    }
+    return best;
+  }
+
+ private:
+  const CostModel& costs_;
+  const std::vector<PlanChoice> choices_;
+  std::vector<uint64_t> peaks_;
+  uint64_t least_ = 0;
+};
+
+std::string MiBText(uint64_t bytes) { return absl::StrFormat("%d bytes (%d MiB)", bytes, (bytes + kMiB - 1) / kMiB); }
+
+struct Budget {
+  uint64_t limit = kNoLimit;
+  uint64_t for_speed = kNoLimit;  // what may be filled with what only saves time
+  std::string reason, warning;
+};
+
+absl::StatusOr<Budget> TakeBudget(const PlanInput& in, const CostModel& costs, const Candidates& candidates) {
+  Budget budget;
+  if (in.max_ram_bytes > 0) {
+    budget.limit = budget.for_speed = static_cast<uint64_t>(in.max_ram_bytes);
+    budget.reason = "as given";
+    return budget;
+  }
+  const uint64_t full_speed = costs.PeakBytes(*candidates.Fastest(kNoLimit));
+  if (in.max_ram_bytes < 0) {
+    budget.for_speed = full_speed + (in.free.has_value() ? in.free->bytes / 4 : 0);
+    budget.reason = "no limit; a quarter of what is free may serve to save time";
+    return budget;
+  }
+  budget.limit = std::max(kFrugalBytes, full_speed);
+  budget.reason = full_speed > kFrugalBytes ? "what full speed needs without kept activations" : "the default";
+  if (in.free.has_value() && budget.limit > in.free->bytes / 2) {
+    const std::string whose =
+        in.free->cgroup.empty() ? "the system has" : absl::StrCat("cgroup ", Quoted(in.free->cgroup), " has");
+    const uint64_t held = std::min(in.floor_bytes, candidates.least());  // is in memory already
+    if (candidates.least() - held > in.free->bytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("this run needs at least ", MiBText(candidates.least()),
+                       held > 0 ? absl::StrCat(", of which the process holds ", MiBText(held), " already,") : "", " and ", whose,
+                       " only ", MiBText(in.free->bytes), " free: free some, or give a smaller batch_size or seqlen",
+                       in.may_spill ? "" : ", or let it spill"));
+    }
+    budget.limit = in.free->bytes / 2;
+    budget.reason = absl::StrCat("half of what ", whose, " free");
+    if (candidates.least() > budget.limit) {
+      budget.limit = candidates.least();
+      budget.reason = absl::StrCat("the least that works; more than half of what ", whose, " free");
+      budget.warning = absl::StrCat("this run needs at least ", MiBText(candidates.least()), ", more than half of the ",
+                                    MiBText(in.free->bytes), " that ", whose, " free");
+    }
+  }
+  budget.for_speed = budget.limit;
+  return budget;
+}
+
+absl::Status TooSmall(const PlanInput& in, uint64_t least) {
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "a budget of %d bytes (%.0f MiB) is too small for this model, menu and batch; the smallest that works is %s. "
+      "A smaller batch_size or seqlen needs less%s%s",
+      in.max_ram_bytes, static_cast<double>(in.max_ram_bytes) / kMiB, MiBText(least),
+      in.may_spill ? "" : ", and so does a run that may spill",
+      in.max_ram_bytes < static_cast<int64_t>(kMiB) ? ". A budget without a unit is in bytes" : ""));
+}
+
+}  // namespace
+
+absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& rates) {
+  const CostModel costs(input);
+  const Candidates candidates(input, costs);
+  AUTOSCHEME_ASSIGN_OR_RETURN(const Budget budget, TakeBudget(input, costs, candidates));
+  const PlanChoice* best = candidates.Fastest(budget.limit);
+  if (best == nullptr) return TooSmall(input, candidates.least());
+  PlannedRun run;
+  run.choice = *best;
+  run.warning = budget.warning;
+  KeepForSpeed(input, costs, budget.for_speed, run.choice);
+  run.plan = Describe(costs, run.choice, rates);
+  run.plan.least_bytes = candidates.least();
+  run.plan.budget_bytes = budget.limit == kNoLimit ? 0 : budget.limit;
+  run.plan.budget_reason = budget.reason;
+  return run;
+}
+
+}  // namespace autoscheme

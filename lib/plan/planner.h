@@ -1,0 +1,72 @@
+// The memory plan: which choices fit the budget, what they hold at the peak, and the least budget that would do.
+#ifndef AUTOSCHEME_PLAN_PLANNER_H_
+#define AUTOSCHEME_PLAN_PLANNER_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "autoscheme/calibration.h"
+#include "autoscheme/meta_skeleton.h"
+#include "autoscheme/scheme_generator.h"
+#include "base/system_limits.h"
+#include "exec/measurement.h"
+#include "exec/precision.h"
+#include "exec/sweep.h"
+
+namespace autoscheme {
+
+// What a run is asked to do, as far as its cost depends on it.
+struct PlanInput {
+  const MetaSkeleton* skeleton = nullptr;
+  const Calibration* calibration = nullptr;
+  Measurement* measurement = nullptr;  // borrowed; for what it asks of head and weights
+  int64_t batch_size = 8;
+  Precision precision;
+  int64_t max_ram_bytes = 0;        // as in Options
+  uint64_t floor_bytes = 0;         // what the process holds before the run; 0 when the budget is the library's alone
+  bool may_spill = true;            // to disk
+  std::optional<FreeMemory> free;   // what a budget that nobody has named is taken from; nothing = unknown
+  int threads = 1;
+  bool quantizes_activations = false;
+  bool may_slice = true;            // no activation quantizer spans the batch
+  double quantize_s = 4e-10;        // of one weight, by the dearest scheme
+};
+
+// What floor_bytes should be a multiple of, rounded up: two starts of one program differ by some hundred KiB, and their plans
+// should not. The least budget that is named leaves room for one step more.
+inline constexpr uint64_t kFloorStepBytes = uint64_t{4} << 20;
+
+// The knobs that the plan sets; io_engine, work_dir and budget of `sweep` are the caller's.
+struct PlanChoice {
+  SweepOptions sweep;
+  bool cache_weights = true;                 // Wq of a unit stays while its batches run
+  uint64_t chunk_bytes = uint64_t{8} << 20;  // of a dequantized row chunk
+};
+
+struct PlannedRun {
+  Plan plan;
+  PlanChoice choice;
+  std::string warning;  // of the budget; empty for none
+};
+
+// Speeds of the machine, for the time estimate. The defaults are of two cores of a present server; choices are made with
+// them, so that one budget always gives one plan.
+struct MachineRates {
+  double flops = 1.2e11;        // of a matrix product, per second
+  double read_bytes = 1.5e9;    // per second
+  double spill_bytes = 1.0e9;
+};
+
+// The budget of runs whose host names none is at least this.
+inline constexpr uint64_t kFrugalBytes = uint64_t{1} << 30;
+
+// The fastest choice, by estimate, that fits. RESOURCE_EXHAUSTED, naming the smallest max_ram_bytes that
+// would do, when none does. Where nobody named a budget and half of what is free is too little, the least that works is
+// taken with a warning, as long as that much is free.
+absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& rates = {});
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_PLAN_PLANNER_H_

@@ -1,0 +1,21 @@
+// What this machine can do, measured in well under a second, for a plan's time estimate.
+#ifndef AUTOSCHEME_PLAN_PROBE_H_
+#define AUTOSCHEME_PLAN_PROBE_H_
+
+#include <ATen/core/ScalarType.h>
+
+#include "absl/status/statusor.h"
+#include "autoscheme/context.h"
+#include "autoscheme/io_engine.h"
+#include "autoscheme/meta_skeleton.h"
+#include "plan/planner.h"
+
+namespace autoscheme {
+
+// Multiplies matrices of a block's size for a quarter of a second, and streams up to 64 MiB of the first block. (From
+// the page cache, if it is there.) The spill rate stays as it is assumed: measuring it would write. Errors: those of reading.
+absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkeleton& skeleton, at::ScalarType dtype, IoEngine engine);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_PLAN_PROBE_H_

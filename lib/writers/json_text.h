@@ -1,0 +1,53 @@
+// How both files are written: two-space indent, one layer on one line, shortest doubles that read back to the same
+// value.
+#ifndef AUTOSCHEME_WRITERS_JSON_TEXT_H_
+#define AUTOSCHEME_WRITERS_JSON_TEXT_H_
+
+#include <rapidjson/prettywriter.h>
+#include <rapidjson/stringbuffer.h>
+#include <rapidjson/writer.h>
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "base/json.h"
+
+namespace autoscheme {
+
+using LineWriter = rapidjson::Writer<rapidjson::StringBuffer>;        // all on one line
+using PageWriter = rapidjson::PrettyWriter<rapidjson::StringBuffer>;  // a line for every member
+
+// The number as text. JSON has no NaN or infinity: those come as the strings "NaN", "Infinity" and "-Infinity".
+std::string DoubleToJson(double value);
+// Bytes that are no UTF-8 (a path may hold them) become U+FFFD.
+std::string ToUtf8(absl::string_view text);
+
+template <typename Writer>
+void PutString(Writer* writer, absl::string_view text) {
+  const std::string utf8 = ToUtf8(text);
+  writer->String(utf8.data(), static_cast<rapidjson::SizeType>(utf8.size()));
+}
+template <typename Writer>
+void PutKey(Writer* writer, absl::string_view text) {
+  const std::string utf8 = ToUtf8(text);
+  writer->Key(utf8.data(), static_cast<rapidjson::SizeType>(utf8.size()));
+}
+template <typename Writer>
+void PutDouble(Writer* writer, double value) {
+  const std::string text = DoubleToJson(value);
+  writer->RawValue(text.data(), text.size(), rapidjson::kNumberType);
+}
+
+// An object or array that stays on one line of the page: what `fill` writes, braces included.
+template <typename Fill>
+void PutLine(PageWriter* page, rapidjson::Type type, const Fill& fill) {
+  rapidjson::StringBuffer buffer;
+  LineWriter line(buffer);
+  fill(&line);
+  page->RawValue(buffer.GetString(), buffer.GetSize(), type);
+}
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_WRITERS_JSON_TEXT_H_

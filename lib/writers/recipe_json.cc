@@ -1,0 +1,94 @@
+#include <string>
+#include <vector>
+
+#include "autoscheme/recipe.h"
+#include "base/io.h"
+#include "base/output_file.h"
+#include "writers/json_text.h"
+#include "formats/scheme_json.h"
+
+namespace autoscheme {
+namespace {
+
+void WriteRecipe(const Recipe& recipe, PageWriter* page);
+void WriteLayerConfig(const Scheme& scheme, LineWriter* line);
+
+}  // namespace
+
+absl::Status WriteRecipes(const Context& context, const std::vector<Recipe>& recipes, const std::string& path) {
+  return WriteOutput(IoOf(context), path, RecipesToJson(recipes));
+}
+
+std::string RecipesToJson(const std::vector<Recipe>& recipes) {
+  rapidjson::StringBuffer buffer;
+  PageWriter page(buffer);
+  page.SetIndent(' ', 2);
+  page.StartObject();
+  page.Key("format");
+  page.String("autoscheme-recipe");
+  page.Key("version");
+  page.Int(1);
+  page.Key("recipes");
+  page.StartArray();
+  for (const Recipe& recipe : recipes) WriteRecipe(recipe, &page);
+  page.EndArray();
+  page.EndObject();
+  return std::string(buffer.GetString(), buffer.GetSize()) + "\n";
+}
+
+namespace {
+
+void WriteRecipe(const Recipe& recipe, PageWriter* page) {
+  page->StartObject();
+  page->Key("target_avg_bits");
+  PutDouble(page, recipe.target_avg_bits);
+  page->Key("avg_bits");
+  PutDouble(page, recipe.avg_bits);
+  page->Key("loss");
+  PutDouble(page, recipe.loss);
+  page->Key("gap");
+  PutDouble(page, recipe.gap);
+  page->Key("total_bits");
+  page->Int64(recipe.total_bits);
+  page->Key("total_params");
+  page->Int64(recipe.total_params);
+  if (recipe.target_bytes > 0) {
+    page->Key("target_bytes");
+    page->Int64(recipe.target_bytes);
+  }
+  page->Key("layer_bytes");
+  page->Int64(recipe.layer_bytes);
+  if (recipe.model_bytes > 0) {
+    page->Key("model_bytes");
+    page->Int64(recipe.model_bytes);
+  }
+  page->Key("fixed_layers");
+  page->StartArray();
+  for (const LayerChoice& choice : recipe.layers) {
+    if (choice.fixed) PutString(page, choice.layer);
+  }
+  page->EndArray();
+  page->Key("layer_config");
+  page->StartObject();
+  for (const LayerChoice& choice : recipe.layers) {
+    PutKey(page, choice.layer);
+    PutLine(page, rapidjson::kObjectType, [&](LineWriter* line) { WriteLayerConfig(choice.scheme, line); });
+  }
+  page->EndObject();
+  page->EndObject();
+}
+
+// What AutoRound takes as a value of layer_config=: a preset's name only where it stands for exactly these fields.
+void WriteLayerConfig(const Scheme& scheme, LineWriter* line) {
+  line->StartObject();
+  const absl::StatusOr<Scheme> preset = FindScheme(scheme.name);
+  if (preset.ok() && SchemeToJson(*preset) == SchemeToJson(scheme)) {
+    line->Key("scheme");
+    PutString(line, preset->name);
+  }
+  WriteSchemeFields(scheme, line);
+  line->EndObject();
+}
+
+}  // namespace
+}  // namespace autoscheme

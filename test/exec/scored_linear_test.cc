@@ -1,0 +1,318 @@
+#include "exec/scored_linear.h"
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <catch2/catch.hpp>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "exec/weights.h"
+#include "nn/node.h"
+
+namespace autoscheme {
+namespace {
+
+// A weight of random bf16 values in memory, as a streamer would hand it out.
+struct StoredWeight {
+  TensorInfo info;
+  std::vector<std::byte> bytes;
+  at::Tensor value;  // float32
+  StoredWeight(int64_t rows, int64_t cols, size_t misalign = 0) {
+    at::Tensor bf16 = at::randn({rows, cols}).to(at::kBFloat16);
+    value = bf16.to(at::kFloat);
+    info.name = "w";
+    info.shape = {rows, cols};
+    info.bytes = bf16.nbytes();
+    bytes.resize(bf16.nbytes() + 16);
+    offset = misalign;
+    std::memcpy(bytes.data() + offset, bf16.data_ptr(), bf16.nbytes());
+  }
+  TensorView view() const { return {&info, bytes.data() + offset}; }
+  size_t offset = 0;
+};
+
+struct Result {
+  at::Tensor y, dx;
+  LayerScore score;
+};
+
+// A ScoredLinear whose weight is in memory.
+struct Bound : ScoredLinear {
+  Bound(const StoredWeight& w, const TensorView& bias, const WeightQuantizer* weight, const ActivationQuantizer* activation,
+        const Options& options)
+      : ScoredLinear(w.info, weight, activation, options), quantizer(activation) {
+    Bind(w.view().data, nullptr, bias);
+  }
+  const ActivationQuantizer* quantizer;
+};
+
+at::Tensor Apply(Bound& linear, const at::Tensor& x, bool values = true) {
+  return linear.Apply(x, std::make_shared<LinearInput>(x, linear.quantizer), values);
+}
+
+Result Run(Bound& linear, const at::Tensor& x, const at::Tensor& grad, bool values = true) {
+  at::Tensor leaf = x.detach().clone().requires_grad_(true);
+  Result r;
+  r.y = Apply(linear, leaf, values);
+  torch::autograd::backward({r.y}, {grad});
+  r.dx = leaf.grad();
+  r.score = linear.score();
+  return r;
+}
+
+double MaxDifference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+
+TEST_CASE("without quantizers it is the plain linear layer, and scores nothing") {
+  at::manual_seed(1);
+  StoredWeight w(24, 40), b(24, 1);
+  b.info.shape = {24};
+  ScoredLinear::Options options;
+  options.chunk_bytes = 5 * 40 * 4;  // 5 rows: the last chunk is ragged
+  options.measure = true;
+  Bound linear(w, b.view(), nullptr, nullptr, options);
+  const at::Tensor x = at::randn({2, 3, 40}), g = at::randn({2, 3, 24});
+  const Result r = Run(linear, x, g);
+  CHECK(MaxDifference(r.y, at::matmul(x, w.value.t()) + b.value.view({24})) < 1e-5);
+  CHECK(MaxDifference(r.dx, at::matmul(g, w.value)) < 1e-5);
+  CHECK(r.score.weight == 0);
+  CHECK(r.score.activation == 0);
+}
+
+TEST_CASE("both terms equal those formed from full-size gradients") {
+  at::manual_seed(2);
+  const Scheme scheme = *FindScheme("MXFP4");
+  const auto wq = MakeWeightQuantizer(scheme).value();
+  const auto aq = MakeActivationQuantizer(scheme).value();
+  StoredWeight w(48, 64);
+  ScoredLinear::Options options;
+  options.measure = true;
+  const at::Tensor x = at::randn({2, 5, 64}), g = at::randn({2, 5, 48});
+  const at::Tensor quantized = wq->Forward(w.value, {}), xq = aq->Forward(x);
+  const at::Tensor dw = at::matmul(g.view({-1, 48}).t(), xq.view({-1, 64}));
+  const double weight_term = (dw * (w.value - quantized)).abs().sum(at::kDouble).item<double>();
+  const at::Tensor dxq = at::matmul(g, quantized);
+  const double activation_term = (dxq * (x - xq)).abs().sum(at::kDouble).item<double>();
+  REQUIRE(weight_term > 1);
+  REQUIRE(activation_term > 1);
+
+  for (const bool cached : {false, true}) {
+    for (const int64_t rows : {int64_t{7}, int64_t{48}}) {
+      options.cache_weight = cached;
+      options.chunk_bytes = rows * 64 * 4;
+      Bound linear(w, {}, wq.get(), aq.get(), options);
+      const Result r = Run(linear, x, g);
+      INFO("cached " << cached << ", chunk of " << rows);
+      CHECK(MaxDifference(r.y, at::matmul(xq, quantized.t())) < 1e-4);
+      CHECK(MaxDifference(r.dx, aq->Backward(x, dxq)) < 1e-4);
+      CHECK(r.score.weight == Approx(weight_term).epsilon(1e-6));
+      CHECK(r.score.activation == Approx(activation_term).epsilon(1e-6));
+    }
+  }
+}
+
+TEST_CASE("bfloat16 operands in the backward pass leave the result as it is and the gradients close") {
+  at::manual_seed(12);
+  const Scheme scheme = *FindScheme("INT8");
+  const auto wq = MakeWeightQuantizer(scheme).value();
+  const auto aq = MakeActivationQuantizer(scheme).value();
+  StoredWeight w(96, 128);
+  const at::Tensor x = at::randn({2, 16, 128}), g = at::randn({2, 16, 96});
+  for (const bool cached : {false, true}) {
+    for (const bool sliced : {false, true}) {
+      INFO("cached " << cached << ", sliced " << sliced);
+      ScoredLinear::Options options;
+      options.measure = true;
+      options.cache_weight = cached;
+      options.sliced = sliced;
+      options.chunk_bytes = 40 * 128 * 4;
+      Bound wide(w, {}, wq.get(), aq.get(), options);
+      options.precision.operands = at::kBFloat16;
+      Bound mixed(w, {}, wq.get(), aq.get(), options);
+      Result a = Run(wide, x, g), b = Run(mixed, x, g);
+      wide.EndBatch(), mixed.EndBatch();
+      CHECK(b.y.scalar_type() == at::kFloat);
+      CHECK(MaxDifference(a.y, b.y) == 0);
+      const double distance = MaxDifference(a.dx, b.dx), largest = a.dx.abs().max().item<double>();
+      CHECK(distance > 0);  // else the operands were not rounded
+      CHECK(distance < 0.02 * largest);
+      CHECK(mixed.score().weight == Approx(wide.score().weight).epsilon(2e-3));
+      CHECK(mixed.score().activation == Approx(wide.score().activation).epsilon(2e-3));
+      CHECK(mixed.score().weight != wide.score().weight);
+    }
+  }
+}
+
+TEST_CASE("scores of two batches add up, each taken after its own gradient is summed") {
+  at::manual_seed(3);
+  const auto wq = MakeWeightQuantizer(*FindScheme("W2A16")).value();
+  StoredWeight w(16, 128);
+  ScoredLinear::Options options;
+  options.measure = true;
+  const at::Tensor x1 = at::randn({4, 128}), x2 = at::randn({4, 128}), g1 = at::randn({4, 16}), g2 = at::randn({4, 16});
+  Bound both(w, {}, wq.get(), nullptr, options), first(w, {}, wq.get(), nullptr, options),
+      second(w, {}, wq.get(), nullptr, options);
+  Run(both, x1, g1);
+  const double sum = Run(both, x2, g2).score.weight;
+  const double one = Run(first, x1, g1).score.weight, two = Run(second, x2, g2).score.weight;
+  CHECK(sum == Approx(one + two).epsilon(1e-9));
+}
+
+TEST_CASE("slices of a batch score as the whole batch, whose gradient is summed before its absolute value is taken") {
+  at::manual_seed(6);
+  const Scheme scheme = *FindScheme("MXFP8");
+  const auto wq = MakeWeightQuantizer(scheme).value();
+  const auto aq = MakeActivationQuantizer(scheme).value();
+  StoredWeight w(16, 64);
+  ScoredLinear::Options options;
+  options.measure = true;
+  options.chunk_bytes = 5 * 64 * 4;
+  const at::Tensor x = at::randn({6, 4, 64}), g = at::randn({6, 4, 16});
+  Bound whole(w, {}, wq.get(), aq.get(), options);
+  Run(whole, x, g);
+  for (const bool cached : {false, true}) {
+    options.cache_weight = cached;
+    options.sliced = true;
+    Bound sliced(w, {}, wq.get(), aq.get(), options);
+    for (const int64_t row : {0, 2, 4}) Run(sliced, x.narrow(0, row, 2), g.narrow(0, row, 2));
+    CHECK(sliced.score().weight == 0);
+    sliced.EndBatch();
+    CHECK(sliced.score().weight == Approx(whole.score().weight).epsilon(1e-6));
+    CHECK(sliced.score().activation == Approx(whole.score().activation).epsilon(1e-6));
+    sliced.EndBatch();
+    CHECK(sliced.score().weight == Approx(whole.score().weight).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("a product whose values nobody needs has the same gradients and scores") {
+  at::manual_seed(7);
+  const auto wq = MakeWeightQuantizer(*FindScheme("W2A16")).value();
+  StoredWeight w(16, 128);
+  ScoredLinear::Options options;
+  options.measure = true;
+  const at::Tensor x = at::randn({2, 3, 128}), g = at::randn({2, 3, 16});
+  Bound with(w, {}, wq.get(), nullptr, options), without(w, {}, wq.get(), nullptr, options);
+  const Result a = Run(with, x, g), b = Run(without, x, g, /*values=*/false);
+  CHECK(b.y.sizes() == a.y.sizes());
+  CHECK(at::equal(a.dx, b.dx));
+  CHECK(a.score.weight == b.score.weight);
+}
+
+TEST_CASE("a graph that outlives the residence of its weight is differentiated when the weight is back") {
+  at::manual_seed(8);
+  const auto wq = MakeWeightQuantizer(*FindScheme("W4A16")).value();
+  StoredWeight w(16, 128);
+  ScoredLinear::Options options;
+  options.measure = true;
+  options.cache_weight = true;
+  const at::Tensor x = at::randn({2, 128}), g = at::randn({2, 16});
+  Bound plain(w, {}, wq.get(), nullptr, options), kept(w, {}, wq.get(), nullptr, options);
+  const Result expected = Run(plain, x, g);
+  at::Tensor leaf = x.detach().clone().requires_grad_(true);
+  const at::Tensor y = Apply(kept, leaf);
+  kept.Unbind();
+  const StoredWeight moved = w;
+  kept.Bind(moved.view().data, nullptr, {});
+  torch::autograd::backward({y}, {g});
+  CHECK(at::equal(leaf.grad(), expected.dx));
+  CHECK(kept.score().weight == expected.score.weight);
+}
+
+// Its output is twice its input, which it makes again when asked, and counts that.
+struct Doubled : RecomputableNode {
+  at::Tensor x;
+  int made = 0;
+  at::Tensor Output() override { return ++made, x * 2; }
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override { return {grads[0] * 2}; }
+};
+
+TEST_CASE("an input that was dropped is made again once for all its readers, with the same bits") {
+  at::manual_seed(9);
+  const Scheme scheme = *FindScheme("MXFP4");
+  const auto wq = MakeWeightQuantizer(scheme).value();
+  const auto aq = MakeActivationQuantizer(scheme).value();
+  StoredWeight w(48, 64), other(32, 64);
+  const at::Tensor x = at::randn({3, 5, 64}), g = at::randn({3, 5, 48}), h = at::randn({3, 5, 32});
+  for (const bool quantized : {false, true}) {
+    const ActivationQuantizer* quantizer = quantized ? aq.get() : nullptr;
+    for (const bool known : {true, false}) {  // whether a node that makes it again is there
+      INFO("quantized " << quantized << ", from a node " << known);
+      std::vector<Result> results;
+      for (const bool drop : {false, true}) {
+        ScoredLinear::Options options;
+        options.measure = true;
+        Bound a(w, {}, wq.get(), quantizer, options), b(other, {}, wq.get(), quantizer, options);
+        at::Tensor leaf = x.clone().requires_grad_(true), doubled = x * 2;
+        const auto node = NewNode<Doubled>(leaf);
+        node->x = x;
+        if (known) {
+          torch::autograd::set_history(doubled, node);
+        } else {
+          doubled = leaf * 2;
+        }
+        auto input = std::make_shared<LinearInput>(doubled, quantizer);
+        CHECK(input->Is(doubled));
+        CHECK_FALSE(input->Is(leaf));
+        const at::Tensor y = a.Apply(doubled, input), z = b.Apply(doubled, input);
+        if (drop) {
+          input->Drop();
+          const at::Storage& storage = doubled.storage();
+          CHECK(storage.use_count() == (known ? 1 : 2));  // ours, and the input's that cannot be made again
+        }
+        input.reset();
+        torch::autograd::backward({y, z}, {g, h});
+        CHECK(node->made == (drop && known ? 1 : 0));
+        results.push_back({y, leaf.grad(), {a.score().weight + b.score().weight, a.score().activation + b.score().activation}});
+      }
+      CHECK(at::equal(results[0].dx, results[1].dx));
+      CHECK(results[0].score.weight == results[1].score.weight);
+      CHECK(results[0].score.activation == results[1].score.activation);
+      CHECK(results[0].score.weight > 0);
+      CHECK((results[0].score.activation > 0) == quantized);
+    }
+  }
+}
+
+TEST_CASE("a forward pass that is not measured leaves the score alone") {
+  at::manual_seed(4);
+  const auto wq = MakeWeightQuantizer(*FindScheme("W4A16")).value();
+  StoredWeight w(16, 128);
+  Bound linear(w, {}, wq.get(), nullptr, {});
+  Run(linear, at::randn({4, 128}), at::randn({4, 16}));
+  CHECK(linear.score().weight == 0);
+}
+
+TEST_CASE("weights at odd addresses are read right") {
+  at::manual_seed(5);
+  StoredWeight w(8, 32, /*misalign=*/1);
+  Bound linear(w, {}, nullptr, nullptr, {});
+  const at::Tensor x = at::randn({3, 32});
+  CHECK(MaxDifference(Apply(linear, x), at::matmul(x, w.value.t())) < 1e-5);
+}
+
+TEST_CASE("a NaN or infinite weight is named with its count and place") {
+  for (const Dtype dtype : {Dtype::kBF16, Dtype::kF16, Dtype::kF32}) {
+    const at::ScalarType type = dtype == Dtype::kBF16 ? at::kBFloat16 : dtype == Dtype::kF16 ? at::kHalf : at::kFloat;
+    at::Tensor t = at::ones({1000, 900}).to(type);  // by several threads
+    TensorInfo info;
+    info.name = "model.norm.weight", info.dtype = dtype, info.shape = {1000, 900};
+    const TensorView view{&info, static_cast<const std::byte*>(t.data_ptr())};
+    CHECK(CheckFinite(view).ok());
+    t.view({-1})[432109] = NAN;
+    t.view({-1})[899999] = -INFINITY;
+    const absl::Status status = CheckFinite(view);
+    CHECK(status.code() == absl::StatusCode::kDataLoss);
+    CHECK_THAT(std::string(status.message()), Catch::Contains("\"model.norm.weight\"") && Catch::Contains("2 NaN") && Catch::Contains("at element 432109;"));
+  }
+}
+
+TEST_CASE("the folded sum keeps its digits over many elements") {
+  const int64_t n = (1 << 20) + 13;
+  const at::Tensor g = at::full({n}, 1e-3f), w = at::full({n}, 1.0f), q = at::full({n}, 0.5f);
+  CHECK(SumAbsGradTimesError(g, w, q) == Approx(n * static_cast<double>(1e-3f) * 0.5).epsilon(1e-7));
+  CHECK(SumAbsGradTimesError(-g, q, w) == Approx(n * static_cast<double>(1e-3f) * 0.5).epsilon(1e-7));
+}
+
+}  // namespace
+}  // namespace autoscheme
