@@ -308,7 +308,7 @@ enum {
   AUTOSCHEME_OPTION_WORK_DIR = 302,       /* str   folder for spill files */
   AUTOSCHEME_OPTION_THREADS = 303,        /* i64   threads that compute; 0 = as the process is set,
                                                    -1 = the same, within the CPU quota of the cgroups */
-  AUTOSCHEME_OPTION_IO_ENGINE = 304,      /* str   how weights are read: "auto", "uring", "direct", "buffered" */
+  AUTOSCHEME_OPTION_IO_ENGINE = 304,      /* str   how weights are read: "auto", "direct", "buffered" */
   AUTOSCHEME_OPTION_NO_SPILL = 305,       /* bool  scoring writes nothing to disk, at the price of time */
   /* 400..: computing */
   AUTOSCHEME_OPTION_DTYPE = 400,  /* str   "float32", "bfloat16", "mixed" or "auto" */
@@ -662,8 +662,7 @@ typedef struct autoscheme_stats {
   uint64_t rss_file_bytes;
   uint64_t disk_read_bytes;    /* of the process during the run: fetched from storage, and asked for by read calls */
   uint64_t read_call_bytes;
-  const char* io_engine;       /* that read the blocks: "uring", "direct" or "buffered"; static */
-  uint64_t trial_read_bytes;   /* read to find the fastest engine, not part of read_bytes */
+  const char* io_engine;       /* that read the blocks: "direct" or "buffered"; static */
 } autoscheme_stats;
 
 /* All 0 before the first scoring, and the engine "buffered". since 0.1 */
@@ -969,8 +968,7 @@ typedef struct autoscheme_streamer_stats {
   uint64_t read_bytes;    /* so far */
   double read_s;          /* that the reader has spent reading */
   double stall_s;         /* that _next has waited */
-  const char* io_engine;  /* that reads: "uring", "direct" or "buffered"; static */
-  uint64_t trial_bytes;   /* read to find the fastest engine, not part of read_bytes */
+  const char* io_engine;  /* that reads: "direct" or "buffered"; static */
 } autoscheme_streamer_stats;
 
 /* since 0.1 */

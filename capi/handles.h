@@ -93,7 +93,7 @@ CAPI_STRUCT(autoscheme_block_info, tensor_count);
 CAPI_STRUCT(autoscheme_layer_info, fixed_scheme);
 CAPI_STRUCT(autoscheme_tensor_info, block);
 CAPI_STRUCT(autoscheme_calibration_info, sha256);
-CAPI_STRUCT(autoscheme_stats, trial_read_bytes);
+CAPI_STRUCT(autoscheme_stats, io_engine);
 CAPI_STRUCT(autoscheme_plan_info, boundary_interval);
 CAPI_STRUCT(autoscheme_plan_item, bytes);
 CAPI_STRUCT(autoscheme_scores_info, reserved);
@@ -101,7 +101,7 @@ CAPI_STRUCT(autoscheme_pareto_info, reserved);
 CAPI_STRUCT(autoscheme_pareto_point, marginal_value);
 CAPI_STRUCT(autoscheme_recipe_info, model_bytes);
 CAPI_STRUCT(autoscheme_step, bytes);
-CAPI_STRUCT(autoscheme_streamer_stats, trial_bytes);
+CAPI_STRUCT(autoscheme_streamer_stats, io_engine);
 CAPI_STRUCT(autoscheme_offload_callbacks, restore);
 CAPI_STRUCT(autoscheme_offload_info, released_bytes);
 

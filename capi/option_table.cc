@@ -66,9 +66,9 @@ constexpr OptionSpec kOptions[] = {
     Number(AUTOSCHEME_OPTION_THREADS, "threads", "0", -1, 4096,
            "Threads that compute; 0 leaves the process as it is set, -1 does too but takes no more than the CPU quota of the "
            "cgroups gives time to."),
-    Text(AUTOSCHEME_OPTION_IO_ENGINE, "io_engine", "auto", "auto,uring,direct,buffered",
-         "How weights are read: uring (io_uring) and direct (threads) go past the page cache, buffered goes through it. One "
-         "that does not work here gives way to the next. auto: the fastest by a short trial; small models buffered."),
+    Text(AUTOSCHEME_OPTION_IO_ENGINE, "io_engine", "auto", "auto,direct,buffered",
+         "How weights are read: direct goes past the page cache, buffered through it, which also takes over where direct "
+         "does not work. auto: direct; small models buffered."),
     Flag(AUTOSCHEME_OPTION_NO_SPILL, "no_spill", "0",
          "Write nothing to disk while scoring: of the block inputs that memory has no room for some are computed again, which "
          "reads and multiplies more."),

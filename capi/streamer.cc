@@ -208,7 +208,6 @@ autoscheme_status autoscheme_streamer_get_stats(const autoscheme_streamer* strea
     filled.read_s = from.read_s;
     filled.stall_s = from.stall_s;
     filled.io_engine = autoscheme::IoEngineName(from.engine).data();
-    filled.trial_bytes = from.trial_bytes;
     return FillStruct(filled, stats);
   });
 }

@@ -10,16 +10,6 @@ if(AUTOSCHEME_BUILD_BENCHMARKS)
   find_package(benchmark REQUIRED CONFIG)
 endif()
 
-# Optional: without it the io_uring engine is not there, and weights are read by pread.
-find_path(LIBURING_INCLUDE_DIR liburing.h)
-find_library(LIBURING_LIBRARY uring)
-mark_as_advanced(LIBURING_INCLUDE_DIR LIBURING_LIBRARY)
-if(LIBURING_INCLUDE_DIR AND LIBURING_LIBRARY AND NOT TARGET autoscheme_liburing)
-  add_library(autoscheme_liburing INTERFACE)
-  target_include_directories(autoscheme_liburing SYSTEM INTERFACE ${LIBURING_INCLUDE_DIR})
-  target_link_libraries(autoscheme_liburing INTERFACE ${LIBURING_LIBRARY})
-endif()
-
 if(NOT TARGET autoscheme_rapidjson)
   add_library(autoscheme_rapidjson INTERFACE)
   target_include_directories(autoscheme_rapidjson SYSTEM INTERFACE

@@ -388,7 +388,7 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   AUTOSCHEME_RETURN_IF_ERROR(RunSweeps(context, *skeleton, calibration, sweep, *measurement, &swept));
   stats.planned_read_bytes = swept.planned_read_bytes, stats.read_bytes = swept.read_bytes;
   stats.spill_bytes = swept.spill_bytes;
-  stats.io_engine = swept.io_engine, stats.trial_read_bytes = swept.trial_read_bytes;
+  stats.io_engine = swept.io_engine;
   stats.product_s = products.seconds, stats.product_flops = products.flops;
   stats.forward_s = swept.forward_s, stats.head_s = swept.head_s, stats.backward_s = swept.backward_s, stats.stall_s = swept.stall_s;
   return absl::OkStatus();

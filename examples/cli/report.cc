@@ -134,7 +134,6 @@ absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_
   table.Add({"held at the end, own / of files", "", absl::StrCat(HumanBytes(stats.rss_anon_bytes), " / ", HumanBytes(stats.rss_file_bytes))});
   table.Add({"fetched from storage", "", HumanBytes(stats.disk_read_bytes)});
   table.Add({"read by", "", stats.io_engine});
-  if (stats.trial_read_bytes != 0) table.Add({"  and to choose it", "", HumanBytes(stats.trial_read_bytes)});
   if (stats.spill_bytes != 0) table.Add({"written to spill files", "", HumanBytes(stats.spill_bytes)});
   absl::PrintF("\n%s", table.ToString());
   const double busy = std::max(stats.total_s, 1e-9);

@@ -43,8 +43,7 @@ struct StreamStats {
   uint64_t bytes_read = 0;                // bytes of tensors delivered into slots
   double read_s = 0;                      // time the reader thread spent in reads
   double stall_s = 0;                     // time Next() waited for the reader
-  uint64_t trial_bytes = 0;               // read beside them to find the fastest engine
-  IoEngine engine = IoEngine::kBuffered;  // that reads, after those that did not work
+  IoEngine engine = IoEngine::kBuffered;  // that reads: never kAuto
 };
 
 // Never maps files, and leaves nothing in the page cache: it reads past it (O_DIRECT) or drops what it read. Tensors
@@ -69,9 +68,8 @@ class BlockStreamer {
     bool reuse_repeated_step = false;
     // False leaves what was read in the page cache, for a second sweep where memory has room for it.
     bool drop_page_cache = true;
-    // kAuto: buffered where the page cache is kept or less than 512 MiB are read in all, else the fastest of a trial of
-    // at most 0.3 s and 64 MiB, made by Create once for a checkpoint. With the direct engines a process that is forked
-    // off does not see the slots.
+    // kAuto: buffered where the page cache is kept or less than 512 MiB are read in all, else direct. With the direct
+    // engine a process that is forked off does not see the slots.
     IoEngine io_engine = IoEngine::kAuto;
   };
 

@@ -9,18 +9,17 @@
 
 namespace autoscheme {
 
-// The bytes are the same whatever the engine. One that does not work here (no io_uring in the kernel or behind the
-// sandbox's filter, a file system without O_DIRECT) gives way to the next of the list, with one warning.
+// The bytes are the same whatever the engine. Where the file system refuses O_DIRECT, kBuffered takes over from
+// kDirect, with one warning unless kAuto chose it.
 enum class IoEngine : int32_t {
-  kAuto = 0,      // the fastest, by a short trial on the file itself; small models are read with kBuffered
-  kUring = 1,     // io_uring, past the page cache (O_DIRECT)
-  kDirect = 2,    // pread from a few threads, past the page cache
-  kBuffered = 3,  // pread, after which the page cache is told to forget
+  kAuto = 0,      // kDirect for large streams, kBuffered for small ones and where the page cache is to keep the bytes
+  kDirect = 1,    // pread from a few threads, past the page cache (O_DIRECT)
+  kBuffered = 2,  // pread, after which the page cache is told to forget
 };
 
-// "auto", "uring", "direct", "buffered".
+// "auto", "direct", "buffered".
 absl::string_view IoEngineName(IoEngine engine);
-// INVALID_ARGUMENT naming the four.
+// INVALID_ARGUMENT naming the three.
 absl::StatusOr<IoEngine> IoEngineFromName(absl::string_view name);
 
 }  // namespace autoscheme

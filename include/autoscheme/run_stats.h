@@ -17,8 +17,7 @@ struct RunStats {
   double product_s = 0, product_flops = 0;              // matrix products, part of the three sweeps
   uint64_t rss_anon_bytes = 0, rss_file_bytes = 0;      // of the process at the end
   uint64_t disk_read_bytes = 0, read_call_bytes = 0;    // of the process during the run: from storage; by read calls
-  IoEngine io_engine = IoEngine::kBuffered;             // that read the blocks, after those that did not work
-  uint64_t trial_read_bytes = 0;                        // read to find the fastest engine, not part of read_bytes
+  IoEngine io_engine = IoEngine::kBuffered;             // that read the blocks: never kAuto
 };
 
 }  // namespace autoscheme

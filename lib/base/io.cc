@@ -301,7 +301,6 @@ int Io::Fchmod(int fd, mode_t mode) { return NegativeErrno(::fchmod(fd, mode)); 
 int Io::Fchown(int fd, uid_t user, gid_t group) { return NegativeErrno(::fchown(fd, user, group)); }
 int Io::DescriptorFlags(int fd) { return NegativeErrno(::fcntl(fd, F_GETFL)); }
 int Io::Fstatfs(int fd, struct statfs* out) { return NegativeErrno(::fstatfs(fd, out)); }
-int Io::OpenUring(int depth, std::unique_ptr<ReadQueue>* out) { return MakeUringQueue(depth, out); }
 int Io::Allocate(int fd, off_t size) { return -::posix_fallocate(fd, 0, size); }
 int Io::DropCache(int fd, off_t offset, off_t size) { return -::posix_fadvise(fd, offset, size, POSIX_FADV_DONTNEED); }
 int Io::WillNeed(int fd, off_t offset, off_t size) { return -::posix_fadvise(fd, offset, size, POSIX_FADV_WILLNEED); }

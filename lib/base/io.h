@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <utility>
 
@@ -18,7 +17,6 @@
 #include "absl/types/span.h"
 #include "autoscheme/context.h"
 #include "autoscheme/quoted.h"
-#include "base/read_queue.h"
 
 namespace autoscheme {
 
@@ -53,7 +51,6 @@ class Io {
   // What offset, size and address of a read must be multiples of when the file is opened with O_DIRECT; 4096 where the
   // kernel does not say. 0: the file cannot be read so.
   virtual int DirectAlignment(int fd);
-  virtual int OpenUring(int depth, std::unique_ptr<ReadQueue>* out);  // MakeUringQueue
 
   static Io& Posix();  // never destroyed
 };

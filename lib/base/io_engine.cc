@@ -6,18 +6,18 @@
 namespace autoscheme {
 namespace {
 
-constexpr const char* kNames[] = {"auto", "uring", "direct", "buffered"};
+constexpr const char* kNames[] = {"auto", "direct", "buffered"};
 
 }  // namespace
 
 absl::string_view IoEngineName(IoEngine engine) { return kNames[static_cast<int32_t>(engine)]; }
 
 absl::StatusOr<IoEngine> IoEngineFromName(absl::string_view name) {
-  for (int32_t i = 0; i < 4; ++i) {
+  for (int32_t i = 0; i < 3; ++i) {
     if (name == kNames[i]) return static_cast<IoEngine>(i);
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("io_engine is ", Quoted(name), "; known: auto, uring, direct, buffered"));
+      absl::StrCat("io_engine is ", Quoted(name), "; known: auto, direct, buffered"));
 }
 
 }  // namespace autoscheme

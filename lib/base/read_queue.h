@@ -1,12 +1,15 @@
-// ReadQueue: several reads under way at once. By threads that call pread, or by io_uring.
+// ReadQueue: several reads under way at once, by threads that call pread.
 #ifndef AUTOSCHEME_BASE_READ_QUEUE_H_
 #define AUTOSCHEME_BASE_READ_QUEUE_H_
 
 #include <sys/types.h>
 
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
 
 namespace autoscheme {
 
@@ -27,20 +30,29 @@ class ReadQueue {
     int tag = 0;
     ssize_t result = 0;  // bytes, which may be fewer than asked for, or a negative errno
   };
-  virtual ~ReadQueue() = default;
+  // io.Pread by `threads` threads; with none (or where the system has none to give) by Wait itself. `io` must outlive
+  // the queue.
+  ReadQueue(Io& io, int threads, int depth);
+  ~ReadQueue();
 
-  // Starts a read; at most `depth` may be under way. A negative errno: it has not been started, and
-  // this queue can start no more.
-  virtual int Submit(const Read& read) = 0;
+  // Starts a read; at most `depth` may be under way.
+  void Submit(const Read& read);
   // The next one to end, in no particular order. Only while one is under way.
-  virtual Completion Wait() = 0;
+  Completion Wait();
+
+ private:
+  Read TakeFirst();
+  Completion Execute(const Read& read);
+  void Serve();
+
+  Io& io_;
+  std::mutex mutex_;
+  std::condition_variable submitted_, completed_;
+  std::vector<Read> waiting_;
+  std::vector<Completion> done_;
+  bool stop_ = false;
+  std::vector<std::thread> threads_;
 };
-
-// io.Pread by `threads` threads; with none (or where the system has none to give) by Wait itself. `io` must outlive it.
-std::unique_ptr<ReadQueue> MakePreadQueue(Io& io, int threads, int depth);
-
-// By io_uring. -ENOSYS where the kernel or this build has none, -EPERM where a sandbox forbids it.
-int MakeUringQueue(int depth, std::unique_ptr<ReadQueue>* out);
 
 }  // namespace autoscheme
 

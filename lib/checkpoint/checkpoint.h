@@ -14,7 +14,6 @@
 #include "autoscheme/context.h"
 #include "autoscheme/tensor.h"
 #include "base/io.h"
-#include "base/io_engine.h"
 #include "base/json.h"
 
 namespace autoscheme {
@@ -54,8 +53,10 @@ class Checkpoint {
   absl::Status Read(const TensorInfo& tensor, uint64_t offset_in_tensor, absl::Span<std::byte> out) const;
   // Bytes that Read has delivered since Open. Thread-safe.
   uint64_t bytes_read() const;
-  // Of the shards. Thread-safe.
-  EngineRecord& engines() const { return engines_; }
+  // Whether a read of the shards past the page cache has been refused: learned by one stream, used by the later ones.
+  // Thread-safe. RefuseDirect is true for the one call that finds it out.
+  bool direct_refused() const { return direct_refused_; }
+  bool RefuseDirect() const { return !direct_refused_.exchange(true); }
 
  private:
   friend class CheckpointBuilder;
@@ -67,7 +68,7 @@ class Checkpoint {
   std::vector<TensorInfo> tensors_;
   bool index_ignored_ = false;
   mutable std::atomic<uint64_t> bytes_read_{0};
-  mutable EngineRecord engines_;
+  mutable std::atomic<bool> direct_refused_{false};
 };
 
 }  // namespace autoscheme

@@ -130,7 +130,6 @@ class HeadRun {
       if (in_.step) AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * HeadPasses(measurement_)));
     }
     stats_.read_bytes += streamer->stats().bytes_read;
-    stats_.trial_bytes += streamer->stats().trial_bytes;
     stats_.stall_s += streamer->stats().stall_s;
     return absl::OkStatus();
   }

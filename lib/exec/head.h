@@ -17,7 +17,7 @@
 namespace autoscheme {
 
 struct HeadStats {
-  uint64_t read_bytes = 0, trial_bytes = 0;
+  uint64_t read_bytes = 0;
   double stall_s = 0;
 };
 

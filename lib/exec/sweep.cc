@@ -127,7 +127,6 @@ class Sweeps {
     }
     stats_.read_bytes = BytesRead();
     stats_.io_engine = options_.tiled ? tiles_.engine() : source_.engine();
-    stats_.trial_read_bytes += source_.trial_bytes() + tiles_.trial_bytes();
     stats_.stall_s += source_.stall_s() + tiles_.stall_s();
     for (auto* store : {&embedded_, &stored_, &places_, &down_}) Close(*store);
     return absl::OkStatus();
@@ -296,7 +295,6 @@ class Sweeps {
     HeadStats head;
     AUTOSCHEME_RETURN_IF_ERROR(RunHead(context_, input, measurement_, &head));
     head_bytes_ = head.read_bytes;
-    stats_.trial_read_bytes += head.trial_bytes;
     stats_.stall_s += head.stall_s;
     return absl::OkStatus();
   }

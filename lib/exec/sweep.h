@@ -47,7 +47,6 @@ struct SweepOptions {
 struct SweepStats {
   uint64_t planned_read_bytes = 0, read_bytes = 0, spill_bytes = 0;
   IoEngine io_engine = IoEngine::kBuffered;  // that read the units
-  uint64_t trial_read_bytes = 0;
   double forward_s = 0, head_s = 0, backward_s = 0, stall_s = 0;
 };
 

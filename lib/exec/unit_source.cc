@@ -83,7 +83,6 @@ void UnitSource::End() {
   read_bytes_ += stats.bytes_read;
   stall_s_ += stats.stall_s;
   engine_ = stats.engine;
-  trial_bytes_ += stats.trial_bytes;
   streamer_.reset();
 }
 

@@ -43,7 +43,6 @@ class UnitSource {
   uint64_t read_bytes() const;
   double stall_s() const;
   IoEngine engine() const { return engine_; }  // of the streamers that ended: the last
-  uint64_t trial_bytes() const { return trial_bytes_; }
 
  private:
   // The bytes of one unit, copied out of its slot.
@@ -67,7 +66,6 @@ class UnitSource {
   uint64_t read_bytes_ = 0;  // of the streamers that ended
   double stall_s_ = 0;
   IoEngine engine_ = IoEngine::kBuffered;
-  uint64_t trial_bytes_ = 0;
 };
 
 }  // namespace autoscheme

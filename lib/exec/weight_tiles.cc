@@ -37,7 +37,6 @@ absl::Status WeightTiles::Read(const TensorInfo& weight, int64_t tile_rows, cons
   bytes_read_ += streamer->stats().bytes_read;
   stall_s_ += streamer->stats().stall_s;
   engine_ = streamer->stats().engine;
-  trial_bytes_ += streamer->stats().trial_bytes;
   return absl::OkStatus();
 }
 

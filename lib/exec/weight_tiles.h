@@ -31,7 +31,6 @@ class WeightTiles {
   uint64_t bytes_read() const { return bytes_read_; }
   double stall_s() const { return stall_s_; }
   IoEngine engine() const { return engine_; }  // of the tensor that was read last
-  uint64_t trial_bytes() const { return trial_bytes_; }
 
  private:
   absl::Status Read(const TensorInfo& weight, int64_t tile_rows, const Body& body);
@@ -45,7 +44,6 @@ class WeightTiles {
   uint64_t bytes_read_ = 0;
   double stall_s_ = 0;
   IoEngine engine_ = IoEngine::kBuffered;
-  uint64_t trial_bytes_ = 0;
 };
 
 }  // namespace autoscheme

@@ -18,7 +18,6 @@
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
-#include "stream/engine_trial.h"
 #include "stream/extent_reader.h"
 #include "stream/extents.h"
 #include "stream/pages.h"
@@ -28,8 +27,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Streams that read less are over before a trial of the engines has paid for itself.
-constexpr uint64_t kTrialFromBytes = uint64_t{512} << 20;
+// `auto` reads shorter streams through the page cache.
+constexpr uint64_t kDirectFromBytes = uint64_t{512} << 20;
 // How often a waiting Next() looks at the cancel token, which has no way to wake it.
 constexpr auto kCancelPoll = std::chrono::milliseconds(10);
 
@@ -66,7 +65,7 @@ struct BlockStreamer::Rep {
   ~Rep();
 
   absl::Status Plan(const Options& options, MemoryBudget* budget);
-  IoEngine ChooseEngine(const Options& options);
+  IoEngine ChooseEngine(const Options& options) const;
   void MakeReader(const Options& options);
   void StartReader();
   void ReaderMain();
@@ -93,7 +92,6 @@ struct BlockStreamer::Rep {
   absl::Status failed;
 
   std::atomic<bool> stop{false};
-  uint64_t trial_bytes = 0;
   std::unique_ptr<ExtentReader> extents;  // null: nothing to read. Of the thread that fills
 
   mutable std::mutex mutex;
@@ -144,7 +142,7 @@ StreamStats BlockStreamer::stats() const {
 StreamStats BlockStreamer::Rep::Stats() const {
   if (last_stats.has_value()) return *last_stats;
   StreamStats stats;
-  stats.read_s = read_s, stats.stall_s = stall_s, stats.trial_bytes = trial_bytes;
+  stats.read_s = read_s, stats.stall_s = stall_s;
   if (extents == nullptr) return stats;
   stats.bytes_read = extents->bytes_read(), stats.engine = extents->engine();
   return stats;
@@ -224,22 +222,17 @@ absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budg
   return absl::OkStatus();
 }
 
-IoEngine BlockStreamer::Rep::ChooseEngine(const Options& options) {
+IoEngine BlockStreamer::Rep::ChooseEngine(const Options& options) const {
   if (options.io_engine != IoEngine::kAuto) return options.io_engine;
   if (!options.drop_page_cache) return IoEngine::kBuffered;  // the page cache is faster than any disk
-  if (checkpoint.engines().fastest() != IoEngine::kAuto) return checkpoint.engines().fastest();
-  if (planned_bytes < kTrialFromBytes) return IoEngine::kBuffered;
-  std::vector<Extent> all;
-  for (const Load& load : loads) all.insert(all.end(), load.plan.extents.begin(), load.plan.extents.end());
-  const EngineTrial trial = TryEngines(context, checkpoint, all, slots[0].data(), slots[0].size());
-  trial_bytes = trial.read_bytes;
-  return trial.engine;
+  return planned_bytes < kDirectFromBytes ? IoEngine::kBuffered : IoEngine::kDirect;
 }
 
 void BlockStreamer::Rep::MakeReader(const Options& options) {
   ExtentReader::Options how;
   how.engine = ChooseEngine(options);
   how.drop_page_cache = options.drop_page_cache;
+  how.warn = options.io_engine != IoEngine::kAuto;  // else nobody has asked for the engine
   if (how.engine != IoEngine::kBuffered) {
     for (Pages& slot : slots) slot.KeepFromChildren();
   }

@@ -36,7 +36,7 @@ ExtentReader::ExtentReader(const Context& context, const Checkpoint& checkpoint,
       checkpoint_(checkpoint),
       options_(options),
       interrupt_(std::move(interrupt)),
-      engine_(checkpoint.engines().Working(options.engine)),
+      engine_(checkpoint.direct_refused() ? IoEngine::kBuffered : options.engine),
       direct_files_(checkpoint.shards().size()) {
   for (int tag = kDepth - 1; tag >= 0; --tag) free_tags_.push_back(tag);
 }
@@ -55,16 +55,16 @@ absl::Status ExtentReader::Read(absl::Span<const Extent> extents, std::byte* slo
   bool more = true;
   while (true) {
     Place place;
-    const bool replaced = queue_ != nullptr && queue_engine_ != engine();
+    const bool direct = engine() == IoEngine::kDirect;
+    const bool replaced = queue_ != nullptr && !direct;
     if (replaced && under_way() == 0) {
       queue_.reset();
     } else if (status.ok() && more && !replaced && under_way() < kDepth) {
-      const bool direct = engine() != IoEngine::kBuffered;
       Piece piece;
       if (absl::Status interrupted = interrupt_(); !interrupted.ok()) {
         fail(std::move(interrupted), place);
       } else if (direct && queue_ == nullptr) {
-        OpenQueue();
+        queue_ = std::make_unique<ReadQueue>(IoOf(context_), kThreads, kDepth);
       } else if (more = NextPiece(cursor, direct, &piece); more && !(piece.direct && Start(piece))) {
         absl::Status read = ReadBuffered(cursor, piece, 0, &place);
         if (!read.ok()) fail(std::move(read), place);
@@ -115,12 +115,8 @@ bool ExtentReader::NextPiece(Cursor& cursor, bool direct, Piece* piece) {
 bool ExtentReader::Start(const Piece& piece) {
   if (!OpenShard(piece.shard)) return false;
   const int tag = free_tags_.back();
-  const int result = queue_->Submit(
+  queue_->Submit(
       {direct_files_[piece.shard].fd(), piece.to, piece.bytes.end - piece.bytes.begin, piece.bytes.begin, tag});
-  if (result < 0) {
-    GiveUp(queue_engine_, ErrnoText(-result));
-    return false;
-  }
   free_tags_.pop_back();
   under_way_[tag] = piece;
   return true;
@@ -145,7 +141,7 @@ absl::Status ExtentReader::Complete(const Cursor& cursor, Place* failed) {
     case EPERM:
     case EOPNOTSUPP:
     case ENOSYS:
-      GiveUp(queue_engine_, ErrnoText(error));
+      GiveUpDirect(ErrnoText(error));
       return ReadBuffered(cursor, piece, 0, failed);
     case EAGAIN:
     case EINTR:
@@ -182,39 +178,22 @@ absl::Status ExtentReader::ReadBuffered(const Cursor& cursor, const Piece& piece
   return status;
 }
 
-void ExtentReader::OpenQueue() {
-  queue_engine_ = engine();
-  if (queue_engine_ == IoEngine::kDirect) {
-    queue_ = MakePreadQueue(IoOf(context_), kThreads, kDepth);
-    return;
-  }
-  const int result = IoOf(context_).OpenUring(kDepth, &queue_);
-  if (result < 0) GiveUp(queue_engine_, ErrnoText(-result));
-}
-
 bool ExtentReader::OpenShard(int shard) {
   if (direct_files_[shard].is_open()) return true;
   absl::StatusOr<File> file = checkpoint_.shards()[shard].file.OpenDirect();
   if (!file.ok()) {
-    GiveUp(IoEngine::kDirect, file.status().message());
+    GiveUpDirect(file.status().message());
     return false;
   }
   direct_files_[shard] = *std::move(file);
   return true;
 }
 
-void ExtentReader::GiveUp(IoEngine last, absl::string_view why) {
-  const IoEngine given_up = engine();
-  if (given_up > last) return;  // by a read before
-  bool news = false;
-  for (int32_t e = static_cast<int32_t>(given_up); e <= static_cast<int32_t>(last); ++e) {
-    news = checkpoint_.engines().MarkFailed(static_cast<IoEngine>(e)) || news;
-  }
-  const IoEngine next = checkpoint_.engines().Working(last);
-  engine_ = next;
-  if (!news || !options_.warn) return;
-  context_.Warn(absl::StrCat("the I/O engine ", IoEngineName(given_up), " does not work for ",
-                             Quoted(checkpoint_.directory()), " (", why, "): ", IoEngineName(next), " is used"));
+void ExtentReader::GiveUpDirect(absl::string_view why) {
+  engine_ = IoEngine::kBuffered;
+  if (!checkpoint_.RefuseDirect() || !options_.warn) return;
+  context_.Warn(absl::StrCat("the I/O engine direct does not work for ", Quoted(checkpoint_.directory()), " (", why,
+                             "): buffered is used"));
 }
 
 }  // namespace autoscheme

@@ -1,4 +1,4 @@
-// ExtentReader: reads the extents of a step into their places, by the best engine that works.
+// ExtentReader: reads the extents of a step into their places, past the page cache or through it.
 #ifndef AUTOSCHEME_STREAM_EXTENT_READER_H_
 #define AUTOSCHEME_STREAM_EXTENT_READER_H_
 
@@ -27,7 +27,7 @@ class ExtentReader {
   // Of a buffered read, which is the only one under way: large enough for full disk speed, small enough that a cancel
   // between two of them is seen within milliseconds.
   static constexpr uint64_t kChunkBytes = 4 << 20;
-  // Of the direct engines: bytes of a read, reads under way, and threads. On a virtual disk of 1.2 GB/s (ext4, kernel
+  // Of the direct engine: bytes of a read, reads under way, and threads. On a virtual disk of 1.2 GB/s (ext4, kernel
   // 6.18, cold) reads of 0.5 to 8 MiB with 8 to 32 MiB under way are equally fast, within the disk's noise; the
   // smallest of them that serves is taken, for the shortest wait at a cancel.
   static constexpr uint64_t kDirectChunkBytes = 1 << 20;
@@ -37,7 +37,7 @@ class ExtentReader {
   struct Options {
     IoEngine engine = IoEngine::kBuffered;  // not kAuto
     bool drop_page_cache = true;
-    bool warn = true;  // when an engine gives way to the next
+    bool warn = true;  // where kDirect is refused
   };
   // What could not be read: bytes of a shard.
   struct Place {
@@ -54,7 +54,7 @@ class ExtentReader {
   // when a file ends early, UNAVAILABLE for other read errors, and `failed` then says where; the interrupt's error.
   absl::Status Read(absl::Span<const Extent> extents, std::byte* slot, Place* failed);
 
-  // The engine that reads, after those that did not work.
+  // The engine that reads: kBuffered once kDirect has been refused.
   IoEngine engine() const { return engine_.load(std::memory_order_relaxed); }
   // Of extents; thread-safe.
   uint64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
@@ -82,11 +82,9 @@ class ExtentReader {
   absl::Status Complete(const Cursor& cursor, Place* failed);
   // Reads what is wanted of a piece, from its byte `done` on, through the page cache.
   absl::Status ReadBuffered(const Cursor& cursor, const Piece& piece, uint64_t done, Place* failed);
-  // A queue for the engine. Where there is none, the next engine takes over.
-  void OpenQueue();
   bool OpenShard(int shard);
-  // Makes the engine after `last` take over, now and for later streams.
-  void GiveUp(IoEngine last, absl::string_view why);
+  // Makes kBuffered take over, now and for later streams.
+  void GiveUpDirect(absl::string_view why);
   int under_way() const { return kDepth - static_cast<int>(free_tags_.size()); }
 
   const Context context_;
@@ -99,7 +97,6 @@ class ExtentReader {
   std::array<Piece, kDepth> under_way_;
   std::vector<int> free_tags_;
   std::unique_ptr<ReadQueue> queue_;  // after the files: its reads end before they are closed
-  IoEngine queue_engine_ = IoEngine::kBuffered;
 };
 
 }  // namespace autoscheme

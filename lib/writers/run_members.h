@@ -20,7 +20,6 @@ inline constexpr BytesMember kRunBytes[] = {{"planned_peak_bytes", &RunStats::pl
                                             {"read_bytes", &RunStats::read_bytes},
                                             {"disk_read_bytes", &RunStats::disk_read_bytes},
                                             {"read_call_bytes", &RunStats::read_call_bytes},
-                                            {"trial_read_bytes", &RunStats::trial_read_bytes},
                                             {"spill_bytes", &RunStats::spill_bytes}};
 
 struct NumberMember {

@@ -253,9 +253,11 @@ absl::Status Reader::ReadRun(const JsonValue& run) {
   const std::string where = absl::StrCat(what_, ", run");
   RunStats stats;
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string engine, JsonStringOr(run, "io_engine", std::string(IoEngineName(stats.io_engine)), where));
-  const auto known = IoEngineFromName(engine);
+  // Earlier versions had another engine that read past the page cache.
+  const auto known = IoEngineFromName(engine == "uring" ? "direct" : engine);
   if (!known.ok() || *known == IoEngine::kAuto) {
-    return absl::InvalidArgumentError(absl::StrCat(where, ": io_engine is ", Quoted(engine), "; known: uring, direct, buffered"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ": io_engine is ", Quoted(engine), "; known: direct, buffered"));
   }
   stats.io_engine = *known;
   for (const BytesMember& member : kRunBytes) {

@@ -155,6 +155,7 @@ TEST_CASE("a wrong command line is exit 2 with one line on stderr") {
       shell.Scoring("score", {"--out", out, "--nsamples", "0"}),
       shell.Scoring("score", {"--out", out, "--batch-size", "-3"}),
       shell.Scoring("score", {"--out", out, "--dtype", "float13"}),
+      shell.Scoring("score", {"--out", out, "--io-engine", "uring"}),
       shell.Scoring("score", {"--out", out, "--progress", "loud"}),
       shell.Scoring("run", {"--out", out, "--avg-bits", "four"}),
       {"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--options", "W99", "--out", out},
@@ -168,6 +169,8 @@ TEST_CASE("a wrong command line is exit 2 with one line on stderr") {
     CHECK_THAT(run.err, Contains("--help"));
   }
   CHECK_FALSE(fs::exists(out));
+  CHECK_THAT(shell(shell.Scoring("score", {"--out", out, "--io-engine", "uring"})).err,
+             Contains("one of auto, direct, buffered"));
 }
 
 TEST_CASE("inspect prints the structure, as text and as JSON") {

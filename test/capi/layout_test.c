@@ -102,7 +102,7 @@ static int structs(void) {
   AT(autoscheme_calibration_info, seqlen, 16);
   AT(autoscheme_calibration_info, ids, 24);
   AT(autoscheme_calibration_info, sha256, 32);
-  CHECK_C(sizeof(autoscheme_stats) == 152);
+  CHECK_C(sizeof(autoscheme_stats) == 144);
   AT(autoscheme_stats, struct_size, 0);
   AT(autoscheme_stats, planned_read_bytes, 8);
   AT(autoscheme_stats, read_bytes, 16);
@@ -121,7 +121,6 @@ static int structs(void) {
   AT(autoscheme_stats, disk_read_bytes, 120);
   AT(autoscheme_stats, read_call_bytes, 128);
   AT(autoscheme_stats, io_engine, 136);
-  AT(autoscheme_stats, trial_read_bytes, 144);
   CHECK_C(sizeof(autoscheme_plan_info) == 144);
   AT(autoscheme_plan_info, struct_size, 0);
   AT(autoscheme_plan_info, peak_bytes, 8);
@@ -186,14 +185,13 @@ static int structs(void) {
   AT(autoscheme_step, block, 16);
   AT(autoscheme_step, tensor_count, 24);
   AT(autoscheme_step, bytes, 32);
-  CHECK_C(sizeof(autoscheme_streamer_stats) == 56);
+  CHECK_C(sizeof(autoscheme_streamer_stats) == 48);
   AT(autoscheme_streamer_stats, struct_size, 0);
   AT(autoscheme_streamer_stats, planned_bytes, 8);
   AT(autoscheme_streamer_stats, read_bytes, 16);
   AT(autoscheme_streamer_stats, read_s, 24);
   AT(autoscheme_streamer_stats, stall_s, 32);
   AT(autoscheme_streamer_stats, io_engine, 40);
-  AT(autoscheme_streamer_stats, trial_bytes, 48);
   CHECK_C(sizeof(autoscheme_offload_callbacks) == 32);
   AT(autoscheme_offload_callbacks, struct_size, 0);
   AT(autoscheme_offload_callbacks, save, 8);

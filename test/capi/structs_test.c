@@ -144,7 +144,7 @@ static const struct {
     {56, sizeof(autoscheme_layer_info), scores_layer},
     {64, sizeof(autoscheme_tensor_info), tensor},
     {40, sizeof(autoscheme_calibration_info), calibration},
-    {152, sizeof(autoscheme_stats), stats},
+    {144, sizeof(autoscheme_stats), stats},
     {128, sizeof(autoscheme_plan_info), plan},
     {24, sizeof(autoscheme_plan_item), plan_item},
     {96, sizeof(autoscheme_scores_info), scores},
@@ -153,7 +153,7 @@ static const struct {
     {80, sizeof(autoscheme_recipe_info), recipe},
     {40, sizeof(autoscheme_step), next},
     {64, sizeof(autoscheme_tensor_info), step_tensor},
-    {56, sizeof(autoscheme_streamer_stats), streamer_stats},
+    {48, sizeof(autoscheme_streamer_stats), streamer_stats},
     {24, sizeof(autoscheme_offload_info), offload},
 };
 

@@ -76,13 +76,12 @@ TEST_CASE("every I/O engine gives the same scores from the same bytes") {
   f.options.io_engine = IoEngine::kBuffered;
   const ScoreTable reference = f.Score().value();
   CHECK(f.stats.io_engine == IoEngine::kBuffered);
-  for (const IoEngine engine : {IoEngine::kUring, IoEngine::kDirect, IoEngine::kAuto}) {
+  for (const IoEngine engine : {IoEngine::kDirect, IoEngine::kAuto}) {
     f.options.io_engine = engine;
     const ScoreTable table = f.Score().value();
     CHECK(WorstDifference(reference, table) == 0);
     CHECK(f.stats.read_bytes == f.stats.planned_read_bytes);
-    CHECK(f.stats.trial_read_bytes == 0);  // a small model
-    if (engine == IoEngine::kAuto) CHECK(f.stats.io_engine == IoEngine::kBuffered);
+    if (engine == IoEngine::kAuto) CHECK(f.stats.io_engine == IoEngine::kBuffered);  // a small model
   }
 }
 

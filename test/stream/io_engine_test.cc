@@ -12,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "autoscheme/block_streamer.h"
 #include "base/io.h"
-#include "stream/engine_trial.h"
 #include "stream/pages.h"
 #include "stream/stream_model.h"
 #include "support/fault_io.h"
@@ -23,7 +22,7 @@ namespace {
 using RangeStep = BlockStreamer::RangeStep;
 using Step = BlockStreamer::Step;
 
-constexpr IoEngine kEngines[] = {IoEngine::kUring, IoEngine::kDirect, IoEngine::kBuffered};
+constexpr IoEngine kEngines[] = {IoEngine::kDirect, IoEngine::kBuffered};
 
 std::unique_ptr<BlockStreamer> MakeStreamer(const Context& context, const Checkpoint& checkpoint,
                                             std::vector<RangeStep> order, IoEngine engine, int slots = 2) {
@@ -172,68 +171,50 @@ TEST_CASE("a file whose header is of odd length is read with aligned tensors, wh
   CHECK(odd);
 }
 
-TEST_CASE("an engine that the kernel refuses gives way to the next, with one warning for the checkpoint") {
-  const StreamModel model = StreamModel::Blocks(4);
-  const std::vector<IoEngine> here = EnginesHere();
-  const bool has_direct = std::count(here.begin(), here.end(), IoEngine::kDirect) > 0;
-  for (const int error : {EPERM, ENOSYS, EINVAL, EOPNOTSUPP, ENOMEM}) {
-    FaultIo io(kOpenUring, error, 1, true);
+// A file system without O_DIRECT: it says so when a file is opened, or only when it is asked for the alignment.
+struct NoDirectIo : Io {
+  int at_open = EINVAL;  // 0: not there
+  int alignment = 0;
+  int Open(const char* path, int flags, mode_t mode) override {
+    return at_open != 0 && (flags & O_DIRECT) != 0 ? -at_open : Io::Open(path, flags, mode);
+  }
+  int DirectAlignment(int) override { return alignment; }
+};
+
+TEST_CASE("without O_DIRECT files are read through the page cache, with one warning for the checkpoint") {
+  const StreamModel model = StreamModel::Blocks(3);
+  const auto read_twice = [&](NoDirectIo& io) {
     std::vector<std::string> warnings;
     Context context;
     context.io = &io;
     context.log = [&](LogLevel, absl::string_view text) { warnings.emplace_back(text); };
     const auto checkpoint = model.Open(context);
+    const int descriptors = OpenDescriptors();
     for (int run = 0; run < 2; ++run) {
-      const auto streamer =
-          MakeStreamer(context, *checkpoint, Ranges(ForwardAndBack(BlockSteps(*checkpoint))), IoEngine::kUring);
+      const auto streamer = MakeStreamer(context, *checkpoint, Ranges(BlockSteps(*checkpoint)), IoEngine::kDirect);
       CHECK(absl::IsOutOfRange(Drain(*streamer)));
-      CHECK(streamer->stats().engine == (has_direct ? IoEngine::kDirect : IoEngine::kBuffered));
+      CHECK(streamer->stats().engine == IoEngine::kBuffered);
       CHECK(streamer->stats().bytes_read == streamer->planned_bytes());
     }
-    if (!has_direct) continue;
+    CHECK(OpenDescriptors() == descriptors);
     REQUIRE(warnings.size() == 1);
-    CHECK(absl::StrContains(warnings[0], "uring"));
-    CHECK(absl::StrContains(warnings[0], "direct is used"));
+    CHECK(absl::StrContains(warnings[0], "the I/O engine direct does not work"));
+    CHECK(absl::StrContains(warnings[0], "buffered is used"));
     CHECK(absl::StrContains(warnings[0], model.directory()));
+  };
+  for (const int error : {EPERM, ENOSYS, EINVAL, EOPNOTSUPP, ENOMEM}) {
+    NoDirectIo io;
+    io.at_open = error;
+    read_twice(io);
+  }
+  for (const int alignment : {0, 65536}) {  // coarser than the slots are laid out for
+    NoDirectIo io;
+    io.at_open = 0, io.alignment = alignment;
+    read_twice(io);
   }
 }
 
-// A file system without O_DIRECT: it says so when a file is opened, or only when it is asked for the alignment.
-struct NoDirectIo : Io {
-  bool at_open = true;
-  int alignment = 0;
-  int Open(const char* path, int flags, mode_t mode) override {
-    return at_open && (flags & O_DIRECT) != 0 ? -EINVAL : Io::Open(path, flags, mode);
-  }
-  int DirectAlignment(int) override { return alignment; }
-};
-
-TEST_CASE("without O_DIRECT files are read through the page cache, with one warning") {
-  const StreamModel model = StreamModel::Blocks(3);
-  for (const IoEngine engine : {IoEngine::kUring, IoEngine::kDirect}) {
-    for (int how = 0; how < 3; ++how) {
-      NoDirectIo io;
-      io.at_open = how == 0;
-      io.alignment = how == 1 ? 0 : 65536;  // coarser than the slots are laid out for
-      int warnings = 0;
-      Context context;
-      context.io = &io;
-      context.log = [&](LogLevel, absl::string_view) { ++warnings; };
-      const auto checkpoint = model.Open(context);
-      const int descriptors = OpenDescriptors();
-      {
-        const auto streamer = MakeStreamer(context, *checkpoint, Ranges(BlockSteps(*checkpoint)), engine);
-        CHECK(absl::IsOutOfRange(Drain(*streamer)));
-        CHECK(streamer->stats().engine == IoEngine::kBuffered);
-        CHECK(streamer->stats().bytes_read == streamer->planned_bytes());
-      }
-      CHECK(warnings == 1);
-      CHECK(OpenDescriptors() == descriptors);
-    }
-  }
-}
-
-TEST_CASE("a path that leads to another file by now is not read by the direct engines") {
+TEST_CASE("a path that leads to another file by now is not read by the direct engine") {
   const StreamModel model = StreamModel::Blocks(2);
   const auto checkpoint = model.Open();
   const std::string path = model.ShardPath(0);
@@ -245,7 +226,7 @@ TEST_CASE("a path that leads to another file by now is not read by the direct en
   }
 }
 
-TEST_CASE("EINVAL and EPERM at any read move a stream to the next engine, and the bytes are right") {
+TEST_CASE("EINVAL and EPERM at any read move a stream to the buffered engine, and the bytes are right") {
   // Of bytes, so that no tensor is misaligned and all can be read directly.
   const StreamModel model({{{"blocks.0.a", {9000}}, {"blocks.1.a", {1200000}}, {"gap", {70000}}, {"blocks.1.b", {11}}},
                            {{"blocks.0.b", {8000}}, {"blocks.2.a", {6000}}}});
@@ -401,7 +382,7 @@ TEST_CASE("a cancel at any time ends every engine's reads, and a fresh stream wo
   }
 }
 
-TEST_CASE("the direct engines leave the page cache alone") {
+TEST_CASE("the direct engine leaves the page cache alone") {
   const StreamModel model = StreamModel::Blocks(3);
   for (const IoEngine engine : EnginesHere()) {
     if (engine == IoEngine::kBuffered) continue;
@@ -419,72 +400,50 @@ TEST_CASE("the direct engines leave the page cache alone") {
   }
 }
 
-TEST_CASE("auto reads little, and what the page cache is to keep, with the buffered engine") {
-  const StreamModel model = StreamModel::Blocks(2);
+TEST_CASE("auto reads little, and what the page cache is to keep, with the buffered engine, and all else direct") {
+  const StreamModel model({{{"w", {8 << 20}}}});
   const auto checkpoint = model.Open();
+  const bool has_direct = EnginesHere().size() == 2;
   for (const bool drop : {true, false}) {
-    checkpoint->engines().set_fastest(drop ? IoEngine::kAuto : IoEngine::kUring);
-    BlockStreamer::Options options;
-    options.drop_page_cache = drop;
-    const auto streamer = *BlockStreamer::Create({}, *checkpoint, BlockSteps(*checkpoint), options);
-    CHECK(absl::IsOutOfRange(Drain(*streamer)));
-    CHECK(streamer->stats().engine == IoEngine::kBuffered);
-    CHECK(streamer->stats().trial_bytes == 0);
+    for (const int steps : {1, 63, 64}) {
+      CAPTURE(drop, steps);
+      BlockStreamer::Options options;
+      options.slots = 1;
+      options.drop_page_cache = drop;
+      const std::vector<Step> order(steps, {checkpoint->Find("w")});
+      const auto streamer = *BlockStreamer::Create({}, *checkpoint, order, options);
+      REQUIRE(streamer->Next().ok());
+      const bool direct = drop && steps == 64 && has_direct;  // from 512 MiB on
+      CHECK(streamer->stats().engine == (direct ? IoEngine::kDirect : IoEngine::kBuffered));
+    }
   }
-  // What a trial has found out holds for later streams, also for small ones.
-  if (EnginesHere().size() < 3) return;
-  checkpoint->engines().set_fastest(IoEngine::kDirect);
-  const auto streamer = *BlockStreamer::Create({}, *checkpoint, BlockSteps(*checkpoint), {});
-  CHECK(absl::IsOutOfRange(Drain(*streamer)));
-  CHECK(streamer->stats().engine == IoEngine::kDirect);
 }
 
-TEST_CASE("a trial reads a few stretches with every engine that works, and warns of none that does not") {
-  const StreamModel model({{{"odd", {1}}, {"w", {8 << 20}}}});
-  struct RefusingIo : FaultIo {
-    bool direct = true;
-    int Open(const char* path, int flags, mode_t mode) override {
-      return !direct && (flags & O_DIRECT) != 0 ? -EINVAL : FaultIo::Open(path, flags, mode);
-    }
-  };
-  for (int refused = 0; refused < 3; ++refused) {
-    RefusingIo io;
-    int warnings = 0;
-    CancelToken cancel;
-    Context context;
-    context.io = &io;
-    context.cancel = &cancel;
-    context.log = [&](LogLevel, absl::string_view) { ++warnings; };
-    const auto checkpoint = model.Open(context);
-    if (refused >= 1) io.Arm(kOpenUring, EPERM, 1, true);
-    io.direct = refused < 2;
-    const auto plan = PlanStep({WholeTensor(*checkpoint->Find("w"))});
-    REQUIRE(plan.ok());
-    const auto slot = Pages::Allocate((1 << 20) + 8192, "test");
-    REQUIRE(slot.ok());
-    const uint64_t before = io.bytes_read();
-    const EngineTrial trial = TryEngines(context, *checkpoint, plan->extents, slot->data(), slot->size());
-    CHECK(trial.read_bytes > 0);
-    CHECK(trial.read_bytes <= io.bytes_read() - before);
-    CHECK(trial.read_bytes <= 6 << 20);
-    CHECK(checkpoint->engines().fastest() == trial.engine);
-    if (refused >= 1) CHECK(trial.engine != IoEngine::kUring);
-    if (refused == 2) CHECK(trial.engine == IoEngine::kBuffered);
-    CHECK(warnings == 0);
-
-    cancel.Cancel();
-    CHECK(TryEngines(context, *checkpoint, plan->extents, slot->data(), slot->size()).engine == IoEngine::kBuffered);
-  }
+TEST_CASE("auto warns of no engine that does not work") {
+  const StreamModel model({{{"w", {8 << 20}}}});
+  NoDirectIo io;
+  int warnings = 0;
+  Context context;
+  context.io = &io;
+  context.log = [&](LogLevel, absl::string_view) { ++warnings; };
+  const auto checkpoint = model.Open(context);
+  const std::vector<RangeStep> order(64, {WholeTensor(*checkpoint->Find("w"))});
+  const auto streamer = MakeStreamer(context, *checkpoint, order, IoEngine::kAuto, 1);
+  CHECK(streamer->stats().engine == IoEngine::kDirect);
+  REQUIRE(streamer->Next().ok());
+  CHECK(streamer->stats().engine == IoEngine::kBuffered);
+  CHECK(warnings == 0);
 }
 
 TEST_CASE("engines are known by name, and a wrong name is told the right ones") {
-  for (const IoEngine engine : {IoEngine::kAuto, IoEngine::kUring, IoEngine::kDirect, IoEngine::kBuffered}) {
+  for (const IoEngine engine : {IoEngine::kAuto, IoEngine::kDirect, IoEngine::kBuffered}) {
     CHECK(*IoEngineFromName(IoEngineName(engine)) == engine);
   }
-  const absl::Status status = IoEngineFromName("mmap").status();
-  CHECK(absl::IsInvalidArgument(status));
-  CHECK(absl::StrContains(status.message(), "\"mmap\""));
-  CHECK(absl::StrContains(status.message(), "uring"));
+  for (const char* wrong : {"mmap", "uring"}) {
+    const absl::Status status = IoEngineFromName(wrong).status();
+    CHECK(absl::IsInvalidArgument(status));
+    CHECK(absl::StrContains(status.message(), absl::StrCat("\"", wrong, "\"; known: auto, direct, buffered")));
+  }
 }
 
 }  // namespace

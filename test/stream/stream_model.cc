@@ -5,7 +5,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "stream/extents.h"
-#include "support/disturbed_queue.h"
 #include "support/safetensors_writer.h"
 
 namespace autoscheme {
@@ -158,25 +157,6 @@ int WatchedIo::DropCache(int fd, off_t offset, off_t size) {
     drop_log_.push_back({static_cast<uint64_t>(offset), static_cast<uint64_t>(size)});
   }
   return Io::DropCache(fd, offset, size);
-}
-
-int WatchedIo::OpenUring(int depth, std::unique_ptr<ReadQueue>* out) {
-  const int result = Io::OpenUring(depth, out);
-  if (result < 0) return result;
-  *out = std::make_unique<DisturbedQueue>(std::move(*out), [this](const ReadQueue::Read& read, ssize_t n) -> ssize_t {
-    const int call = reads_++;
-    if (before_read) {
-      if (const int error = before_read(call); error != 0) return error;
-    }
-    if (n > 0) n = static_cast<ssize_t>(std::min(static_cast<size_t>(n), max_transfer));
-    if (n > 0) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      read_log_.push_back({read.offset, static_cast<uint64_t>(n)});
-    }
-    if (n > 0 && after_read) after_read(call, read.to, static_cast<size_t>(n));
-    return n;
-  });
-  return 0;
 }
 
 void WatchedIo::Clear() {

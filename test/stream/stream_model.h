@@ -72,7 +72,6 @@ class WatchedIo : public Io {
   ssize_t Pwrite(int fd, const void* data, size_t size, off_t offset) override;
   int Allocate(int fd, off_t size) override;
   int DropCache(int fd, off_t offset, off_t size) override;
-  int OpenUring(int depth, std::unique_ptr<ReadQueue>* out) override;  // its reads are disturbed as Pread's are
 
   // Forgets the counts and what was recorded (opening a checkpoint reads headers).
   void Clear();

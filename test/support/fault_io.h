@@ -9,7 +9,6 @@
 #include <cstdint>
 
 #include "base/io.h"
-#include "support/disturbed_queue.h"
 
 namespace autoscheme {
 
@@ -26,14 +25,13 @@ enum IoOp : uint32_t {
   kRename = 1 << 9,
   kUnlink = 1 << 10,
   kFstatfs = 1 << 11,
-  kOpenUring = 1 << 12,
-  kWillNeed = 1 << 13,
-  kWrite = 1 << 14,
-  kReadlink = 1 << 15,
-  kAccess = 1 << 16,
-  kFchmod = 1 << 17,
-  kFchown = 1 << 18,
-  kEveryOp = (1 << 19) - 1,
+  kWillNeed = 1 << 12,
+  kWrite = 1 << 13,
+  kReadlink = 1 << 14,
+  kAccess = 1 << 15,
+  kFchmod = 1 << 16,
+  kFchown = 1 << 17,
+  kEveryOp = (1 << 18) - 1,
 };
 
 // The `countdown`-th call (from 1) of an operation in `mask` fails: once, or that and every later one.
@@ -58,7 +56,7 @@ class FaultIo : public Io {
   // Calls of the operations in the mask so far, and how many of them were made to fail.
   int64_t calls() const { return calls_; }
   int64_t fired() const { return fired_; }
-  // Bytes that Pread and reads by io_uring (which are kPread too) have delivered, whatever the mask.
+  // Bytes that Pread has delivered, whatever the mask.
   uint64_t bytes_read() const { return bytes_read_; }
 
   int Open(const char* path, int flags, mode_t mode) override {
@@ -138,20 +136,6 @@ class FaultIo : public Io {
   int Fstatfs(int fd, struct statfs* out) override {
     const int error = Fault(kFstatfs);
     return error > 0 ? -error : Io::Fstatfs(fd, out);
-  }
-  int OpenUring(int depth, std::unique_ptr<ReadQueue>* out) override {
-    const int error = Fault(kOpenUring);
-    if (error > 0) return -error;
-    const int result = Io::OpenUring(depth, out);
-    if (result < 0) return result;
-    *out = std::make_unique<DisturbedQueue>(std::move(*out), [this](const ReadQueue::Read&, ssize_t n) -> ssize_t {
-      const int fault = Fault(kPread);
-      if (fault > 0) return -fault;
-      if (fault == kShort && n > 1) n = 1;
-      if (n > 0) bytes_read_ += static_cast<uint64_t>(n);
-      return n;
-    });
-    return 0;
   }
 
  private:

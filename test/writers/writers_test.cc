@@ -173,7 +173,7 @@ TEST_CASE("what the run has cost is the last member, and survives too") {
   RunStats run;
   run.planned_peak_bytes = 300, run.peak_rss_bytes = 290, run.rss_anon_bytes = 200, run.rss_file_bytes = 90;
   run.planned_read_bytes = 1000, run.read_bytes = 1000, run.disk_read_bytes = 4096, run.read_call_bytes = 1200;
-  run.io_engine = IoEngine::kDirect, run.trial_read_bytes = 512, run.spill_bytes = 64;
+  run.io_engine = IoEngine::kDirect, run.spill_bytes = 64;
   run.total_s = 8, run.forward_s = 2, run.head_s = 1, run.backward_s = 4.5, run.stall_s = 0.5, run.product_s = 6;
   run.product_flops = 1.5e9;
   table.run = run;
@@ -189,7 +189,6 @@ TEST_CASE("what the run has cost is the last member, and survives too") {
     "read_bytes": 1000,
     "disk_read_bytes": 4096,
     "read_call_bytes": 1200,
-    "trial_read_bytes": 512,
     "spill_bytes": 64,
     "total_s": 8,
     "forward_s": 2,
@@ -208,6 +207,14 @@ TEST_CASE("what the run has cost is the last member, and survives too") {
   INFO(read.status());
   REQUIRE(read.ok());
   CHECK(ScoresToJson(*read) == json);
+
+  // Earlier versions had one more engine, and told what choosing among them had read.
+  std::string old = json;
+  old.replace(old.find("\"direct\","), 9, "\"uring\", \"trial_read_bytes\": 512,");
+  const auto old_read = ReadScores({}, dir.Write("old.json", old));
+  INFO(old_read.status());
+  REQUIRE(old_read.ok());
+  CHECK(ScoresToJson(*old_read) == json);
 
   std::string bad = json;
   bad.replace(bad.find("\"read_bytes\": 1000"), 18, "\"read_bytes\": -100");
