@@ -315,7 +315,6 @@ enum {
   AUTOSCHEME_OPTION_DEVICE = 401, /* str   "cpu" */
   /* 500..: streamer */
   AUTOSCHEME_OPTION_STREAM_SLOTS = 500, /* i64   steps in memory at a time; 1 = no read-ahead */
-  AUTOSCHEME_OPTION_STREAM_REUSE = 501, /* bool  a step equal to the one before is not read again */
   /* 600..: offload manager */
   AUTOSCHEME_OPTION_OFFLOAD_MODE = 600 /* str   "clean" or "offload" */
 };
@@ -918,7 +917,7 @@ enum {
   AUTOSCHEME_STEP_OTHER = -3      /* tensors outside blocks, embedding and head: the final norm */
 };
 
-/* Takes stream_slots, stream_reuse and max_ram_bytes from the options, which may be NULL. `order` NULL and `count` 0
+/* Takes stream_slots, io_engine and max_ram_bytes from the options, which may be NULL. `order` NULL and `count` 0
  * means all blocks, forward.
  * INVALID_ARGUMENT for a block that does not exist; RESOURCE_EXHAUSTED if the slots do not fit max_ram_bytes;
  * FAILED_PRECONDITION if the context is busy. since 0.1 */

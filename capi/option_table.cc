@@ -79,8 +79,6 @@ constexpr OptionSpec kOptions[] = {
     Text(AUTOSCHEME_OPTION_DEVICE, "device", "cpu", nullptr, "Device that computes: \"cpu\"."),
     Number(AUTOSCHEME_OPTION_STREAM_SLOTS, "stream_slots", "2", 1, 64,
            "Steps of a streamer that are in memory at a time; 1 means no read-ahead."),
-    Flag(AUTOSCHEME_OPTION_STREAM_REUSE, "stream_reuse", "0",
-         "A step of a streamer's order that equals the one before it is not read again."),
     Text(AUTOSCHEME_OPTION_OFFLOAD_MODE, "offload_mode", "clean", "clean,offload",
          "clean: drop tensors and read them from the checkpoint again; offload: write them to a spill file first."),
 };

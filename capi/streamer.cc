@@ -118,7 +118,6 @@ autoscheme_status autoscheme_streamer_create(autoscheme_context* context, const 
     auto io_engine = autoscheme::IoEngineFromName(GetOption(options, AUTOSCHEME_OPTION_IO_ENGINE).text);
     if (!io_engine.ok()) return io_engine.status();
     stream.io_engine = *io_engine;
-    stream.reuse_repeated_step = GetOption(options, AUTOSCHEME_OPTION_STREAM_REUSE).i64 != 0;
     auto streamer = BlockStreamer::Create(MakeContext(context->state.get(), /*cancellable=*/true), model.checkpoint(),
                                           std::move(steps), stream);
     if (!streamer.ok()) return streamer.status();

@@ -23,10 +23,6 @@ struct TensorRange {
   const TensorInfo* info = nullptr;  // borrowed
   int64_t first_row = 0;
   int64_t rows = 0;
-
-  friend bool operator==(const TensorRange& a, const TensorRange& b) {
-    return a.info == b.info && a.first_row == b.first_row && a.rows == b.rows;
-  }
 };
 TensorRange WholeTensor(const TensorInfo& info);
 
@@ -64,8 +60,6 @@ class BlockStreamer {
 
   struct Options {
     int slots = 2;  // 1 = no read-ahead; more than there are steps to read are not made
-    // A step equal to the one before it (the turn of a forward-backward order) is not read again when true.
-    bool reuse_repeated_step = false;
     // False leaves what was read in the page cache, for a second sweep where memory has room for it.
     bool drop_page_cache = true;
     // kAuto: buffered where the page cache is kept or less than 512 MiB are read in all, else direct. With the direct

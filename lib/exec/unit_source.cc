@@ -39,7 +39,6 @@ absl::Status UnitSource::Begin(std::vector<UnitStep> steps) {
   if (order.empty()) return absl::OkStatus();
   BlockStreamer::Options options;
   options.slots = options_.slots;
-  options.reuse_repeated_step = false;  // the bytes are planned without
   options.drop_page_cache = options_.drop_page_cache;
   options.io_engine = options_.io_engine;
   AUTOSCHEME_ASSIGN_OR_RETURN(streamer_, BlockStreamer::Create(context_, checkpoint_, std::move(order), options, options_.budget));

@@ -34,14 +34,13 @@ constexpr auto kCancelPoll = std::chrono::milliseconds(10);
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// One filling of a slot; serves one step, or several equal ones in a row.
+// The filling of a slot for one step.
 struct Load {
   StepPlan plan;
   absl::Span<const TensorRange> ranges;
   std::vector<TensorView> views;
   std::byte* slot = nullptr;
-  int step = 0;         // the first step that it serves
-  int free_after = -1;  // the slot may be filled once this step has been given up
+  size_t step = 0;
 };
 
 uint64_t WholePages(uint64_t slot_bytes) { return std::max(RoundUp(slot_bytes, kPageBytes), kPageBytes); }
@@ -72,8 +71,8 @@ struct BlockStreamer::Rep {
   absl::StatusOr<BlockView> Next();
   void Stop();
   StreamStats Stats() const;  // under the mutex
-  // Until the slot of `load` is filled. Its error is the load's, or CANCELLED.
-  absl::Status WaitFor(size_t load);
+  // Until the slot of the current step is filled. Its error is the step's, or CANCELLED.
+  absl::Status WaitForStep();
   absl::Status Fill(const Load& load);
   absl::Status NameTensor(const Load& load, int shard, ByteRange bytes, const absl::Status& status) const;
   absl::Status Fail(absl::Status status);
@@ -83,8 +82,7 @@ struct BlockStreamer::Rep {
   const std::vector<RangeStep> order;
   MemoryBudget::Hold hold;  // given back after the slots are gone
   std::vector<Pages> slots;
-  std::vector<Load> loads;
-  std::vector<size_t> load_of_step;
+  std::vector<Load> loads;  // by step
   uint64_t planned_bytes = 0;
 
   // Of the thread that calls Next.
@@ -98,7 +96,7 @@ struct BlockStreamer::Rep {
   std::condition_variable slot_given_up;  // the reader waits
   std::condition_variable load_done;      // Next waits
   int current_step = 0;                   // steps before it have been given up
-  size_t filled = 0;                      // loads that are complete
+  int filled = 0;                         // loads that are complete
   absl::Status read_status;               // why the reader ended early
   double read_s = 0, stall_s = 0;
   std::optional<StreamStats> last_stats;  // once stopped
@@ -164,8 +162,7 @@ const TensorView* BlockView::Find(absl::string_view name) const {
   return nullptr;
 }
 
-// Decides, before anything is read, which load serves which step and which slot it goes to. A load needs to know only
-// which step must have been given up first, so keeping blocks for later steps is a matter of this function alone.
+// Decides, before anything is read, what each step reads and where it goes: the slots take the steps in turns.
 absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budget) {
   if (options.slots < 1) {
     return absl::InvalidArgumentError(absl::StrCat("a stream needs at least 1 slot, not ", options.slots));
@@ -173,10 +170,6 @@ absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budg
   const absl::Span<const Shard> shards = checkpoint.shards();
   uint64_t slot_bytes = 0;
   for (size_t s = 0; s < order.size(); ++s) {
-    if (options.reuse_repeated_step && s > 0 && order[s] == order[s - 1]) {
-      load_of_step.push_back(loads.size() - 1);
-      continue;
-    }
     absl::StatusOr<StepPlan> plan = PlanStep(order[s]);
     if (!plan.ok()) return Annotate(plan.status(), absl::StrCat("step ", s));
     for (const TensorRange& range : order[s]) {
@@ -191,10 +184,9 @@ absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budg
     Load load;
     load.plan = *std::move(plan);
     load.ranges = order[s];
-    load.step = static_cast<int>(s);
+    load.step = s;
     slot_bytes = std::max(slot_bytes, load.plan.slot_bytes);
     planned_bytes += load.plan.read_bytes;
-    load_of_step.push_back(loads.size());
     loads.push_back(std::move(load));
   }
   if (loads.empty()) return absl::OkStatus();
@@ -210,10 +202,8 @@ absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budg
     AUTOSCHEME_ASSIGN_OR_RETURN(Pages pages, Pages::Allocate(slot_bytes, what));
     slots.push_back(std::move(pages));
   }
-  for (size_t l = 0; l < loads.size(); ++l) {
-    Load& load = loads[l];
-    load.slot = slots[l % count].data();
-    if (l >= count) load.free_after = loads[l - count + 1].step - 1;
+  for (Load& load : loads) {
+    load.slot = slots[load.step % count].data();
     load.views.reserve(load.ranges.size());
     for (size_t i = 0; i < load.ranges.size(); ++i) {
       load.views.push_back({load.ranges[i].info, load.slot + load.plan.slot_offsets[i]});
@@ -266,7 +256,7 @@ void BlockStreamer::Rep::Stop() {
     last_stats = Stats();
     extents = nullptr;
   }
-  const size_t last = step < 0 ? slots.size() : load_of_step[step] % slots.size();
+  const size_t last = step < 0 ? slots.size() : step % slots.size();
   for (size_t i = 0; i < slots.size(); ++i) {
     if (i == last) continue;
     const Pages given_back = std::move(slots[i]);
@@ -277,7 +267,7 @@ void BlockStreamer::Rep::ReaderMain() {
   for (const Load& load : loads) {
     {
       std::unique_lock<std::mutex> lock(mutex);
-      slot_given_up.wait(lock, [&] { return stop || current_step > load.free_after; });
+      slot_given_up.wait(lock, [&] { return stop || current_step + slots.size() > load.step; });
       if (stop) return;
     }
     const Clock::time_point start = Clock::now();
@@ -304,29 +294,28 @@ absl::StatusOr<BlockView> BlockStreamer::Rep::Next() {
         absl::OutOfRangeError(absl::StrCat("the stream has delivered all of its ", Count(order.size(), "step"))));
   }
   ++step;
-  const size_t load = load_of_step[step];
-  if (absl::Status status = WaitFor(load); !status.ok()) return Fail(std::move(status));
+  if (absl::Status status = WaitForStep(); !status.ok()) return Fail(std::move(status));
   BlockView view;
   view.step = step;
-  view.tensors = loads[load].views;
-  view.ranges = loads[load].ranges;
+  view.tensors = loads[step].views;
+  view.ranges = loads[step].ranges;
   return view;
 }
 
-absl::Status BlockStreamer::Rep::WaitFor(size_t load) {
+absl::Status BlockStreamer::Rep::WaitForStep() {
   const Clock::time_point start = Clock::now();
   std::unique_lock<std::mutex> lock(mutex);
   current_step = step;
   slot_given_up.notify_all();
-  if (filled > load) return absl::OkStatus();
+  if (filled > step) return absl::OkStatus();
   if (!reader.joinable()) {
     lock.unlock();
-    AUTOSCHEME_RETURN_IF_ERROR(Fill(loads[load]));
+    AUTOSCHEME_RETURN_IF_ERROR(Fill(loads[step]));
     lock.lock();
     ++filled;
     read_s += SecondsSince(start);
   }
-  while (filled <= load && read_status.ok()) {
+  while (filled <= step && read_status.ok()) {
     if (context.cancel == nullptr) {
       load_done.wait(lock);
     } else {
@@ -335,7 +324,7 @@ absl::Status BlockStreamer::Rep::WaitFor(size_t load) {
     }
   }
   stall_s += SecondsSince(start);
-  return filled > load ? absl::OkStatus() : read_status;
+  return filled > step ? absl::OkStatus() : read_status;
 }
 
 // Keeps the error for later calls, and the reader from reading what nobody will take.

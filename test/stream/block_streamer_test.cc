@@ -79,41 +79,6 @@ TEST_CASE("the bytes are those of a direct read of the checkpoint") {
   }
 }
 
-TEST_CASE("the turn of a sweep is not read again when that is asked for") {
-  const StreamModel model = StreamModel::Blocks(4);
-  const auto checkpoint = model.Open();
-  const std::vector<Step> blocks = BlockSteps(*checkpoint);
-  uint64_t all_bytes = 0;
-  for (const Step& block : blocks) all_bytes += BytesOf(block);
-  for (int slots : {1, 2, 3}) {
-    CAPTURE(slots);
-    BlockStreamer::Options options;
-    options.slots = slots;
-    options.reuse_repeated_step = true;
-    const auto streamer = MakeStreamer({}, *checkpoint, ForwardAndBack(blocks), options);
-    CHECK(streamer->planned_bytes() == 2 * all_bytes - BytesOf(blocks[3]));
-    int steps = 0;
-    CHECK(absl::IsOutOfRange(Drain(*streamer, &steps)));
-    CHECK(steps == 8);
-    CHECK(streamer->stats().bytes_read == streamer->planned_bytes());
-  }
-}
-
-TEST_CASE("a step that repeats more than once stays resident") {
-  const StreamModel model = StreamModel::Blocks(2);
-  const auto checkpoint = model.Open();
-  const std::vector<Step> blocks = BlockSteps(*checkpoint);
-  BlockStreamer::Options options;
-  options.reuse_repeated_step = true;
-  const auto streamer =
-      MakeStreamer({}, *checkpoint, {blocks[0], blocks[0], blocks[0], blocks[1], blocks[1], blocks[0]}, options);
-  CHECK(streamer->planned_bytes() == 2 * BytesOf(blocks[0]) + BytesOf(blocks[1]));
-  const std::byte* first = streamer->Next()->tensors[0].data;
-  CHECK(streamer->Next()->tensors[0].data == first);
-  CHECK(streamer->Next()->tensors[0].data == first);
-  CHECK(streamer->Next()->tensors[0].data != first);
-}
-
 TEST_CASE("memory is slots times the largest step and goes back with the streamer") {
   const StreamModel model = StreamModel::Blocks(6, 300);
   const auto checkpoint = model.Open();

@@ -60,7 +60,6 @@ absl::StatusOr<std::vector<uint64_t>> ScoreBlocks(const Run& run, MemoryBudget* 
   const std::vector<Step> blocks = BlockSteps(*run.checkpoint);
   BlockStreamer::Options options;
   options.slots = run.slots;
-  options.reuse_repeated_step = true;
   AUTOSCHEME_ASSIGN_OR_RETURN(const auto store, BoundaryStore::Create(run.context, run.boundaries, budget));
   AUTOSCHEME_ASSIGN_OR_RETURN(const auto streamer, BlockStreamer::Create(run.context, *run.checkpoint,
                                                                          ForwardAndBack(blocks), options, budget));
