@@ -110,14 +110,15 @@ class Sweeps {
     const int gradients = trajectories_ - forward_only_;
     const at::ScalarType dtype = options_.precision.dtype;
     const BatchShape head_shape = HeadStoreShape(shape_);
+    const bool boundaries = options_.boundaries_in_ram(), passing = options_.passing_in_ram();
     // All of them now, though some are used late: a disk without room shows before any work, and memory is not touched yet.
-    AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, options_.boundaries_in_ram, shape_, dtype));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(stored_, schedule_.stored_count(), gradients, options_.boundaries_in_ram, shape_, dtype));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(places_, schedule_.place_count(), gradients, options_.boundaries_in_ram, shape_, dtype));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(up_, 1, trajectories_, options_.passing_in_ram, shape_, dtype));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(down_, 1, gradients, options_.passing_in_ram, shape_, dtype));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(sums_, 1, gradients, options_.passing_in_ram, head_shape, at::kFloat));
-    AUTOSCHEME_RETURN_IF_ERROR(Open(picked_, 1, gradients, options_.passing_in_ram, head_shape, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, boundaries, shape_, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(stored_, schedule_.stored_count(), gradients, boundaries, shape_, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(places_, schedule_.place_count(), gradients, boundaries, shape_, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(up_, 1, trajectories_, passing, shape_, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(down_, 1, gradients, passing, shape_, dtype));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(sums_, 1, gradients, passing, head_shape, at::kFloat));
+    AUTOSCHEME_RETURN_IF_ERROR(Open(picked_, 1, gradients, passing, head_shape, dtype));
     AUTOSCHEME_RETURN_IF_ERROR(Embed());
     AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.forward_s, [&] { return SweepUnits("forward", schedule_.Forward()); }));
     AUTOSCHEME_RETURN_IF_ERROR(Stage(stats_.head_s, [&] { return Head(); }));
@@ -309,7 +310,7 @@ class Sweeps {
   }
   // Whether the forward pass itself takes it from there: up_ is for what has no other place, or only one on disk.
   bool ReadFromStore(int k, int t) const {
-    return IsLeft(k, t) && (options_.boundaries_in_ram || !options_.passing_in_ram);
+    return IsLeft(k, t) && options_.spilled != Spilled::kBoundaries;
   }
 
   absl::StatusOr<at::Tensor> GetBoundary(const UnitStep& step, int t, int s) {

@@ -20,6 +20,10 @@
 
 namespace autoscheme {
 
+// What lies in spill files in work_dir instead of memory. kEverything: besides the boundaries also what passes between
+// units (activations on their way up, gradients on their way down and the head's sums between them).
+enum class Spilled { kNothing, kBoundaries, kEverything };
+
 // Choices of the memory plan. None of them changes a score beyond float rounding.
 struct SweepOptions {
   int64_t batch_size = 8;
@@ -33,9 +37,9 @@ struct SweepOptions {
   bool drop_page_cache = true;    // false where the system has room for the whole model beside the budget
   int64_t head_tile_rows = 4096;  // vocabulary rows per tile
   int boundary_interval = 1;      // every so many units the input is stored; those between are computed again (Schedule)
-  bool boundaries_in_ram = true;  // else spill files in work_dir
-  bool passing_in_ram = true;     // activations on their way up, gradients on their way down and the head's sums between
-                                  // them; else likewise
+  Spilled spilled = Spilled::kNothing;
+  bool boundaries_in_ram() const { return spilled == Spilled::kNothing; }
+  bool passing_in_ram() const { return spilled != Spilled::kEverything; }
   std::string work_dir;
   IoEngine io_engine = IoEngine::kAuto;
   ProductMeter* meter = nullptr;   // of the head's products; borrowed, null: none

@@ -121,8 +121,8 @@ Schedule CostModel::schedule(const PlanChoice& choice) const {
 uint64_t CostModel::PeakBytes(const PlanChoice& choice) const { return Sum(Footprint(choice)); }
 
 uint64_t CostModel::SpillBytes(const PlanChoice& choice) const {
-  return (choice.sweep.boundaries_in_ram ? 0 : BoundaryBytes(choice)) +
-         (choice.sweep.passing_in_ram ? 0 : UpBytes() + DownBytes() + HeadSumBytes());
+  return (choice.sweep.boundaries_in_ram() ? 0 : BoundaryBytes(choice)) +
+         (choice.sweep.passing_in_ram() ? 0 : UpBytes() + DownBytes() + HeadSumBytes());
 }
 
 uint64_t CostModel::ReadBytes(const PlanChoice& choice) const {
@@ -182,8 +182,8 @@ std::vector<PlanItem> CostModel::LastingItems(const PlanChoice& choice) const {
   const SweepOptions& sweep = choice.sweep;
   const uint64_t kept = KeptBytes(choice);
   return {
-      {"block boundaries", sweep.boundaries_in_ram ? BoundaryBytes(choice) : 0},
-      {"activations or gradients between units", sweep.passing_in_ram ? UpBytes() : 0},
+      {"block boundaries", sweep.boundaries_in_ram() ? BoundaryBytes(choice) : 0},
+      {"activations or gradients between units", sweep.passing_in_ram() ? UpBytes() : 0},
       {"kept activations", kept + kept / kKeptPerGap},
       {"kept weights", Of(choice).weights[sweep.cached_units]},
       {"calibration ids", tokens() * 4},
@@ -249,7 +249,7 @@ std::vector<PlanItem> CostModel::HeadItems(const PlanChoice& choice) const {
       // Two or, quantized, three of them beside the logits; six once those are gone.
       {"hidden states", std::max((in_.quantizes_activations && measured ? 3 : 2) * states, 6 * states - std::min(logits, 6 * states))},
       {"operands widened to float32", WidenedHeadBytes(choice)},
-      {"gradients and running sums of the head", sweep.passing_in_ram ? DownBytes() + HeadSumBytes() : 0},
+      {"gradients and running sums of the head", sweep.passing_in_ram() ? DownBytes() + HeadSumBytes() : 0},
   };
 }
 
@@ -325,12 +325,13 @@ double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) c
   const double again = std::accumulate(again_of_units.begin(), again_of_units.end(), 0.0) / unit.count;
   seconds += weights * in_.quantize_s * (trajectories * (choice.cache_weights ? 2 : 3 * slices) +
                                         static_cast<double>(gradients()) * again * (choice.cache_weights ? 1 : slices));
-  seconds += 2.0 * static_cast<double>(BoundaryBytes(choice)) / (sweep.boundaries_in_ram ? kCopyRate : rates.spill_bytes);
+  seconds +=
+      2.0 * static_cast<double>(BoundaryBytes(choice)) / (sweep.boundaries_in_ram() ? kCopyRate : rates.spill_bytes);
   // What passes goes in and out at every unit, the head's sums and inputs at every tile.
   const double tiles = static_cast<double>(in_.skeleton->vocab_size()) / static_cast<double>(sweep.head_tile_rows);
   seconds += (2.0 * unit.count * static_cast<double>(UpBytes() + DownBytes()) +
               tiles * static_cast<double>(2 * HeadSumBytes() + UpBytes())) /
-             (sweep.passing_in_ram ? kCopyRate : rates.spill_bytes);
+             (sweep.passing_in_ram() ? kCopyRate : rates.spill_bytes);
   seconds += tiles * slices * slice_tokens * trajectories * in_.skeleton->hidden_size() * 8 / kCopyRate;
   if (shape.sliced()) seconds += weights * trajectories * 4 * (slices + 1) / 8e9;
 

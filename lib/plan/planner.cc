@@ -22,17 +22,13 @@ std::vector<PlanChoice> Choices(const PlanInput& in, const CostModel& costs) {
     uint64_t chunk_bytes;
     int64_t head_tile_rows;
   };
-  struct Stores {
-    bool boundaries_in_ram, passing_in_ram;
-  };
   std::vector<PlanChoice> choices;
   const auto for_each_store = [&](PlanChoice choice, int units) {
-    for (const Stores& stores : {Stores{true, true}, {false, true}, {false, false}}) {
-      if (!stores.boundaries_in_ram && !in.may_spill) continue;
-      choice.sweep.boundaries_in_ram = stores.boundaries_in_ram;
-      choice.sweep.passing_in_ram = stores.passing_in_ram;
+    for (const Spilled spilled : {Spilled::kNothing, Spilled::kBoundaries, Spilled::kEverything}) {
+      if (spilled != Spilled::kNothing && !in.may_spill) continue;
+      choice.sweep.spilled = spilled;
       // The disk has room for all inputs: computing some of them again would only be slower.
-      const int longest = stores.boundaries_in_ram ? std::max(units / 2, 1) : 1;
+      const int longest = spilled == Spilled::kNothing ? std::max(units / 2, 1) : 1;
       for (int interval = 1; interval <= longest; interval += std::max(interval / 2, 1)) {
         choice.sweep.boundary_interval = interval;
         choices.push_back(choice);
@@ -91,7 +87,7 @@ Plan Describe(const CostModel& costs, const PlanChoice& choice, const MachineRat
   Plan plan;
   plan.resident = costs.Footprint(choice);
   plan.peak_bytes = costs.PeakBytes(choice);
-  plan.boundaries_in_ram = choice.sweep.boundaries_in_ram;
+  plan.boundaries_in_ram = choice.sweep.boundaries_in_ram();
   plan.boundary_interval = choice.sweep.boundary_interval;
   plan.spill_bytes = costs.SpillBytes(choice);
   plan.read_bytes = costs.ReadBytes(choice);

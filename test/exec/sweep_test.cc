@@ -150,7 +150,7 @@ TEST_CASE("activations that stay give the scores of recomputed ones") {
       SweepOptions options;
       options.kept_units = kept;
       options.cached_units = 1;
-      options.boundaries_in_ram = in_ram;
+      options.spilled = in_ram ? Spilled::kNothing : Spilled::kBoundaries;
       INFO(kept << " kept, boundaries in RAM: " << in_ram);
       CheckSame(expected, Sweep(tiny, "W4A16,MXFP8", options));
     }
@@ -180,11 +180,10 @@ TEST_CASE("inputs that are computed again give the scores of stored ones, and th
     SweepOptions options;
     options.segments_per_unit = 1;
     options.boundary_interval = 2;
-    options.boundaries_in_ram = false;
     for (const int cached : {1, 3, 4, 5}) {  // stretches read, kept and both
-      for (const bool passing_in_ram : {true, false}) {
+      for (const Spilled spilled : {Spilled::kBoundaries, Spilled::kEverything}) {
         options.cached_units = cached;
-        options.passing_in_ram = passing_in_ram;
+        options.spilled = spilled;
         CheckSame(expected, Sweep(tiny, menu, options));
       }
     }
@@ -211,8 +210,7 @@ TEST_CASE("what passes between units gives the same scores on disk, and only wha
   uint64_t spilled[2];
   for (const bool passing_in_ram : {true, false}) {
     SweepOptions options;
-    options.boundaries_in_ram = false;
-    options.passing_in_ram = passing_in_ram;
+    options.spilled = passing_in_ram ? Spilled::kBoundaries : Spilled::kEverything;
     const Swept swept = Sweep(tiny, "W4A16,MXFP8", options);
     CheckSame(expected, swept);
     spilled[passing_in_ram] = swept.stats.spill_bytes;
@@ -234,7 +232,7 @@ TEST_CASE("K types with a collected importance matrix score the same under every
   options.kept_units = 0;
   options.boundary_interval = 4;
   CheckSame(expected, Sweep(tiny, menu, options));
-  options.boundaries_in_ram = options.passing_in_ram = false;
+  options.spilled = Spilled::kEverything;
   CheckSame(expected, Sweep(tiny, menu, options));
   options = {};
   options.segments_per_unit = 1;
