@@ -39,6 +39,22 @@ void PutDouble(Writer* writer, double value) {
   writer->RawValue(text.data(), text.size(), rapidjson::kNumberType);
 }
 
+// A whole file: its name of format and version, then the members that `fill` writes.
+template <typename Fill>
+std::string JsonFile(const char* format, const Fill& fill) {
+  rapidjson::StringBuffer buffer;
+  PageWriter page(buffer);
+  page.SetIndent(' ', 2);
+  page.StartObject();
+  page.Key("format");
+  page.String(format);
+  page.Key("version");
+  page.Int(1);
+  fill(&page);
+  page.EndObject();
+  return std::string(buffer.GetString(), buffer.GetSize()) + "\n";
+}
+
 // An object or array that stays on one line of the page: what `fill` writes, braces included.
 template <typename Fill>
 void PutLine(PageWriter* page, rapidjson::Type type, const Fill& fill) {

@@ -12,37 +12,29 @@ absl::Status WritePareto(const Context& context, const ParetoFront& front, const
 }
 
 std::string ParetoToJson(const ParetoFront& front) {
-  rapidjson::StringBuffer buffer;
-  PageWriter page(buffer);
-  page.SetIndent(' ', 2);
-  page.StartObject();
-  page.Key("format");
-  page.String("autoscheme-pareto");
-  page.Key("version");
-  page.Int(1);
-  page.Key("complete");
-  page.Bool(front.complete);
-  page.Key("total_params");
-  page.Int64(front.total_params);
-  page.Key("points");
-  page.StartArray();
-  for (const ParetoPoint& point : front.points) {
-    PutLine(&page, rapidjson::kObjectType, [&](LineWriter* line) {
-      line->StartObject();
-      line->Key("avg_bits");
-      PutDouble(line, point.avg_bits);
-      line->Key("total_bits");
-      line->Int64(point.total_bits);
-      line->Key("loss");
-      PutDouble(line, point.loss);
-      line->Key("marginal_value");
-      PutDouble(line, point.marginal_value);
-      line->EndObject();
-    });
-  }
-  page.EndArray();
-  page.EndObject();
-  return std::string(buffer.GetString(), buffer.GetSize()) + "\n";
+  return JsonFile("autoscheme-pareto", [&](PageWriter* page) {
+    page->Key("complete");
+    page->Bool(front.complete);
+    page->Key("total_params");
+    page->Int64(front.total_params);
+    page->Key("points");
+    page->StartArray();
+    for (const ParetoPoint& point : front.points) {
+      PutLine(page, rapidjson::kObjectType, [&](LineWriter* line) {
+        line->StartObject();
+        line->Key("avg_bits");
+        PutDouble(line, point.avg_bits);
+        line->Key("total_bits");
+        line->Int64(point.total_bits);
+        line->Key("loss");
+        PutDouble(line, point.loss);
+        line->Key("marginal_value");
+        PutDouble(line, point.marginal_value);
+        line->EndObject();
+      });
+    }
+    page->EndArray();
+  });
 }
 
 }  // namespace autoscheme

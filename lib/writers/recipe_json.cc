@@ -20,20 +20,12 @@ absl::Status WriteRecipes(const Context& context, const std::vector<Recipe>& rec
 }
 
 std::string RecipesToJson(const std::vector<Recipe>& recipes) {
-  rapidjson::StringBuffer buffer;
-  PageWriter page(buffer);
-  page.SetIndent(' ', 2);
-  page.StartObject();
-  page.Key("format");
-  page.String("autoscheme-recipe");
-  page.Key("version");
-  page.Int(1);
-  page.Key("recipes");
-  page.StartArray();
-  for (const Recipe& recipe : recipes) WriteRecipe(recipe, &page);
-  page.EndArray();
-  page.EndObject();
-  return std::string(buffer.GetString(), buffer.GetSize()) + "\n";
+  return JsonFile("autoscheme-recipe", [&](PageWriter* page) {
+    page->Key("recipes");
+    page->StartArray();
+    for (const Recipe& recipe : recipes) WriteRecipe(recipe, page);
+    page->EndArray();
+  });
 }
 
 namespace {

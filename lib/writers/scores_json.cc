@@ -34,24 +34,16 @@ absl::Status WriteScores(const Context& context, const ScoreTable& table, const 
 }
 
 std::string ScoresToJson(const ScoreTable& table) {
-  rapidjson::StringBuffer buffer;
-  PageWriter page(buffer);
-  page.SetIndent(' ', 2);
-  page.StartObject();
-  page.Key("format");
-  page.String("autoscheme-scores");
-  page.Key("version");
-  page.Int(1);
-  WriteModel(table, &page);
-  WriteCalibration(table, &page);
-  page.Key("dtype");
-  PutString(&page, table.dtype);
-  WriteMenu(table, &page);
-  WriteCrossEntropies(table, &page);
-  WriteLosses(table, &page);
-  if (table.run.has_value()) WriteRun(*table.run, &page);
-  page.EndObject();
-  return std::string(buffer.GetString(), buffer.GetSize()) + "\n";
+  return JsonFile("autoscheme-scores", [&](PageWriter* page) {
+    WriteModel(table, page);
+    WriteCalibration(table, page);
+    page->Key("dtype");
+    PutString(page, table.dtype);
+    WriteMenu(table, page);
+    WriteCrossEntropies(table, page);
+    WriteLosses(table, page);
+    if (table.run.has_value()) WriteRun(*table.run, page);
+  });
 }
 
 namespace {
