@@ -153,7 +153,6 @@ absl::Status CheckpointBuilder::AddShard(const std::string& name, size_t count) 
   checkpoint_->files_.push_back(Path(name));
   AUTOSCHEME_ASSIGN_OR_RETURN(shard.file, File::OpenRead(io_, Path(name), 2 * count + kOtherFiles));
   AUTOSCHEME_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(shard.file));
-  shard.header_sha256 = std::move(header.sha256);
   const int number = static_cast<int>(checkpoint_->shards_.size());
   std::vector<TensorInfo>& tensors = checkpoint_->tensors_;
   if (header.tensors.size() > HeaderHandler::kMaxTensors - tensors.size()) {

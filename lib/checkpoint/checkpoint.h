@@ -21,8 +21,7 @@ namespace autoscheme {
 // One opened file of tensors. The descriptor stays open so that what was validated is what will be read.
 struct Shard {
   File file;
-  std::string name;           // file name without folder
-  std::string header_sha256;  // of the header bytes
+  std::string name;  // file name without folder
 };
 
 // Immutable after Open: free to share between threads. Opening checks every shard's header against its size (strict

@@ -14,7 +14,6 @@
 #include "base/checked.h"
 #include "base/count.h"
 #include "base/json.h"
-#include "base/sha256.h"
 #include "base/status_macros.h"
 #include "checkpoint/file_kind.h"
 #include "checkpoint/header_handler.h"
@@ -40,8 +39,6 @@ absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const File& file) {
   AUTOSCHEME_RETURN_IF_ERROR(
       file.ReadAt(kLengthBytes, absl::MakeSpan(reinterpret_cast<std::byte*>(header.data()), header.size())));
   AUTOSCHEME_ASSIGN_OR_RETURN(std::vector<HeaderEntry> entries, ParseHeader(file, header));
-  SafetensorsHeader result;
-  result.sha256 = Sha256Hex(header);
   std::string().swap(header);
 
   AUTOSCHEME_RETURN_IF_ERROR(CheckNames(file, entries));
@@ -53,6 +50,7 @@ absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const File& file) {
   AUTOSCHEME_RETURN_IF_ERROR(CheckLayout(file, entries, file.size() - data_start));
   AUTOSCHEME_RETURN_IF_ERROR(CheckDtypes(file, entries));
 
+  SafetensorsHeader result;
   result.tensors.reserve(entries.size());
   for (HeaderEntry& entry : entries) {
     entry.tensor.offset = data_start + entry.begin;

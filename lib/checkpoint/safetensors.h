@@ -2,7 +2,6 @@
 #ifndef AUTOSCHEME_CHECKPOINT_SAFETENSORS_H_
 #define AUTOSCHEME_CHECKPOINT_SAFETENSORS_H_
 
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -14,7 +13,6 @@ namespace autoscheme {
 
 struct SafetensorsHeader {
   std::vector<TensorInfo> tensors;  // ordered by offset; offsets are from the start of the file
-  std::string sha256;               // of the header bytes
 };
 
 // Reads and checks the header of an open file; reads nothing else. DATA_LOSS (malformed, truncated), RESOURCE_EXHAUSTED

@@ -4,12 +4,10 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
-#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
 
-#include "base/sha256.h"
 #include "support/fault_io.h"
 #include "support/temp_dir.h"
 #include "support/tiny_model.h"
@@ -110,10 +108,6 @@ TEST_CASE("Shards give the same tensors as one file, sorted by name") {
   CHECK(log.warnings.empty());
   REQUIRE((*sharded)->shards().size() == 3);
   CHECK((*sharded)->shards()[1].name == "model-00002-of-00003.safetensors");
-  const std::string file = Slurp(many / "model-00002-of-00003.safetensors");
-  uint64_t length;
-  std::memcpy(&length, file.data(), 8);
-  CHECK((*sharded)->shards()[1].header_sha256 == Sha256Hex(file.substr(8, length)));
   REQUIRE((*single)->tensors().size() == (*sharded)->tensors().size());
   for (size_t i = 0; i < (*single)->tensors().size(); ++i) {
     const TensorInfo& a = (*single)->tensors()[i];

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "base/sha256.h"
 #include "support/safetensors_writer.h"
 #include "support/temp_dir.h"
 
@@ -67,7 +66,6 @@ TEST_CASE("A header gives names, dtypes, shapes and places, ordered by offset") 
   CHECK(b.shape == std::vector<int64_t>{2, 3});
   CHECK(b.offset == 8 + header.size() + 4);
   CHECK(b.bytes == 12);
-  CHECK(parsed->sha256 == Sha256Hex(header));
 }
 
 TEST_CASE("Whitespace around the header is accepted, NUL padding is named") {
