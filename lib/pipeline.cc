@@ -29,20 +29,29 @@
 #include "base/system_limits.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/imatrix_file.h"
+#include "exec/probe.h"
+#include "exec/run_resources.h"
+#include "exec/sweep.h"
 #include "formats/bits.h"
 #include "formats/rules.h"
-#include "scorers/delta_loss.h"
-#include "exec/embedding.h"
-#include "plan/planner.h"
-#include "exec/precision.h"
-#include "plan/probe.h"
-#include "exec/sweep.h"
+#include "formats/stand_in.h"
 #include "model/architecture.h"
+#include "plan/calibration_ids.h"
+#include "planner/planner.h"
+#include "scorers/delta_loss.h"
+#include "scorers/imatrix.h"
 
 // MKL, which LibTorch brings or does not, has a number of its own for each thread, 0 for the process's. Returns the one before.
 extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int threads);
 
 namespace autoscheme {
+
+// DeltaLoss, and before it what collects the importance matrix for its k-quants where no file gives one.
+struct RunScorers {
+  std::unique_ptr<ImatrixScorer> imatrix;
+  std::unique_ptr<DeltaLoss> delta_loss;
+  std::unique_ptr<Scorers> all;
+};
 
 struct SchemeGenerator::Rep {
   Context context;
@@ -56,12 +65,6 @@ struct SchemeGenerator::Rep {
   uint64_t floor_bytes = 0;  // what the process held when this was made: plans do not depend on what was done before them
 
   ScoreTable EmptyTable() const;
-  DeltaLoss::Options MeasureOptions() const {
-    DeltaLoss::Options measure;
-    measure.imatrix = imatrix.has_value() ? &*imatrix : nullptr;
-    measure.reference_rules = options.reference_rules;
-    return measure;
-  }
   SelectOptions ForTargets(const std::vector<double>& avg_bits, const std::vector<int64_t>& target_bytes) const {
     SelectOptions select;
     select.avg_bits = avg_bits;
@@ -72,7 +75,8 @@ struct SchemeGenerator::Rep {
     return select;
   }
   absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, const MachineRates& rates = {}) const;
-  absl::Status Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table);
+  absl::StatusOr<RunScorers> MakeScorers() const;
+  absl::Status Sweep(const Calibration& calibration, const PlannedRun& planned, ScoreTable& table);
 };
 
 namespace {
@@ -212,7 +216,7 @@ absl::Status CheckOptions(const Options& o) {
     return absl::InvalidArgumentError(
         absl::StrCat("option max_ram_bytes is ", o.max_ram_bytes, ", must be -1 (no limit), 0 (the default budget) or more"));
   }
-  AUTOSCHEME_RETURN_IF_ERROR(ParsePrecision(o.dtype).status());
+  AUTOSCHEME_RETURN_IF_ERROR(ParsePrecision(o.dtype, MultipliesBfloat16()).status());
   if (o.device != "cpu") {
     return absl::UnimplementedError(absl::StrCat("option device is ", Quoted(o.device), "; this build has: cpu"));
   }
@@ -258,7 +262,7 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
   auto rep = std::make_unique<Rep>();
   rep->context = context;
   rep->skeleton = &skeleton;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->precision, ParsePrecision(options.dtype));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->precision, ParsePrecision(options.dtype, MultipliesBfloat16()));
   RuleOptions rules;
   rules.menu = options.schemes;
   rules.ignore_layers = options.ignore_layers;
@@ -333,15 +337,9 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.may_spill = !options.no_spill;
   input.free = ReadFreeMemory(IoOf(context));
   input.threads = threads > 0 ? threads : at::get_num_threads();
-  for (const Scheme& scheme : options.schemes) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(auto activation, MakeActivationQuantizer(scheme));
-    input.quantizes_activations = input.quantizes_activations || activation != nullptr;
-    input.may_slice = input.may_slice && (activation == nullptr || !activation->spans_batch());
-    if (IsGgufKType(scheme)) input.quantize_s = kSearchSecondsPerWeight;
-  }
-  ScoreTable table = EmptyTable();
-  AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<DeltaLoss> measurement, DeltaLoss::Create(table, MeasureOptions()));
-  input.measurement = measurement.get();
+  if (std::any_of(options.schemes.begin(), options.schemes.end(), IsGgufKType)) input.quantize_s = kSearchSecondsPerWeight;
+  AUTOSCHEME_ASSIGN_OR_RETURN(const RunScorers scorers, MakeScorers());
+  input.needs = &scorers.all->needs();
   return PlanRun(input, rates);
 }
 
@@ -353,7 +351,7 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
   AUTOSCHEME_RETURN_IF_ERROR(threads.status());
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
     AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(NotCancellable(rep_->context), *rep_->skeleton,
-                                                    rep_->precision.operands, rep_->options.io_engine));
+                                                    TorchType(rep_->precision.operands), rep_->options.io_engine));
     return absl::OkStatus();
   }));
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration, rates));
@@ -361,36 +359,48 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
   return run.plan;
 }
 
-absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& run, ScoreTable& table) {
-  // Outlive all that holds tensors. Weights lie apart: kept activations would settle in the room that they leave from unit to
-  // unit, and the next unit's weights find none.
-  TensorPool activations, weights;
-  DeltaLoss::Options measure = MeasureOptions();
-  measure.precision = precision;
-  measure.sliced = run.choice.sweep.slice_rows > 0;
-  ProductMeter products;
-  measure.meter = &products;
-  measure.pool = &weights;
-  measure.chunk_bytes = run.choice.chunk_bytes;
-  measure.cache_weights = run.choice.cache_weights;
-  measure.batches = (calibration.nsamples + options.batch_size - 1) / options.batch_size;
-  AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<DeltaLoss> measurement, DeltaLoss::Create(table, measure));
-  if (measurement->trajectories() == 0) return absl::OkStatus();
+absl::StatusOr<RunScorers> SchemeGenerator::Rep::MakeScorers() const {
+  RunScorers made;
+  const bool scores_head = std::any_of(layers.begin(), layers.end(), [](const LayerInfo& l) { return l.is_head && !l.fixed.has_value(); });
+  made.imatrix = std::make_unique<ImatrixScorer>(*skeleton, scores_head);
+  DeltaLoss::Options settings;
+  settings.imatrix = imatrix.has_value() ? &*imatrix : &made.imatrix->imatrix();
+  settings.reference_rules = options.reference_rules;
+  AUTOSCHEME_ASSIGN_OR_RETURN(made.delta_loss, DeltaLoss::Create(*skeleton, options.schemes, layers, settings));
+  std::vector<Scorer*> scorers = {made.delta_loss.get()};
+  if (made.delta_loss->weighs() && !imatrix.has_value()) scorers.insert(scorers.begin(), made.imatrix.get());
+  made.all = std::make_unique<Scorers>(std::move(scorers));
+  return made;
+}
 
-  MemoryBudget budget;
-  SweepOptions sweep = run.choice.sweep;
-  sweep.meter = &products;
-  sweep.pool = &activations, sweep.weight_pool = &weights;
-  sweep.work_dir = options.work_dir;
-  sweep.io_engine = options.io_engine;
-  sweep.budget = &budget;
-  SweepStats swept;
-  AUTOSCHEME_RETURN_IF_ERROR(RunSweeps(context, *skeleton, calibration, sweep, *measurement, &swept));
-  stats.planned_read_bytes = swept.planned_read_bytes, stats.read_bytes = swept.read_bytes;
-  stats.spill_bytes = swept.spill_bytes;
-  stats.io_engine = swept.io_engine;
-  stats.product_s = products.seconds, stats.product_flops = products.flops;
-  stats.forward_s = swept.forward_s, stats.head_s = swept.head_s, stats.backward_s = swept.backward_s, stats.stall_s = swept.stall_s;
+absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& planned, ScoreTable& table) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(RunScorers scorers, MakeScorers());
+  const std::vector<int>& schemes = scorers.delta_loss->schemes();
+  table.scores.assign(table.schemes.size(), std::vector<LayerScore>(table.layers.size()));
+  for (size_t s = 0; s < table.schemes.size() && !options.reference_rules; ++s) {
+    for (size_t l = 0; l < table.layers.size(); ++l) {
+      const LayerInfo& layer = table.layers[l];
+      table.scores[s][l].stand_in = !layer.fixed.has_value() && StandIn(table.schemes[s], layer).has_value();
+    }
+  }
+  table.ce_loss.assign(table.schemes.size(), {});
+  if (schemes.empty()) return absl::OkStatus();
+
+  RunResources run(context);  // outlives all that holds tensors
+  run.precision = precision;
+  run.io_engine = options.io_engine;
+  run.work_dir = options.work_dir;
+  run.stats = stats;
+  AUTOSCHEME_ASSIGN_OR_RETURN(const Losses losses, RunSweeps(run, *skeleton, calibration, planned.choice, *scorers.all));
+  stats = run.stats;
+  const ScoreTerms found = scorers.delta_loss->terms();
+  for (size_t v = 0; v < schemes.size(); ++v) {
+    for (size_t l = 0; l < table.layers.size(); ++l) {
+      table.scores[schemes[v]][l].weight = found.terms[v][0][l];
+      table.scores[schemes[v]][l].activation = found.terms[v][1][l];
+    }
+    table.ce_loss[schemes[v]] = losses[losses.size() - schemes.size() + v];
+  }
   return absl::OkStatus();
 }
 

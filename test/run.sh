@@ -18,7 +18,7 @@ AUTOSCHEME_DEPS=$(realpath -m "${AUTOSCHEME_DEPS:-$source_dir/.deps}")
 asan_parts=(base checkpoint formats select writers stream)
 tsan_parts=(base stream)
 # Run once more with LibTorch's instructions capped, where the processor has more: what depends on products and vector loops.
-avx2_parts=(tensor quant nn model exec plan pipeline memory)
+avx2_parts=(tensor quant nn model exec planner pipeline memory)
 
 passed=0 failed=0 skipped=0
 step="start"

@@ -27,6 +27,7 @@ struct LinearLayer {
   int64_t in_features = 0;
   const TensorInfo* weight = nullptr;  // borrowed from the skeleton's checkpoint
   const TensorInfo* bias = nullptr;    // null when the layer has none
+  int index = 0;                       // in the model's order, over all blocks; the head's is the last
   int segment = 0;                     // of its block
   bool ends_segment = false;           // its product is only added to the segment's output
 };

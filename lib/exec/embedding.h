@@ -1,4 +1,4 @@
-// The way in: calibration ids checked, and their embedding rows read.
+// The way in: the embedding rows of a calibration's ids.
 #ifndef AUTOSCHEME_EXEC_EMBEDDING_H_
 #define AUTOSCHEME_EXEC_EMBEDDING_H_
 
@@ -8,27 +8,19 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "autoscheme/calibration.h"
 #include "autoscheme/meta_skeleton.h"
-#include "exec/boundaries.h"
+#include "plan/micro_batches.h"
 
 namespace autoscheme {
-
-// INVALID_ARGUMENT: no rows, rows too short to predict anything or longer than the model's positions, ids outside the
-// vocabulary (names row and column).
-absl::Status CheckCalibration(const Calibration& calibration, const MetaSkeleton& skeleton);
-
-// Bytes that EmbeddingRows::Read will read: the rows of the ids that occur, once each.
-uint64_t EmbeddingReadBytes(const MetaSkeleton& skeleton, const Calibration& calibration);
 
 // The embedding's rows for the ids that occur, as they are stored.
 class EmbeddingRows {
  public:
   static absl::StatusOr<EmbeddingRows> Read(const MetaSkeleton& skeleton, const Calibration& calibration);
-  // Those of a slice of the calibration into `out`, [rows, seq, hidden]; the result is `out`.
-  at::Tensor Of(const Calibration& calibration, const Slice& slice, at::Tensor out) const;
+  // Gathers those of some rows of the calibration into `out`, [rows, seq, hidden], and returns it.
+  at::Tensor Of(const Calibration& calibration, const MicroBatch& rows, at::Tensor out) const;
 
  private:
   TensorInfo info_;

@@ -12,7 +12,7 @@
 #include "base/status_macros.h"
 #include "autoscheme/block_streamer.h"
 #include "checkpoint/checkpoint.h"
-#include "exec/scored_linear.h"
+#include "plan/reads.h"
 #include "exec/weights.h"
 #include "tensor/row_chunks.h"
 #include "tensor/tensor_pool.h"
@@ -20,75 +20,73 @@
 namespace autoscheme {
 namespace {
 
-// What one (trajectory, slice) carries from tile to tile; N = predictions of the slice.
+// What one variant carries from tile to tile for one micro-batch of N predictions.
 struct Running {
   at::Tensor labels;     // [N] int64
-  at::Tensor maximum;    // [N] of the logits so far
-  at::Tensor sum;        // [N] of exp(logit - maximum)
+  at::Tensor maximum;    // [N], the largest logit so far
+  at::Tensor sum;        // [N], the sum of exp(logit - maximum)
   at::Tensor label_logit;  // [N]
 };
 
 class HeadRun {
  public:
-  HeadRun(const Context& context, const HeadInput& input, Measurement& measurement, HeadStats& stats)
-      : context_(context), in_(input), measurement_(measurement), stats_(stats), layer_(input.skeleton->head()),
-        slices_(input.shape.slices()), slice_count_(static_cast<int>(slices_.size())) {}
+  HeadRun(RunResources& run, const MetaSkeleton& skeleton, const Calibration& calibration, const ExecutionPlan& plan,
+          const Scorers& scorers, const HeadInput& input)
+      : run_(run), skeleton_(skeleton), calibration_(calibration), plan_(plan), scorers_(scorers), in_(input), layer_(skeleton.head()),
+        variants_(scorers.needs().count()), forward_only_(scorers.needs().forward_only()), micro_batches_(input.shape.micro_batches()),
+        count_(static_cast<int>(micro_batches_.size())), losses_(variants_) {}
 
-  absl::Status Run() {
-    forward_only_ = measurement_.forward_only_trajectories();
-    gradients_ = forward_only_ < measurement_.trajectories();
+  absl::StatusOr<std::vector<std::vector<double>>> Run() {
     AUTOSCHEME_RETURN_IF_ERROR(ShowInputs());
+    if (forward_only_ == variants_) return losses_;
     AUTOSCHEME_RETURN_IF_ERROR(Prepare());
     if (needs_whole_) AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t, const TensorView& tile) { return PrepareQuantizers(tile); }));
     AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t first, const TensorView& tile) { return Accumulate(first, tile); }));
     AUTOSCHEME_RETURN_IF_ERROR(Finish());
-    if (measured_) {
-      AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t first, const TensorView& tile) { return FoldWeight(first, tile); }));
-      for (int t = 0; t < measurement_.trajectories(); ++t) {
-        if (measurement_.head(t).measure) measurement_.OnHeadScore(t, scores_[t].weight, scores_[t].activation);
-      }
+    if (scored_) {
+      AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t first, const TensorView& tile) { return ShowWeightGradient(first, tile); }));
     }
-    return absl::OkStatus();
+    return losses_;
   }
 
  private:
   using TileBody = std::function<absl::Status(int64_t first, const TensorView& tile)>;
 
   absl::Status ShowInputs() {
-    for (int t = 0; t < forward_only_; ++t) {
-      for (int s = 0; s < slice_count_; ++s) {
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, s));
-        measurement_.OnHeadInput(t, s, x);
+    for (int v = 0; v < forward_only_; ++v) {
+      for (int m = 0; m < count_; ++m) {
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(v, m));
+        scorers_.OnForward(v, layer_, x);
       }
     }
     return absl::OkStatus();
   }
 
   absl::Status Prepare() {
-    const int64_t trajectories = measurement_.trajectories();
-    running_.resize(trajectories * slice_count_);
-    prepared_.resize(trajectories);
-    scores_.resize(trajectories);
+    running_.resize(variants_ * count_);
+    prepared_.resize(variants_);
+    treatments_.resize(variants_);
     int64_t step = 1;
-    for (int t = 0; t < trajectories; ++t) {
-      const HeadTreatment treatment = measurement_.head(t);
-      measured_ = measured_ || treatment.measure;
-      if (treatment.weight == nullptr) continue;
-      needs_whole_ = needs_whole_ || treatment.weight->needs_whole_tensor();
-      const int64_t multiple = treatment.weight->row_multiple();
-      // One tile height for all trajectories: a common multiple of what their quantizers ask for; 0 = the whole head.
+    for (int v = 0; v < variants_; ++v) {
+      AUTOSCHEME_ASSIGN_OR_RETURN(treatments_[v], scorers_.Treat(v, layer_));
+      scored_ = scored_ || needs(v).scored;
+      const WeightQuantizer* quantizer = treatments_[v].weight.get();
+      if (quantizer == nullptr) continue;
+      needs_whole_ = needs_whole_ || quantizer->needs_whole_tensor();
+      const int64_t multiple = quantizer->row_multiple();
+      // One tile height for all variants: a common multiple of what their quantizers ask for; 0 = the whole head.
       step = multiple == 0 ? layer_.out_features : std::lcm(step, multiple);
     }
-    tile_rows_ = std::max(in_.tile_rows / step * step, step);
+    tile_rows_ = std::max(plan_.head_tile_rows / step * step, step);
     if (layer_.bias != nullptr) {
       bias_bytes_.resize(layer_.bias->bytes);
-      AUTOSCHEME_RETURN_IF_ERROR(in_.skeleton->checkpoint().Read(*layer_.bias, 0, absl::MakeSpan(bias_bytes_)));
-      bias_ = LoadTensor({layer_.bias, bias_bytes_.data()}, in_.precision.dtype);
+      AUTOSCHEME_RETURN_IF_ERROR(skeleton_.checkpoint().Read(*layer_.bias, 0, absl::MakeSpan(bias_bytes_)));
+      bias_ = LoadTensor({layer_.bias, bias_bytes_.data()}, run_.dtype());
     }
-    for (int t = 0; t < trajectories; ++t) {
-      for (int s = 0; s < slice_count_; ++s) {
-        Running& r = at(t, s);
-        r.labels = Labels(slices_[s]);
+    for (int v = 0; v < variants_; ++v) {
+      for (int m = 0; m < count_; ++m) {
+        Running& r = at(v, m);
+        r.labels = Labels(micro_batches_[m]);
         const auto wide = at::TensorOptions().dtype(at::kFloat);
         r.maximum = at::full({r.labels.size(0)}, -INFINITY, wide);
         r.sum = at::zeros({r.labels.size(0)}, wide);
@@ -98,12 +96,12 @@ class HeadRun {
     return absl::OkStatus();
   }
 
-  at::Tensor Labels(const Slice& slice) const {
+  at::Tensor Labels(const MicroBatch& rows) const {
     const int64_t seq = in_.shape.seqlen;
-    at::Tensor labels = at::empty({slice.rows, seq - 1}, at::kLong);
+    at::Tensor labels = at::empty({rows.rows, seq - 1}, at::kLong);
     int64_t* out = labels.data_ptr<int64_t>();
-    for (int64_t r = 0; r < slice.rows; ++r) {
-      const int32_t* ids = in_.calibration->ids.data() + (slice.first_row + r) * seq;
+    for (int64_t r = 0; r < rows.rows; ++r) {
+      const int32_t* ids = calibration_.ids.data() + (rows.first_row + r) * seq;
       for (int64_t s = 1; s < seq; ++s) *out++ = ids[s];
     }
     return labels.view({-1});
@@ -116,10 +114,10 @@ class HeadRun {
       order.push_back({{layer_.weight, first, std::min(tile_rows_, rows - first)}});
     }
     BlockStreamer::Options options;
-    options.slots = in_.slots;
-    options.io_engine = in_.io_engine;
+    options.slots = plan_.unit_slots;
+    options.io_engine = run_.io_engine;
     AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<BlockStreamer> streamer,
-                                BlockStreamer::CreateFromRanges(context_, in_.skeleton->checkpoint(), std::move(order), options, in_.budget));
+                                BlockStreamer::CreateFromRanges(run_.context, skeleton_.checkpoint(), std::move(order), options));
     for (int64_t i = 0; i < tiles; ++i) {
       AUTOSCHEME_ASSIGN_OR_RETURN(BlockView view, streamer->Next());
       TensorInfo info = *layer_.weight;
@@ -127,49 +125,48 @@ class HeadRun {
       const TensorView tile{&info, view.tensors[0].data};
       AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(tile));
       AUTOSCHEME_RETURN_IF_ERROR(body(view.ranges[0].first_row, tile));
-      if (in_.step) AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * HeadPasses(measurement_)));
+      if (in_.step) AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * HeadPasses(skeleton_, scorers_.needs())));
     }
-    stats_.read_bytes += streamer->stats().bytes_read;
-    stats_.stall_s += streamer->stats().stall_s;
+    run_.stats.read_bytes += streamer->stats().bytes_read;
+    run_.stats.stall_s += streamer->stats().stall_s;
     return absl::OkStatus();
   }
 
   absl::Status PrepareQuantizers(const TensorView& tile) {
     const at::Tensor w = Rows(tile);
-    for (int t = 0; t < measurement_.trajectories(); ++t) {
-      const WeightQuantizer* quantizer = measurement_.head(t).weight;
+    for (int v = 0; v < variants_; ++v) {
+      const WeightQuantizer* quantizer = treatments_[v].weight.get();
       if (quantizer == nullptr || !quantizer->needs_whole_tensor()) continue;
       const at::Tensor part = quantizer->Prepare(w);
-      prepared_[t] = prepared_[t].defined() ? at::maximum(prepared_[t], part) : part;
+      prepared_[v] = prepared_[v].defined() ? at::maximum(prepared_[v], part) : part;
     }
     return absl::OkStatus();
   }
 
   at::Tensor Rows(const TensorView& tile) const {
     const at::Tensor stored = StoredRows(tile.data, tile.info->dtype, tile.info->shape[0], layer_.in_features);
-    return stored.scalar_type() == in_.precision.dtype ? stored : NewTensor(in_.pool, stored.sizes(), in_.precision.dtype).copy_(stored);
+    return stored.scalar_type() == run_.dtype() ? stored : NewTensor(&run_.activations, stored.sizes(), run_.dtype()).copy_(stored);
   }
 
-  // Hidden states that predict, quantized as the trajectory asks: [N, hidden].
-  absl::StatusOr<at::Tensor> Inputs(int t, int s) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, s));
-    const HeadTreatment treatment = measurement_.head(t);
-    if (treatment.activation != nullptr) x = treatment.activation->Forward(x);
+  // Hidden states that predict, quantized as the variant asks: [N, hidden].
+  absl::StatusOr<at::Tensor> Inputs(int v, int m) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(v, m));
+    if (treatments_[v].activation != nullptr) x = treatments_[v].activation->Forward(x);
     const at::Tensor predicting = x.narrow(1, 0, in_.shape.seqlen - 1);
     return NewLike(x, predicting.sizes(), x.scalar_type()).copy_(predicting).view({-1, layer_.in_features});
   }
 
-  at::Tensor QuantizedTile(int t, const at::Tensor& w) {
-    const HeadTreatment treatment = measurement_.head(t);
-    if (treatment.weight == nullptr) return w;
-    if (w.scalar_type() != at::kFloat) return treatment.weight->Forward(w, prepared_[t]);
-    at::Tensor wq = NewTensor(in_.pool, w.sizes(), at::kFloat);
-    treatment.weight->ForwardInto(w, prepared_[t], wq);
+  at::Tensor QuantizedTile(int v, const at::Tensor& w) {
+    const WeightQuantizer* quantizer = treatments_[v].weight.get();
+    if (quantizer == nullptr) return w;
+    if (w.scalar_type() != at::kFloat) return quantizer->Forward(w, prepared_[v]);
+    at::Tensor wq = NewTensor(&run_.activations, w.sizes(), at::kFloat);
+    quantizer->ForwardInto(w, prepared_[v], wq);
     return wq;
   }
 
   at::Tensor Logits(const at::Tensor& x, const at::Tensor& wq, int64_t first) const {
-    at::Tensor logits = Product(in_.meter, x, wq.t());
+    at::Tensor logits = Product(run_.products, x, wq.t());
     if (bias_.defined()) logits.add_(bias_.narrow(0, first, wq.size(0)));
     return Converted(logits, at::kFloat);
   }
@@ -177,23 +174,21 @@ class HeadRun {
   absl::Status Accumulate(int64_t first, const TensorView& tile) {
     const int64_t count = tile.info->shape[0];
     const at::Tensor w = Rows(tile);
-    for (int t = 0; t < measurement_.trajectories(); ++t) {
-      if (measurement_.head(t).skip) continue;
-      const at::Tensor wq = QuantizedTile(t, w), operand = Converted(wq, in_.precision.operands);
-      for (int s = 0; s < slice_count_; ++s) {
-        AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, s));
-        Running& r = at(t, s);
+    for (int v = forward_only_; v < variants_; ++v) {
+      const at::Tensor wq = QuantizedTile(v, w), operand = Converted(wq, run_.operands());
+      for (int m = 0; m < count_; ++m) {
+        AUTOSCHEME_RETURN_IF_ERROR(run_.context.CheckCancelled());
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(v, m));
+        Running& r = at(v, m);
         at::Tensor logits = Logits(x, wq, first);
-        measurement_.OnLogits(t, s, first, logits);
         // Predictions whose label lies in this tile.
         at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
         at::Tensor columns = r.labels.index_select(0, here) - first;
         r.label_logit.index_copy_(0, here, logits.index({here, columns}));
 
         const at::Tensor maximum = at::empty_like(r.maximum), sums = at::empty_like(r.sum);
-        const bool wide = in_.precision.operands == at::kFloat;
-        at::Tensor p = wide ? logits : NewLike(logits, logits.sizes(), in_.precision.operands);
+        const bool wide = run_.operands() == at::kFloat;
+        at::Tensor p = wide ? logits : NewLike(logits, logits.sizes(), run_.operands());
         ForEachRowChunk(logits, logits.size(0), logits.size(1), [&](int64_t row, int64_t rows) {
           at::Tensor l = logits.narrow(0, row, rows), most = maximum.narrow(0, row, rows);
           at::maximum_out(most, r.maximum.narrow(0, row, rows), l.amax(1));
@@ -204,72 +199,67 @@ class HeadRun {
         at::Tensor rescale = (r.maximum - maximum).exp_();
         r.sum.mul_(rescale).add_(sums);
         r.maximum = maximum;
-        if (t < forward_only_) continue;
         logits.reset();
-        at::Tensor sum = Converted(Product(in_.meter, p, operand), at::kFloat);
+        at::Tensor sum = Converted(Product(run_.products, p, operand), at::kFloat);
         p.reset();
-        at::Tensor picked = NewLike(x).zero_();
+        at::Tensor label_rows = NewLike(x).zero_();
         if (first > 0) {
-          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, in_.sums->Get(0, t - forward_only_, s));
+          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, in_.sums->Get(0, v - forward_only_, m));
           sum.add_(before.view_as(sum).mul_(rescale.unsqueeze(1)));
-          AUTOSCHEME_ASSIGN_OR_RETURN(picked, in_.picked->Get(0, t - forward_only_, s));
-          picked = picked.view_as(x);
+          AUTOSCHEME_ASSIGN_OR_RETURN(label_rows, in_.label_rows->Get(0, v - forward_only_, m));
+          label_rows = label_rows.view_as(x);
         }
-        picked.index_copy_(0, here, wq.index_select(0, columns));
-        AUTOSCHEME_RETURN_IF_ERROR(in_.sums->Put(0, t - forward_only_, s, sum));
-        AUTOSCHEME_RETURN_IF_ERROR(in_.picked->Put(0, t - forward_only_, s, picked));
+        label_rows.index_copy_(0, here, wq.index_select(0, columns));
+        AUTOSCHEME_RETURN_IF_ERROR(in_.sums->Put(0, v - forward_only_, m, sum));
+        AUTOSCHEME_RETURN_IF_ERROR(in_.label_rows->Put(0, v - forward_only_, m, label_rows));
       }
     }
     return absl::OkStatus();
   }
 
-  // Losses, and the gradients handed down.
+  // Losses, and the gradients of what the head took in.
   absl::Status Finish() {
-    for (int t = 0; t < measurement_.trajectories(); ++t) {
-      if (measurement_.head(t).skip) continue;
+    for (int v = forward_only_; v < variants_; ++v) {
       double loss = 0;  // of the batch so far
-      for (int s = 0; s < slice_count_; ++s) {
-        Running& r = at(t, s);
-        const double n = Predictions(s);
+      for (int m = 0; m < count_; ++m) {
+        Running& r = at(v, m);
+        const double n = Predictions(m);
         loss += (r.maximum + r.sum.log() - r.label_logit).sum(at::kDouble).item<double>() / n;
         if (!std::isfinite(loss)) {
-          return absl::DataLossError(absl::StrCat("the loss of batch ", slices_[s].batch, " is ", loss, " under trajectory ",
-                                                  t, ": activations overflowed or are NaN"));
+          return absl::DataLossError(absl::StrCat("the loss of batch ", micro_batches_[m].batch, " is ", loss, " under ",
+                                                  scorers_.needs().variants[v].name, ": activations overflowed or are NaN"));
         }
-        if (slices_[s].ends_batch) measurement_.OnLoss(t, static_cast<int>(slices_[s].batch), std::exchange(loss, 0.0));
-        if (t < forward_only_) continue;
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, in_.sums->Get(0, t - forward_only_, s));
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor picked, in_.picked->Get(0, t - forward_only_, s));
-        const int64_t rows = slices_[s].rows, seq = in_.shape.seqlen;
-        sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(picked).div_(n);
-        at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, at::TensorOptions().dtype(in_.precision.dtype));
+        if (micro_batches_[m].ends_batch) losses_[v].push_back(std::exchange(loss, 0.0));
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, in_.sums->Get(0, v - forward_only_, m));
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor label_rows, in_.label_rows->Get(0, v - forward_only_, m));
+        const int64_t rows = micro_batches_[m].rows, seq = in_.shape.seqlen;
+        sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(label_rows).div_(n);
+        at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, at::TensorOptions().dtype(run_.dtype()));
         grad.narrow(1, 0, seq - 1).copy_(sum);
-        const HeadTreatment treatment = measurement_.head(t);
-        if (treatment.activation != nullptr) {
-          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(t, s));
-          if (treatment.measure) scores_[t].activation += SumAbsGradTimesError(grad, x, treatment.activation->Forward(x));
-          grad = treatment.activation->Backward(x, grad);
+        if (const ActivationQuantizer* quantizer = treatments_[v].activation.get(); quantizer != nullptr) {
+          AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(v, m));
+          if (needs(v).scored) scorers_.OnInputGradient(v, layer_, grad, x, quantizer->Forward(x));
+          grad = quantizer->Backward(x, grad);
         }
-        AUTOSCHEME_RETURN_IF_ERROR(in_.take_gradient(t, s, grad));
+        AUTOSCHEME_RETURN_IF_ERROR(in_.take_gradient(v, m, grad));
       }
     }
     return absl::OkStatus();
   }
 
-  // Second pass: dW of the tile from the logits and the final normalizers, summed over a batch before |.|.
-  absl::Status FoldWeight(int64_t first, const TensorView& tile) {
+  // Second pass: dW of the tile from the logits and the final normalizers, summed over a batch before it is shown.
+  absl::Status ShowWeightGradient(int64_t first, const TensorView& tile) {
     const int64_t count = tile.info->shape[0];
     const at::Tensor w = Rows(tile);
-    for (int t = 0; t < measurement_.trajectories(); ++t) {
-      const HeadTreatment treatment = measurement_.head(t);
-      if (!treatment.measure || treatment.weight == nullptr) continue;
-      const at::Tensor wq = QuantizedTile(t, w);
+    for (int v = 0; v < variants_; ++v) {
+      if (!needs(v).weight_gradient) continue;
+      const at::Tensor wq = QuantizedTile(v, w);
       at::Tensor dw;
-      for (int s = 0; s < slice_count_; ++s) {
-        AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(t, s));
-        Running& r = at(t, s);
-        const double predictions = Predictions(s);
+      for (int m = 0; m < count_; ++m) {
+        AUTOSCHEME_RETURN_IF_ERROR(run_.context.CheckCancelled());
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(v, m));
+        Running& r = at(v, m);
+        const double predictions = Predictions(m);
         at::Tensor p = Logits(x, wq, first);
         ForEachRowChunk(p, p.size(0), p.size(1), [&](int64_t row, int64_t rows) {
           at::Tensor l = p.narrow(0, row, rows);
@@ -279,54 +269,49 @@ class HeadRun {
         at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
         at::Tensor columns = r.labels.index_select(0, here) - first;
         p.index_put_({here, columns}, at::full({here.size(0)}, -1.0 / predictions, at::kFloat), /*accumulate=*/true);
-        const at::Tensor part = Product(in_.meter, Converted(p, in_.precision.operands).t(), Converted(x, in_.precision.operands));
+        const at::Tensor part = Product(run_.products, Converted(p, run_.operands()).t(), Converted(x, run_.operands()));
         dw = dw.defined() ? dw.add_(part) : part;
-        if (!slices_[s].ends_batch) continue;
-        scores_[t].weight += SumAbsGradTimesError(dw, w, wq);
+        if (!micro_batches_[m].ends_batch) continue;
+        scorers_.OnWeightGradient(v, layer_, dw, w, wq);
         dw.reset();
       }
     }
     return absl::OkStatus();
   }
 
-  Running& at(int t, int s) { return running_[t * slice_count_ + s]; }
-  // Predictions of the batch that a slice is part of: what its losses and gradients are divided by.
-  double Predictions(int s) const {
-    return static_cast<double>(in_.shape.rows(slices_[s].batch) * (in_.shape.seqlen - 1));
+  Running& at(int v, int m) { return running_[v * count_ + m]; }
+  const LinearNeeds& needs(int v) const { return scorers_.needs().variants[v].linears[layer_.index]; }
+  // Predictions of the batch that a micro-batch is part of: what its losses and gradients are divided by.
+  double Predictions(int m) const {
+    return static_cast<double>(in_.shape.rows(micro_batches_[m].batch) * (in_.shape.seqlen - 1));
   }
 
-  const Context& context_;
+  RunResources& run_;
+  const MetaSkeleton& skeleton_;
+  const Calibration& calibration_;
+  const ExecutionPlan& plan_;
+  const Scorers& scorers_;
   const HeadInput& in_;
-  Measurement& measurement_;
-  HeadStats& stats_;
   const LinearLayer& layer_;
-  const std::vector<Slice> slices_;
-  const int slice_count_;
-  bool gradients_ = false, measured_ = false, needs_whole_ = false;
-  int forward_only_ = 0;
+  const int variants_, forward_only_;
+  const std::vector<MicroBatch> micro_batches_;
+  const int count_;  // of micro-batches
+  bool scored_ = false, needs_whole_ = false;
   int64_t tile_rows_ = 0, steps_done_ = 0;
   std::vector<std::byte> bias_bytes_;
   at::Tensor bias_;
   std::vector<Running> running_;
   std::vector<at::Tensor> prepared_;
-  std::vector<LayerScore> scores_;
+  std::vector<Treatment> treatments_;  // by variant
+  std::vector<std::vector<double>> losses_;
 };
 
 }  // namespace
 
-int HeadPasses(Measurement& measurement) {
-  bool measured = false, whole = false;
-  for (int t = 0; t < measurement.trajectories(); ++t) {
-    const HeadTreatment treatment = measurement.head(t);
-    measured = measured || treatment.measure;
-    whole = whole || (treatment.weight != nullptr && treatment.weight->needs_whole_tensor());
-  }
-  return 1 + measured + whole;
-}
-
-absl::Status RunHead(const Context& context, const HeadInput& input, Measurement& measurement, HeadStats* stats) {
+absl::StatusOr<std::vector<std::vector<double>>> RunHead(RunResources& run, const MetaSkeleton& skeleton, const Calibration& calibration,
+                                                         const ExecutionPlan& plan, const Scorers& scorers, const HeadInput& input) {
   at::NoGradGuard no_grad;
-  return HeadRun(context, input, measurement, *stats).Run();
+  return HeadRun(run, skeleton, calibration, plan, scorers, input).Run();
 }
 
 }  // namespace autoscheme

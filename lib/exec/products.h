@@ -11,28 +11,27 @@
 
 namespace autoscheme {
 
-// One thread. Null where nobody asks.
+// One thread.
 struct ProductMeter {
   double seconds = 0;
   double flops = 0;  // multiplications and additions
 };
 
 template <typename Product>
-void Metered(ProductMeter* meter, const at::Tensor& a, const at::Tensor& b, const Product& product) {
+void Metered(ProductMeter& meter, const at::Tensor& a, const at::Tensor& b, const Product& product) {
   const auto start = std::chrono::steady_clock::now();
   product();
-  if (meter == nullptr) return;
-  meter->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  meter->flops += 2.0 * static_cast<double>(a.size(0)) * static_cast<double>(a.size(1)) * static_cast<double>(b.size(1));
+  meter.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  meter.flops += 2.0 * static_cast<double>(a.size(0)) * static_cast<double>(a.size(1)) * static_cast<double>(b.size(1));
 }
 
-inline at::Tensor Product(ProductMeter* meter, const at::Tensor& a, const at::Tensor& b) {
+inline at::Tensor Product(ProductMeter& meter, const at::Tensor& a, const at::Tensor& b) {
   at::Tensor out = NewLike(a, {a.size(0), b.size(1)}, a.scalar_type());
   Metered(meter, a, b, [&] { Multiply(out, a, b); });
   return out;
 }
 // out = a b, for matrices; out may be a view, and of another dtype than the operands.
-inline void MultiplyInto(ProductMeter* meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+inline void MultiplyInto(ProductMeter& meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
   if (out.scalar_type() != a.scalar_type()) {
     out.copy_(Product(meter, a, b));
     return;
@@ -40,7 +39,7 @@ inline void MultiplyInto(ProductMeter* meter, at::Tensor& out, const at::Tensor&
   Metered(meter, a, b, [&] { Multiply(out, a, b); });
 }
 // out += a b, likewise.
-inline void AddProduct(ProductMeter* meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+inline void AddProduct(ProductMeter& meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
   if (out.scalar_type() != a.scalar_type()) {
     out.add_(Product(meter, a, b));
     return;

@@ -10,15 +10,14 @@ namespace autoscheme {
 // What one segment sees: its block's linears by index, its small tensors by their name below the block.
 class UnitRunner::PartOps : public BlockOps {
  public:
-  PartOps(const Block& block, const at::Tensor& tables, Measurement& measurement)
-      : block_(block), tables_(tables), measurement_(measurement) {}
+  PartOps(const Block& block, const at::Tensor& tables) : block_(block), tables_(tables) {}
   void AddParam(std::string name, at::Tensor value) { params_.emplace(std::move(name), std::move(value)); }
-  // Whether products that are only added to the segment's output are computed.
-  void set_last_values(bool values) { last_values_ = values; }
+  // For the next run; `last_values`: whether products that are only added to the sublayer's output are computed.
+  void Prepare(UnitLinears& linears, bool last_values) { linears_ = &linears, last_values_ = last_values; }
 
   at::Tensor Linear(int index, const at::Tensor& x) override {
     const LinearLayer& layer = block_.linears[index];
-    return measurement_.Linear(layer, x, last_values_ || !layer.ends_segment);
+    return linears_->Apply(layer, x, last_values_ || !layer.ends_segment);
   }
   const at::Tensor& Param(absl::string_view name) override { return params_.at(name); }
   const at::Tensor& position_tables() const override { return tables_; }
@@ -26,18 +25,18 @@ class UnitRunner::PartOps : public BlockOps {
  private:
   const Block& block_;
   const at::Tensor& tables_;
-  Measurement& measurement_;
+  UnitLinears* linears_ = nullptr;
   bool last_values_ = true;
   absl::flat_hash_map<std::string, at::Tensor> params_;
 };
 
 UnitRunner::UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Span<const TensorView> views,
-                       at::ScalarType dtype, const at::Tensor& position_tables, Measurement& measurement)
+                       at::ScalarType dtype, const at::Tensor& position_tables)
     : architecture_(skeleton.architecture()), unit_(unit) {
   for (const TensorView& view : views) views_.emplace(view.info->name, view);
   for (const Unit::Part& part : unit.parts) {
     const Block& block = skeleton.blocks()[part.block];
-    parts_.push_back(std::make_unique<PartOps>(block, position_tables, measurement));
+    parts_.push_back(std::make_unique<PartOps>(block, position_tables));
     for (const TensorInfo* info : block.segments[part.segment]) {
       const bool linear = std::any_of(block.linears.begin(), block.linears.end(),
                                       [&](const LinearLayer& l) { return l.weight == info || l.bias == info; });
@@ -53,10 +52,10 @@ TensorView UnitRunner::Find(absl::string_view name) const {
   return it == views_.end() ? TensorView{} : it->second;
 }
 
-at::Tensor UnitRunner::Run(const at::Tensor& x, bool values) {
+at::Tensor UnitRunner::Run(const at::Tensor& x, UnitLinears& linears, bool values) {
   at::Tensor y = x;
   for (size_t i = 0; i < unit_.parts.size(); ++i) {
-    parts_[i]->set_last_values(values || i + 1 < unit_.parts.size());
+    parts_[i]->Prepare(linears, values || i + 1 < unit_.parts.size());
     y = architecture_.Segment(unit_.parts[i].block, unit_.parts[i].segment, y, *parts_[i]);
   }
   return y;

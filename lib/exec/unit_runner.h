@@ -11,22 +11,22 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
 #include "autoscheme/meta_skeleton.h"
-#include "exec/measurement.h"
+#include "exec/unit_linears.h"
 #include "model/architecture.h"
 
 namespace autoscheme {
 
-// Small tensors (norms) are copied out; linears are the measurement's. Lives no longer than the views.
+// Small tensors (norms) are copied out; linear layers are whoever's Run is told. Lives no longer than the views.
 class UnitRunner {
  public:
   UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Span<const TensorView> views, at::ScalarType dtype,
-             const at::Tensor& position_tables, Measurement& measurement);
+             const at::Tensor& position_tables);
   ~UnitRunner();
 
   // A view without data when the unit does not hold it, or not in memory.
   TensorView Find(absl::string_view name) const;
   // [batch, seq, hidden] -> same. Without `values` only the autograd graph of the result is right.
-  at::Tensor Run(const at::Tensor& x, bool values);
+  at::Tensor Run(const at::Tensor& x, UnitLinears& linears, bool values);
 
  private:
   class PartOps;

@@ -11,11 +11,11 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "autoscheme/block_streamer.h"
-#include "autoscheme/context.h"
-#include "base/budget.h"
 #include "checkpoint/checkpoint.h"
-#include "exec/schedule.h"
-#include "exec/units.h"
+#include "exec/run_resources.h"
+#include "plan/execution_plan.h"
+#include "plan/schedule.h"
+#include "plan/units.h"
 
 namespace autoscheme {
 
@@ -23,49 +23,37 @@ namespace autoscheme {
 // asked to.
 class UnitSource {
  public:
-  struct Options {
-    int slots = 2;         // units in memory at once while they stream; 1 = no read-ahead
-    int cached_units = 0;  // of the last: read once, kept until the backward pass has used them
-    bool tiled = false;    // leaves the weights of the linears out: they come by WeightTiles
-    bool drop_page_cache = true;
-    MemoryBudget* budget = nullptr;
-    IoEngine io_engine = IoEngine::kAuto;
-  };
-  // `units` must outlive the source, as must context and checkpoint.
-  UnitSource(const Context& context, const Checkpoint& checkpoint, absl::Span<const Unit> units, const Options& options);
+  // All are borrowed.
+  UnitSource(RunResources& run, const ExecutionPlan& plan, const Checkpoint& checkpoint, absl::Span<const Unit> units)
+      : run_(run), plan_(plan), checkpoint_(checkpoint), units_(units) {}
 
   absl::Status Begin(std::vector<UnitStep> steps);
   // The tensors of the next step's unit; they die with the next call. A first forward pass looks through them for NaN and infinite values
   // (DATA_LOSS naming the tensor).
   absl::StatusOr<absl::Span<const TensorView>> Next();
-  void End();  // of these steps
+  void End();  // adds to the run's statistics
 
-  uint64_t read_bytes() const;
-  double stall_s() const;
-  IoEngine engine() const { return engine_; }  // of the streamers that ended: the last
+  // What was read since Begin and is not in the run's statistics yet.
+  uint64_t bytes_read() const { return streamer_ != nullptr ? streamer_->stats().bytes_read : 0; }
 
  private:
   // The bytes of one unit, copied out of its slot.
   struct Cached {
     std::vector<std::byte> bytes;
     std::vector<TensorView> views;
-    MemoryBudget::Hold hold;
   };
-  absl::Status Keep(int unit, absl::Span<const TensorView> views);
+  void Keep(int unit, absl::Span<const TensorView> views);
   // Whether the first forward pass keeps it, so that no later step reads it.
-  bool IsCached(int unit) const { return unit >= static_cast<int>(units_.size()) - options_.cached_units; }
+  bool IsCached(int unit) const { return unit >= static_cast<int>(units_.size()) - plan_.cached_units; }
 
-  const Context& context_;
+  RunResources& run_;
+  const ExecutionPlan& plan_;
   const Checkpoint& checkpoint_;
   const absl::Span<const Unit> units_;
-  const Options options_;
   std::vector<UnitStep> steps_;
-  size_t next_ = 0;  // of steps_
+  size_t next_ = 0;  // index into steps_
   std::unique_ptr<BlockStreamer> streamer_;
   std::map<int, Cached> cached_;
-  uint64_t read_bytes_ = 0;  // of the streamers that ended
-  double stall_s_ = 0;
-  IoEngine engine_ = IoEngine::kBuffered;
 };
 
 }  // namespace autoscheme

@@ -229,6 +229,11 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
     rep->head = FindLinear("", spec.head, finder);
   }
   AUTOSCHEME_RETURN_IF_ERROR(finder.status());
+  int index = 0;
+  for (Block& block : rep->blocks) {
+    for (LinearLayer& layer : block.linears) layer.index = index++;
+  }
+  rep->head.index = index;
   WarnOfIgnored(context, spec, checkpoint.config(), finder.Unused());
   rep->fingerprint = Fingerprint(checkpoint);
   return std::unique_ptr<MetaSkeleton>(new MetaSkeleton(std::move(rep)));

@@ -141,6 +141,11 @@ void TensorPool::State::Free(Piece& piece) noexcept {
   }
 }
 
+// To whoever counts the thread's tensors, as LibTorch's own allocator does.
+static void Report(void* data, int64_t bytes) {
+  if (c10::memoryProfilingEnabled()) c10::reportMemoryUsageToProfiler(data, bytes, 0, 0, c10::Device(c10::DeviceType::CPU));
+}
+
 TensorPool::TensorPool() : state_(std::make_shared<State>()) {}
 TensorPool::~TensorPool() = default;
 
@@ -151,8 +156,10 @@ c10::DataPtr TensorPool::allocate(size_t bytes) {
   state_->used += piece->bytes;
   state_->peak = std::max(state_->peak, state_->used);
   std::byte* data = state_->stretches[piece->stretch].data + piece->offset;
+  Report(data, static_cast<int64_t>(piece->bytes));
   const auto release = [](void* context) {
     std::unique_ptr<Piece> mine(static_cast<Piece*>(context));
+    Report(nullptr, -static_cast<int64_t>(mine->bytes));
     mine->state->Free(*mine);
   };
   return {data, piece.release(), release, c10::Device(c10::DeviceType::CPU)};

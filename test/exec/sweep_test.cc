@@ -9,7 +9,7 @@
 #include <catch2/catch.hpp>
 
 #include "autoscheme/scheme.h"
-#include "scorers/delta_loss.h"
+#include "support/scored_run.h"
 #include "support/temp_dir.h"
 #include "support/tiny_model.h"
 
@@ -30,76 +30,69 @@ struct Tiny {
 };
 
 struct Swept {
-  ScoreTable table;
-  SweepStats stats;
+  std::vector<LayerInfo> layers;
+  Losses losses;
+  ScoreTerms terms;
+  RunStats stats;
 };
 
 // Linears of all blocks and the head, 5 rows of 12 tokens in batches of 3: the last batch is short.
-Swept Sweep(const Tiny& tiny, const std::string& menu, SweepOptions options, bool cache_weights = true, uint64_t chunk_bytes = 4096) {
+Swept Sweep(const Tiny& tiny, const std::string& menu, ExecutionPlan plan, bool cache_weights = true, uint64_t chunk_bytes = 4096) {
   Swept swept;
-  ScoreTable& table = swept.table;
-  table.schemes = ParseSchemeList(menu).value();
-  for (size_t b = 0; b < tiny.skeleton->blocks().size(); ++b) {
-    for (const LinearLayer& linear : tiny.skeleton->blocks()[b].linears) {
-      LayerInfo info;
-      info.name = linear.name, info.out_features = linear.out_features, info.in_features = linear.in_features;
-      info.block = static_cast<int>(b);
-      table.layers.push_back(info);
-    }
+  swept.layers = LayersOf(*tiny.skeleton, /*with_head=*/true);
+  plan.batch_size = 3;
+  plan.cache_weights = cache_weights;
+  plan.chunk_bytes = chunk_bytes;
+  ScoredRun run(*tiny.skeleton, menu, swept.layers);
+  const absl::StatusOr<Losses> losses = run.Sweep(tiny.calibration, plan);
+  INFO(losses.status().ToString());
+  REQUIRE(losses.ok());
+  for (const std::vector<double>& of_variant : *losses) {
+    if (!of_variant.empty()) swept.losses.push_back(of_variant);
   }
-  LayerInfo head;
-  head.name = "lm_head", head.out_features = tiny.skeleton->vocab_size(), head.in_features = tiny.skeleton->hidden_size();
-  head.is_head = true;
-  table.layers.push_back(head);
-
-  options.batch_size = 3;
-  DeltaLoss::Options measure;
-  measure.batches = 2;
-  measure.cache_weights = cache_weights;
-  measure.chunk_bytes = chunk_bytes;
-  measure.sliced = options.slice_rows > 0;
-  const auto measurement = DeltaLoss::Create(table, measure).value();
-  const absl::Status status = RunSweeps({}, *tiny.skeleton, tiny.calibration, options, *measurement, &swept.stats);
-  INFO(status.ToString());
-  REQUIRE(status.ok());
+  swept.terms = run.delta_loss->terms();
+  swept.stats = run.run.stats;
   return swept;
 }
 
 void CheckSame(const Swept& expected, const Swept& actual, double epsilon = 1e-5) {
   CHECK(actual.stats.read_bytes == actual.stats.planned_read_bytes);
-  for (size_t s = 0; s < expected.table.schemes.size(); ++s) {
-    for (size_t b = 0; b < expected.table.ce_loss[s].size(); ++b) {
-      CHECK(actual.table.ce_loss[s][b] == Approx(expected.table.ce_loss[s][b]).epsilon(epsilon > 1e-5 ? epsilon : 1e-6));
+  REQUIRE(expected.losses.size() == expected.terms.terms.size());
+  for (size_t s = 0; s < expected.terms.terms.size(); ++s) {
+    REQUIRE(actual.losses[s].size() == 2);
+    for (size_t b = 0; b < expected.losses[s].size(); ++b) {
+      CHECK(actual.losses[s][b] == Approx(expected.losses[s][b]).epsilon(epsilon > 1e-5 ? epsilon : 1e-6));
     }
-    for (size_t l = 0; l < expected.table.layers.size(); ++l) {
-      INFO(expected.table.schemes[s].name << " " << expected.table.layers[l].name);
-      CHECK(expected.table.scores[s][l].weight > 0);
-      CHECK(actual.table.scores[s][l].weight == Approx(expected.table.scores[s][l].weight).epsilon(epsilon));
-      CHECK(actual.table.scores[s][l].activation == Approx(expected.table.scores[s][l].activation).epsilon(epsilon));
+    for (size_t l = 0; l < expected.layers.size(); ++l) {
+      INFO("scheme " << s << " " << expected.layers[l].name);
+      CHECK(expected.terms.terms[s][0][l] > 0);
+      for (const int term : {0, 1}) {
+        CHECK(actual.terms.terms[s][term][l] == Approx(expected.terms.terms[s][term][l]).epsilon(epsilon));
+      }
     }
   }
 }
 
-TEST_CASE("units of a segment, of a block and of several blocks give the same scores") {
+TEST_CASE("units of a sublayer, of a block and of several blocks give the same scores") {
   const Tiny tiny;
   const Swept expected = Sweep(tiny, "W4A16,MXFP8", {});
   for (const int segments : {1, 2, 3, 4, 100}) {
-    SweepOptions options;
-    options.segments_per_unit = segments;
+    ExecutionPlan plan;
+    plan.sublayers_per_unit = segments;
     INFO(segments << " segments per unit");
-    CheckSame(expected, Sweep(tiny, "W4A16,MXFP8", options));
+    CheckSame(expected, Sweep(tiny, "W4A16,MXFP8", plan));
   }
 }
 
-TEST_CASE("slices of a batch give the scores of the batch") {
+TEST_CASE("micro-batches give the scores of the batch") {
   const Tiny tiny;
   const Swept expected = Sweep(tiny, "W4A16,MXFP8", {});
   for (const int64_t rows : {1, 2}) {
     for (const bool cache : {true, false}) {
-      SweepOptions options;
-      options.slice_rows = rows;
+      ExecutionPlan plan;
+      plan.micro_batch_rows = rows;
       INFO(rows << " rows to a slice, weights cached: " << cache);
-      CheckSame(expected, Sweep(tiny, "W4A16,MXFP8", options, cache));
+      CheckSame(expected, Sweep(tiny, "W4A16,MXFP8", plan, cache));
     }
   }
 }
@@ -110,20 +103,20 @@ TEST_CASE("weights by row tiles give the scores of resident ones, and every use 
   const Swept expected = Sweep(tiny, "W4A16,NVFP4", {});
   for (const int segments : {1, 0, 3}) {
     for (const int slots : {1, 2}) {
-      SweepOptions options;
-      options.segments_per_unit = segments;
-      options.unit_slots = slots;
-      options.tiled = true;
+      ExecutionPlan plan;
+      plan.sublayers_per_unit = segments;
+      plan.unit_slots = slots;
+      plan.tiled = true;
       INFO(segments << " segments, " << slots << " slots");
-      const Swept tiled = Sweep(tiny, "W4A16,NVFP4", options, /*cache_weights=*/false, /*chunk_bytes=*/2048);
+      const Swept tiled = Sweep(tiny, "W4A16,NVFP4", plan, /*cache_weights=*/false, /*chunk_bytes=*/2048);
       CheckSame(expected, tiled);
       CHECK(tiled.stats.read_bytes > expected.stats.read_bytes);
     }
   }
-  SweepOptions sliced;
-  sliced.segments_per_unit = 1;
+  ExecutionPlan sliced;
+  sliced.sublayers_per_unit = 1;
   sliced.tiled = true;
-  sliced.slice_rows = 2;
+  sliced.micro_batch_rows = 2;
   CheckSame(Sweep(tiny, "W4A16", {}), Sweep(tiny, "W4A16", sliced, /*cache_weights=*/false));
 }
 
@@ -134,9 +127,9 @@ TEST_CASE("weights that stay between the sweeps are read once") {
   const int blocks = static_cast<int>(tiny.skeleton->blocks().size());
   for (int cached = 1; cached <= blocks; ++cached) {
     saved += tiny.skeleton->blocks()[blocks - cached].bytes;
-    SweepOptions options;
-    options.cached_units = cached;
-    const Swept swept = Sweep(tiny, "W4A16,MXFP8", options);
+    ExecutionPlan plan;
+    plan.cached_units = cached;
+    const Swept swept = Sweep(tiny, "W4A16,MXFP8", plan);
     CheckSame(expected, swept);
     CHECK(swept.stats.read_bytes + saved == expected.stats.read_bytes);
   }
@@ -147,12 +140,12 @@ TEST_CASE("activations that stay give the scores of recomputed ones") {
   const Swept expected = Sweep(tiny, "W4A16,MXFP8", {});
   for (const int kept : {1, 2, 100}) {
     for (const bool in_ram : {true, false}) {
-      SweepOptions options;
-      options.kept_units = kept;
-      options.cached_units = 1;
-      options.spilled = in_ram ? Spilled::kNothing : Spilled::kBoundaries;
+      ExecutionPlan plan;
+      plan.saved_units = kept;
+      plan.cached_units = 1;
+      plan.spilled = in_ram ? Spilled::kNothing : Spilled::kInputs;
       INFO(kept << " kept, boundaries in RAM: " << in_ram);
-      CheckSame(expected, Sweep(tiny, "W4A16,MXFP8", options));
+      CheckSame(expected, Sweep(tiny, "W4A16,MXFP8", plan));
     }
   }
 }
@@ -165,41 +158,41 @@ TEST_CASE("inputs that are computed again give the scores of stored ones, and th
       const int units = segments == 0 ? 3 : 6;
       for (const int interval : {2, 3, 4, 100}) {
         for (const int kept : {0, 1, 3}) {
-          SweepOptions options;
-          options.segments_per_unit = segments;
-          options.boundary_interval = interval;
-          options.kept_units = kept;
+          ExecutionPlan plan;
+          plan.sublayers_per_unit = segments;
+          plan.input_interval = interval;
+          plan.saved_units = kept;
           INFO(menu << ", " << units << " units, interval " << interval << ", " << kept << " kept");
-          const Swept swept = Sweep(tiny, menu, options);
+          const Swept swept = Sweep(tiny, menu, plan);
           CheckSame(expected, swept);
           // With fewer than two stretches all inputs are still there.
           CHECK((swept.stats.read_bytes > expected.stats.read_bytes) == (units - kept > interval));
         }
       }
     }
-    SweepOptions options;
-    options.segments_per_unit = 1;
-    options.boundary_interval = 2;
+    ExecutionPlan plan;
+    plan.sublayers_per_unit = 1;
+    plan.input_interval = 2;
     for (const int cached : {1, 3, 4, 5}) {  // stretches read, kept and both
-      for (const Spilled spilled : {Spilled::kBoundaries, Spilled::kEverything}) {
-        options.cached_units = cached;
-        options.spilled = spilled;
-        CheckSame(expected, Sweep(tiny, menu, options));
+      for (const Spilled spilled : {Spilled::kInputs, Spilled::kEverything}) {
+        plan.cached_units = cached;
+        plan.spilled = spilled;
+        CheckSame(expected, Sweep(tiny, menu, plan));
       }
     }
-    options.cached_units = 0;
-    options.tiled = true;
-    options.slice_rows = std::string(menu) == "W4A16,MXFP8" ? 2 : 0;  // NVFP4 sees a batch whole
-    CheckSame(expected, Sweep(tiny, menu, options, /*cache_weights=*/false));
+    plan.cached_units = 0;
+    plan.tiled = true;
+    plan.micro_batch_rows = std::string(menu) == "W4A16,MXFP8" ? 2 : 0;  // NVFP4 sees a batch whole
+    CheckSame(expected, Sweep(tiny, menu, plan, /*cache_weights=*/false));
   }
 }
 
 TEST_CASE("units that run again are read three times: an example worked by hand") {
   const Tiny tiny;
   const Swept expected = Sweep(tiny, "W4A16", {});
-  SweepOptions options;
-  options.boundary_interval = 2;  // stored: inputs of blocks 0 and 2; before block 1's gradient block 0 runs again
-  const Swept swept = Sweep(tiny, "W4A16", options);
+  ExecutionPlan plan;
+  plan.input_interval = 2;  // stored: inputs of blocks 0 and 2; before block 1's gradient block 0 runs again
+  const Swept swept = Sweep(tiny, "W4A16", plan);
   CHECK(swept.stats.read_bytes == expected.stats.read_bytes + tiny.skeleton->blocks()[0].bytes);
 }
 
@@ -209,9 +202,9 @@ TEST_CASE("what passes between units gives the same scores on disk, and only wha
   CHECK(expected.stats.spill_bytes == 0);
   uint64_t spilled[2];
   for (const bool passing_in_ram : {true, false}) {
-    SweepOptions options;
-    options.spilled = passing_in_ram ? Spilled::kBoundaries : Spilled::kEverything;
-    const Swept swept = Sweep(tiny, "W4A16,MXFP8", options);
+    ExecutionPlan plan;
+    plan.spilled = passing_in_ram ? Spilled::kInputs : Spilled::kEverything;
+    const Swept swept = Sweep(tiny, "W4A16,MXFP8", plan);
     CheckSame(expected, swept);
     spilled[passing_in_ram] = swept.stats.spill_bytes;
   }
@@ -225,20 +218,20 @@ TEST_CASE("K types with a collected importance matrix score the same under every
   const Tiny tiny(256);
   const std::string menu = "GGUF:Q4_K_S,W4A16";
   const Swept expected = Sweep(tiny, menu, {});
-  SweepOptions options;
-  options.segments_per_unit = 1;
-  options.kept_units = 2;
-  CheckSame(expected, Sweep(tiny, menu, options));
-  options.kept_units = 0;
-  options.boundary_interval = 4;
-  CheckSame(expected, Sweep(tiny, menu, options));
-  options.spilled = Spilled::kEverything;
-  CheckSame(expected, Sweep(tiny, menu, options));
-  options = {};
-  options.segments_per_unit = 1;
-  options.tiled = true;
+  ExecutionPlan plan;
+  plan.sublayers_per_unit = 1;
+  plan.saved_units = 2;
+  CheckSame(expected, Sweep(tiny, menu, plan));
+  plan.saved_units = 0;
+  plan.input_interval = 4;
+  CheckSame(expected, Sweep(tiny, menu, plan));
+  plan.spilled = Spilled::kEverything;
+  CheckSame(expected, Sweep(tiny, menu, plan));
+  plan = {};
+  plan.sublayers_per_unit = 1;
+  plan.tiled = true;
   // The search takes the best of discrete trials: a last bit of the importance matrix, which row tiles change, tips some.
-  CheckSame(expected, Sweep(tiny, menu, options, /*cache_weights=*/false), 5e-3);
+  CheckSame(expected, Sweep(tiny, menu, plan, /*cache_weights=*/false), 5e-3);
 }
 
 }  // namespace

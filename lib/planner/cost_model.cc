@@ -1,4 +1,4 @@
-#include "plan/cost_model.h"
+#include "planner/cost_model.h"
 
 #include <algorithm>
 #include <numeric>
@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "autoscheme/block_streamer.h"
-#include "exec/head.h"
-#include "exec/weights.h"
+#include "plan/reads.h"
 #include "model/architecture.h"
 
 namespace autoscheme {
@@ -49,11 +48,11 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
     BlockStreamer::Step small;
     for (const TensorInfo* info : unit.tensors) {
       if (std::none_of(unit.linears.begin(), unit.linears.end(),
-                       [&](const LinearLayer* l) { return l->weight == info; })) {
+                       [&](const Unit::Linear& l) { return l.layer->weight == info; })) {
         small.push_back(info);
       }
     }
-    for (const LinearLayer* layer : unit.linears) {
+    for (const auto& [layer, recomputed] : unit.linears) {
       const uint64_t numbers = static_cast<uint64_t>(layer->out_features) * layer->in_features;
       weights += numbers;
       sizes.largest_weight = std::max(sizes.largest_weight, numbers);
@@ -67,7 +66,7 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
     sizes.small_slot_bytes = std::max(sizes.small_slot_bytes, BlockStreamer::SlotBytes(small).value_or(0));
     int64_t kept = 0, graph = 0;
     for (const Unit::Part& part : unit.parts) {
-      const auto activations = architecture.ActivationsPerToken(part.segment, in.quantizes_activations);
+      const auto activations = architecture.ActivationsPerToken(part.segment, in.needs->quantizes_activations);
       kept += activations.kept, graph += activations.graph;
       sizes.remade = std::max(sizes.remade, activations.graph - activations.kept);
       sizes.passing = std::max(sizes.passing, activations.passing);
@@ -106,32 +105,31 @@ CostModel::CostModel(const PlanInput& input) : in_(input) {
   }
 }
 
-BatchShape CostModel::shape(const PlanChoice& choice) const {
-  return {in_.calibration->nsamples, in_.calibration->seqlen, in_.batch_size, choice.sweep.slice_rows};
+BatchShape CostModel::shape(const ExecutionPlan& choice) const {
+  return {in_.calibration->nsamples, in_.calibration->seqlen, in_.batch_size, choice.micro_batch_rows};
 }
 
 uint64_t CostModel::gradients() const {
-  return in_.measurement->trajectories() - in_.measurement->forward_only_trajectories();
+  return in_.needs->with_gradients();
 }
 
-Schedule CostModel::schedule(const PlanChoice& choice) const {
-  return Schedule(sizes(choice).count, choice.sweep.kept_units, choice.sweep.boundary_interval);
+Schedule CostModel::schedule(const ExecutionPlan& choice) const {
+  return ScheduleOf(choice, sizes(choice).count, gradients() > 0);
 }
 
-uint64_t CostModel::PeakBytes(const PlanChoice& choice) const { return Sum(Footprint(choice)); }
+uint64_t CostModel::PeakBytes(const ExecutionPlan& choice) const { return Sum(Footprint(choice)); }
 
-uint64_t CostModel::SpillBytes(const PlanChoice& choice) const {
-  return (choice.sweep.boundaries_in_ram() ? 0 : BoundaryBytes(choice)) +
-         (choice.sweep.passing_in_ram() ? 0 : UpBytes() + DownBytes() + HeadSumBytes());
+uint64_t CostModel::SpillBytes(const ExecutionPlan& choice) const {
+  return (choice.inputs_in_ram() ? 0 : BoundaryBytes(choice)) +
+         (choice.passing_in_ram() ? 0 : UpBytes() + DownBytes() + HeadSumBytes());
 }
 
-uint64_t CostModel::ReadBytes(const PlanChoice& choice) const {
-  const SweepOptions& sweep = choice.sweep;
-  const auto key = std::make_tuple(sweep.tiled, sweep.slice_rows, sweep.segments_per_unit, sweep.cached_units, sweep.boundary_interval,
-                                   sweep.boundary_interval > 1 ? sweep.kept_units : 0);
+uint64_t CostModel::ReadBytes(const ExecutionPlan& choice) const {
+  const auto key = std::make_tuple(choice.tiled, choice.micro_batch_rows, choice.sublayers_per_unit, choice.cached_units, choice.input_interval,
+                                   choice.input_interval > 1 ? choice.saved_units : 0);
   auto known = read_bytes_.find(key);
   if (known == read_bytes_.end()) {
-    known = read_bytes_.emplace(key, PlannedReadBytes(*in_.skeleton, *in_.calibration, sweep, *in_.measurement)).first;
+    known = read_bytes_.emplace(key, PlannedReadBytes(*in_.skeleton, *in_.calibration, choice, *in_.needs)).first;
   }
   return known->second;
 }
@@ -140,16 +138,16 @@ uint64_t CostModel::tokens() const { return static_cast<uint64_t>(in_.calibratio
 
 uint64_t CostModel::HiddenBytes() const { return tokens() * in_.skeleton->hidden_size() * element_size(); }
 
-uint64_t CostModel::SliceTokens(const PlanChoice& choice) const {
-  return static_cast<uint64_t>(shape(choice).largest_slice()) * in_.calibration->seqlen;
+uint64_t CostModel::SliceTokens(const ExecutionPlan& choice) const {
+  return static_cast<uint64_t>(shape(choice).most_rows()) * in_.calibration->seqlen;
 }
 
-uint64_t CostModel::BoundaryBytes(const PlanChoice& choice) const {
-  const uint64_t slots = schedule(choice).stored_count() + schedule(choice).place_count();
+uint64_t CostModel::BoundaryBytes(const ExecutionPlan& choice) const {
+  const uint64_t slots = schedule(choice).saved_count() + schedule(choice).place_count();
   return HiddenBytes() * (1 + gradients() * slots);
 }
 
-uint64_t CostModel::UpBytes() const { return HiddenBytes() * in_.measurement->trajectories(); }
+uint64_t CostModel::UpBytes() const { return HiddenBytes() * in_.needs->count(); }
 
 uint64_t CostModel::DownBytes() const { return HiddenBytes() * gradients(); }
 
@@ -157,16 +155,16 @@ uint64_t CostModel::HeadSumBytes() const {
   return tokens() * in_.skeleton->hidden_size() * gradients() * (4 + element_size());
 }
 
-uint64_t CostModel::KeptBytes(const PlanChoice& choice) const {
-  return tokens() * gradients() * Of(choice).kept[choice.sweep.kept_units] * element_size();
+uint64_t CostModel::KeptBytes(const ExecutionPlan& choice) const {
+  return tokens() * gradients() * Of(choice).kept[choice.saved_units] * element_size();
 }
 
-uint64_t CostModel::ChunkBytes(const PlanChoice& choice) const {
+uint64_t CostModel::ChunkBytes(const ExecutionPlan& choice) const {
   const UnitSizes& unit = sizes(choice);
   return std::min<uint64_t>(choice.chunk_bytes, unit.largest_weight * element_size()) + unit.row_bytes * 2;
 }
 
-std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
+std::vector<PlanItem> CostModel::Footprint(const ExecutionPlan& choice) const {
   std::vector<PlanItem> items = UnitItems(choice), head = HeadItems(choice), lasting = LastingItems(choice);
   if (Sum(head) > Sum(items)) items = std::move(head);
   items.insert(items.end(), lasting.begin(), lasting.end());
@@ -178,20 +176,18 @@ std::vector<PlanItem> CostModel::Footprint(const PlanChoice& choice) const {
   return items;
 }
 
-std::vector<PlanItem> CostModel::LastingItems(const PlanChoice& choice) const {
-  const SweepOptions& sweep = choice.sweep;
+std::vector<PlanItem> CostModel::LastingItems(const ExecutionPlan& choice) const {
   const uint64_t kept = KeptBytes(choice);
   return {
-      {"block boundaries", sweep.boundaries_in_ram() ? BoundaryBytes(choice) : 0},
-      {"activations or gradients between units", sweep.passing_in_ram() ? UpBytes() : 0},
+      {"block boundaries", choice.inputs_in_ram() ? BoundaryBytes(choice) : 0},
+      {"activations or gradients between units", choice.passing_in_ram() ? UpBytes() : 0},
       {"kept activations", kept + kept / kKeptPerGap},
-      {"kept weights", Of(choice).weights[sweep.cached_units]},
+      {"kept weights", Of(choice).weights[choice.cached_units]},
       {"calibration ids", tokens() * 4},
   };
 }
 
-std::vector<PlanItem> CostModel::UnitItems(const PlanChoice& choice) const {
-  const SweepOptions& sweep = choice.sweep;
+std::vector<PlanItem> CostModel::UnitItems(const ExecutionPlan& choice) const {
   const BatchShape shape = this->shape(choice);
   const UnitSizes& unit = sizes(choice);
   const uint64_t hidden = in_.skeleton->hidden_size(), element = element_size();
@@ -200,60 +196,59 @@ std::vector<PlanItem> CostModel::UnitItems(const PlanChoice& choice) const {
   const uint64_t tile = std::min(chunk / element * 2 + unit.row_bytes, unit.slot_bytes);
   // Two slots take every other unit each, down as well as up; units that run forward again come in another order. Pages of a
   // slot that no unit fills are not there.
-  const bool in_turns = sweep.unit_slots == 2 && sweep.boundary_interval == 1;
-  const uint64_t slots = in_turns ? unit.two_slots_bytes : sweep.unit_slots * unit.slot_bytes;
+  const bool in_turns = choice.unit_slots == 2 && choice.input_interval == 1;
+  const uint64_t slots = in_turns ? unit.two_slots_bytes : choice.unit_slots * unit.slot_bytes;
   // The first kept graph is differentiated while all are there: beside them are two hidden states and what it
   // makes again. They are freed one by one before the first recomputed one is there, which may be larger than all of them.
   const uint64_t kept = KeptBytes(choice), passing = slice_tokens * unit.passing * element;
   const uint64_t recomputed = slice_tokens * unit.graph * element, beside_kept = slice_tokens * (2 * hidden + unit.remade) * element;
   const uint64_t graph = kept > 0 ? std::max(beside_kept, recomputed - std::min(kept, recomputed)) : recomputed;
   // Scratch of the forward pass is gone when the gradients pass, and lies in their place but for what LibTorch allocates itself.
-  const uint64_t rows_at_once = std::min<uint64_t>(in_.threads, shape.largest_slice());
+  const uint64_t rows_at_once = std::min<uint64_t>(in_.threads, shape.most_rows());
   const uint64_t forward = unit.shared_scratch + rows_at_once * unit.row_scratch;
   const uint64_t scratch = std::max(in_.threads * unit.thread_scratch, forward - std::min(forward, passing)) +
                            rows_at_once * unit.row_scratch_outside;
   return {
-      {sweep.tiled ? "weight tiles" : "weight slots", sweep.tiled ? sweep.unit_slots * (tile + unit.small_slot_bytes) : slots},
+      {choice.tiled ? "weight tiles" : "weight slots", choice.tiled ? choice.unit_slots * (tile + unit.small_slot_bytes) : slots},
       {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
       // Of a chunk there is the gradient; where it is not kept the chunk itself, dequantized; and what a quantizer that works in
       // bfloat16 makes of it before it is in its place.
-      {"row chunks", ((choice.cache_weights ? 1 : 2) + (in_.precision.dtype == at::kFloat ? 0 : 1)) * chunk},
-      {"weight gradients of a batch", shape.sliced() ? unit.weights * 4 : 0},
+      {"row chunks", ((choice.cache_weights ? 1 : 2) + (in_.precision.dtype == Dtype::kF32 ? 0 : 1)) * chunk},
+      {"weight gradients of a batch", shape.cut() ? unit.weights * 4 : 0},
       {"activations", graph + passing},
       // Rounded copies of a product's input and gradient, and what it gives before that is widened.
       {"operands of the backward pass", rounds_operands() ? slice_tokens * unit.widest_input * 3 * operand_size() : 0},
       {"operands widened to float32", WidenedUnitBytes(choice)},
       {"scratch of attention", scratch},
-      {"temporaries of activation quantizers", in_.quantizes_activations ? in_.threads * kQuantizerScratch : 0},
+      {"temporaries of activation quantizers", in_.needs->quantizes_activations ? in_.threads * kQuantizerScratch : 0},
   };
 }
 
-std::vector<PlanItem> CostModel::HeadItems(const PlanChoice& choice) const {
+std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {
   const MetaSkeleton& skeleton = *in_.skeleton;
-  const SweepOptions& sweep = choice.sweep;
   const uint64_t hidden = skeleton.hidden_size(), element = element_size(), operand = operand_size();
-  const uint64_t rows = std::min<uint64_t>(sweep.head_tile_rows, skeleton.vocab_size());
+  const uint64_t rows = std::min<uint64_t>(choice.head_tile_rows, skeleton.vocab_size());
   bool quantized = false, measured = false;
-  for (int t = 0; t < in_.measurement->trajectories(); ++t) {
-    const HeadTreatment treatment = in_.measurement->head(t);
-    quantized = quantized || treatment.weight != nullptr;
-    measured = measured || treatment.measure;
+  for (const VariantNeeds& variant : in_.needs->variants) {
+    const LinearNeeds& needs = variant.linears[skeleton.head().index];
+    quantized = quantized || needs.quantizes_weight;
+    measured = measured || needs.scored;
   }
-  const bool copied = TorchType(skeleton.head().weight->dtype) != in_.precision.dtype;
+  const bool copied = skeleton.head().weight->dtype != in_.precision.dtype;
   const uint64_t logits = SliceTokens(choice) * rows * (4 + (operand < 4 ? operand : 0)), states = SliceTokens(choice) * hidden * 4;
   return {
-      {"head tiles", sweep.unit_slots * rows * (skeleton.head().weight->bytes / skeleton.vocab_size())},
+      {"head tiles", choice.unit_slots * rows * (skeleton.head().weight->bytes / skeleton.vocab_size())},
       {"dequantized head tile", rows * hidden * ((quantized + copied) * element + (rounds_operands() ? operand : 0))},
       {"gradient of a head tile", measured ? 2 * rows * hidden * operand : 0},
       {"logits of a tile", logits},
       // Two or, quantized, three of them beside the logits; six once those are gone.
-      {"hidden states", std::max((in_.quantizes_activations && measured ? 3 : 2) * states, 6 * states - std::min(logits, 6 * states))},
+      {"hidden states", std::max((in_.needs->quantizes_activations && measured ? 3 : 2) * states, 6 * states - std::min(logits, 6 * states))},
       {"operands widened to float32", WidenedHeadBytes(choice)},
-      {"gradients and running sums of the head", sweep.passing_in_ram() ? DownBytes() + HeadSumBytes() : 0},
+      {"gradients and running sums of the head", choice.passing_in_ram() ? DownBytes() + HeadSumBytes() : 0},
   };
 }
 
-uint64_t CostModel::WidenedUnitBytes(const PlanChoice& choice) const {
+uint64_t CostModel::WidenedUnitBytes(const ExecutionPlan& choice) const {
   if (!widens_operands()) return 0;
   const int64_t tokens = static_cast<int64_t>(SliceTokens(choice));
   uint64_t most = 0;
@@ -266,14 +261,14 @@ uint64_t CostModel::WidenedUnitBytes(const PlanChoice& choice) const {
   return most;
 }
 
-uint64_t CostModel::WidenedHeadBytes(const PlanChoice& choice) const {
+uint64_t CostModel::WidenedHeadBytes(const ExecutionPlan& choice) const {
   if (!widens_operands()) return 0;
   const int64_t tokens = static_cast<int64_t>(SliceTokens(choice)), hidden = in_.skeleton->hidden_size();
-  const int64_t rows = std::min<int64_t>(choice.sweep.head_tile_rows, in_.skeleton->vocab_size());
+  const int64_t rows = std::min<int64_t>(choice.head_tile_rows, in_.skeleton->vocab_size());
   return std::max({WidenedBytes(tokens, hidden, rows), WidenedBytes(tokens, rows, hidden), WidenedBytes(rows, tokens, hidden)});
 }
 
-uint64_t CostModel::RuntimeBytes(const PlanChoice& choice, uint64_t others) const {
+uint64_t CostModel::RuntimeBytes(const ExecutionPlan& choice, uint64_t others) const {
   const UnitSizes& unit = sizes(choice);
   const uint64_t operand = operand_size(), chunk = ChunkBytes(choice), element = element_size();
   const uint64_t left = SliceTokens(choice) * unit.widest_input * operand;
@@ -285,58 +280,54 @@ uint64_t CostModel::RuntimeBytes(const PlanChoice& choice, uint64_t others) cons
          (std::max(others, kSmallRun) - kSmallRun) / kRuntimePart;
 }
 
-double CostModel::Flops(const PlanChoice& choice) const {
+double CostModel::Flops(const ExecutionPlan& choice) const {
   const double tokens = static_cast<double>(this->tokens());
-  const double forward_only = in_.measurement->forward_only_trajectories(), gradients = static_cast<double>(this->gradients());
+  const double forward_only = in_.needs->forward_only(), gradients = static_cast<double>(this->gradients());
   const std::vector<Unit>& units = Of(choice).units;
   const Schedule schedule = this->schedule(choice);
-  const std::vector<int> again = schedule.Again();
+  const std::vector<int> again = schedule.Recomputes();
   double flops = 0;
   for (int u = 0; u < static_cast<int>(units.size()); ++u) {
-    const bool kept = u >= schedule.first_kept();
-    for (const LinearLayer* layer : units[u].linears) {
+    const bool kept = u >= schedule.first_saved();
+    for (const auto& [layer, recomputed] : units[u].linears) {
       const double product = 2.0 * tokens * layer->out_features * layer->in_features;
-      const bool recomputed = !kept && !(layer->ends_segment && choice.sweep.segments_per_unit == 1);
-      flops += product * (forward_only + gradients * ((recomputed ? 4 : 3) + again[u]));
+      flops += product * (forward_only + gradients * ((!kept && recomputed ? 4 : 3) + again[u]));
     }
   }
   const LinearLayer& head = in_.skeleton->head();
   const double product = 2.0 * tokens * head.out_features * head.in_features;
-  for (int t = 0; t < in_.measurement->trajectories(); ++t) {
-    const HeadTreatment treatment = in_.measurement->head(t);
-    if (!treatment.skip) flops += product * (treatment.measure ? 4 : 2);
+  for (const VariantNeeds& variant : in_.needs->variants) {
+    if (!variant.forward_only) flops += product * (variant.linears[head.index].scored ? 4 : 2);
   }
   return flops;
 }
 
-double CostModel::Seconds(const PlanChoice& choice, const MachineRates& rates) const {
-  const SweepOptions& sweep = choice.sweep;
+double CostModel::Seconds(const ExecutionPlan& choice, const MachineRates& rates) const {
   const BatchShape shape = this->shape(choice);
-  const double slices = static_cast<double>(shape.slices().size());
+  const double slices = static_cast<double>(shape.micro_batches().size());
   const double slice_tokens = static_cast<double>(SliceTokens(choice));
-  const double trajectories = in_.measurement->trajectories();
+  const double trajectories = in_.needs->count();
   const UnitSizes& unit = sizes(choice);
   const double weights = static_cast<double>(unit.weights) * unit.count;
 
   // Products of few rows, and of small chunks of weights, run below the machine's best.
   double seconds = Flops(choice) / rates.flops * (1 + 48 / slice_tokens) *
                    (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
-  const std::vector<int> again_of_units = schedule(choice).Again();
+  const std::vector<int> again_of_units = schedule(choice).Recomputes();
   const double again = std::accumulate(again_of_units.begin(), again_of_units.end(), 0.0) / unit.count;
   seconds += weights * in_.quantize_s * (trajectories * (choice.cache_weights ? 2 : 3 * slices) +
                                         static_cast<double>(gradients()) * again * (choice.cache_weights ? 1 : slices));
-  seconds +=
-      2.0 * static_cast<double>(BoundaryBytes(choice)) / (sweep.boundaries_in_ram() ? kCopyRate : rates.spill_bytes);
+  seconds += 2.0 * static_cast<double>(BoundaryBytes(choice)) / (choice.inputs_in_ram() ? kCopyRate : rates.spill_bytes);
   // What passes goes in and out at every unit, the head's sums and inputs at every tile.
-  const double tiles = static_cast<double>(in_.skeleton->vocab_size()) / static_cast<double>(sweep.head_tile_rows);
+  const double tiles = static_cast<double>(in_.skeleton->vocab_size()) / static_cast<double>(choice.head_tile_rows);
   seconds += (2.0 * unit.count * static_cast<double>(UpBytes() + DownBytes()) +
               tiles * static_cast<double>(2 * HeadSumBytes() + UpBytes())) /
-             (sweep.passing_in_ram() ? kCopyRate : rates.spill_bytes);
+             (choice.passing_in_ram() ? kCopyRate : rates.spill_bytes);
   seconds += tiles * slices * slice_tokens * trajectories * in_.skeleton->hidden_size() * 8 / kCopyRate;
-  if (shape.sliced()) seconds += weights * trajectories * 4 * (slices + 1) / 8e9;
+  if (shape.cut()) seconds += weights * trajectories * 4 * (slices + 1) / 8e9;
 
   const double read_s = static_cast<double>(ReadBytes(choice)) / rates.read_bytes;
-  return sweep.unit_slots > 1 ? std::max(seconds, read_s) + 0.1 * read_s : seconds + read_s;
+  return choice.unit_slots > 1 ? std::max(seconds, read_s) + 0.1 * read_s : seconds + read_s;
 }
 
 }  // namespace autoscheme

@@ -1,4 +1,4 @@
-#include "plan/probe.h"
+#include "exec/probe.h"
 
 #include <algorithm>
 #include <chrono>

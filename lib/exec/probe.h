@@ -1,6 +1,6 @@
 // What this machine can do, measured in well under a second, for a plan's time estimate.
-#ifndef AUTOSCHEME_PLAN_PROBE_H_
-#define AUTOSCHEME_PLAN_PROBE_H_
+#ifndef AUTOSCHEME_EXEC_PROBE_H_
+#define AUTOSCHEME_EXEC_PROBE_H_
 
 #include <ATen/core/ScalarType.h>
 
@@ -8,7 +8,7 @@
 #include "autoscheme/context.h"
 #include "autoscheme/io_engine.h"
 #include "autoscheme/meta_skeleton.h"
-#include "plan/planner.h"
+#include "plan/machine_rates.h"
 
 namespace autoscheme {
 
@@ -18,4 +18,4 @@ absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkel
 
 }  // namespace autoscheme
 
-#endif  // AUTOSCHEME_PLAN_PROBE_H_
+#endif  // AUTOSCHEME_EXEC_PROBE_H_

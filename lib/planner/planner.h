@@ -1,6 +1,6 @@
 // The memory plan: which choices fit the budget, what they hold at the peak, and the least budget that would do.
-#ifndef AUTOSCHEME_PLAN_PLANNER_H_
-#define AUTOSCHEME_PLAN_PLANNER_H_
+#ifndef AUTOSCHEME_PLANNER_PLANNER_H_
+#define AUTOSCHEME_PLANNER_PLANNER_H_
 
 #include <cstdint>
 #include <optional>
@@ -11,17 +11,18 @@
 #include "autoscheme/meta_skeleton.h"
 #include "autoscheme/scheme_generator.h"
 #include "base/system_limits.h"
-#include "exec/measurement.h"
-#include "exec/precision.h"
-#include "exec/sweep.h"
+#include "plan/execution_plan.h"
+#include "plan/machine_rates.h"
+#include "plan/precision.h"
+#include "plan/scorer_needs.h"
 
 namespace autoscheme {
 
-// What a run is asked to do, as far as its cost depends on it.
+// What a run is asked to do, as far as its cost depends on it. Pointers are borrowed.
 struct PlanInput {
   const MetaSkeleton* skeleton = nullptr;
   const Calibration* calibration = nullptr;
-  Measurement* measurement = nullptr;  // borrowed; for what it asks of head and weights
+  const ScorerNeeds* needs = nullptr;
   int64_t batch_size = 8;
   Precision precision;
   int64_t max_ram_bytes = 0;        // as in Options
@@ -29,8 +30,6 @@ struct PlanInput {
   bool may_spill = true;            // to disk
   std::optional<FreeMemory> free;   // what a budget that nobody has named is taken from; nothing = unknown
   int threads = 1;
-  bool quantizes_activations = false;
-  bool may_slice = true;            // no activation quantizer spans the batch
   double quantize_s = 4e-10;        // of one weight, by the dearest scheme
 };
 
@@ -38,25 +37,10 @@ struct PlanInput {
 // should not. The least budget that is named leaves room for one step more.
 inline constexpr uint64_t kFloorStepBytes = uint64_t{4} << 20;
 
-// The knobs that the plan sets; io_engine, work_dir and budget of `sweep` are the caller's.
-struct PlanChoice {
-  SweepOptions sweep;
-  bool cache_weights = true;                 // Wq of a unit stays while its batches run
-  uint64_t chunk_bytes = uint64_t{8} << 20;  // of a dequantized row chunk
-};
-
 struct PlannedRun {
   Plan plan;
-  PlanChoice choice;
+  ExecutionPlan choice;
   std::string warning;  // of the budget; empty for none
-};
-
-// Speeds of the machine, for the time estimate. The defaults are of two cores of a present server; choices are made with
-// them, so that one budget always gives one plan.
-struct MachineRates {
-  double flops = 1.2e11;        // of a matrix product, per second
-  double read_bytes = 1.5e9;    // per second
-  double spill_bytes = 1.0e9;
 };
 
 // The budget of runs whose host names none is at least this.
@@ -69,4 +53,4 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
 
 }  // namespace autoscheme
 
-#endif  // AUTOSCHEME_PLAN_PLANNER_H_
+#endif  // AUTOSCHEME_PLANNER_PLANNER_H_

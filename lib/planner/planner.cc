@@ -1,4 +1,4 @@
-#include "plan/planner.h"
+#include "planner/planner.h"
 
 #include <algorithm>
 #include <utility>
@@ -8,7 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "base/io.h"
 #include "base/status_macros.h"
-#include "plan/cost_model.h"
+#include "planner/cost_model.h"
 
 namespace autoscheme {
 namespace {
@@ -17,20 +17,20 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kNoLimit = ~uint64_t{0};
 
 // Everything that the plan may choose but what is kept for speed: that fills the room which is left.
-std::vector<PlanChoice> Choices(const PlanInput& in, const CostModel& costs) {
+std::vector<ExecutionPlan> Choices(const PlanInput& in, const CostModel& costs) {
   struct Sizes {
     uint64_t chunk_bytes;
     int64_t head_tile_rows;
   };
-  std::vector<PlanChoice> choices;
-  const auto for_each_store = [&](PlanChoice choice, int units) {
-    for (const Spilled spilled : {Spilled::kNothing, Spilled::kBoundaries, Spilled::kEverything}) {
+  std::vector<ExecutionPlan> choices;
+  const auto for_each_store = [&](ExecutionPlan choice, int units) {
+    for (const Spilled spilled : {Spilled::kNothing, Spilled::kInputs, Spilled::kEverything}) {
       if (spilled != Spilled::kNothing && !in.may_spill) continue;
-      choice.sweep.spilled = spilled;
+      choice.spilled = spilled;
       // The disk has room for all inputs: computing some of them again would only be slower.
-      const int longest = spilled == Spilled::kNothing ? std::max(units / 2, 1) : 1;
+      const int longest = choice.inputs_in_ram() ? std::max(units / 2, 1) : 1;
       for (int interval = 1; interval <= longest; interval += std::max(interval / 2, 1)) {
-        choice.sweep.boundary_interval = interval;
+        choice.input_interval = interval;
         choices.push_back(choice);
       }
     }
@@ -43,15 +43,14 @@ std::vector<PlanChoice> Choices(const PlanInput& in, const CostModel& costs) {
           for (const Sizes& sizes : {Sizes{8 * kMiB, 8192}, {8 * kMiB, 4096}, {4 * kMiB, 2048}, {kMiB, 512}}) {
             for (int64_t rows = in.batch_size; rows >= 1; rows = rows == 1 ? 0 : (rows + 1) / 2) {
               if (tiled && (cache || segments == 0)) continue;
-              if (rows != in.batch_size && !in.may_slice) continue;
-              PlanChoice choice;
-              choice.sweep.batch_size = in.batch_size;
-              choice.sweep.precision = in.precision;
-              choice.sweep.tiled = tiled;
-              choice.sweep.segments_per_unit = segments;
-              choice.sweep.unit_slots = slots;
-              choice.sweep.head_tile_rows = sizes.head_tile_rows;
-              choice.sweep.slice_rows = rows == in.batch_size ? 0 : rows;
+              if (rows != in.batch_size && in.needs->activations_span_batch) continue;
+              ExecutionPlan choice;
+              choice.batch_size = in.batch_size;
+              choice.tiled = tiled;
+              choice.sublayers_per_unit = segments;
+              choice.unit_slots = slots;
+              choice.head_tile_rows = sizes.head_tile_rows;
+              choice.micro_batch_rows = rows == in.batch_size ? 0 : rows;
               choice.cache_weights = cache;
               choice.chunk_bytes = sizes.chunk_bytes;
               for_each_store(choice, units);
@@ -66,8 +65,8 @@ std::vector<PlanChoice> Choices(const PlanInput& in, const CostModel& costs) {
 
 // Spends what `limit` leaves on activations that need not be recomputed, then on weights that need not be read again.
 // (Where nobody named a budget the page cache keeps those.)
-void KeepForSpeed(const PlanInput& in, const CostModel& costs, uint64_t limit, PlanChoice& choice) {
-  if (choice.sweep.tiled || costs.PeakBytes(choice) > limit) return;
+void KeepForSpeed(const PlanInput& in, const CostModel& costs, uint64_t limit, ExecutionPlan& choice) {
+  if (choice.tiled || costs.PeakBytes(choice) > limit) return;
   const int units = costs.sizes(choice).count;
   const auto most = [&](int& knob) {
     int fits = 0, above = units + 1;  // PeakBytes grows with the knob
@@ -77,28 +76,28 @@ void KeepForSpeed(const PlanInput& in, const CostModel& costs, uint64_t limit, P
     }
     knob = fits;
   };
-  if (in.measurement->trajectories() > in.measurement->forward_only_trajectories()) {
-    most(choice.sweep.kept_units);
-    if (in.max_ram_bytes > 0) most(choice.sweep.cached_units);
+  if (in.needs->with_gradients() > 0) {
+    most(choice.saved_units);
+    if (in.max_ram_bytes > 0) most(choice.cached_units);
   }
 }
 
-Plan Describe(const CostModel& costs, const PlanChoice& choice, const MachineRates& rates) {
+Plan Describe(const CostModel& costs, const ExecutionPlan& choice, const MachineRates& rates) {
   Plan plan;
   plan.resident = costs.Footprint(choice);
   plan.peak_bytes = costs.PeakBytes(choice);
-  plan.boundaries_in_ram = choice.sweep.boundaries_in_ram();
-  plan.boundary_interval = choice.sweep.boundary_interval;
+  plan.boundaries_in_ram = choice.inputs_in_ram();
+  plan.boundary_interval = choice.input_interval;
   plan.spill_bytes = costs.SpillBytes(choice);
   plan.read_bytes = costs.ReadBytes(choice);
   plan.flops = costs.Flops(choice);
   plan.estimated_s = costs.Seconds(choice, rates);
-  plan.slots = choice.sweep.unit_slots;
-  plan.slice_rows = costs.shape(choice).largest_slice();
-  plan.kept_units = choice.sweep.kept_units;
-  plan.cached_units = choice.sweep.cached_units;
+  plan.slots = choice.unit_slots;
+  plan.slice_rows = costs.shape(choice).most_rows();
+  plan.kept_units = choice.saved_units;
+  plan.cached_units = choice.cached_units;
   plan.units = costs.sizes(choice).count;
-  plan.tile_bytes = choice.sweep.tiled ? choice.chunk_bytes : 0;
+  plan.tile_bytes = choice.tiled ? choice.chunk_bytes : 0;
   return plan;
 }
 
@@ -106,21 +105,21 @@ Plan Describe(const CostModel& costs, const PlanChoice& choice, const MachineRat
 class Candidates {
  public:
   Candidates(const PlanInput& in, const CostModel& costs) : costs_(costs), choices_(Choices(in, costs)) {
-    for (const PlanChoice& choice : choices_) peaks_.push_back(costs.PeakBytes(choice));
+    for (const ExecutionPlan& choice : choices_) peaks_.push_back(costs.PeakBytes(choice));
     least_ = *std::min_element(peaks_.begin(), peaks_.end()) + (in.floor_bytes > 0 ? kFloorStepBytes : 0);
   }
   // The smallest budget that is sure to do.
   uint64_t least() const { return least_; }
 
   // By estimate, of those that keep to the limit; null if none does.
-  const PlanChoice* Fastest(uint64_t limit) const {
-    const PlanChoice* best = nullptr;
+  const ExecutionPlan* Fastest(uint64_t limit) const {
+    const ExecutionPlan* best = nullptr;
     double best_s = 0;
     for (size_t i = 0; i < choices_.size(); ++i) {
-      const PlanChoice& choice = choices_[i];
+      const ExecutionPlan& choice = choices_[i];
       if (peaks_[i] > limit) continue;
       // Tiles read the weights over and over, which a slow disk would show: not while anything else fits.
-      if (best != nullptr && choice.sweep.tiled && !best->sweep.tiled) continue;
+      if (best != nullptr && choice.tiled && !best->tiled) continue;
       const double seconds = costs_.Seconds(choice, {});
       if (best != nullptr && seconds >= best_s) continue;
       best = &choice, best_s = seconds;
@@ -130,7 +129,7 @@ class Candidates {
 
  private:
   const CostModel& costs_;
-  const std::vector<PlanChoice> choices_;
+  const std::vector<ExecutionPlan> choices_;
   std::vector<uint64_t> peaks_;
   uint64_t least_ = 0;
 };
@@ -197,7 +196,7 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
   const CostModel costs(input);
   const Candidates candidates(input, costs);
   AUTOSCHEME_ASSIGN_OR_RETURN(const Budget budget, TakeBudget(input, costs, candidates));
-  const PlanChoice* best = candidates.Fastest(budget.limit);
+  const ExecutionPlan* best = candidates.Fastest(budget.limit);
   if (best == nullptr) return TooSmall(input, candidates.least());
   PlannedRun run;
   run.choice = *best;

@@ -1,6 +1,6 @@
 // CostModel: what a choice of the plan holds in memory, reads, spills, computes and takes.
-#ifndef AUTOSCHEME_PLAN_COST_MODEL_H_
-#define AUTOSCHEME_PLAN_COST_MODEL_H_
+#ifndef AUTOSCHEME_PLANNER_COST_MODEL_H_
+#define AUTOSCHEME_PLANNER_COST_MODEL_H_
 
 #include <cstdint>
 #include <map>
@@ -9,10 +9,10 @@
 #include <utility>
 #include <vector>
 
-#include "exec/boundaries.h"
-#include "plan/planner.h"
-#include "exec/schedule.h"
-#include "exec/units.h"
+#include "plan/micro_batches.h"
+#include "planner/planner.h"
+#include "plan/schedule.h"
+#include "plan/units.h"
 #include "tensor/products.h"
 
 namespace autoscheme {
@@ -43,18 +43,18 @@ class CostModel {
   explicit CostModel(const PlanInput& input);
 
   // What is alive at the peak, by item.
-  std::vector<PlanItem> Footprint(const PlanChoice& choice) const;
-  uint64_t PeakBytes(const PlanChoice& choice) const;
+  std::vector<PlanItem> Footprint(const ExecutionPlan& choice) const;
+  uint64_t PeakBytes(const ExecutionPlan& choice) const;
   // Of the spill files, 0 when boundaries stay in RAM.
-  uint64_t SpillBytes(const PlanChoice& choice) const;
-  uint64_t ReadBytes(const PlanChoice& choice) const;
+  uint64_t SpillBytes(const ExecutionPlan& choice) const;
+  uint64_t ReadBytes(const ExecutionPlan& choice) const;
   // Multiplications and additions of the matrix products.
-  double Flops(const PlanChoice& choice) const;
-  double Seconds(const PlanChoice& choice, const MachineRates& rates) const;
+  double Flops(const ExecutionPlan& choice) const;
+  double Seconds(const ExecutionPlan& choice, const MachineRates& rates) const;
 
-  const UnitSizes& sizes(const PlanChoice& choice) const { return Of(choice).sizes; }
-  int units(int segments_per_unit) const { return granularities_.at(segments_per_unit).sizes.count; }
-  BatchShape shape(const PlanChoice& choice) const;
+  const UnitSizes& sizes(const ExecutionPlan& choice) const { return Of(choice).sizes; }
+  int units(int sublayers_per_unit) const { return granularities_.at(sublayers_per_unit).sizes.count; }
+  BatchShape shape(const ExecutionPlan& choice) const;
 
  private:
   struct Granularity {
@@ -63,37 +63,37 @@ class CostModel {
     std::vector<int64_t> kept;     // activations per token in kept graphs of the last 0, 1, .. units
     std::vector<uint64_t> weights;  // bytes as stored, of the last 0, 1, .. units
   };
-  const Granularity& Of(const PlanChoice& choice) const { return granularities_.at(choice.sweep.segments_per_unit); }
-  Schedule schedule(const PlanChoice& choice) const;
-  uint64_t gradients() const;                 // trajectories that have some
+  const Granularity& Of(const ExecutionPlan& choice) const { return granularities_.at(choice.sublayers_per_unit); }
+  Schedule schedule(const ExecutionPlan& choice) const;
+  uint64_t gradients() const;                 // variants that have some
   uint64_t tokens() const;                    // of the calibration
-  uint64_t SliceTokens(const PlanChoice& choice) const;
+  uint64_t SliceTokens(const ExecutionPlan& choice) const;
   uint64_t HiddenBytes() const;               // of one hidden state of all tokens
-  uint64_t BoundaryBytes(const PlanChoice& choice) const;
+  uint64_t BoundaryBytes(const ExecutionPlan& choice) const;
   uint64_t UpBytes() const;                   // activations on their way up
   uint64_t DownBytes() const;                 // gradients on their way down
   uint64_t HeadSumBytes() const;              // in the stores of RunHead
-  uint64_t KeptBytes(const PlanChoice& choice) const;   // activations of kept graphs
-  uint64_t ChunkBytes(const PlanChoice& choice) const;  // rows of a weight that are dequantized together
+  uint64_t KeptBytes(const ExecutionPlan& choice) const;   // activations of kept graphs
+  uint64_t ChunkBytes(const ExecutionPlan& choice) const;  // rows of a weight that are dequantized together
   // Bytes of a number that is computed, and of one that a product of the backward pass takes.
-  uint64_t element_size() const { return at::elementSize(in_.precision.dtype); }
-  uint64_t operand_size() const { return at::elementSize(in_.precision.operands); }
-  bool rounds_operands() const { return in_.precision.operands != in_.precision.dtype; }
-  bool widens_operands() const { return in_.precision.operands == at::kBFloat16 && !MultipliesBfloat16(); }
+  uint64_t element_size() const { return in_.precision.element_bytes(); }
+  uint64_t operand_size() const { return in_.precision.operand_bytes(); }
+  bool rounds_operands() const { return in_.precision.rounds_operands(); }
+  bool widens_operands() const { return in_.precision.widens_operands(); }
   // The parts of a footprint; an item may be of 0 bytes. Units and the head never run at the same time.
-  std::vector<PlanItem> LastingItems(const PlanChoice& choice) const;  // between the sweeps, and below them
-  std::vector<PlanItem> UnitItems(const PlanChoice& choice) const;
-  std::vector<PlanItem> HeadItems(const PlanChoice& choice) const;
+  std::vector<PlanItem> LastingItems(const ExecutionPlan& choice) const;  // between the sweeps, and below them
+  std::vector<PlanItem> UnitItems(const ExecutionPlan& choice) const;
+  std::vector<PlanItem> HeadItems(const ExecutionPlan& choice) const;
   // Pieces of operands that are widened to be multiplied: in a unit, in the head.
-  uint64_t WidenedUnitBytes(const PlanChoice& choice) const;
-  uint64_t WidenedHeadBytes(const PlanChoice& choice) const;
-  uint64_t RuntimeBytes(const PlanChoice& choice, uint64_t others) const;  // what LibTorch adds to `others`, all else
+  uint64_t WidenedUnitBytes(const ExecutionPlan& choice) const;
+  uint64_t WidenedHeadBytes(const ExecutionPlan& choice) const;
+  uint64_t RuntimeBytes(const ExecutionPlan& choice, uint64_t others) const;  // what LibTorch adds to `others`, all else
 
   const PlanInput& in_;
-  std::map<int, Granularity> granularities_;  // by segments_per_unit
+  std::map<int, Granularity> granularities_;  // by sublayers_per_unit
   mutable std::map<std::tuple<bool, int64_t, int, int, int, int>, uint64_t> read_bytes_;
 };
 
 }  // namespace autoscheme
 
-#endif  // AUTOSCHEME_PLAN_COST_MODEL_H_
+#endif  // AUTOSCHEME_PLANNER_COST_MODEL_H_

@@ -1,13 +1,15 @@
-#include "exec/scored_linear.h"
+#include "exec/quantized_linear.h"
 
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <ATen/ATen.h>
 #include <catch2/catch.hpp>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "autoscheme/score_table.h"
 #include "exec/weights.h"
 #include "nn/node.h"
 
@@ -38,18 +40,85 @@ struct Result {
   LayerScore score;
 };
 
-// A ScoredLinear whose weight is in memory.
-struct Bound : ScoredLinear {
+struct Options {
+  Precision precision;
+  uint64_t chunk_bytes = uint64_t{8} << 20;
+  bool cache_weight = false, measure = false, sliced = false;
+};
+
+// Sums up what it is shown as DeltaLoss does.
+class Summing : public Scorer {
+ public:
+  explicit Summing(const LinearNeeds& needs) {
+    needs_.variants.push_back({"test", false, {needs}});
+  }
+  const ScorerNeeds& needs() const override { return needs_; }
+  absl::StatusOr<Treatment> Treat(int, const LinearLayer&) override { return Treatment(); }
+  void OnInputGradient(int, const LinearLayer&, const at::Tensor& grad, const at::Tensor& x, const at::Tensor& xq) override {
+    score.activation += SumAbsGradTimesError(grad, x, xq);
+  }
+  void OnWeightGradient(int, const LinearLayer&, const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) override {
+    score.weight += SumAbsGradTimesError(grad, w, wq);
+  }
+  LayerScore score;
+
+ private:
+  ScorerNeeds needs_;
+};
+
+template <typename Quantizer>
+std::shared_ptr<const Quantizer> Borrowed(const Quantizer* quantizer) {
+  return std::shared_ptr<const Quantizer>(std::shared_ptr<void>(), quantizer);
+}
+
+LinearNeeds NeedsOf(const WeightQuantizer* weight, const ActivationQuantizer* activation, bool measure) {
+  LinearNeeds needs;
+  needs.scored = measure && (weight != nullptr || activation != nullptr);
+  needs.weight_gradient = measure && weight != nullptr;
+  return needs;
+}
+
+LinearLayer LayerOf(const StoredWeight& w) {
+  LinearLayer layer;
+  layer.name = "w", layer.weight = &w.info;
+  return layer;
+}
+
+ExecutionPlan PlanOf(const Options& options) {
+  ExecutionPlan plan;
+  plan.chunk_bytes = options.chunk_bytes, plan.cache_weights = options.cache_weight, plan.micro_batch_rows = options.sliced;
+  return plan;
+}
+
+// A QuantizedLinear whose weight is in memory.
+struct Bound {
   Bound(const StoredWeight& w, const TensorView& bias, const WeightQuantizer* weight, const ActivationQuantizer* activation,
         const Options& options)
-      : ScoredLinear(w.info, weight, activation, options), quantizer(activation) {
-    Bind(w.view().data, nullptr, bias);
+      : run(context), layer(LayerOf(w)), scorer(NeedsOf(weight, activation, options.measure)), scorers({&scorer}), quantizer(activation) {
+    run.precision = options.precision;
+    linear.emplace(run, PlanOf(options), layer, Treatment{Borrowed(weight), Borrowed(activation)},
+                   scorer.needs().variants[0].linears[0], scorers, 0);
+    Move(w, bias);
   }
+  void Move(const StoredWeight& w, const TensorView& bias) {
+    rows.emplace([view = w.view()](absl::string_view) { return view; });
+    linear->Bind(*rows, bias);
+  }
+  void EndBatch() { linear->EndBatch(); }
+  const LayerScore& score() const { return scorer.score; }
+
+  Context context;
+  RunResources run;
+  LinearLayer layer;
+  Summing scorer;
+  Scorers scorers;
   const ActivationQuantizer* quantizer;
+  std::optional<ResidentRows> rows;
+  std::optional<QuantizedLinear> linear;
 };
 
 at::Tensor Apply(Bound& linear, const at::Tensor& x, bool values = true) {
-  return linear.Apply(x, std::make_shared<LinearInput>(x, linear.quantizer), values);
+  return linear.linear->Apply(x, std::make_shared<LinearInput>(x, linear.quantizer), values);
 }
 
 Result Run(Bound& linear, const at::Tensor& x, const at::Tensor& grad, bool values = true) {
@@ -68,7 +137,7 @@ TEST_CASE("without quantizers it is the plain linear layer, and scores nothing")
   at::manual_seed(1);
   StoredWeight w(24, 40), b(24, 1);
   b.info.shape = {24};
-  ScoredLinear::Options options;
+  Options options;
   options.chunk_bytes = 5 * 40 * 4;  // 5 rows: the last chunk is ragged
   options.measure = true;
   Bound linear(w, b.view(), nullptr, nullptr, options);
@@ -86,7 +155,7 @@ TEST_CASE("both terms equal those formed from full-size gradients") {
   const auto wq = MakeWeightQuantizer(scheme).value();
   const auto aq = MakeActivationQuantizer(scheme).value();
   StoredWeight w(48, 64);
-  ScoredLinear::Options options;
+  Options options;
   options.measure = true;
   const at::Tensor x = at::randn({2, 5, 64}), g = at::randn({2, 5, 48});
   const at::Tensor quantized = wq->Forward(w.value, {}), xq = aq->Forward(x);
@@ -122,13 +191,13 @@ TEST_CASE("bfloat16 operands in the backward pass leave the result as it is and 
   for (const bool cached : {false, true}) {
     for (const bool sliced : {false, true}) {
       INFO("cached " << cached << ", sliced " << sliced);
-      ScoredLinear::Options options;
+      Options options;
       options.measure = true;
       options.cache_weight = cached;
       options.sliced = sliced;
       options.chunk_bytes = 40 * 128 * 4;
       Bound wide(w, {}, wq.get(), aq.get(), options);
-      options.precision.operands = at::kBFloat16;
+      options.precision.operands = Dtype::kBF16;
       Bound mixed(w, {}, wq.get(), aq.get(), options);
       Result a = Run(wide, x, g), b = Run(mixed, x, g);
       wide.EndBatch(), mixed.EndBatch();
@@ -148,7 +217,7 @@ TEST_CASE("scores of two batches add up, each taken after its own gradient is su
   at::manual_seed(3);
   const auto wq = MakeWeightQuantizer(*FindScheme("W2A16")).value();
   StoredWeight w(16, 128);
-  ScoredLinear::Options options;
+  Options options;
   options.measure = true;
   const at::Tensor x1 = at::randn({4, 128}), x2 = at::randn({4, 128}), g1 = at::randn({4, 16}), g2 = at::randn({4, 16});
   Bound both(w, {}, wq.get(), nullptr, options), first(w, {}, wq.get(), nullptr, options),
@@ -159,13 +228,13 @@ TEST_CASE("scores of two batches add up, each taken after its own gradient is su
   CHECK(sum == Approx(one + two).epsilon(1e-9));
 }
 
-TEST_CASE("slices of a batch score as the whole batch, whose gradient is summed before its absolute value is taken") {
+TEST_CASE("micro-batches score as the whole batch, whose gradient is summed before its absolute value is taken") {
   at::manual_seed(6);
   const Scheme scheme = *FindScheme("MXFP8");
   const auto wq = MakeWeightQuantizer(scheme).value();
   const auto aq = MakeActivationQuantizer(scheme).value();
   StoredWeight w(16, 64);
-  ScoredLinear::Options options;
+  Options options;
   options.measure = true;
   options.chunk_bytes = 5 * 64 * 4;
   const at::Tensor x = at::randn({6, 4, 64}), g = at::randn({6, 4, 16});
@@ -189,7 +258,7 @@ TEST_CASE("a product whose values nobody needs has the same gradients and scores
   at::manual_seed(7);
   const auto wq = MakeWeightQuantizer(*FindScheme("W2A16")).value();
   StoredWeight w(16, 128);
-  ScoredLinear::Options options;
+  Options options;
   options.measure = true;
   const at::Tensor x = at::randn({2, 3, 128}), g = at::randn({2, 3, 16});
   Bound with(w, {}, wq.get(), nullptr, options), without(w, {}, wq.get(), nullptr, options);
@@ -203,7 +272,7 @@ TEST_CASE("a graph that outlives the residence of its weight is differentiated w
   at::manual_seed(8);
   const auto wq = MakeWeightQuantizer(*FindScheme("W4A16")).value();
   StoredWeight w(16, 128);
-  ScoredLinear::Options options;
+  Options options;
   options.measure = true;
   options.cache_weight = true;
   const at::Tensor x = at::randn({2, 128}), g = at::randn({2, 16});
@@ -211,9 +280,9 @@ TEST_CASE("a graph that outlives the residence of its weight is differentiated w
   const Result expected = Run(plain, x, g);
   at::Tensor leaf = x.detach().clone().requires_grad_(true);
   const at::Tensor y = Apply(kept, leaf);
-  kept.Unbind();
+  kept.linear->Unbind();
   const StoredWeight moved = w;
-  kept.Bind(moved.view().data, nullptr, {});
+  kept.Move(moved, {});
   torch::autograd::backward({y}, {g});
   CHECK(at::equal(leaf.grad(), expected.dx));
   CHECK(kept.score().weight == expected.score.weight);
@@ -240,7 +309,7 @@ TEST_CASE("an input that was dropped is made again once for all its readers, wit
       INFO("quantized " << quantized << ", from a node " << known);
       std::vector<Result> results;
       for (const bool drop : {false, true}) {
-        ScoredLinear::Options options;
+        Options options;
         options.measure = true;
         Bound a(w, {}, wq.get(), quantizer, options), b(other, {}, wq.get(), quantizer, options);
         at::Tensor leaf = x.clone().requires_grad_(true), doubled = x * 2;
@@ -254,7 +323,7 @@ TEST_CASE("an input that was dropped is made again once for all its readers, wit
         auto input = std::make_shared<LinearInput>(doubled, quantizer);
         CHECK(input->Is(doubled));
         CHECK_FALSE(input->Is(leaf));
-        const at::Tensor y = a.Apply(doubled, input), z = b.Apply(doubled, input);
+        const at::Tensor y = a.linear->Apply(doubled, input), z = b.linear->Apply(doubled, input);
         if (drop) {
           input->Drop();
           const at::Storage& storage = doubled.storage();

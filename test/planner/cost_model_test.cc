@@ -1,5 +1,5 @@
 // The memory plan against what runs allocate.
-#include "plan/cost_model.h"
+#include "planner/cost_model.h"
 
 #include <cstdio>
 #include <memory>
@@ -11,10 +11,11 @@
 
 #include "absl/strings/match.h"
 #include "autoscheme/scheme.h"
-#include "scorers/delta_loss.h"
+#include "support/scored_run.h"
 #include "support/temp_dir.h"
 #include "support/tensor_memory.h"
 #include "support/tiny_model.h"
+#include "tensor/products.h"
 
 namespace autoscheme {
 namespace {
@@ -35,27 +36,14 @@ struct Shape {
 constexpr Shape kShapes[] = {{"narrow heads", "llama", 288, 9, 3, 32, 768}, {"wide MLP", "llama", 256, 8, 2, 32, 1024},
                              {"head norms", "qwen3", 256, 4, 4, 64, 512}};
 
-struct Variant {
+struct Choice {
   const char* name;
   int segments_per_unit, kept_units;
   int64_t slice_rows;
   bool tiled;
 };
-constexpr Variant kVariants[] = {{"blocks", 0, 0, 0, false}, {"segments", 1, 0, 0, false}, {"kept", 0, 2, 0, false},
+constexpr Choice kChoices[] = {{"blocks", 0, 0, 0, false}, {"segments", 1, 0, 0, false}, {"kept", 0, 2, 0, false},
                                  {"kept one", 0, 1, 0, false}, {"kept half", 1, 3, 0, false}, {"slices", 0, 0, 2, false}, {"tiles", 1, 0, 0, true}};
-
-ScoreTable TableOf(const MetaSkeleton& skeleton, const char* scheme) {
-  ScoreTable table;
-  table.schemes = ParseSchemeList(scheme).value();
-  for (const Block& block : skeleton.blocks()) {
-    for (const LinearLayer& linear : block.linears) {
-      LayerInfo info;
-      info.name = linear.name, info.out_features = linear.out_features, info.in_features = linear.in_features;
-      table.layers.push_back(info);
-    }
-  }
-  return table;
-}
 
 TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of scheme and choice") {
   // What other threads allocate is not seen, and what the plan adds for each of them dwarfs such small tensors.
@@ -75,39 +63,31 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
     };
     for (const auto& [scheme, precision] : {Kind{"W4A16", "float32"}, {"MXFP4", "float32"}, {"NVFP4", "float32"}, {"FP8_STATIC", "float32"},
                                             {"INT8", "float32"}, {"W4A16", "bfloat16"}, {"MXFP4", "bfloat16"}, {"W4A16", "mixed"}, {"MXFP4", "mixed"}}) {
-      for (const Variant& variant : kVariants) {
-        ScoreTable table = TableOf(*skeleton, scheme);
-        PlanInput input;
-        PlanChoice choice;
-        input.precision = ParsePrecision(precision).value();
-        choice.sweep.precision = input.precision;
-        if (const auto activation = MakeActivationQuantizer(table.schemes[0]).value(); activation != nullptr) {
-          input.quantizes_activations = true;
-          if (activation->spans_batch() && variant.slice_rows > 0) continue;
-        }
-        choice.sweep.segments_per_unit = variant.segments_per_unit, choice.sweep.kept_units = variant.kept_units;
-        choice.sweep.slice_rows = variant.slice_rows, choice.sweep.tiled = variant.tiled;
-        choice.sweep.head_tile_rows = 64;
+      for (const Choice& variant : kChoices) {
+        ScoredRun run(*skeleton, scheme, LayersOf(*skeleton, /*with_head=*/false));
+        if (run.scorers->needs().activations_span_batch && variant.slice_rows > 0) continue;
+        run.run.precision = ParsePrecision(precision, MultipliesBfloat16()).value();
+        ExecutionPlan choice;
+        choice.sublayers_per_unit = variant.segments_per_unit, choice.saved_units = variant.kept_units;
+        choice.micro_batch_rows = variant.slice_rows, choice.tiled = variant.tiled;
+        choice.head_tile_rows = 64;
         choice.cache_weights = !variant.tiled;
         choice.chunk_bytes = 64 << 10;
-        DeltaLoss::Options measure;
-        measure.precision = input.precision;
-        measure.chunk_bytes = choice.chunk_bytes, measure.cache_weights = choice.cache_weights;
-        measure.sliced = variant.slice_rows > 0;
-        const auto measurement = DeltaLoss::Create(table, measure).value();
-        input.skeleton = skeleton.get(), input.calibration = &calibration, input.measurement = measurement.get();
+        PlanInput input;
+        input.precision = run.run.precision;
+        input.skeleton = skeleton.get(), input.calibration = &calibration, input.needs = &run.scorers->needs();
         const uint64_t planned = ItemBytes(CostModel(input).Footprint(choice),
                                            {"activations", "temporaries of activation quantizers", "dequantized weights",
                                             "row chunks", "weight gradients of a batch", "kept activations",
                                             "operands of the backward pass", "operands widened to float32"});
         TensorMemory memory;
-        REQUIRE(RunSweeps({}, *skeleton, calibration, choice.sweep, *measurement, nullptr).ok());
+        REQUIRE(run.Sweep(calibration, choice).ok());
         const double ratio = static_cast<double>(planned) / static_cast<double>(memory.peak_bytes());
         std::printf("%-13s %-11s %-9s %-9s %12llu %12lld %6.3f\n", shape.name, scheme, precision, variant.name,
                     static_cast<unsigned long long>(planned), static_cast<long long>(memory.peak_bytes()), ratio);
         CHECK(ratio >= 1.0);
         // Where bfloat16 is widened to be multiplied, each kind of copy is planned for at its largest, though not all meet.
-        CHECK(ratio <= (input.precision.operands == at::kFloat ? 1.3 : 1.4));
+        CHECK(ratio <= (input.precision.operands == Dtype::kF32 ? 1.3 : 1.4));
       }
     }
   }
@@ -124,18 +104,18 @@ TEST_CASE("a fixed layer among those that read one input does not have it quanti
   const Calibration calibration = ReadCalibration({}, dir.Write("tokens.json", TinyTokens(8, 64, model.vocab))).value();
   int64_t peaks[2];
   for (const bool fixed : {false, true}) {
-    ScoreTable table = TableOf(*skeleton, "MXFP4");
-    for (LayerInfo& layer : table.layers) {
-      if (fixed && absl::EndsWith(layer.name, "k_proj")) layer.fixed = table.schemes[0];
+    std::vector<LayerInfo> layers = LayersOf(*skeleton, /*with_head=*/false);
+    for (LayerInfo& layer : layers) {
+      if (fixed && absl::EndsWith(layer.name, "k_proj")) layer.fixed = *FindScheme("MXFP4");
     }
-    const auto measurement = DeltaLoss::Create(table, {}).value();
-    SweepOptions sweep;
-    sweep.head_tile_rows = 64;
+    ScoredRun run(*skeleton, "MXFP4", layers);
+    ExecutionPlan plan;
+    plan.head_tile_rows = 64;
     TensorMemory memory;
-    REQUIRE(RunSweeps({}, *skeleton, calibration, sweep, *measurement, nullptr).ok());
+    REQUIRE(run.Sweep(calibration, plan).ok());
     peaks[fixed] = memory.peak_bytes();
-    CHECK(table.scores[0][0].weight > 0);              // q_proj
-    CHECK((table.scores[0][1].weight > 0) == !fixed);  // k_proj
+    CHECK(run.weight(0, 0) > 0);              // q_proj
+    CHECK((run.weight(0, 1) > 0) == !fixed);  // k_proj
   }
   CHECK(peaks[1] <= peaks[0]);
 }

@@ -1,0 +1,96 @@
+#include "exec/saved_activations.h"
+
+#include "base/status_macros.h"
+#include "exec/head.h"
+
+namespace autoscheme {
+
+SavedActivations::SavedActivations(RunResources& run, const ExecutionPlan& plan, const BatchShape& shape, int64_t hidden, int units,
+                                   int variants, int forward_only)
+    : run_(run),
+      plan_(plan),
+      shape_(shape),
+      hidden_(hidden),
+      units_(units),
+      variants_(variants),
+      forward_only_(forward_only),
+      schedule_(ScheduleOf(plan, units, forward_only < variants)) {}
+
+absl::Status SavedActivations::Open() {
+  const int gradients = variants_ - forward_only_;
+  const BatchShape head_shape = HeadStoreShape(shape_);
+  const at::ScalarType dtype = run_.dtype();
+  AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, plan_.inputs_in_ram(), shape_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(saved_, schedule_.saved_count(), gradients, plan_.inputs_in_ram(), shape_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(places_, schedule_.place_count(), gradients, plan_.inputs_in_ram(), shape_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(up_, 1, variants_, plan_.passing_in_ram(), shape_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(down_, 1, gradients, plan_.passing_in_ram(), shape_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(sums_, 1, gradients, plan_.passing_in_ram(), head_shape, at::kFloat));
+  return Open(label_rows_, 1, gradients, plan_.passing_in_ram(), head_shape, dtype);
+}
+
+absl::Status SavedActivations::Open(std::unique_ptr<TensorStore>& store, int64_t places, int64_t variants, bool in_ram,
+                                    const BatchShape& shape, at::ScalarType dtype) {
+  if (places == 0 || variants == 0) return absl::OkStatus();
+  AUTOSCHEME_ASSIGN_OR_RETURN(store, TensorStore::Create(run_, shape, hidden_, places, variants, dtype, in_ram));
+  return absl::OkStatus();
+}
+
+void SavedActivations::Close(std::unique_ptr<TensorStore>& store) {
+  if (store == nullptr) return;
+  run_.stats.spill_bytes += store->spilled_bytes();
+  store.reset();
+}
+
+void SavedActivations::CloseForHead() {
+  for (auto* store : {&up_, &sums_, &label_rows_}) Close(*store);
+}
+
+void SavedActivations::Close() {
+  for (auto* store : {&embedded_, &saved_, &places_, &down_}) Close(*store);
+}
+
+bool SavedActivations::IsLeft(int k, int variant) const {
+  return variant >= forward_only_ && k > 0 && !SavesGraph(k, variant) && (schedule_.Saved(k) || k > schedule_.top());
+}
+
+absl::StatusOr<SavedActivations::Inputs> SavedActivations::Take(const UnitStep& step, int variant, int m) {
+  const int k = step.unit;
+  Inputs in;
+  if (step.pass == Pass::kBackward) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(in.grad, down_->Get(0, variant - forward_only_, m));
+    if (SavesGraph(k, variant)) return in;
+  }
+  if (k == 0) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(in.x, embedded_->Get(0, 0, m));
+  } else if (step.pass == Pass::kForward && SavesGraph(k, variant)) {
+    in.x = std::move(next_[{variant, m}]);
+  } else if (step.pass == Pass::kForward && !ReadFromStore(k, variant)) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(in.x, up_->Get(0, variant, m));
+  } else {
+    AUTOSCHEME_ASSIGN_OR_RETURN(in.x, StoreOf(k).Get(schedule_.Place(k), variant - forward_only_, m));
+  }
+  return in;
+}
+
+void SavedActivations::Announce(const UnitStep& step, int variant, int m) const {
+  if (step.pass == Pass::kBackward) down_->WillGet(0, variant - forward_only_, m);
+  if (step.unit == 0 || SavesGraph(step.unit, variant)) return;
+  if (step.pass == Pass::kForward && !ReadFromStore(step.unit, variant)) {
+    up_->WillGet(0, variant, m);
+  } else {
+    StoreOf(step.unit).WillGet(schedule_.Place(step.unit), variant - forward_only_, m);
+  }
+}
+
+absl::Status SavedActivations::PutInput(int k, int variant, int m, const at::Tensor& x) {
+  if (IsLeft(k, variant)) AUTOSCHEME_RETURN_IF_ERROR(StoreOf(k).Put(schedule_.Place(k), variant - forward_only_, m, x));
+  if (ReadFromStore(k, variant)) return absl::OkStatus();
+  if (SavesGraph(k, variant) && k < units_) {
+    next_[{variant, m}] = x;
+    return absl::OkStatus();
+  }
+  return up_->Put(0, variant, m, x);
+}
+
+}  // namespace autoscheme

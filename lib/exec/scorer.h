@@ -1,0 +1,83 @@
+// Scorer: what is measured while the sweeps move weights and activations.
+#ifndef AUTOSCHEME_EXEC_SCORER_H_
+#define AUTOSCHEME_EXEC_SCORER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/statusor.h"
+#include "autoscheme/meta_skeleton.h"
+#include "plan/scorer_needs.h"
+#include "quant/quantizer.h"
+
+namespace autoscheme {
+
+// How one linear layer is computed under one variant. A null quantizer leaves its side as it is.
+struct Treatment {
+  std::shared_ptr<const WeightQuantizer> weight;
+  std::shared_ptr<const ActivationQuantizer> activation;
+};
+
+// What a scorer has found: terms[v][t][l] for variant v, the term called names[t], and the scorer's layer l, summed over all
+// batches.
+struct ScoreTerms {
+  std::vector<std::string> names;
+  std::vector<std::vector<std::vector<double>>> terms;
+};
+
+// A scorer says by needs() which variants of the network it wants, and is then shown every call of a linear layer, the head's
+// too: its input on the way forward, and its gradients on the way back. It knows nothing of units, batches, budgets or disks.
+// Called from one thread. Variants count from 0 in each scorer.
+class Scorer {
+ public:
+  virtual ~Scorer() = default;
+  // The same during a whole run.
+  virtual const ScorerNeeds& needs() const = 0;
+  // Asked when a unit with the layer begins; must agree with needs().
+  virtual absl::StatusOr<Treatment> Treat(int variant, const LinearLayer& layer) = 0;
+  // The input of a call, [..., in], before any quantizer. Only for forward-only variants.
+  virtual void OnForward(int /*variant*/, const LinearLayer&, const at::Tensor& /*x*/) {}
+  // dL/dxq of one call, where it has an activation quantizer and is scored; x and xq of its shape.
+  virtual void OnInputGradient(int /*variant*/, const LinearLayer&, const at::Tensor& /*grad*/, const at::Tensor& /*x*/,
+                               const at::Tensor& /*xq*/) {}
+  // Rows of dL/dWq, summed over one batch, with the same rows of W and Wq; for LinearNeeds::weight_gradient.
+  virtual void OnWeightGradient(int /*variant*/, const LinearLayer&, const at::Tensor& /*grad*/, const at::Tensor& /*w*/,
+                                const at::Tensor& /*wq*/) {}
+  virtual ScoreTerms terms() const { return {}; }
+};
+
+// The scorers of one run, their variants counted through. Scorers with forward-only variants come first.
+class Scorers {
+ public:
+  explicit Scorers(std::vector<Scorer*> scorers);  // borrowed
+  const ScorerNeeds& needs() const { return needs_; }
+
+  absl::StatusOr<Treatment> Treat(int variant, const LinearLayer& layer) const {
+    return of_[variant].scorer->Treat(of_[variant].variant, layer);
+  }
+  void OnForward(int variant, const LinearLayer& layer, const at::Tensor& x) const {
+    of_[variant].scorer->OnForward(of_[variant].variant, layer, x);
+  }
+  void OnInputGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& x, const at::Tensor& xq) const {
+    of_[variant].scorer->OnInputGradient(of_[variant].variant, layer, grad, x, xq);
+  }
+  void OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) const {
+    of_[variant].scorer->OnWeightGradient(of_[variant].variant, layer, grad, w, wq);
+  }
+
+ private:
+  struct Place {
+    Scorer* scorer = nullptr;
+    int variant = 0;  // the scorer's own count
+  };
+  std::vector<Place> of_;  // by variant of the run
+  ScorerNeeds needs_;
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_EXEC_SCORER_H_

@@ -1,0 +1,105 @@
+// TensorStore: activations that wait, in memory or in a spill file, by place, variant and micro-batch.
+#ifndef AUTOSCHEME_EXEC_TENSOR_STORE_H_
+#define AUTOSCHEME_EXEC_TENSOR_STORE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "exec/run_resources.h"
+#include "plan/micro_batches.h"
+#include "stream/boundary_store.h"
+
+namespace autoscheme {
+
+// `places` tensors of [rows, seqlen, width] for every variant and micro-batch, overwritten at will. What Get returns lies in
+// the run's pool of activations.
+class TensorStore {
+ public:
+  static absl::StatusOr<std::unique_ptr<TensorStore>> Create(RunResources& run, const BatchShape& shape, int64_t width, int64_t places,
+                                                             int64_t variants, at::ScalarType dtype, bool in_ram) {
+    std::unique_ptr<TensorStore> made(new TensorStore(run));
+    TensorStore& store = *made;
+    store.micro_batches_ = shape.micro_batches(), store.seqlen_ = shape.seqlen;
+    store.in_ram_ = in_ram, store.width_ = width, store.variants_ = variants, store.dtype_ = dtype;
+    const uint64_t bytes = static_cast<uint64_t>(shape.most_rows()) * shape.seqlen * width * at::elementSize(dtype);
+    store.pieces_ = static_cast<int64_t>(std::clamp<uint64_t>(bytes / kPieceBytes, 1, kMostPieces));
+    BoundaryStore::Options options;
+    options.count = places * variants * static_cast<int64_t>(store.micro_batches_.size()) * store.pieces_;
+    options.record_bytes = store.PieceBytes(bytes);
+    options.in_ram = in_ram;
+    options.work_dir = run.work_dir;
+    auto opened = BoundaryStore::Create(run.context, options, nullptr);
+    if (!opened.ok()) return opened.status();
+    store.store_ = *std::move(opened);
+    return made;
+  }
+
+  absl::Status Put(int64_t place, int64_t variant, int64_t m, const at::Tensor& value) {
+    const at::Tensor flat = value.contiguous();
+    const auto* data = static_cast<const std::byte*>(flat.const_data_ptr());
+    return ForEachPiece(flat.nbytes(), [&](int64_t piece, uint64_t at, uint64_t bytes) {
+      return store_->Put(Index(place, variant, m) + piece, {data + at, bytes});
+    });
+  }
+  absl::StatusOr<at::Tensor> Get(int64_t place, int64_t variant, int64_t m) {
+    at::Tensor value = NewTensor(&run_.activations, {micro_batches_[m].rows, seqlen_, width_}, dtype_);
+    auto* data = static_cast<std::byte*>(value.data_ptr());
+    absl::Status status = ForEachPiece(value.nbytes(), [&](int64_t piece, uint64_t at, uint64_t bytes) {
+      return store_->Get(Index(place, variant, m) + piece, {data + at, bytes});
+    });
+    if (!status.ok()) return status;
+    return value;
+  }
+  // Get with the same arguments follows soon.
+  void WillGet(int64_t place, int64_t variant, int64_t m) const {
+    for (int64_t piece = 0; piece < pieces_; ++piece) store_->WillGet(Index(place, variant, m) + piece);
+  }
+  // Written so far, 0 in RAM.
+  uint64_t spilled_bytes() const { return in_ram_ ? 0 : store_->bytes_written(); }
+
+ private:
+  explicit TensorStore(RunResources& run) : run_(run) {}
+  int64_t Index(int64_t place, int64_t variant, int64_t m) const {
+    return ((place * variants_ + variant) * static_cast<int64_t>(micro_batches_.size()) + m) * pieces_;
+  }
+  // Bytes of one piece but the last; whole pages, as a spilled record begins on one.
+  uint64_t PieceBytes(uint64_t tensor_bytes) const {
+    const uint64_t even = (tensor_bytes + pieces_ - 1) / pieces_;
+    return pieces_ == 1 ? even : (even + 4095) / 4096 * 4096;
+  }
+  // body(piece, offset, bytes) for a tensor's pieces, by several threads: copying and check sums are bound by one core.
+  template <typename Body>
+  absl::Status ForEachPiece(uint64_t tensor_bytes, const Body& body) const {
+    const uint64_t step = PieceBytes(tensor_bytes);
+    std::vector<absl::Status> statuses(pieces_);
+    at::parallel_for(0, pieces_, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; ++piece) {
+        const uint64_t at = std::min(piece * step, tensor_bytes);
+        statuses[piece] = body(piece, at, std::min(step, tensor_bytes - at));
+      }
+    });
+    for (const absl::Status& status : statuses) {
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+  RunResources& run_;
+  std::vector<MicroBatch> micro_batches_;
+  static constexpr uint64_t kPieceBytes = uint64_t{1} << 20, kMostPieces = 16;
+  int64_t seqlen_ = 0, width_ = 0, variants_ = 0, pieces_ = 1;
+  bool in_ram_ = true;
+  at::ScalarType dtype_ = at::kFloat;
+  std::unique_ptr<BoundaryStore> store_;
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_EXEC_TENSOR_STORE_H_

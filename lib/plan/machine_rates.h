@@ -1,0 +1,17 @@
+// MachineRates: how fast a machine multiplies, reads and spills.
+#ifndef AUTOSCHEME_PLAN_MACHINE_RATES_H_
+#define AUTOSCHEME_PLAN_MACHINE_RATES_H_
+
+namespace autoscheme {
+
+// Speeds of the machine, for the time estimate. The defaults are of two cores of a present server; choices are made with
+// them, so that one budget always gives one plan.
+struct MachineRates {
+  double flops = 1.2e11;        // of a matrix product, per second
+  double read_bytes = 1.5e9;    // per second
+  double spill_bytes = 1.0e9;
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_PLAN_MACHINE_RATES_H_

@@ -1,0 +1,40 @@
+// ScorerNeeds: what scorers ask of a run, as plain data: all that its cost depends on.
+#ifndef AUTOSCHEME_PLAN_SCORER_NEEDS_H_
+#define AUTOSCHEME_PLAN_SCORER_NEEDS_H_
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+namespace autoscheme {
+
+// How a variant treats one linear layer.
+struct LinearNeeds {
+  bool quantizes_weight = false;
+  bool whole_weight = false;     // the quantizer must see all rows before it quantizes one
+  bool weight_gradient = false;  // the scorer is shown the gradient of the weight
+  bool scored = false;           // the scorer is shown some gradient
+};
+
+// A variant is one quantized version of the network, whose activations flow through all units.
+struct VariantNeeds {
+  std::string name;           // for messages: the scheme
+  bool forward_only = false;  // nothing is differentiated, and the head is shown its input but not computed
+  std::vector<LinearNeeds> linears;  // by LinearLayer::index
+};
+
+struct ScorerNeeds {
+  std::vector<VariantNeeds> variants;  // the forward-only ones first, so that what they gather is there when the others come
+  bool quantizes_activations = false;
+  bool activations_span_batch = false;  // some activation quantizer's scale is that of a whole batch, which then cannot be cut
+
+  int count() const { return static_cast<int>(variants.size()); }
+  int forward_only() const {
+    return static_cast<int>(std::count_if(variants.begin(), variants.end(), [](const VariantNeeds& v) { return v.forward_only; }));
+  }
+  int with_gradients() const { return count() - forward_only(); }
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_PLAN_SCORER_NEEDS_H_
