@@ -1,10 +1,12 @@
-# autoscheme_room(<name> SOURCES <file>... [ROOMS <room>...] [LIBS <target>...] [TORCH])
+# autoscheme_room(<name> SOURCES <file>... [ROOMS <room>...] [LIBS <target>...] [TORCH [PLAIN <file>...]])
 #
 # One room of lib/ = one OBJECT library, autoscheme_<name>. Its headers are included as "<name>/x.h" through an include
 # folder of its own (<build>/rooms/<name>/<name> -> lib/<name>), and a room sees the folders of the rooms it lists and of
 # what those list: an include against the direction of docs/impl.md does not compile. Only TORCH rooms see LibTorch.
+# PLAIN files of such a room do without it and without the TORCH rooms below: they are a room of their own, <name>_plain, in
+# the same folder, which rooms without LibTorch may list.
 function(autoscheme_room name)
-  cmake_parse_arguments(ROOM "TORCH" "" "SOURCES;ROOMS;LIBS" ${ARGN})
+  cmake_parse_arguments(ROOM "TORCH" "" "SOURCES;PLAIN;ROOMS;LIBS" ${ARGN})
   set(folder ${PROJECT_BINARY_DIR}/rooms/${name})
   file(MAKE_DIRECTORY ${folder})
   file(CREATE_LINK ${PROJECT_SOURCE_DIR}/lib/${name} ${folder}/${name} SYMBOLIC)
@@ -20,6 +22,13 @@ function(autoscheme_room name)
     target_link_libraries(autoscheme_${name}_headers INTERFACE LibTorch::CPU)
   endif()
 
+  set(below "")
+  if(ROOM_PLAIN)
+    autoscheme_plain_part(${name} "${ROOM_PLAIN}" "${ROOM_ROOMS}")
+    list(APPEND below autoscheme_${name}_plain)
+  endif()
+  set_property(GLOBAL PROPERTY AUTOSCHEME_TORCH_${name} ${ROOM_TORCH})
+
   add_library(autoscheme_${name} OBJECT ${ROOM_SOURCES})
   target_link_libraries(autoscheme_${name} PUBLIC autoscheme_${name}_headers PRIVATE autoscheme_settings)
   if(ROOM_TORCH)
@@ -27,13 +36,34 @@ function(autoscheme_room name)
   endif()
   set_property(GLOBAL APPEND PROPERTY AUTOSCHEME_ROOMS autoscheme_${name})
   # A program that runs a room's code needs the objects of all rooms below it.
-  set(below autoscheme_${name})
+  list(APPEND below autoscheme_${name})
   foreach(room ${ROOM_ROOMS})
     get_property(objects GLOBAL PROPERTY AUTOSCHEME_OBJECTS_${room})
     list(APPEND below ${objects})
   endforeach()
   list(REMOVE_DUPLICATES below)
   set_property(GLOBAL PROPERTY AUTOSCHEME_OBJECTS_${name} ${below})
+endfunction()
+
+function(autoscheme_plain_part name sources rooms)
+  set(plain autoscheme_${name}_plain)
+  add_library(${plain}_headers INTERFACE)
+  target_include_directories(${plain}_headers INTERFACE ${PROJECT_BINARY_DIR}/rooms/${name} ${PROJECT_SOURCE_DIR}/include)
+  target_link_libraries(${plain}_headers INTERFACE absl::status absl::statusor absl::strings absl::span)
+  set(below ${plain})
+  foreach(room ${rooms})
+    get_property(torch GLOBAL PROPERTY AUTOSCHEME_TORCH_${room})
+    if(NOT torch)
+      target_link_libraries(${plain}_headers INTERFACE autoscheme_${room}_headers)
+      get_property(objects GLOBAL PROPERTY AUTOSCHEME_OBJECTS_${room})
+      list(APPEND below ${objects})
+    endif()
+  endforeach()
+  add_library(${plain} OBJECT ${sources})
+  target_link_libraries(${plain} PUBLIC ${plain}_headers PRIVATE autoscheme_settings)
+  set_property(GLOBAL APPEND PROPERTY AUTOSCHEME_ROOMS ${plain})
+  set_property(GLOBAL PROPERTY AUTOSCHEME_OBJECTS_${name}_plain ${below})
+  set_property(GLOBAL PROPERTY AUTOSCHEME_TORCH_${name}_plain FALSE)
 endfunction()
 
 # Links a program with the code of rooms and of all rooms below them.

@@ -35,7 +35,7 @@
 #include "formats/bits.h"
 #include "formats/rules.h"
 #include "formats/stand_in.h"
-#include "model/architecture.h"
+#include "model/decoder_spec.h"
 #include "plan/calibration_ids.h"
 #include "planner/planner.h"
 #include "scorers/delta_loss.h"
@@ -174,7 +174,7 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
     used.insert(found->first);
     return absl::OkStatus();
   };
-  const ModelSpec& spec = skeleton.architecture().spec();
+  const ModelSpec& spec = skeleton.spec();
   for (size_t b = 0; b < spec.blocks.size(); ++b) {
     for (size_t i = 0; i < spec.blocks[b].linears.size(); ++i) {
       AUTOSCHEME_RETURN_IF_ERROR(

@@ -17,8 +17,8 @@
 
 namespace autoscheme {
 
-class Architecture;  // lib/model/architecture.h
-class Checkpoint;    // lib/checkpoint/checkpoint.h
+class Checkpoint;  // lib/checkpoint/checkpoint.h
+struct ModelSpec;  // lib/model/decoder_spec.h
 
 // A linear layer: weight [out_features, in_features], optional bias [out_features].
 struct LinearLayer {
@@ -28,16 +28,17 @@ struct LinearLayer {
   const TensorInfo* weight = nullptr;  // borrowed from the skeleton's checkpoint
   const TensorInfo* bias = nullptr;    // null when the layer has none
   int index = 0;                       // in the model's order, over all blocks; the head's is the last
-  int segment = 0;                     // of its block
-  bool ends_segment = false;           // its product is only added to the segment's output
+  int sublayer = 0;                    // of its block
+  // It alone reads its input, and its product is only added to what the sublayer hands on.
+  bool last_product = false;
 };
 
-// One decoder block. Its segments (attention, MLP) are computed one after the other: the smallest pieces that can be in
+// One decoder block. Its sublayers (attention, MLP) are computed one after the other: the smallest pieces that can be in
 // memory alone.
 struct Block {
   std::string name;                          // "model.layers.0"
   std::vector<const TensorInfo*> tensors;    // everything the block needs, ordered by (shard, offset)
-  std::vector<std::vector<const TensorInfo*>> segments;  // the same tensors by segment
+  std::vector<std::vector<const TensorInfo*>> sublayers;  // the same tensors by sublayer
   std::vector<LinearLayer> linears;          // the quantizable ones, in the model's order
   uint64_t bytes = 0;                        // sum over tensors
 };
@@ -79,7 +80,7 @@ class MetaSkeleton {
 
   // For the other stages.
   const Checkpoint& checkpoint() const;
-  const Architecture& architecture() const;
+  const ModelSpec& spec() const;
 
  private:
   struct Rep;

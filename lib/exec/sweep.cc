@@ -23,7 +23,7 @@
 #include "exec/unit_runner.h"
 #include "exec/unit_source.h"
 #include "exec/weight_tiles.h"
-#include "model/architecture.h"
+#include "nn/decoder.h"
 #include "plan/calibration_ids.h"
 #include "plan/reads.h"
 
@@ -33,7 +33,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// The tensors outside blocks, embedding and head, for Embed and FinalNorm.
+// The tensors outside blocks, embedding and head, for FinalNorm.
 class OuterOps : public BlockOps {
  public:
   absl::Status Load(const MetaSkeleton& skeleton, at::ScalarType dtype) {
@@ -42,25 +42,25 @@ class OuterOps : public BlockOps {
       AUTOSCHEME_RETURN_IF_ERROR(skeleton.checkpoint().Read(*info, 0, absl::MakeSpan(bytes)));
       const TensorView view{info, bytes.data()};
       AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(view));
-      params_.emplace(info->name, LoadTensor(view, dtype));
+      params_.push_back(LoadTensor(view, dtype));
     }
     return absl::OkStatus();
   }
   at::Tensor Linear(int, const at::Tensor&) override {
     TORCH_CHECK(false, "no linear layer outside the blocks");
   }
-  const at::Tensor& Param(absl::string_view name) override { return params_.at(name); }
+  const at::Tensor& Param(int index) override { return params_.at(index); }
   const at::Tensor& position_tables() const override { return none_; }
 
  private:
-  absl::flat_hash_map<std::string, at::Tensor> params_;
+  std::vector<at::Tensor> params_;  // by ModelSpec::others
   at::Tensor none_;
 };
 
 class Sweeps {
  public:
   Sweeps(RunResources& run, const MetaSkeleton& skeleton, const Calibration& calibration, const ExecutionPlan& plan, const Scorers& scorers)
-      : run_(run), skeleton_(skeleton), architecture_(skeleton.architecture()), calibration_(calibration), plan_(plan), scorers_(scorers),
+      : run_(run), skeleton_(skeleton), spec_(skeleton.spec()), calibration_(calibration), plan_(plan), scorers_(scorers),
         variants_(scorers.needs().count()), forward_only_(scorers.needs().forward_only()),
         units_(MakeUnits(skeleton, plan.sublayers_per_unit)), unit_count_(static_cast<int>(units_.size())),
         shape_{calibration.nsamples, calibration.seqlen, plan.batch_size, plan.micro_batch_rows},
@@ -73,7 +73,7 @@ class Sweeps {
     bytes_before_ = skeleton_.checkpoint().bytes_read();
     AUTOSCHEME_RETURN_IF_ERROR(run_.context.CheckCancelled());
     AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, run_.dtype()));
-    tables_ = architecture_.PositionTables(calibration_.seqlen);
+    tables_ = PositionTables(spec_, calibration_.seqlen);
     AUTOSCHEME_RETURN_IF_ERROR(activations_.Open());
     AUTOSCHEME_RETURN_IF_ERROR(Embed());
     const Schedule& schedule = activations_.schedule();
@@ -107,8 +107,7 @@ class Sweeps {
     for (int m = 0; m < micro_batch_count(); ++m) {
       at::Tensor place =
           NewTensor(&run_.activations, {micro_batches_[m].rows, calibration_.seqlen, skeleton_.hidden_size()}, run_.dtype());
-      const at::Tensor x = architecture_.Embed(rows.Of(calibration_, micro_batches_[m], std::move(place)), outer_);
-      AUTOSCHEME_RETURN_IF_ERROR(activations_.PutEmbedded(m, x));
+      AUTOSCHEME_RETURN_IF_ERROR(activations_.PutEmbedded(m, rows.Of(calibration_, micro_batches_[m], std::move(place))));
     }
     return absl::OkStatus();
   }
@@ -204,11 +203,11 @@ class Sweeps {
     input.label_rows = activations_.label_rows();
     input.hidden = [&](int v, int m) -> absl::StatusOr<at::Tensor> {
       AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, activations_.LastOutput(v, m));
-      return architecture_.FinalNorm(x, outer_);
+      return FinalNorm(spec_, x, outer_);
     };
     input.take_gradient = [&](int v, int m, const at::Tensor& grad) -> absl::Status {
       AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, activations_.LastOutput(v, m));
-      return PutGradient(v, m, Graph(x, [&](const at::Tensor& in) { return architecture_.FinalNorm(in, outer_); }).Pullback(grad));
+      return PutGradient(v, m, Graph(x, [&](const at::Tensor& in) { return FinalNorm(spec_, in, outer_); }).Pullback(grad));
     };
     input.step = [&](int64_t done, int64_t total) { return Report("head", done, total); };
     AUTOSCHEME_ASSIGN_OR_RETURN(losses, RunHead(run_, skeleton_, calibration_, plan_, scorers_, input));
@@ -241,7 +240,7 @@ class Sweeps {
 
   RunResources& run_;
   const MetaSkeleton& skeleton_;
-  const Architecture& architecture_;
+  const ModelSpec& spec_;
   const Calibration& calibration_;
   const ExecutionPlan& plan_;
   const Scorers& scorers_;

@@ -40,7 +40,7 @@ at::Tensor UnitLinears::Apply(const LinearLayer& layer, const at::Tensor& x, boo
     input_ = std::make_shared<LinearInput>(x, activation_.get());
   }
   at::Tensor y = linears_.at(&layer)->Apply(x, input_, values);
-  if (layer.ends_segment) LeaveInput();
+  if (layer.last_product) LeaveInput();
   return y;
 }
 

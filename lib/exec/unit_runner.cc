@@ -1,25 +1,25 @@
 #include "exec/unit_runner.h"
 
-#include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "exec/weights.h"
 
 namespace autoscheme {
 
-// What one segment sees: its block's linears by index, its small tensors by their name below the block.
+// What one sublayer sees: its block's linears and params.
 class UnitRunner::PartOps : public BlockOps {
  public:
   PartOps(const Block& block, const at::Tensor& tables) : block_(block), tables_(tables) {}
-  void AddParam(std::string name, at::Tensor value) { params_.emplace(std::move(name), std::move(value)); }
+  void AddParam(int index, at::Tensor value) { params_.emplace(index, std::move(value)); }
   // For the next run; `last_values`: whether products that are only added to the sublayer's output are computed.
   void Prepare(UnitLinears& linears, bool last_values) { linears_ = &linears, last_values_ = last_values; }
 
   at::Tensor Linear(int index, const at::Tensor& x) override {
     const LinearLayer& layer = block_.linears[index];
-    return linears_->Apply(layer, x, last_values_ || !layer.ends_segment);
+    return linears_->Apply(layer, x, last_values_ || !layer.last_product);
   }
-  const at::Tensor& Param(absl::string_view name) override { return params_.at(name); }
+  const at::Tensor& Param(int index) override { return params_.at(index); }
   const at::Tensor& position_tables() const override { return tables_; }
 
  private:
@@ -27,20 +27,20 @@ class UnitRunner::PartOps : public BlockOps {
   const at::Tensor& tables_;
   UnitLinears* linears_ = nullptr;
   bool last_values_ = true;
-  absl::flat_hash_map<std::string, at::Tensor> params_;
+  absl::flat_hash_map<int, at::Tensor> params_;
 };
 
 UnitRunner::UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Span<const TensorView> views,
                        at::ScalarType dtype, const at::Tensor& position_tables)
-    : architecture_(skeleton.architecture()), unit_(unit) {
+    : spec_(skeleton.spec()), unit_(unit) {
   for (const TensorView& view : views) views_.emplace(view.info->name, view);
   for (const Unit::Part& part : unit.parts) {
     const Block& block = skeleton.blocks()[part.block];
     parts_.push_back(std::make_unique<PartOps>(block, position_tables));
-    for (const TensorInfo* info : block.segments[part.segment]) {
-      const bool linear = std::any_of(block.linears.begin(), block.linears.end(),
-                                      [&](const LinearLayer& l) { return l.weight == info || l.bias == info; });
-      if (!linear) parts_.back()->AddParam(info->name.substr(block.name.size() + 1), LoadTensor(views_.at(info->name), dtype));
+    const BlockSpec& spec = spec_.blocks[part.block];
+    for (const int param : ParamsOf(spec.sublayers[part.sublayer])) {
+      const TensorView& view = views_.at(absl::StrCat(block.name, ".", spec.params[param].name));
+      parts_.back()->AddParam(param, LoadTensor(view, dtype));
     }
   }
 }
@@ -56,7 +56,7 @@ at::Tensor UnitRunner::Run(const at::Tensor& x, UnitLinears& linears, bool value
   at::Tensor y = x;
   for (size_t i = 0; i < unit_.parts.size(); ++i) {
     parts_[i]->Prepare(linears, values || i + 1 < unit_.parts.size());
-    y = architecture_.Segment(unit_.parts[i].block, unit_.parts[i].segment, y, *parts_[i]);
+    y = Forward(spec_.blocks[unit_.parts[i].block].sublayers[unit_.parts[i].sublayer], y, *parts_[i]);
   }
   return y;
 }

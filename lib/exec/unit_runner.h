@@ -12,7 +12,7 @@
 #include "absl/types/span.h"
 #include "autoscheme/meta_skeleton.h"
 #include "exec/unit_linears.h"
-#include "model/architecture.h"
+#include "nn/decoder.h"
 
 namespace autoscheme {
 
@@ -30,7 +30,7 @@ class UnitRunner {
 
  private:
   class PartOps;
-  const Architecture& architecture_;
+  const ModelSpec& spec_;
   const Unit& unit_;
   absl::flat_hash_map<std::string, TensorView> views_;
   std::vector<std::unique_ptr<PartOps>> parts_;  // parallel to unit_.parts

@@ -2,16 +2,14 @@
 #ifndef AUTOSCHEME_MODEL_FAMILIES_H_
 #define AUTOSCHEME_MODEL_FAMILIES_H_
 
-#include <memory>
-
-#include "model/architecture.h"
+#include "model/decoder_spec.h"
 
 namespace autoscheme {
 
-absl::StatusOr<std::unique_ptr<Architecture>> CreateLlama(const Json& config);
-absl::StatusOr<std::unique_ptr<Architecture>> CreateMistral(const Json& config);
-absl::StatusOr<std::unique_ptr<Architecture>> CreateQwen2(const Json& config);
-absl::StatusOr<std::unique_ptr<Architecture>> CreateQwen3(const Json& config);
+absl::StatusOr<ModelSpec> CreateLlama(const Json& config);
+absl::StatusOr<ModelSpec> CreateMistral(const Json& config);
+absl::StatusOr<ModelSpec> CreateQwen2(const Json& config);
+absl::StatusOr<ModelSpec> CreateQwen3(const Json& config);
 
 }  // namespace autoscheme
 

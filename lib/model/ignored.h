@@ -7,7 +7,7 @@
 
 #include "autoscheme/context.h"
 #include "base/json.h"
-#include "model/architecture.h"
+#include "model/decoder_spec.h"
 
 namespace autoscheme {
 

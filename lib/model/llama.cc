@@ -1,12 +1,12 @@
 // Llama 1 to 3.x, and models that publish under its name (TinyLlama, SmolLM2, ...).
 #include "base/status_macros.h"
 #include "model/families.h"
-#include "model/dense_decoder.h"
+#include "model/decoder_config.h"
 
 namespace autoscheme {
 
-absl::StatusOr<std::unique_ptr<Architecture>> CreateLlama(const Json& config) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(DenseDecoderConfig c, ReadDenseDecoderConfig(config, "llama"));
+absl::StatusOr<ModelSpec> CreateLlama(const Json& config) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(DecoderConfig c, ReadDecoderConfig(config, "llama"));
   AUTOSCHEME_ASSIGN_OR_RETURN(c.qkv_bias, JsonBoolOr(config, "attention_bias", false, "config.json"));
   AUTOSCHEME_ASSIGN_OR_RETURN(c.mlp_bias, JsonBoolOr(config, "mlp_bias", false, "config.json"));
   c.o_bias = c.qkv_bias;
@@ -15,7 +15,7 @@ absl::StatusOr<std::unique_ptr<Architecture>> CreateLlama(const Json& config) {
         "config.json: a llama model has no \"sliding_window\", ignored here as in transformers: every block attends to "
         "all");
   }
-  return MakeDenseDecoder(config, std::move(c));
+  return MakeDecoder(config, std::move(c));
 }
 
 }  // namespace autoscheme

@@ -1,11 +1,10 @@
 #include "autoscheme/meta_skeleton.h"
 
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
 #include <rapidjson/prettywriter.h>
 #include <rapidjson/stringbuffer.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -17,7 +16,7 @@
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
-#include "model/architecture.h"
+#include "model/decoder_spec.h"
 #include "model/ignored.h"
 
 namespace autoscheme {
@@ -25,7 +24,7 @@ namespace autoscheme {
 struct MetaSkeleton::Rep {
   std::string model, fingerprint;
   std::unique_ptr<Checkpoint> checkpoint;
-  std::unique_ptr<Architecture> architecture;
+  ModelSpec spec;
   std::vector<Block> blocks;
   const TensorInfo* embedding = nullptr;
   LinearLayer head;
@@ -100,33 +99,36 @@ LinearLayer FindLinear(const std::string& prefix, const LinearSpec& spec, Tensor
   layer.name = prefix + spec.name;
   layer.out_features = spec.out_features;
   layer.in_features = spec.in_features;
-  layer.segment = spec.segment, layer.ends_segment = spec.ends_segment;
+  layer.sublayer = spec.sublayer;
   layer.weight = finder.Find(layer.name + ".weight", {spec.out_features, spec.in_features});
   if (spec.bias) layer.bias = finder.Find(layer.name + ".bias", {spec.out_features});
   return layer;
 }
 
-Block FindBlock(const BlockSpec& spec, int segments, TensorFinder& finder) {
+Block FindBlock(const BlockSpec& spec, TensorFinder& finder) {
   Block block;
   block.name = spec.name;
-  block.segments.resize(segments);
+  block.sublayers.resize(spec.sublayers.size());
   for (const LinearSpec& linear : spec.linears) {
     block.linears.push_back(FindLinear(spec.name + ".", linear, finder));
     const LinearLayer& layer = block.linears.back();
-    if (layer.weight != nullptr) block.segments[linear.segment].push_back(layer.weight);
-    if (layer.bias != nullptr) block.segments[linear.segment].push_back(layer.bias);
+    if (layer.weight != nullptr) block.sublayers[linear.sublayer].push_back(layer.weight);
+    if (layer.bias != nullptr) block.sublayers[linear.sublayer].push_back(layer.bias);
   }
   for (const ParamSpec& param : spec.params) {
     if (const TensorInfo* info = finder.Find(spec.name + "." + param.name, param.shape)) {
-      block.segments[param.segment].push_back(info);
+      block.sublayers[param.sublayer].push_back(info);
     }
   }
   const auto by_place = [](const TensorInfo* a, const TensorInfo* b) {
     return std::make_pair(a->shard, a->offset) < std::make_pair(b->shard, b->offset);
   };
-  for (auto& segment : block.segments) {
-    std::sort(segment.begin(), segment.end(), by_place);
-    block.tensors.insert(block.tensors.end(), segment.begin(), segment.end());
+  for (const Sublayer& sublayer : spec.sublayers) {
+    for (const int linear : LastProducts(sublayer)) block.linears[linear].last_product = true;
+  }
+  for (auto& tensors : block.sublayers) {
+    std::sort(tensors.begin(), tensors.end(), by_place);
+    block.tensors.insert(block.tensors.end(), tensors.begin(), tensors.end());
   }
   std::sort(block.tensors.begin(), block.tensors.end(), by_place);
   for (const TensorInfo* info : block.tensors) block.bytes += info->bytes;
@@ -145,9 +147,22 @@ T Load(const std::byte* data, int64_t index) {
   return value;
 }
 
+float FloatFromBits(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+// The value of an IEEE half: its exponent is made that of a float by a multiplication, which also brings denormals right.
+float HalfToFloat(uint16_t half) {
+  const uint32_t sign = uint32_t{half & 0x8000u} << 16, rest = uint32_t{half & 0x7FFFu} << 13;
+  if ((half & 0x7C00u) == 0x7C00u) return FloatFromBits(sign | 0x7F800000u | rest);
+  return std::copysign(FloatFromBits(rest) * 0x1p112f, FloatFromBits(sign));
+}
+
 float NumberAt(const std::vector<std::byte>& bytes, Dtype dtype, int64_t index) {
-  if (dtype == Dtype::kBF16) return static_cast<float>(Load<c10::BFloat16>(bytes.data(), index));
-  if (dtype == Dtype::kF16) return static_cast<float>(Load<c10::Half>(bytes.data(), index));
+  if (dtype == Dtype::kBF16) return FloatFromBits(uint32_t{Load<uint16_t>(bytes.data(), index)} << 16);
+  if (dtype == Dtype::kF16) return HalfToFloat(Load<uint16_t>(bytes.data(), index));
   return Load<float>(bytes.data(), index);
 }
 
@@ -193,15 +208,15 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
   rep->model = model;
   AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::Open(context, model));
   const Checkpoint& checkpoint = *rep->checkpoint;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->architecture, CreateArchitecture(checkpoint.config()));
-  const ModelSpec& spec = rep->architecture->spec();
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config()));
+  const ModelSpec& spec = rep->spec;
 
   TensorFinder finder(checkpoint);
   rep->embedding = finder.Find(spec.embedding, {spec.vocab_size, spec.hidden_size});
   for (const ParamSpec& param : spec.others) rep->others.push_back(finder.Find(param.name, param.shape));
   for (const BlockSpec& block : spec.blocks) {
     AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
-    rep->blocks.push_back(FindBlock(block, rep->architecture->segments(), finder));
+    rep->blocks.push_back(FindBlock(block, finder));
   }
   AUTOSCHEME_RETURN_IF_ERROR(finder.status());
   const TensorInfo* head = checkpoint.Find(spec.head.name + ".weight");
@@ -245,18 +260,18 @@ MetaSkeleton::~MetaSkeleton() = default;
 const std::string& MetaSkeleton::model() const { return rep_->model; }
 const std::string& MetaSkeleton::directory() const { return rep_->checkpoint->directory(); }
 const std::vector<std::string>& MetaSkeleton::files() const { return rep_->checkpoint->files(); }
-const std::string& MetaSkeleton::model_type() const { return rep_->architecture->spec().model_type; }
+const std::string& MetaSkeleton::model_type() const { return rep_->spec.model_type; }
 const std::string& MetaSkeleton::fingerprint() const { return rep_->fingerprint; }
 absl::Span<const Block> MetaSkeleton::blocks() const { return rep_->blocks; }
-int64_t MetaSkeleton::hidden_size() const { return rep_->architecture->spec().hidden_size; }
-int64_t MetaSkeleton::vocab_size() const { return rep_->architecture->spec().vocab_size; }
+int64_t MetaSkeleton::hidden_size() const { return rep_->spec.hidden_size; }
+int64_t MetaSkeleton::vocab_size() const { return rep_->spec.vocab_size; }
 const TensorInfo* MetaSkeleton::embedding() const { return rep_->embedding; }
 const LinearLayer& MetaSkeleton::head() const { return rep_->head; }
 bool MetaSkeleton::tied_head() const { return rep_->tied_head; }
 absl::Span<const TensorInfo* const> MetaSkeleton::other_tensors() const { return rep_->others; }
-int64_t MetaSkeleton::max_positions() const { return rep_->architecture->spec().max_positions; }
+int64_t MetaSkeleton::max_positions() const { return rep_->spec.max_positions; }
 const Checkpoint& MetaSkeleton::checkpoint() const { return *rep_->checkpoint; }
-const Architecture& MetaSkeleton::architecture() const { return *rep_->architecture; }
+const ModelSpec& MetaSkeleton::spec() const { return rep_->spec; }
 
 int64_t MetaSkeleton::total_params() const {
   int64_t n = rep_->embedding->numel();

@@ -1,17 +1,17 @@
 // Mistral: no biases; one sliding window for all blocks, for some, or none.
 #include "base/status_macros.h"
-#include "model/dense_decoder.h"
+#include "model/decoder_config.h"
 #include "model/families.h"
 
 namespace autoscheme {
 
-absl::StatusOr<std::unique_ptr<Architecture>> CreateMistral(const Json& config) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(DenseDecoderConfig c, ReadDenseDecoderConfig(config, "mistral"));
+absl::StatusOr<ModelSpec> CreateMistral(const Json& config) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(DecoderConfig c, ReadDecoderConfig(config, "mistral"));
   AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t window, ReadSlidingWindow(config));
   // With layer_types it is what transformers calls ministral.
   AUTOSCHEME_ASSIGN_OR_RETURN(const bool by_type, ReadLayerTypes(config, window, c));
   if (!by_type) c.window.assign(c.blocks, window);
-  return MakeDenseDecoder(config, std::move(c));
+  return MakeDecoder(config, std::move(c));
 }
 
 }  // namespace autoscheme

@@ -5,13 +5,17 @@
 #include "autoscheme/meta_skeleton.h"
 #include "base/io.h"
 #include "base/status_macros.h"
-#include "model/architecture.h"
+#include "model/decoder_spec.h"
 #include "model/families.h"
 
 namespace autoscheme {
 namespace {
 
-constexpr ArchitectureEntry kRegistry[] = {
+struct Entry {
+  const char* model_type;
+  Family family;
+};
+constexpr Entry kRegistry[] = {
     {"llama", CreateLlama},
     {"mistral", CreateMistral},
     {"qwen2", CreateQwen2},
@@ -20,23 +24,21 @@ constexpr ArchitectureEntry kRegistry[] = {
 
 }  // namespace
 
-absl::Span<const ArchitectureEntry> ArchitectureRegistry() { return kRegistry; }
-
 std::vector<std::string> SupportedModelTypes() {
   std::vector<std::string> names;
-  for (const ArchitectureEntry& entry : kRegistry) names.push_back(entry.model_type);
+  for (const Entry& entry : kRegistry) names.push_back(entry.model_type);
   std::sort(names.begin(), names.end());
   return names;
 }
 
-absl::StatusOr<std::unique_ptr<Architecture>> CreateArchitecture(const Json& config) {
+absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config) {
   AUTOSCHEME_ASSIGN_OR_RETURN(std::string model_type, JsonString(config, "model_type", "config.json"));
   if (JsonFind(config, "quantization_config") != nullptr) {
     return absl::UnimplementedError(
         "config.json has a quantization_config: the model is quantized already; give the original 16- or 32-bit checkpoint");
   }
-  for (const ArchitectureEntry& entry : kRegistry) {
-    if (model_type == entry.model_type) return entry.create(config);
+  for (const Entry& entry : kRegistry) {
+    if (model_type == entry.model_type) return entry.family(config);
   }
   return absl::UnimplementedError(absl::StrCat("model_type ", Quoted(model_type), " is not supported; supported: ",
                                                absl::StrJoin(SupportedModelTypes(), ", ")));

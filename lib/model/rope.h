@@ -2,8 +2,6 @@
 #ifndef AUTOSCHEME_MODEL_ROPE_H_
 #define AUTOSCHEME_MODEL_ROPE_H_
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -30,9 +28,6 @@ struct RopeConfig {
 // rotated in part (partial_rotary_factor).
 absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, absl::Span<const std::string> attention_types,
                                           std::vector<std::string>* warnings);
-
-// [2, seqlen, head_dim / 2]: cos and sin of position x frequency, float32.
-at::Tensor RopeTables(const RopeConfig& rope, int64_t head_dim, int64_t seqlen);
 
 }  // namespace autoscheme
 

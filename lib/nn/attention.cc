@@ -21,10 +21,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Scores of one stretch of queries, of all heads that share a key head: in a second-level cache with what stands beside
-// them. Causality leaves out more the shorter a stretch is, products are quicker the longer it is.
-constexpr int64_t kScoreElements = 1 << 17, kMostQueries = 64, kLeastQueries = 16;
-
 double Scale(const AttentionShape& shape) { return 1.0 / std::sqrt(static_cast<double>(shape.head_dim)); }
 
 // Queries that are worked on at once, [first, last), and the keys that any of them sees.
@@ -33,19 +29,6 @@ struct Stretch {
   int64_t queries() const { return last - first; }
   int64_t keys() const { return last - first_key; }
 };
-
-// A window that hides nothing is none.
-AttentionShape Seen(AttentionShape shape, int64_t seqlen) {
-  if (shape.window >= seqlen) shape.window = 0;
-  return shape;
-}
-
-int64_t Group(const AttentionShape& shape) { return shape.heads / shape.kv_heads; }
-
-int64_t QueriesAtOnce(const AttentionShape& shape, int64_t seqlen) {
-  const int64_t seen = std::max<int64_t>(shape.window > 0 ? std::min(seqlen, shape.window + kMostQueries) : seqlen, 1);
-  return std::min(seqlen, std::clamp(kScoreElements / (Group(shape) * seen), kLeastQueries, kMostQueries));
-}
 
 // Rotary embedding: x, y [heads, positions, dim], tables [2, positions, dim / 2]; with direction -1 the inverse.
 // Where the tables are of x's and y's dtype products are rounded to it; else the tables and one of x and y are float32.
@@ -89,7 +72,7 @@ class Piece {
     Rotate(k.narrow(1, head, 1).transpose(0, 1), tables_, 1, 1, keys_);
     keys_ = keys_[0];
     values_ = Converted(v.select(1, head), at::kFloat);
-    const int64_t rows = Group(shape) * step_;
+    const int64_t rows = shape.group() * step_;
     queries_ = NewLike(k, {rows * shape.head_dim}, at::kFloat);
     scores_ = NewLike(k, {rows * std::min(seqlen_, MostKeys())}, at::kFloat);
     outside_ = at::full({step_, step_}, -std::numeric_limits<float>::infinity(), keys_.options()).triu_(1);
@@ -103,13 +86,13 @@ class Piece {
     ForEachStretch([&](const Stretch& s) {
       const at::Tensor p = Probabilities(q, s);
       at::Tensor go = Part(g, s, dim), ds = Part(of_scores, s, s.keys()), dqs = Part(of_queries, s, dim);
-      go.view({Group(shape_), s.queries(), dim}).copy_(Of(grad, s));
+      go.view({shape_.group(), s.queries(), dim}).copy_(Of(grad, s));
       of_values.narrow(0, s.first_key, s.keys()).addmm_(p.t(), go);
       at::mm_out(ds, go, values_.narrow(0, s.first_key, s.keys()).t());
       at::_softmax_backward_data_out(ds, ds, p, -1, at::kFloat);
       of_keys.narrow(0, s.first_key, s.keys()).addmm_(ds.t(), Part(queries_, s, dim));
       at::mm_out(dqs, ds, keys_.narrow(0, s.first_key, s.keys()));
-      Rotate(dqs.view({Group(shape_), s.queries(), dim}), TablesOf(s), -1, Scale(shape_), Of(dq, s));
+      Rotate(dqs.view({shape_.group(), s.queries(), dim}), TablesOf(s), -1, Scale(shape_), Of(dq, s));
     });
     Rotate(of_keys.unsqueeze(0), tables_, -1, 1, dk.narrow(1, head_, 1).transpose(0, 1));
     dv.select(1, head_).copy_(of_values);
@@ -128,12 +111,12 @@ class Piece {
 
   // The matrix of a stretch in a buffer for the longest one.
   at::Tensor Part(const at::Tensor& buffer, const Stretch& s, int64_t width) const {
-    const int64_t rows = Group(shape_) * s.queries();
+    const int64_t rows = shape_.group() * s.queries();
     return buffer.narrow(0, 0, rows * width).view({rows, width});
   }
   // [group, queries, dim] of a tensor like q.
   at::Tensor Of(const at::Tensor& t, const Stretch& s) const {
-    return t.narrow(0, s.first, s.queries()).narrow(1, head_ * Group(shape_), Group(shape_)).transpose(0, 1);
+    return t.narrow(0, s.first, s.queries()).narrow(1, head_ * shape_.group(), shape_.group()).transpose(0, 1);
   }
 
   at::Tensor TablesOf(const Stretch& s) const { return tables_.narrow(1, s.first, s.queries()); }
@@ -142,9 +125,9 @@ class Piece {
   at::Tensor Probabilities(const at::Tensor& q, const Stretch& s) {
     const int64_t dim = shape_.head_dim, n = s.queries();
     at::Tensor rotated = Part(queries_, s, dim), scores = Part(scores_, s, s.keys());
-    Rotate(Of(q, s), TablesOf(s), 1, Scale(shape_), rotated.view({Group(shape_), n, dim}));
+    Rotate(Of(q, s), TablesOf(s), 1, Scale(shape_), rotated.view({shape_.group(), n, dim}));
     at::mm_out(scores, rotated, keys_.narrow(0, s.first_key, s.keys()).t());
-    const at::Tensor by_head = scores.view({Group(shape_), n, s.keys()});
+    const at::Tensor by_head = scores.view({shape_.group(), n, s.keys()});
     by_head.narrow(-1, s.first - s.first_key, n).add_(outside_.narrow(0, 0, n).narrow(1, 0, n));
     // The first query sees all keys there are, those behind it miss one more each.
     if (shape_.window > 0) {
@@ -215,8 +198,8 @@ at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
   const auto split = [](const at::Tensor& t, int64_t heads) { return Heads(t, heads).transpose(1, 2); };
   const auto given = [&](const at::Tensor& t) { return Converted(t, ComposedType(q)); };
   return at::scaled_dot_product_attention(given(Rotated(split(q, shape.heads), tables)),
-                                          Repeated(given(Rotated(split(k, shape.kv_heads), tables)), Group(shape)),
-                                          Repeated(given(split(v, shape.kv_heads)), Group(shape)), mask, /*dropout_p=*/0.0,
+                                          Repeated(given(Rotated(split(k, shape.kv_heads), tables)), shape.group()),
+                                          Repeated(given(split(v, shape.kv_heads)), shape.group()), mask, /*dropout_p=*/0.0,
                                           /*is_causal=*/!mask.has_value(), Scale(shape))
       .transpose(1, 2)
       .reshape(q.sizes());
@@ -265,29 +248,6 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                            const AttentionShape& shape) {
   return AttentionFunction::apply(q, k, v, tables, Seen(shape, q.size(1)));
-}
-
-int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen) {
-  return Seen(shape, seqlen).window > 0 ? seqlen * seqlen * static_cast<int64_t>(sizeof(float)) : 0;
-}
-
-int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen) {
-  // Queries rotated; keys, which are at most half as many where they are copied for every head, and these; values likewise; and
-  // what the kernel has.
-  return 4 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float)) + AttentionKernelBytes(shape, seqlen);
-}
-
-int64_t AttentionKernelBytes(const AttentionShape& shape, int64_t seqlen) {
-  // The result; values as it wants them, and its buffers, half as much each.
-  return 2 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float));
-}
-
-int64_t AttentionBackwardBytes(const AttentionShape& given, int64_t seqlen) {
-  const AttentionShape shape = Seen(given, seqlen);
-  const int64_t step = QueriesAtOnce(shape, seqlen), rows = Group(shape) * step;
-  const int64_t keys = shape.window > 0 ? std::min(seqlen, shape.window + step) : seqlen;
-  const int64_t numbers = 4 * seqlen * shape.head_dim + rows * (2 * keys + 4 * shape.head_dim) + step * step;
-  return numbers * static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace autoscheme

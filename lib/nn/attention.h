@@ -6,12 +6,9 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace autoscheme {
+#include "nn/attention_cost.h"
 
-struct AttentionShape {
-  int64_t heads = 1, kv_heads = 1, head_dim = 2;
-  int64_t window = 0;  // > 0: a query sees itself and the window - 1 positions before it
-};
+namespace autoscheme {
 
 // q [batch, seq, heads * head_dim], k and v [batch, seq, kv_heads * head_dim] -> as q. Query head h reads key head
 // h / (heads / kv_heads). `tables` [2, seq, head_dim / 2], float32: cos and sin by which q and k are rotated, halves layout
@@ -22,13 +19,6 @@ struct AttentionShape {
 // whatever the dtype, a stretch of queries at a time.
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                            const AttentionShape& shape);
-
-// Bytes that CausalAttention holds beside its results: forward the mask of a window, and for one row of the batch (both in
-// float32), of which LibTorch's kernel allocates a part itself; backward in one thread.
-int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen);
-int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen);
-int64_t AttentionKernelBytes(const AttentionShape& shape, int64_t seqlen);
-int64_t AttentionBackwardBytes(const AttentionShape& shape, int64_t seqlen);
 
 }  // namespace autoscheme
 

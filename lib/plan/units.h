@@ -14,7 +14,7 @@ namespace autoscheme {
 struct Unit {
   struct Part {
     int block = 0;
-    int segment = 0;
+    int sublayer = 0;
   };
   struct Linear {
     const LinearLayer* layer = nullptr;

@@ -8,7 +8,7 @@
 
 #include "autoscheme/block_streamer.h"
 #include "plan/reads.h"
-#include "model/architecture.h"
+#include "nn/costs.h"
 
 namespace autoscheme {
 namespace {
@@ -39,7 +39,6 @@ uint64_t Sum(const std::vector<PlanItem>& items) {
 }
 
 UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vector<int64_t>& kept_by_unit) {
-  const Architecture& architecture = in.skeleton->architecture();
   UnitSizes sizes;
   uint64_t in_turns[2] = {0, 0};
   for (const Unit& unit : units) {
@@ -66,11 +65,12 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
     sizes.small_slot_bytes = std::max(sizes.small_slot_bytes, BlockStreamer::SlotBytes(small).value_or(0));
     int64_t kept = 0, graph = 0;
     for (const Unit::Part& part : unit.parts) {
-      const auto activations = architecture.ActivationsPerToken(part.segment, in.needs->quantizes_activations);
-      kept += activations.kept, graph += activations.graph;
-      sizes.remade = std::max(sizes.remade, activations.graph - activations.kept);
-      sizes.passing = std::max(sizes.passing, activations.passing);
-      const auto scratch = architecture.ScratchBytes(part.segment, in.calibration->seqlen);
+      const Sublayer& sublayer = in.skeleton->spec().blocks[part.block].sublayers[part.sublayer];
+      const Activations activations = ActivationsOf(sublayer, in.skeleton->hidden_size(), in.needs->quantizes_activations);
+      kept += activations.saved, graph += activations.graph;
+      sizes.remade = std::max(sizes.remade, activations.graph - activations.saved);
+      sizes.passing = std::max(sizes.passing, activations.transient);
+      const Scratch scratch = ScratchOf(sublayer, in.calibration->seqlen);
       sizes.shared_scratch = std::max<uint64_t>(sizes.shared_scratch, scratch.shared);
       sizes.row_scratch = std::max<uint64_t>(sizes.row_scratch, scratch.forward);
       sizes.row_scratch_outside = std::max<uint64_t>(sizes.row_scratch_outside, scratch.forward_outside);

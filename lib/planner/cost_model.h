@@ -13,7 +13,7 @@
 #include "planner/planner.h"
 #include "plan/schedule.h"
 #include "plan/units.h"
-#include "tensor/products.h"
+#include "tensor/widened.h"
 
 namespace autoscheme {
 

@@ -14,10 +14,6 @@
 namespace autoscheme {
 namespace {
 
-// Of a piece: rows or columns of the result, and numbers that are multiplied for one of the result. A number is widened once
-// for so many products that it shows by a few percent, and the pieces take at most 20 MiB.
-constexpr int64_t kMostSide = 1024, kMostTerms = 2048;
-
 bool ProcessorMultipliesBfloat16() {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
   return __builtin_cpu_supports("avx512bf16");
@@ -94,11 +90,6 @@ void MultiplyWidened(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, 
       part.copy_(sum);
     });
   });
-}
-
-uint64_t WidenedBytes(int64_t m, int64_t k, int64_t n) {
-  const uint64_t rows = std::min(m, kMostSide), columns = std::min(n, kMostSide), terms = std::min(k, kMostTerms);
-  return (rows * terms + terms * columns + rows * columns) * sizeof(float);
 }
 
 }  // namespace autoscheme

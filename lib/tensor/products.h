@@ -10,6 +10,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "tensor/widened.h"
+
 namespace autoscheme {
 
 // Whether LibTorch multiplies bfloat16 numbers by instructions for them: the processor has some (AVX512_BF16, as every one
@@ -26,9 +28,6 @@ void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b);
 
 // What these two do with bfloat16 where MultipliesBfloat16() is false.
 void MultiplyWidened(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add);
-
-// Bytes of the pieces that MultiplyWidened holds at a time, for [m, k] times [k, n].
-uint64_t WidenedBytes(int64_t m, int64_t k, int64_t n);
 
 }  // namespace autoscheme
 

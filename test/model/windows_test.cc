@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "model/dense_decoder.h"
+#include "model/decoder_config.h"
 #include "model/families.h"
 
 namespace autoscheme {
@@ -24,7 +24,7 @@ Json Config(const std::string& more) {
 
 absl::StatusOr<Windows> QwenWindows(const std::string& more) {
   const Json config = Config(more);
-  DenseDecoderConfig decoder = ReadDenseDecoderConfig(config, "qwen2").value();
+  DecoderConfig decoder = ReadDecoderConfig(config, "qwen2").value();
   const absl::Status status = ReadQwenWindows(config, decoder);
   if (!status.ok()) return status;
   return decoder.window;
@@ -56,21 +56,24 @@ TEST_CASE("windows: layer_types goes before max_window_layers, and needs a windo
              Contains("sliding_window is -7"));
 }
 
-// Bytes of the attention mask tell whether a model has windows: full attention needs none.
-int64_t MaskBytes(const std::string& more) {
+Windows MistralWindows(const std::string& more) {
   const auto model = CreateMistral(Config(more));
   INFO(model.status().ToString());
   REQUIRE(model.ok());
-  return (*model)->ScratchBytes(0, 64).shared;
+  Windows windows;
+  for (const BlockSpec& block : model->blocks) {
+    windows.push_back(std::get<Attention>(block.sublayers[0].branches[0].body).window);
+  }
+  return windows;
 }
 
 TEST_CASE("windows: Mistral has its window in every block, or in those that layer_types names") {
-  CHECK(MaskBytes(R"("sliding_window": 7)") > 0);
-  CHECK(MaskBytes(R"("sliding_window": null)") == 0);
-  CHECK(MaskBytes(R"("sliding_window": 7, "layer_types": ["full_attention", "full_attention", "full_attention"])") ==
-        0);
-  CHECK(MaskBytes(R"("sliding_window": 7, "layer_types": ["full_attention", "full_attention", "sliding_attention"])") >
-        0);
+  CHECK(MistralWindows(R"("sliding_window": 7)") == Windows{7, 7, 7});
+  CHECK(MistralWindows(R"("sliding_window": null)") == Windows{0, 0, 0});
+  CHECK(MistralWindows(R"("sliding_window": 7, "layer_types": ["full_attention", "full_attention", "full_attention"])") ==
+        Windows{0, 0, 0});
+  CHECK(MistralWindows(R"("sliding_window": 7, "layer_types": ["full_attention", "full_attention", "sliding_attention"])") ==
+        Windows{0, 0, 7});
 }
 
 TEST_CASE("windows: nested rope_parameters are asked for the types that the blocks have") {

@@ -14,7 +14,7 @@
 
 #include "nn/attention.h"
 #include "nn/node.h"
-#include "model/rope.h"
+#include "nn/rope_tables.h"
 
 namespace autoscheme {
 namespace {

@@ -1,16 +1,11 @@
-#include "model/dense_decoder.h"
-
-#include <ATen/ATen.h>
+#include "model/decoder_config.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
 #include "base/status_macros.h"
-#include "nn/attention.h"
-#include "nn/ops.h"
 
 namespace autoscheme {
 namespace {
@@ -21,118 +16,32 @@ constexpr char kFullAttention[] = "full_attention", kSlidingAttention[] = "slidi
 constexpr int64_t kMaxBlocks = 10'000;
 constexpr int64_t kMaxWidth = int64_t{1} << 24;
 
-// Order of BlockSpec::linears.
-enum LinearIndex { kQ, kK, kV, kO, kGate, kUp, kDown };
-enum SegmentIndex { kAttention, kMlp, kSegments };
-
-class DenseDecoder : public Architecture {
- public:
-  explicit DenseDecoder(DenseDecoderConfig config) : config_(std::move(config)) {
-    spec_.model_type = config_.model_type;
-    spec_.hidden_size = config_.hidden;
-    spec_.vocab_size = config_.vocab;
-    spec_.max_positions = config_.max_positions;
-    spec_.tied_head = config_.tied_head;
-    spec_.tied_head_given = config_.tied_head_given;
-    spec_.embedding = "model.embed_tokens.weight";
-    spec_.head = {"lm_head", config_.vocab, config_.hidden, false, 0, false, "output"};
-    spec_.others = {{"model.norm.weight", {config_.hidden}}};
-    for (int64_t i = 0; i < config_.blocks; ++i) spec_.blocks.push_back(DescribeBlock(i));
-    spec_.warnings = config_.warnings;
+BlockSpec Describe(const DecoderConfig& c, int64_t i) {
+  const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+  BlockSpec block;
+  block.name = absl::StrCat("model.layers.", i);
+  block.linears = {{"self_attn.q_proj", q, c.hidden, c.qkv_bias, "attn_q"},
+                   {"self_attn.k_proj", kv, c.hidden, c.qkv_bias, "attn_k"},
+                   {"self_attn.v_proj", kv, c.hidden, c.qkv_bias, "attn_v"},
+                   {"self_attn.o_proj", c.hidden, q, c.o_bias, "attn_output"},
+                   {"mlp.gate_proj", c.intermediate, c.hidden, c.mlp_bias, "ffn_gate"},
+                   {"mlp.up_proj", c.intermediate, c.hidden, c.mlp_bias, "ffn_up"},
+                   {"mlp.down_proj", c.hidden, c.intermediate, c.mlp_bias, "ffn_down"}};
+  const auto norm = [&](const char* name, int64_t width) {
+    block.params.push_back({name, {width}});
+    return Norm{static_cast<int>(block.params.size()) - 1, c.rms_norm_eps};
+  };
+  Attention attention{0, 1, 2, 3, {}, {}, c.heads, c.kv_heads, c.head_dim, c.window[i]};
+  const Norm before_attention = norm("input_layernorm.weight", c.hidden);
+  const Norm before_mlp = norm("post_attention_layernorm.weight", c.hidden);
+  if (c.qk_norm) {
+    attention.q_norm = norm("self_attn.q_norm.weight", c.head_dim);
+    attention.k_norm = norm("self_attn.k_norm.weight", c.head_dim);
   }
-
-  const ModelSpec& spec() const override { return spec_; }
-
-  at::Tensor PositionTables(int64_t seqlen) const override {
-    return RopeTables(config_.rope, config_.head_dim, seqlen);
-  }
-
-  int segments() const override { return kSegments; }
-
-  at::Tensor Segment(int block, int segment, const at::Tensor& x, BlockOps& ops) const override {
-    if (segment == kAttention) {
-      const NormedBranches in = RmsNormBranches(x, ops.Param("input_layernorm.weight"), config_.rms_norm_eps, 3);
-      return Residual(in.x, Attention(block, in.normed, ops));
-    }
-    const NormedBranches in = RmsNormBranches(x, ops.Param("post_attention_layernorm.weight"), config_.rms_norm_eps, 2);
-    const at::Tensor gate = ops.Linear(kGate, in.normed[0]);
-    return Residual(in.x, ops.Linear(kDown, SwiGlu(gate, ops.Linear(kUp, in.normed[1]))));
-  }
-
-  at::Tensor FinalNorm(const at::Tensor& x, BlockOps& ops) const override {
-    return RmsNorm(x, ops.Param("model.norm.weight"), config_.rms_norm_eps);
-  }
-
-  Activations ActivationsPerToken(int segment, bool quantized_inputs) const override {
-    const int64_t q = config_.heads * config_.head_dim, kv = config_.kv_heads * config_.head_dim;
-    const int64_t hidden = config_.hidden, inner = config_.intermediate;
-    const int64_t copies = quantized_inputs ? 2 : 1;
-    if (segment == kAttention) {
-      // Kept: the input; q, k and v; attention's output. In a graph the normed input too. Then the segment's output and its
-      // gradient; the gradients of q, k, v and attention's output, or of the normed input from each of the three.
-      const int64_t normed_heads = config_.qk_norm ? q + kv : 0, kept = hidden + 2 * q + 2 * kv + normed_heads;
-      return {kept, kept + copies * hidden + (copies - 1) * q, 2 * hidden + std::max(2 * q + 2 * kv, 3 * hidden)};
-    }
-    // Kept: the input; gate and up. In a graph the normed input and the product of gate and up too. Then the segment's output
-    // and its gradient, and two gradients of the inner width beyond what is freed before them.
-    const int64_t kept = hidden + 2 * inner;
-    return {kept, kept + copies * (hidden + inner), 2 * hidden + 2 * inner};
-  }
-
-  Scratch ScratchBytes(int segment, int64_t seqlen) const override {
-    if (segment != kAttention) return {};
-    Scratch most;
-    for (const int64_t window : {*std::min_element(config_.window.begin(), config_.window.end()),
-                                 *std::max_element(config_.window.begin(), config_.window.end())}) {
-      const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim, window};
-      most.shared = std::max(most.shared, AttentionMaskBytes(shape, seqlen));
-      most.forward = std::max(most.forward, AttentionForwardBytes(shape, seqlen));
-      most.forward_outside = std::max(most.forward_outside, AttentionKernelBytes(shape, seqlen));
-      most.backward = std::max(most.backward, AttentionBackwardBytes(shape, seqlen));
-    }
-    return most;
-  }
-
- private:
-  BlockSpec DescribeBlock(int64_t i) const {
-    const DenseDecoderConfig& c = config_;
-    const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
-    BlockSpec block;
-    block.name = absl::StrCat("model.layers.", i);
-    block.linears = {{"self_attn.q_proj", q, c.hidden, c.qkv_bias, kAttention, false, "attn_q"},
-                     {"self_attn.k_proj", kv, c.hidden, c.qkv_bias, kAttention, false, "attn_k"},
-                     {"self_attn.v_proj", kv, c.hidden, c.qkv_bias, kAttention, false, "attn_v"},
-                     {"self_attn.o_proj", c.hidden, q, c.o_bias, kAttention, true, "attn_output"},
-                     {"mlp.gate_proj", c.intermediate, c.hidden, c.mlp_bias, kMlp, false, "ffn_gate"},
-                     {"mlp.up_proj", c.intermediate, c.hidden, c.mlp_bias, kMlp, false, "ffn_up"},
-                     {"mlp.down_proj", c.hidden, c.intermediate, c.mlp_bias, kMlp, true, "ffn_down"}};
-    block.params = {{"input_layernorm.weight", {c.hidden}, kAttention}, {"post_attention_layernorm.weight", {c.hidden}, kMlp}};
-    if (c.qk_norm) {
-      block.params.push_back({"self_attn.q_norm.weight", {c.head_dim}, kAttention});
-      block.params.push_back({"self_attn.k_norm.weight", {c.head_dim}, kAttention});
-    }
-    return block;
-  }
-
-  at::Tensor Attention(int index, const std::vector<at::Tensor>& x, BlockOps& ops) const {
-    at::Tensor q = ops.Linear(kQ, x[0]), k = ops.Linear(kK, x[1]), v = ops.Linear(kV, x[2]);
-    if (config_.qk_norm) {
-      q = NormHeads(q, ops.Param("self_attn.q_norm.weight"));
-      k = NormHeads(k, ops.Param("self_attn.k_norm.weight"));
-    }
-    return ops.Linear(kO, CausalAttention(q, k, v, ops.position_tables(), AttentionOf(index)));
-  }
-  // Every head on its own.
-  at::Tensor NormHeads(const at::Tensor& x, const at::Tensor& weight) const {
-    return RmsNorm(x.view({x.size(0), x.size(1), -1, config_.head_dim}), weight, config_.rms_norm_eps).view(x.sizes());
-  }
-  AttentionShape AttentionOf(int block) const {
-    return {config_.heads, config_.kv_heads, config_.head_dim, config_.window[block]};
-  }
-
-  DenseDecoderConfig config_;
-  ModelSpec spec_;
-};
+  block.sublayers = {{{{before_attention, attention}}}, {{{before_mlp, GatedMlp{4, 5, 6, c.intermediate}}}}};
+  Finish(block);
+  return block;
+}
 
 absl::StatusOr<int64_t> Positive(const Json& config, const char* key, int64_t max) {
   AUTOSCHEME_ASSIGN_OR_RETURN(int64_t value, JsonInt(config, key, kWhat));
@@ -175,9 +84,9 @@ std::vector<std::string> ForeignKeys(const Json& config) {
 
 }  // namespace
 
-absl::StatusOr<DenseDecoderConfig> ReadDenseDecoderConfig(const Json& config, const std::string& model_type,
+absl::StatusOr<DecoderConfig> ReadDecoderConfig(const Json& config, const std::string& model_type,
                                                           int64_t default_head_dim) {
-  DenseDecoderConfig c;
+  DecoderConfig c;
   c.model_type = model_type;
   AUTOSCHEME_ASSIGN_OR_RETURN(c.hidden, Positive(config, "hidden_size", kMaxWidth));
   AUTOSCHEME_ASSIGN_OR_RETURN(c.intermediate, Positive(config, "intermediate_size", kMaxWidth));
@@ -231,7 +140,7 @@ absl::StatusOr<int64_t> ReadSlidingWindow(const Json& config) {
       absl::StrCat("config.json: sliding_window is ", window, ", must be positive or null"));
 }
 
-absl::StatusOr<bool> ReadLayerTypes(const Json& config, int64_t sliding_window, DenseDecoderConfig& decoder) {
+absl::StatusOr<bool> ReadLayerTypes(const Json& config, int64_t sliding_window, DecoderConfig& decoder) {
   const JsonValue* types = JsonFind(config, "layer_types");
   if (types == nullptr) return false;
   if (!types->IsArray() || static_cast<int64_t>(types->Size()) != decoder.blocks) {
@@ -254,7 +163,7 @@ absl::StatusOr<bool> ReadLayerTypes(const Json& config, int64_t sliding_window, 
   return true;
 }
 
-absl::Status ReadQwenWindows(const Json& config, DenseDecoderConfig& decoder) {
+absl::Status ReadQwenWindows(const Json& config, DecoderConfig& decoder) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const bool used, JsonBoolOr(config, "use_sliding_window", false, kWhat));
   AUTOSCHEME_ASSIGN_OR_RETURN(int64_t window, ReadSlidingWindow(config));
   if (!used) window = 0;
@@ -265,13 +174,27 @@ absl::Status ReadQwenWindows(const Json& config, DenseDecoderConfig& decoder) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Architecture>> MakeDenseDecoder(const Json& config, DenseDecoderConfig decoder) {
+absl::StatusOr<ModelSpec> MakeDecoder(const Json& config, DecoderConfig decoder) {
   std::vector<std::string> attention_types;
   const auto full = [](int64_t window) { return window == 0; };
   if (std::any_of(decoder.window.begin(), decoder.window.end(), full)) attention_types.push_back(kFullAttention);
   if (!std::all_of(decoder.window.begin(), decoder.window.end(), full)) attention_types.push_back(kSlidingAttention);
-  AUTOSCHEME_ASSIGN_OR_RETURN(decoder.rope, ReadRopeConfig(config, attention_types, &decoder.warnings));
-  return std::make_unique<DenseDecoder>(std::move(decoder));
+  ModelSpec spec;
+  AUTOSCHEME_ASSIGN_OR_RETURN(spec.rope, ReadRopeConfig(config, attention_types, &decoder.warnings));
+  spec.model_type = decoder.model_type;
+  spec.hidden_size = decoder.hidden;
+  spec.vocab_size = decoder.vocab;
+  spec.max_positions = decoder.max_positions;
+  spec.tied_head = decoder.tied_head;
+  spec.tied_head_given = decoder.tied_head_given;
+  spec.embedding = "model.embed_tokens.weight";
+  spec.head = {"lm_head", decoder.vocab, decoder.hidden, false, "output"};
+  spec.others = {{"model.norm.weight", {decoder.hidden}}};
+  spec.final_norm = {0, decoder.rms_norm_eps};
+  spec.rotary_dims = decoder.head_dim;
+  for (int64_t i = 0; i < decoder.blocks; ++i) spec.blocks.push_back(Describe(decoder, i));
+  spec.warnings = std::move(decoder.warnings);
+  return spec;
 }
 
 }  // namespace autoscheme

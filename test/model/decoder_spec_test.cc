@@ -1,0 +1,53 @@
+// What follows from a description of a model alone.
+#include "model/decoder_spec.h"
+
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+namespace autoscheme {
+namespace {
+
+ModelSpec Read(const std::string& type, const std::string& more = "") {
+  const Json config = ParseJson(R"({"model_type": ")" + type +
+                                    R"(", "hidden_size": 8, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 16,
+                                       "num_attention_heads": 2, "head_dim": 4)" + more + "}",
+                                "config.json")
+                          .value();
+  return ReadModelSpec(config).value();
+}
+
+TEST_CASE("a block's linears and params belong to the sublayers that read them") {
+  const BlockSpec block = Read("qwen3").blocks[1];
+  CHECK(block.name == "model.layers.1");
+  REQUIRE(block.sublayers.size() == 2);
+  CHECK(LinearsOf(block.sublayers[0]) == std::vector<int>{0, 1, 2, 3});
+  CHECK(LinearsOf(block.sublayers[1]) == std::vector<int>{4, 5, 6});
+  CHECK(ParamsOf(block.sublayers[0]) == std::vector<int>{0, 2, 3});  // its norm, and those of the heads
+  CHECK(ParamsOf(block.sublayers[1]) == std::vector<int>{1});
+  for (const LinearSpec& linear : block.linears) CHECK(linear.sublayer == (linear.name.rfind("mlp.", 0) == 0 ? 1 : 0));
+  CHECK(block.params[3].sublayer == 0);
+}
+
+TEST_CASE("the last product of each branch is o_proj or down_proj, and no other") {
+  const BlockSpec block = Read("llama").blocks[0];
+  CHECK(block.linears[LastProducts(block.sublayers[0]).at(0)].name == "self_attn.o_proj");
+  CHECK(block.linears[LastProducts(block.sublayers[1]).at(0)].name == "mlp.down_proj");
+  CHECK(LastProducts(block.sublayers[0]).size() == 1);
+  CHECK(LastProducts(block.sublayers[1]).size() == 1);
+}
+
+TEST_CASE("families say which linears have a bias") {
+  const auto biases = [](const ModelSpec& spec) {
+    std::string text;
+    for (const LinearSpec& linear : spec.blocks[0].linears) text += linear.bias ? '1' : '0';
+    return text;
+  };
+  CHECK(biases(Read("llama")) == "0000000");
+  CHECK(biases(Read("llama", R"(, "attention_bias": true, "mlp_bias": true)")) == "1111111");
+  CHECK(biases(Read("qwen2")) == "1110000");
+  CHECK(biases(Read("qwen3", R"(, "attention_bias": true)")) == "1111000");
+}
+
+}  // namespace
+}  // namespace autoscheme
