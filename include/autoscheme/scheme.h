@@ -40,7 +40,7 @@ struct Scheme {
   bool IsPassThrough() const { return !QuantizesWeight() && !QuantizesActivation(); }
 };
 
-// The presets, in the order of the catalogue (lib/scheme/catalogue.cc). Never fails.
+// The presets, in the order of the catalogue (lib/formats/catalogue.cc). Never fails.
 const std::vector<Scheme>& SchemeCatalogue();
 
 // Looks a preset up; case-insensitive, aliases included. INVALID_ARGUMENT names the known ones.
