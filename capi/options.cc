@@ -316,6 +316,7 @@ absl::StatusOr<Options> ToOptions(const autoscheme_options& from) {
     to.layer_config = *std::move(fixed);
   }
   to.batch_size = Int(&from, AUTOSCHEME_OPTION_BATCH_SIZE);
+  to.scorer = Str(&from, AUTOSCHEME_OPTION_SCORER);
   to.dtype = Str(&from, AUTOSCHEME_OPTION_DTYPE);
   to.device = Str(&from, AUTOSCHEME_OPTION_DEVICE);
   to.threads = static_cast<int>(Int(&from, AUTOSCHEME_OPTION_THREADS));

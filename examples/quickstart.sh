@@ -28,7 +28,7 @@ examples/smollm2/fetch.sh "$model"
 
 echo "== 4/4 score every layer under four schemes and choose"
 run=(build/bin/autoscheme run --model "$model" --tokens examples/smollm2/tokens.json
-  --options W3A16,W4A16,W6A16,W8A16 --avg-bits 4.5 --max-ram 400MiB
+  --schemes W3A16,W4A16,W6A16,W8A16 --avg-bits 4.5 --max-ram 400MiB
   --out "$folder/recipe.json" --save-scores "$folder/scores.json")
 echo "${run[*]}"
 "${run[@]}"

@@ -22,7 +22,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "autoscheme/scheme_generator.h"
-#include "base/budget.h"
 #include "base/count.h"
 #include "base/io.h"
 #include "base/status_macros.h"
@@ -38,20 +37,12 @@
 #include "model/decoder_spec.h"
 #include "plan/calibration_ids.h"
 #include "planner/planner.h"
-#include "scorers/delta_loss.h"
-#include "scorers/imatrix.h"
+#include "scorers/run_scorers.h"
 
 // MKL, which LibTorch brings or does not, has a number of its own for each thread, 0 for the process's. Returns the one before.
 extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int threads);
 
 namespace autoscheme {
-
-// DeltaLoss, and before it what collects the importance matrix for its k-quants where no file gives one.
-struct RunScorers {
-  std::unique_ptr<ImatrixScorer> imatrix;
-  std::unique_ptr<DeltaLoss> delta_loss;
-  std::unique_ptr<Scorers> all;
-};
 
 struct SchemeGenerator::Rep {
   Context context;
@@ -217,6 +208,7 @@ absl::Status CheckOptions(const Options& o) {
         absl::StrCat("option max_ram_bytes is ", o.max_ram_bytes, ", must be -1 (no limit), 0 (the default budget) or more"));
   }
   AUTOSCHEME_RETURN_IF_ERROR(ParsePrecision(o.dtype, MultipliesBfloat16()).status());
+  AUTOSCHEME_RETURN_IF_ERROR(CheckScorer(o.scorer));
   if (o.device != "cpu") {
     return absl::UnimplementedError(absl::StrCat("option device is ", Quoted(o.device), "; this build has: cpu"));
   }
@@ -339,7 +331,7 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.threads = threads > 0 ? threads : at::get_num_threads();
   if (std::any_of(options.schemes.begin(), options.schemes.end(), IsGgufKType)) input.quantize_s = kSearchSecondsPerWeight;
   AUTOSCHEME_ASSIGN_OR_RETURN(const RunScorers scorers, MakeScorers());
-  input.needs = &scorers.all->needs();
+  input.needs = &scorers.all().needs();
   return PlanRun(input, rates);
 }
 
@@ -360,22 +352,13 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
 }
 
 absl::StatusOr<RunScorers> SchemeGenerator::Rep::MakeScorers() const {
-  RunScorers made;
-  const bool scores_head = std::any_of(layers.begin(), layers.end(), [](const LayerInfo& l) { return l.is_head && !l.fixed.has_value(); });
-  made.imatrix = std::make_unique<ImatrixScorer>(*skeleton, scores_head);
-  DeltaLoss::Options settings;
-  settings.imatrix = imatrix.has_value() ? &*imatrix : &made.imatrix->imatrix();
-  settings.reference_rules = options.reference_rules;
-  AUTOSCHEME_ASSIGN_OR_RETURN(made.delta_loss, DeltaLoss::Create(*skeleton, options.schemes, layers, settings));
-  std::vector<Scorer*> scorers = {made.delta_loss.get()};
-  if (made.delta_loss->weighs() && !imatrix.has_value()) scorers.insert(scorers.begin(), made.imatrix.get());
-  made.all = std::make_unique<Scorers>(std::move(scorers));
-  return made;
+  return RunScorers::Create(options.scorer,
+                            {skeleton, options.schemes, layers, imatrix.has_value() ? &*imatrix : nullptr, options.reference_rules});
 }
 
 absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& planned, ScoreTable& table) {
   AUTOSCHEME_ASSIGN_OR_RETURN(RunScorers scorers, MakeScorers());
-  const std::vector<int>& schemes = scorers.delta_loss->schemes();
+  const std::vector<int> schemes = scorers.terms().schemes;
   table.scores.assign(table.schemes.size(), std::vector<LayerScore>(table.layers.size()));
   for (size_t s = 0; s < table.schemes.size() && !options.reference_rules; ++s) {
     for (size_t l = 0; l < table.layers.size(); ++l) {
@@ -391,9 +374,9 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   run.io_engine = options.io_engine;
   run.work_dir = options.work_dir;
   run.stats = stats;
-  AUTOSCHEME_ASSIGN_OR_RETURN(const Losses losses, RunSweeps(run, *skeleton, calibration, planned.choice, *scorers.all));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const Losses losses, RunSweeps(run, *skeleton, calibration, planned.choice, scorers.all()));
   stats = run.stats;
-  const ScoreTerms found = scorers.delta_loss->terms();
+  const ScoreTerms found = scorers.terms();
   for (size_t v = 0; v < schemes.size(); ++v) {
     for (size_t l = 0; l < table.layers.size(); ++l) {
       table.scores[schemes[v]][l].weight = found.terms[v][0][l];

@@ -26,12 +26,12 @@ constexpr Flag kKeepScores{"save-scores", "FILE", 0,
                            "Also write the scores (JSON), to select for other budgets without scoring again."};
 constexpr Flag kJson{"json", nullptr, 0, "Print JSON instead of a table."};
 
-constexpr Flag kSchemes{"options", "LIST", AUTOSCHEME_OPTION_SCHEMES,
+constexpr Flag kSchemes{"schemes", "LIST", AUTOSCHEME_OPTION_SCHEMES,
                         "Schemes to choose from, comma separated: W2A16,W4A16,W8A16; or a JSON file with names and "
                         "objects of scheme fields. 'autoscheme schemes' lists the names.",
-                        true};
-constexpr Flag kSubset{"options", "LIST", AUTOSCHEME_OPTION_SCHEMES,
-                       "Choose from these schemes only; they must be among those that were scored."};
+                        true, "options"};
+constexpr Flag kSubset{"schemes", "LIST", AUTOSCHEME_OPTION_SCHEMES,
+                       "Choose from these schemes only; they must be among those that were scored.", false, "options"};
 constexpr Flag kAvgBits{"avg-bits", "BITS[,BITS]", AUTOSCHEME_OPTION_AVG_BITS, nullptr};
 constexpr Flag kTargetSize{"target-size", "SIZE[,SIZE]", AUTOSCHEME_OPTION_TARGET_SIZE, nullptr};
 constexpr Flag kMaxRam{"max-ram", "SIZE", AUTOSCHEME_OPTION_MAX_RAM_BYTES,
@@ -64,6 +64,7 @@ constexpr Flag kReferenceRules{"reference-rules", nullptr, AUTOSCHEME_OPTION_REF
 const std::vector<Flag> kMachine = {
     {"threads", "N", AUTOSCHEME_OPTION_THREADS,
      "Threads that compute. Default: as many as LibTorch takes, but no more than the CPU quota of the cgroup gives time to."},
+    {"scorer", "NAME", AUTOSCHEME_OPTION_SCORER, nullptr},
     {"dtype", "NAME", AUTOSCHEME_OPTION_DTYPE, nullptr},
     {"device", "NAME", AUTOSCHEME_OPTION_DEVICE, nullptr},
     {"work-dir", "DIR", AUTOSCHEME_OPTION_WORK_DIR,

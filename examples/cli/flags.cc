@@ -21,7 +21,9 @@ namespace cli {
 namespace {
 
 const Flag* FindFlag(const std::vector<Flag>& known, absl::string_view name) {
-  const auto found = std::find_if(known.begin(), known.end(), [&](const Flag& flag) { return flag.name == name; });
+  const auto found = std::find_if(known.begin(), known.end(), [&](const Flag& flag) {
+    return flag.name == name || (flag.alias != nullptr && flag.alias == name);
+  });
   return found == known.end() ? nullptr : &*found;
 }
 
@@ -101,9 +103,9 @@ absl::StatusOr<Flags> Flags::Parse(const std::vector<Flag>& known, const std::ve
       return absl::InvalidArgumentError(absl::StrCat("'", arguments[i], "' is not a flag"));
     }
     const size_t equals = argument.find('=');
-    const std::string name(argument.substr(0, equals));
-    const Flag* flag = FindFlag(known, name);
-    if (flag == nullptr) return absl::InvalidArgumentError(absl::StrCat("unknown flag --", name));
+    const Flag* flag = FindFlag(known, argument.substr(0, equals));
+    if (flag == nullptr) return absl::InvalidArgumentError(absl::StrCat("unknown flag --", argument.substr(0, equals)));
+    const std::string name = flag->name;
     if (flags.Has(name)) return absl::InvalidArgumentError(absl::StrCat("flag --", name, " is given twice"));
     if (flag->value == nullptr) {
       if (equals != absl::string_view::npos) {
@@ -161,7 +163,7 @@ std::string FlagHelp(const std::vector<Flag>& known) {
   std::string help;
   for (const Flag& flag : known) {
     absl::StrAppend(&help, "  --", flag.name, flag.value == nullptr ? "" : " ", flag.value == nullptr ? "" : flag.value,
-                    flag.required ? "   (needed)" : "", "\n");
+                    flag.alias == nullptr ? "" : absl::StrCat("   (or --", flag.alias, ")"), flag.required ? "   (needed)" : "", "\n");
     std::string text = flag.help == nullptr ? "" : flag.help;
     auto info = Struct<autoscheme_option_info>();
     if (flag.option != 0 &&

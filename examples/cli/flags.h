@@ -19,6 +19,7 @@ struct Flag {
   int32_t option;     // AUTOSCHEME_OPTION_* that it sets, whose help text it shows; 0 for a flag of the program itself
   const char* help;   // null: the option's
   bool required = false;
+  const char* alias = nullptr;  // another name that it answers to
 };
 
 class Flags {

@@ -16,7 +16,6 @@
 namespace autoscheme {
 
 class Checkpoint;
-class MemoryBudget;  // lib/base/budget.h
 
 // Consecutive rows of a tensor; a row is a slice of the first dimension. A scalar has one row.
 struct TensorRange {
@@ -36,6 +35,7 @@ struct BlockView {
 };
 
 struct StreamStats {
+  uint64_t slot_bytes = 0;                // memory of all slots; they are allocated by Create
   uint64_t bytes_read = 0;                // bytes of tensors delivered into slots
   double read_s = 0;                      // time the reader thread spent in reads
   double stall_s = 0;                     // time Next() waited for the reader
@@ -67,16 +67,14 @@ class BlockStreamer {
     IoEngine io_engine = IoEngine::kAuto;
   };
 
-  // INVALID_ARGUMENT for a step that is not of this checkpoint (names step and tensor). RESOURCE_EXHAUSTED when slots x
-  // largest step does not fit `budget` (null: unlimited).
+  // INVALID_ARGUMENT for a step that is not of this checkpoint (names step and tensor). RESOURCE_EXHAUSTED where the
+  // system has no memory for slots x largest step.
   static absl::StatusOr<std::unique_ptr<BlockStreamer>> Create(const Context& context, const Checkpoint& checkpoint,
-                                                               std::vector<Step> order, const Options& options,
-                                                               MemoryBudget* budget = nullptr);
+                                                               std::vector<Step> order, const Options& options);
   static absl::StatusOr<std::unique_ptr<BlockStreamer>> CreateFromRanges(const Context& context,
                                                                          const Checkpoint& checkpoint,
                                                                          std::vector<RangeStep> order,
-                                                                         const Options& options,
-                                                                         MemoryBudget* budget = nullptr);
+                                                                         const Options& options);
   // Room that a step takes in a slot: what a planner multiplies by `slots`. INVALID_ARGUMENT for rows out of range.
   static absl::StatusOr<uint64_t> SlotBytes(const RangeStep& step);
   static absl::StatusOr<uint64_t> SlotBytes(const Step& step);

@@ -22,6 +22,7 @@ namespace autoscheme {
 struct Options {
   std::vector<Scheme> schemes;  // the menu; the first one decides the shape rules (SPEC 1.5, 1.6)
   int64_t batch_size = 8;       // rows per batch; the unit of the maths (SPEC 4.6)
+  std::string scorer = "deltaloss";  // what is measured (docs/algorithm.md): "deltaloss"
   // What is computed in: "float32"; "bfloat16"; "mixed", float32 but for the matrix products of the backward
   // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32. On another
   // CPU products of bfloat16 are formed in float32 and rounded, in about the time of float32.

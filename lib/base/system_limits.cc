@@ -189,4 +189,15 @@ std::optional<double> ReadCpuQuota(Io& io) {
   return least;
 }
 
+ProcessMemory ReadProcessMemory() {
+  const std::string text = ReadText(Io::Posix(), "/proc/self/status");
+  const auto number = [&](string_view name) { return NumberOf(text, name).value_or(0); };
+  return {number("VmRSS:"), number("VmHWM:"), number("RssAnon:"), number("RssFile:")};
+}
+
+ProcessReads ReadProcessReads() {
+  const std::string text = ReadText(Io::Posix(), "/proc/self/io");
+  return {NumberOf(text, "read_bytes:").value_or(0), NumberOf(text, "rchar:").value_or(0)};
+}
+
 }  // namespace autoscheme

@@ -1,4 +1,5 @@
-// What the system leaves to this process, and the cgroups that it is in: memory, and time of processors.
+// What the system leaves to this process and to the cgroups that it is in (memory, time of processors), and what the
+// process itself has used.
 #ifndef AUTOSCHEME_BASE_SYSTEM_LIMITS_H_
 #define AUTOSCHEME_BASE_SYSTEM_LIMITS_H_
 
@@ -22,6 +23,22 @@ std::optional<FreeMemory> ReadFreeMemory(Io& io);
 
 // Processors whose time the cgroups let this process have (cpu.max, cpu.cfs_quota_us), the least of all; nothing without a limit.
 std::optional<double> ReadCpuQuota(Io& io);
+
+// Of this process, bytes; 0 where the system does not say. From /proc/self/status.
+struct ProcessMemory {
+  uint64_t rss = 0;       // VmRSS
+  uint64_t peak_rss = 0;  // VmHWM
+  uint64_t anon = 0;      // RssAnon
+  uint64_t file = 0;      // RssFile
+};
+ProcessMemory ReadProcessMemory();
+
+// Bytes that this process has read so far, of any file; 0 where the system does not say. From /proc/self/io.
+struct ProcessReads {
+  uint64_t disk = 0;   // read_bytes: fetched from storage
+  uint64_t calls = 0;  // rchar: asked for by read calls, page cache or not
+};
+ProcessReads ReadProcessReads();
 
 }  // namespace autoscheme
 

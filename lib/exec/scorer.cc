@@ -9,6 +9,7 @@ Scorers::Scorers(std::vector<Scorer*> scorers) {
       of_.push_back({scorer, v});
       needs_.variants.push_back(own.variants[v]);
     }
+    needs_.reads_imatrix |= own.reads_imatrix;
     needs_.quantizes_activations |= own.quantizes_activations;
     needs_.activations_span_batch |= own.activations_span_batch;
   }

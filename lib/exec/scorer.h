@@ -25,6 +25,7 @@ struct Treatment {
 // What a scorer has found: terms[v][t][l] for variant v, the term called names[t], and the scorer's layer l, summed over all
 // batches.
 struct ScoreTerms {
+  std::vector<int> schemes;  // by variant: index into the menu
   std::vector<std::string> names;
   std::vector<std::vector<std::vector<double>>> terms;
 };

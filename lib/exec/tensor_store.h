@@ -36,7 +36,7 @@ class TensorStore {
     options.record_bytes = store.PieceBytes(bytes);
     options.in_ram = in_ram;
     options.work_dir = run.work_dir;
-    auto opened = BoundaryStore::Create(run.context, options, nullptr);
+    auto opened = BoundaryStore::Create(run.context, options);
     if (!opened.ok()) return opened.status();
     store.store_ = *std::move(opened);
     return made;

@@ -32,37 +32,36 @@ absl::StatusOr<std::shared_ptr<const WeightQuantizer>> ForLayer(const Scheme& sc
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<DeltaLoss>> DeltaLoss::Create(const MetaSkeleton& skeleton, std::vector<Scheme> menu,
-                                                             std::vector<LayerInfo> layers, const Options& options) {
-  std::unique_ptr<DeltaLoss> self(new DeltaLoss(std::move(layers), options));
-  for (size_t l = 0; l < self->layers_.size(); ++l) {
-    const LayerInfo& layer = self->layers_[l];
+absl::StatusOr<std::unique_ptr<DeltaLoss>> DeltaLoss::Create(const ScorerInput& input) {
+  std::unique_ptr<DeltaLoss> self(new DeltaLoss(input));
+  for (size_t l = 0; l < input.layers.size(); ++l) {
+    const LayerInfo& layer = input.layers[l];
     if (!layer.fixed.has_value() && !layer.is_embedding) self->scored_.emplace(layer.name, static_cast<int>(l));
   }
-  for (size_t s = 0; s < menu.size(); ++s) {
-    if (menu[s].IsPassThrough()) continue;
-    AUTOSCHEME_ASSIGN_OR_RETURN(Variant variant, self->Activate(menu[s]));
-    for (const LayerWeight& weight : variant.layers) self->weighs_ = self->weighs_ || weight.weighs;
-    self->schemes_.push_back(static_cast<int>(s));
+  for (size_t s = 0; s < input.menu.size(); ++s) {
+    if (input.menu[s].IsPassThrough()) continue;
+    AUTOSCHEME_ASSIGN_OR_RETURN(Variant variant, self->Activate(input.menu[s]));
+    for (const LayerWeight& weight : variant.layers) self->needs_.reads_imatrix |= weight.weighs;
+    self->terms_.schemes.push_back(static_cast<int>(s));
     self->variants_.push_back(std::move(variant));
   }
   self->terms_.names = {"weight", "activation"};
-  const std::vector<double> zeros(self->layers_.size());
+  const std::vector<double> zeros(input.layers.size());
   self->terms_.terms.assign(self->variants_.size(), {zeros, zeros});
-  self->SayNeeds(skeleton, menu);
+  self->SayNeeds();
   return self;
 }
 
 absl::StatusOr<DeltaLoss::Variant> DeltaLoss::Activate(const Scheme& scheme) const {
   Variant variant;
   AUTOSCHEME_ASSIGN_OR_RETURN(variant.activation, MakeActivationQuantizer(scheme));
-  variant.layers.resize(layers_.size());
+  variant.layers.resize(input_.layers.size());
   absl::flat_hash_map<std::string, std::shared_ptr<const WeightQuantizer>> made;  // by the scheme's name
-  for (size_t l = 0; l < layers_.size(); ++l) {
-    const LayerInfo& layer = layers_[l];
+  for (size_t l = 0; l < input_.layers.size(); ++l) {
+    const LayerInfo& layer = input_.layers[l];
     if (layer.fixed.has_value() || layer.is_embedding) continue;
     LayerWeight& weight = variant.layers[l];
-    weight.scheme = options_.reference_rules ? scheme : StoredScheme(scheme, layer);
+    weight.scheme = input_.reference_rules ? scheme : StoredScheme(scheme, layer);
     if (!weight.scheme.QuantizesWeight()) continue;
     AUTOSCHEME_RETURN_IF_ERROR(ForLayer(weight.scheme, layer, nullptr).status());
     auto& quantizer = made[weight.scheme.name];
@@ -75,11 +74,12 @@ absl::StatusOr<DeltaLoss::Variant> DeltaLoss::Activate(const Scheme& scheme) con
   return variant;
 }
 
-void DeltaLoss::SayNeeds(const MetaSkeleton& skeleton, const std::vector<Scheme>& menu) {
+void DeltaLoss::SayNeeds() {
+  const MetaSkeleton& skeleton = *input_.skeleton;
   for (size_t v = 0; v < variants_.size(); ++v) {
     const Variant& variant = variants_[v];
     VariantNeeds needs;
-    needs.name = menu[schemes_[v]].name;
+    needs.name = input_.menu[terms_.schemes[v]].name;
     needs.linears.resize(skeleton.head().index + 1);
     const auto say = [&](const LinearLayer& linear) {
       const int l = Find(linear);
@@ -109,10 +109,10 @@ absl::StatusOr<Treatment> DeltaLoss::Treat(int variant, const LinearLayer& layer
   const LayerWeight& weight = variants_[variant].layers[l];
   treatment.activation = variants_[variant].activation;
   treatment.weight = weight.quantizer;
-  if (!weight.weighs || options_.imatrix == nullptr) return treatment;
-  const auto row = options_.imatrix->find(layer.name);
+  if (!weight.weighs || input_.imatrix == nullptr) return treatment;
+  const auto row = input_.imatrix->find(layer.name);
   AUTOSCHEME_ASSIGN_OR_RETURN(treatment.weight,
-                              ForLayer(weight.scheme, layers_[l], row == options_.imatrix->end() ? nullptr : &row->second));
+                              ForLayer(weight.scheme, input_.layers[l], row == input_.imatrix->end() ? nullptr : &row->second));
   return treatment;
 }
 
@@ -123,5 +123,7 @@ void DeltaLoss::OnInputGradient(int variant, const LinearLayer& layer, const at:
 void DeltaLoss::OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
   terms_.terms[variant][kWeight][Find(layer)] += SumAbsGradTimesError(grad, w, wq);
 }
+
+absl::StatusOr<std::unique_ptr<Scorer>> MakeDeltaLoss(const ScorerInput& input) { return DeltaLoss::Create(input); }
 
 }  // namespace autoscheme

@@ -9,31 +9,18 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
-#include "autoscheme/scheme.h"
-#include "autoscheme/score_table.h"
 #include "exec/scorer.h"
-#include "scorers/imatrix.h"
+#include "scorers/scorer_input.h"
 
 namespace autoscheme {
 
 class DeltaLoss : public Scorer {
  public:
-  struct Options {
-    // For the searches of k-quants; layers that it lacks are quantized without. Borrowed, and looked at when a layer is treated;
-    // null: none.
-    const Imatrix* imatrix = nullptr;
-    // Score k-quants themselves also in layers that will get stand-ins.
-    bool reference_rules = false;
-  };
-  // Variant v is the scheme schemes()[v]: those of the menu that quantize. Layers that are fixed or not listed stay as they
-  // are. A layer that cannot hold a k-quant is scored with its stand-in. UNIMPLEMENTED for a scheme whose quantizer this build
-  // lacks; INVALID_ARGUMENT for one that cannot hold a layer's shape (names both).
-  static absl::StatusOr<std::unique_ptr<DeltaLoss>> Create(const MetaSkeleton& skeleton, std::vector<Scheme> menu,
-                                                           std::vector<LayerInfo> layers, const Options& options);
-
-  const std::vector<int>& schemes() const { return schemes_; }  // indices into the menu
-  // Whether some layer's search can be weighed by an importance matrix.
-  bool weighs() const { return weighs_; }
+  // The variants are the schemes of the menu that quantize. Layers that are fixed or not listed stay as they are. A layer that
+  // cannot hold a k-quant is scored with its stand-in. The importance matrix is looked at when a layer is treated; layers that it
+  // lacks are quantized without. UNIMPLEMENTED for a scheme whose quantizer this build lacks; INVALID_ARGUMENT for one that
+  // cannot hold a layer's shape (names both).
+  static absl::StatusOr<std::unique_ptr<DeltaLoss>> Create(const ScorerInput& input);
 
   const ScorerNeeds& needs() const override { return needs_; }
   absl::StatusOr<Treatment> Treat(int variant, const LinearLayer& layer) override;
@@ -51,27 +38,27 @@ class DeltaLoss : public Scorer {
     bool weighs = false;                               // searched by the importance matrix where there is one
   };
   struct Variant {
-    std::vector<LayerWeight> layers;  // by layer of layers_
+    std::vector<LayerWeight> layers;  // by layer of the input
     std::shared_ptr<const ActivationQuantizer> activation;
   };
-  DeltaLoss(std::vector<LayerInfo> layers, const Options& options) : layers_(std::move(layers)), options_(options) {}
+  explicit DeltaLoss(const ScorerInput& input) : input_(input) {}
   absl::StatusOr<Variant> Activate(const Scheme& scheme) const;
-  void SayNeeds(const MetaSkeleton& skeleton, const std::vector<Scheme>& menu);
-  // Index into layers_, or -1.
+  void SayNeeds();
+  // Index into the layers of the input, or -1.
   int Find(const LinearLayer& layer) const {
     const auto found = scored_.find(layer.name);
     return found == scored_.end() ? -1 : found->second;
   }
 
-  const std::vector<LayerInfo> layers_;
-  const Options options_;
-  std::vector<int> schemes_;
+  const ScorerInput input_;
   std::vector<Variant> variants_;
-  absl::flat_hash_map<std::string, int> scored_;  // name -> index into layers_
-  bool weighs_ = false;
+  absl::flat_hash_map<std::string, int> scored_;  // name -> index into the layers
   ScorerNeeds needs_;
   ScoreTerms terms_;
 };
+
+// As RunScorers makes one.
+absl::StatusOr<std::unique_ptr<Scorer>> MakeDeltaLoss(const ScorerInput& input);
 
 }  // namespace autoscheme
 

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/budget.h"
 #include "base/checked.h"
 #include "base/count.h"
 #include "base/io.h"
@@ -63,7 +62,7 @@ struct BlockStreamer::Rep {
       : context(c), checkpoint(ckpt), order(std::move(o)) {}
   ~Rep();
 
-  absl::Status Plan(const Options& options, MemoryBudget* budget);
+  absl::Status Plan(const Options& options);
   IoEngine ChooseEngine(const Options& options) const;
   void MakeReader(const Options& options);
   void StartReader();
@@ -80,10 +79,9 @@ struct BlockStreamer::Rep {
   const Context context;
   const Checkpoint& checkpoint;
   const std::vector<RangeStep> order;
-  MemoryBudget::Hold hold;  // given back after the slots are gone
   std::vector<Pages> slots;
   std::vector<Load> loads;  // by step
-  uint64_t planned_bytes = 0;
+  uint64_t planned_bytes = 0, slots_bytes = 0;
 
   // Of the thread that calls Next.
   int step = -1;
@@ -106,21 +104,19 @@ struct BlockStreamer::Rep {
 
 absl::StatusOr<std::unique_ptr<BlockStreamer>> BlockStreamer::Create(const Context& context,
                                                                      const Checkpoint& checkpoint,
-                                                                     std::vector<Step> order, const Options& options,
-                                                                     MemoryBudget* budget) {
+                                                                     std::vector<Step> order, const Options& options) {
   std::vector<RangeStep> ranges;
   ranges.reserve(order.size());
   for (const Step& step : order) ranges.push_back(WholeTensors(step));
-  return CreateFromRanges(context, checkpoint, std::move(ranges), options, budget);
+  return CreateFromRanges(context, checkpoint, std::move(ranges), options);
 }
 
 absl::StatusOr<std::unique_ptr<BlockStreamer>> BlockStreamer::CreateFromRanges(const Context& context,
                                                                                const Checkpoint& checkpoint,
                                                                                std::vector<RangeStep> order,
-                                                                               const Options& options,
-                                                                               MemoryBudget* budget) {
+                                                                               const Options& options) {
   auto rep = std::make_unique<Rep>(context, checkpoint, std::move(order));
-  AUTOSCHEME_RETURN_IF_ERROR(rep->Plan(options, budget));
+  AUTOSCHEME_RETURN_IF_ERROR(rep->Plan(options));
   if (!rep->loads.empty()) rep->MakeReader(options);
   if (rep->slots.size() > 1) rep->StartReader();
   return std::unique_ptr<BlockStreamer>(new BlockStreamer(std::move(rep)));
@@ -140,6 +136,7 @@ StreamStats BlockStreamer::stats() const {
 StreamStats BlockStreamer::Rep::Stats() const {
   if (last_stats.has_value()) return *last_stats;
   StreamStats stats;
+  stats.slot_bytes = slots_bytes;
   stats.read_s = read_s, stats.stall_s = stall_s;
   if (extents == nullptr) return stats;
   stats.bytes_read = extents->bytes_read(), stats.engine = extents->engine();
@@ -163,7 +160,7 @@ const TensorView* BlockView::Find(absl::string_view name) const {
 }
 
 // Decides, before anything is read, what each step reads and where it goes: the slots take the steps in turns.
-absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budget) {
+absl::Status BlockStreamer::Rep::Plan(const Options& options) {
   if (options.slots < 1) {
     return absl::InvalidArgumentError(absl::StrCat("a stream needs at least 1 slot, not ", options.slots));
   }
@@ -194,10 +191,8 @@ absl::Status BlockStreamer::Rep::Plan(const Options& options, MemoryBudget* budg
   const size_t count = std::min(static_cast<size_t>(options.slots), loads.size());
   const std::optional<uint64_t> total = CheckedMul(WholePages(slot_bytes), count);
   if (!total) return absl::ResourceExhaustedError(absl::StrCat(count, " slots of ", slot_bytes, " bytes overflow"));
+  slots_bytes = *total;
   const std::string what = absl::StrCat(Count(count, "block slot"), " of ", WholePages(slot_bytes), " bytes");
-  if (budget != nullptr) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(hold, budget->Take(*total, what));
-  }
   for (size_t i = 0; i < count; ++i) {
     AUTOSCHEME_ASSIGN_OR_RETURN(Pages pages, Pages::Allocate(slot_bytes, what));
     slots.push_back(std::move(pages));

@@ -29,15 +29,13 @@ struct BoundaryStore::Rep {
   uint64_t record_bytes = 0;
   uint64_t stride = 0;  // from one record to the next
   bool in_ram = true;
-  MemoryBudget::Hold hold;  // given back after the slab is gone
   Pages slab;
   SpillFile spill;
   std::vector<Record> records;
   std::atomic<uint64_t> bytes_written{0};
 };
 
-absl::StatusOr<std::unique_ptr<BoundaryStore>> BoundaryStore::Create(const Context& context, const Options& options,
-                                                                     MemoryBudget* budget) {
+absl::StatusOr<std::unique_ptr<BoundaryStore>> BoundaryStore::Create(const Context& context, const Options& options) {
   if (options.count < 0 || options.count > std::numeric_limits<int32_t>::max()) {
     return absl::InvalidArgumentError(absl::StrCat("a store of ", options.count, " block inputs cannot be made"));
   }
@@ -55,9 +53,6 @@ absl::StatusOr<std::unique_ptr<BoundaryStore>> BoundaryStore::Create(const Conte
   rep->stride = *padded / alignment * alignment;
   rep->in_ram = options.in_ram;
   if (*total > 0 && options.in_ram) {
-    if (budget != nullptr) {
-      AUTOSCHEME_ASSIGN_OR_RETURN(rep->hold, budget->Take(*total, what));
-    }
     AUTOSCHEME_ASSIGN_OR_RETURN(rep->slab, Pages::Allocate(*total, what));
   } else if (*total > 0) {
     AUTOSCHEME_ASSIGN_OR_RETURN(rep->spill, SpillFile::Create(context, options.work_dir, *total, what));
@@ -113,5 +108,7 @@ void BoundaryStore::WillGet(int64_t index) const {
 }
 
 uint64_t BoundaryStore::bytes_written() const { return rep_->bytes_written; }
+
+uint64_t BoundaryStore::ram_bytes() const { return rep_->slab.size(); }
 
 }  // namespace autoscheme

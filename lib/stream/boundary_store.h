@@ -10,7 +10,6 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "autoscheme/context.h"
-#include "base/budget.h"
 
 namespace autoscheme {
 
@@ -24,9 +23,8 @@ class BoundaryStore {
     bool in_ram = true;
     std::string work_dir;  // for the spill file: preallocated, mode 0600, unlinked at once, page cache dropped behind
   };
-  // RESOURCE_EXHAUSTED: not enough budget (RAM) or disk (spill; names the bytes needed and the folder).
-  static absl::StatusOr<std::unique_ptr<BoundaryStore>> Create(const Context& context, const Options& options,
-                                                               MemoryBudget* budget);
+  // RESOURCE_EXHAUSTED: not enough memory, or disk (spill; names the bytes needed and the folder).
+  static absl::StatusOr<std::unique_ptr<BoundaryStore>> Create(const Context& context, const Options& options);
   ~BoundaryStore();
 
   // Copies `bytes` in. INVALID_ARGUMENT when index or size is out of range.
@@ -38,6 +36,7 @@ class BoundaryStore {
   // a hint; out of range it is none.
   void WillGet(int64_t index) const;
   uint64_t bytes_written() const;
+  uint64_t ram_bytes() const;  // that the records take; 0 where they are spilled
 
  private:
   struct Rep;

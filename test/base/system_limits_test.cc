@@ -2,7 +2,9 @@
 
 #include <catch2/catch.hpp>
 #include <cstdint>
+#include <cstring>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "support/made_system.h"
@@ -157,6 +159,17 @@ TEST_CASE("This machine says what is free") {
   const auto free = ReadFreeMemory(Io::Posix());
   REQUIRE(free.has_value());
   CHECK(free->bytes > 0);
+}
+
+TEST_CASE("Process memory sees an allocation that has been touched") {
+  const ProcessMemory before = ReadProcessMemory();
+  CHECK(before.rss > 0);
+  CHECK(before.peak_rss >= before.rss);
+  CHECK(before.anon > 0);
+  constexpr size_t kBytes = size_t{64} << 20;
+  const std::unique_ptr<char[]> block(new char[kBytes]);
+  std::memset(block.get(), 1, kBytes);
+  CHECK(ReadProcessMemory().anon >= before.anon + kBytes / 2);
 }
 
 }  // namespace

@@ -106,7 +106,7 @@ TEST_CASE("every input is protected, under other names too, and nothing else is"
   fs::create_symlink(shell.tokens, shell.dir / "alias");
   const auto scoring = [&](const std::string& out) {
     return std::vector<std::string>{
-        "score", "--model",   shell.model_dir, "--tokens",       shell.tokens, "--options", menu, "--threads",
+        "score", "--model",   shell.model_dir, "--tokens",       shell.tokens, "--schemes", menu, "--threads",
         "1",     "--imatrix", imatrix,         "--layer-config", config,       "--out",     out};
   };
   std::vector<std::string> inputs = {
@@ -131,7 +131,7 @@ TEST_CASE("every input is protected, under other names too, and nothing else is"
 TEST_CASE("a second run in the model's folder replaces the first one's result") {
   Shell shell;
   const std::vector<std::string> arguments = {"run",       "--model",     ".",          "--tokens", shell.tokens,
-                                              "--options", "W4A16,W8A16", "--threads",  "1",        "--avg-bits",
+                                              "--schemes", "W4A16,W8A16", "--threads",  "1",        "--avg-bits",
                                               "6",         "--out",       "recipe.json"};
   Beside beside;
   beside.in_child = [&] {

@@ -68,7 +68,7 @@ struct Shell : TinyCase {
   }
   std::vector<std::string> Scoring(const std::string& command, const std::vector<std::string>& more = {}) const {
     std::vector<std::string> all = {command,     "--model",     model_dir,   "--tokens", tokens,
-                                    "--options", "W4A16,W8A16", "--threads", "1"};
+                                    "--schemes", "W4A16,W8A16", "--threads", "1"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }

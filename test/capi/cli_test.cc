@@ -21,7 +21,7 @@ TEST_CASE("option files that are missing, empty or of another kind are said to b
   const auto refused = [&](const std::string& flag, const std::string& value, const std::vector<std::string>& words) {
     std::vector<std::string> arguments = {
         "score", "--model", shell.model_dir, "--tokens", shell.tokens, "--out", shell.dir / "s.json", flag, value};
-    if (flag != "--options") arguments.insert(arguments.end(), {"--options", "W8A16"});
+    if (flag != "--schemes") arguments.insert(arguments.end(), {"--schemes", "W8A16"});
     const Run run = shell(arguments);
     CAPTURE(run.err);
     CHECK(run.code == 2);
@@ -29,12 +29,12 @@ TEST_CASE("option files that are missing, empty or of another kind are said to b
     CHECK_THAT(run.err, Contains("flag " + flag));
     for (const std::string& word : words) CHECK_THAT(run.err, Contains(word));
   };
-  refused("--options", "menu.json", {"no such file: 'menu.json'"});
-  refused("--options", shell.dir / "menu", {"no such file: '" + (shell.dir / "menu") + "'"});
-  refused("--options", shell.dir.path(), {"is a folder"});
-  refused("--options", "W99", {"unknown scheme"});
-  refused("--options", shell.dir.Write("empty", " \n"), {"empty' is empty"});
-  refused("--options", shell.dir.Write("menu.txt", "[\"W99\"]"), {"menu.txt': ", "W99"});
+  refused("--schemes", "menu.json", {"no such file: 'menu.json'"});
+  refused("--schemes", shell.dir / "menu", {"no such file: '" + (shell.dir / "menu") + "'"});
+  refused("--schemes", shell.dir.path(), {"is a folder"});
+  refused("--schemes", "W99", {"unknown scheme"});
+  refused("--schemes", shell.dir.Write("empty", " \n"), {"empty' is empty"});
+  refused("--schemes", shell.dir.Write("menu.txt", "[\"W99\"]"), {"menu.txt': ", "W99"});
   refused("--layer-config", "layers", {"no such file: 'layers'"});
   refused("--layer-config", shell.dir / "none.json", {"no such file: "});
   refused("--layer-config", shell.dir.Write("none", ""), {"none' is empty"});
@@ -43,10 +43,30 @@ TEST_CASE("option files that are missing, empty or of another kind are said to b
   refused("--layer-config", shell.dir.Write("broken", "{\"a\": W4A16}"), {"broken': ", "not valid JSON"});
   refused("--layer-config", shell.dir.Write("scores", "{\"format\": \"autoscheme-scores\"}"), {"scores': ", "autoscheme select"});
   const Run inline_json = shell({"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--out", shell.dir / "s.json",
-                                 "--options", "[\"W8A16\"]", "--layer-config", "{\"k_proj\": \"W4A16\"}", "--threads", "1"});
+                                 "--schemes", "[\"W8A16\"]", "--layer-config", "{\"k_proj\": \"W4A16\"}", "--threads", "1"});
   CAPTURE(inline_json.err);
   CHECK(inline_json.code == 0);
   CHECK_THAT(Slurp(shell.dir / "s.json"), Contains("W4A16"));
+}
+
+TEST_CASE("the menu can be given by AutoRound's name for it too, but once") {
+  Shell shell;
+  const std::string scores = shell.dir / "s.json";
+  const std::vector<std::string> score = {"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--out", scores, "--options", "W8A16"};
+  CHECK(shell(score).code == 0);
+  std::vector<std::string> twice = score;
+  twice.insert(twice.end(), {"--schemes", "W4A16"});
+  const Run run = shell(twice);
+  CHECK(run.code == 2);
+  CHECK_THAT(run.err, Contains("flag --schemes is given twice"));
+}
+
+TEST_CASE("a scorer that does not exist is refused with the names of those that do") {
+  Shell shell;
+  const Run run = shell(shell.Scoring("score", {"--out", shell.dir / "s.json", "--scorer", "hessian"}));
+  CHECK(run.code == 2);
+  CHECK_THAT(run.err, Contains("hessian") && Contains("deltaloss"));
+  CHECK(shell(shell.Scoring("score", {"--out", shell.dir / "s.json", "--scorer", "deltaloss"})).code == 0);
 }
 
 TEST_CASE("a recipe fixes its layers when it is given as a layer config") {
@@ -78,7 +98,7 @@ TEST_CASE("names from files and from the command line drive no terminal") {
   CHECK_THAT(inspect.out, Contains("mo\\x1b[31mdel\\x0d\\xff") && Contains("self_attn.q_proj"));
 
   const std::string scores = shell.dir / "sco\x1b[2Jres.json";
-  const Run score = shell({"score", "--model", model, "--tokens", shell.tokens, "--options", "W4A16,W8A16", "--threads",
+  const Run score = shell({"score", "--model", model, "--tokens", shell.tokens, "--schemes", "W4A16,W8A16", "--threads",
                            "1", "--progress", "json", "--ignore-layers", "no\x1b]0;such\x07", "--out", scores});
   INFO(score.err);
   CHECK(score.code == 0);
@@ -102,7 +122,7 @@ TEST_CASE("names from files and from the command line drive no terminal") {
         {"inspect", "--\x1b[31m"},
         {"inspect", "--model", "\x1b\n"},
         {"select", "--scores", scores, "--avg-bits", "5", "--out", "/nonexistent/\x1b"},
-        {"score", "--model", model, "--tokens", shell.tokens, "--options", "W4A16", "--progress", "\x1b", "--out",
+        {"score", "--model", model, "--tokens", shell.tokens, "--schemes", "W4A16", "--progress", "\x1b", "--out",
          "x"}}) {
     const Run run = shell(wrong);
     CHECK(run.code > 0);
@@ -124,7 +144,7 @@ TEST_CASE("help is printed to stdout and is a success") {
     CHECK(shell({"help", command}).out == one.out);
   }
   const Run run = shell({"run", "--help"});
-  for (const char* flag : {"--model", "--options", "--tokens", "--avg-bits", "--out", "--max-ram", "--nsamples",
+  for (const char* flag : {"--model", "--schemes", "--tokens", "--avg-bits", "--out", "--max-ram", "--nsamples",
                            "--seqlen", "--max-tokens", "--batch-size", "--threads", "--dtype", "--device", "--work-dir", "--no-spill", "--io-engine",
                            "--ignore-layers", "--layer-config", "--shared-layers", "--progress", "--quiet"}) {
     CHECK_THAT(run.out, Contains(flag));
@@ -158,7 +178,7 @@ TEST_CASE("a wrong command line is exit 2 with one line on stderr") {
       shell.Scoring("score", {"--out", out, "--io-engine", "uring"}),
       shell.Scoring("score", {"--out", out, "--progress", "loud"}),
       shell.Scoring("run", {"--out", out, "--avg-bits", "four"}),
-      {"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--options", "W99", "--out", out},
+      {"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--schemes", "W99", "--out", out},
   };
   for (const auto& arguments : wrong) {
     const Run run = shell(arguments);

@@ -50,7 +50,7 @@ Swept Sweep(const Tiny& tiny, const std::string& menu, ExecutionPlan plan, bool 
   for (const std::vector<double>& of_variant : *losses) {
     if (!of_variant.empty()) swept.losses.push_back(of_variant);
   }
-  swept.terms = run.delta_loss->terms();
+  swept.terms = run.scorers.terms();
   swept.stats = run.run.stats;
   return swept;
 }

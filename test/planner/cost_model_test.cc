@@ -65,7 +65,7 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
                                             {"INT8", "float32"}, {"W4A16", "bfloat16"}, {"MXFP4", "bfloat16"}, {"W4A16", "mixed"}, {"MXFP4", "mixed"}}) {
       for (const Choice& variant : kChoices) {
         ScoredRun run(*skeleton, scheme, LayersOf(*skeleton, /*with_head=*/false));
-        if (run.scorers->needs().activations_span_batch && variant.slice_rows > 0) continue;
+        if (run.scorers.all().needs().activations_span_batch && variant.slice_rows > 0) continue;
         run.run.precision = ParsePrecision(precision, MultipliesBfloat16()).value();
         ExecutionPlan choice;
         choice.sublayers_per_unit = variant.segments_per_unit, choice.saved_units = variant.kept_units;
@@ -75,7 +75,7 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
         choice.chunk_bytes = 64 << 10;
         PlanInput input;
         input.precision = run.run.precision;
-        input.skeleton = skeleton.get(), input.calibration = &calibration, input.needs = &run.scorers->needs();
+        input.skeleton = skeleton.get(), input.calibration = &calibration, input.needs = &run.scorers.all().needs();
         const uint64_t planned = ItemBytes(CostModel(input).Footprint(choice),
                                            {"activations", "temporaries of activation quantizers", "dequantized weights",
                                             "row chunks", "weight gradients of a batch", "kept activations",

@@ -7,7 +7,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "base/budget.h"
 #include "stream/stream_model.h"
 
 namespace autoscheme {
@@ -16,9 +15,8 @@ namespace {
 using Step = BlockStreamer::Step;
 
 std::unique_ptr<BlockStreamer> MakeStreamer(const Context& context, const Checkpoint& checkpoint,
-                                            std::vector<Step> order, BlockStreamer::Options options = {},
-                                            MemoryBudget* budget = nullptr) {
-  auto streamer = BlockStreamer::Create(context, checkpoint, std::move(order), options, budget);
+                                            std::vector<Step> order, BlockStreamer::Options options = {}) {
+  auto streamer = BlockStreamer::Create(context, checkpoint, std::move(order), options);
   INFO(streamer.status());
   REQUIRE(streamer.ok());
   return *std::move(streamer);
@@ -79,51 +77,23 @@ TEST_CASE("the bytes are those of a direct read of the checkpoint") {
   }
 }
 
-TEST_CASE("memory is slots times the largest step and goes back with the streamer") {
+TEST_CASE("memory is slots times the largest step, and no more slots than steps") {
   const StreamModel model = StreamModel::Blocks(6, 300);
   const auto checkpoint = model.Open();
   const std::vector<Step> blocks = BlockSteps(*checkpoint);
   const uint64_t largest = *BlockStreamer::SlotBytes(blocks[5]);
   CHECK(largest >= BytesOf(blocks[5]));
   CHECK(largest < BytesOf(blocks[5]) + 3 * 2 * 4096);  // the pages that its pieces begin and end on
-  for (int slots : {1, 2, 4}) {
+  for (const int slots : {1, 2, 4, 1000}) {
     CAPTURE(slots);
-    MemoryBudget budget;
     BlockStreamer::Options options;
     options.slots = slots;
-    {
-      const auto streamer = MakeStreamer({}, *checkpoint, ForwardAndBack(blocks), options, &budget);
-      CHECK(budget.used() == slots * largest);
-      CHECK(absl::IsOutOfRange(Drain(*streamer)));
-      CHECK(budget.peak() == slots * largest);
-    }
-    CHECK(budget.used() == 0);
+    const auto streamer = MakeStreamer({}, *checkpoint, blocks, options);
+    const uint64_t expected = static_cast<uint64_t>(std::min(slots, 6)) * largest;
+    CHECK(streamer->stats().slot_bytes == expected);
+    CHECK(absl::IsOutOfRange(Drain(*streamer)));
+    CHECK(streamer->stats().slot_bytes == expected);
   }
-  BlockStreamer::Options many;
-  many.slots = 1000;
-  MemoryBudget budget;
-  const auto streamer = MakeStreamer({}, *checkpoint, blocks, many, &budget);
-  CHECK(budget.used() == 6 * largest);
-}
-
-TEST_CASE("a budget that is one byte short is refused before anything is read") {
-  const StreamModel model = StreamModel::Blocks(3);
-  WatchedIo io;
-  Context context;
-  context.io = &io;
-  const auto checkpoint = model.Open(context);
-  const std::vector<Step> blocks = BlockSteps(*checkpoint);
-  const uint64_t need = 2 * *BlockStreamer::SlotBytes(blocks[2]);
-  MemoryBudget budget(need - 1);
-  io.Clear();
-  const auto refused = BlockStreamer::Create(context, *checkpoint, blocks, {}, &budget);
-  CHECK(absl::IsResourceExhausted(refused.status()));
-  CHECK(absl::StrContains(refused.status().message(), absl::StrCat(need)));
-  CHECK(absl::StrContains(refused.status().message(), absl::StrCat(need - 1)));
-  CHECK(io.reads() == 0);
-  CHECK(budget.used() == 0);
-  MemoryBudget enough(need);
-  CHECK(BlockStreamer::Create(context, *checkpoint, blocks, {}, &enough).ok());
 }
 
 TEST_CASE("reading runs as far ahead as there are slots, and no further") {
@@ -227,11 +197,10 @@ TEST_CASE("row tiles of a tensor can be streamed instead of whole tensors") {
   for (int64_t row = 0; row < 100; row += 30) {
     order.push_back({{&w, row, std::min<int64_t>(30, 100 - row)}, WholeTensor(bias)});
   }
-  MemoryBudget budget;
-  auto streamer = BlockStreamer::CreateFromRanges({}, *checkpoint, order, {}, &budget);
+  auto streamer = BlockStreamer::CreateFromRanges({}, *checkpoint, order, {});
   REQUIRE(streamer.ok());
   CHECK((*streamer)->planned_bytes() == 100 * 7 * 2 + 4 * 9);
-  CHECK(budget.used() == 2 * *BlockStreamer::SlotBytes(order[0]));
+  CHECK((*streamer)->stats().slot_bytes == 2 * *BlockStreamer::SlotBytes(order[0]));
   int64_t row = 0;
   for (int step = 0; step < 4; ++step) {
     const auto view = (*streamer)->Next();

@@ -7,7 +7,6 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "base/budget.h"
 #include "base/status_macros.h"
 #include "stream/boundary_store.h"
 #include "stream/stream_model.h"
@@ -19,12 +18,12 @@ using Step = BlockStreamer::Step;
 using Activations = std::vector<uint64_t>;
 
 constexpr int kBlocks = 5;
-constexpr int kTrajectories = 3;  // schemes x batches
+constexpr int kVariants = 3;  // schemes x batches
 constexpr int kValues = 500;
 
-Activations Input(int trajectory) {
+Activations Input(int variant) {
   Activations x(kValues);
-  for (int i = 0; i < kValues; ++i) x[i] = trajectory * 1000 + i;
+  for (int i = 0; i < kValues; ++i) x[i] = variant * 1000 + i;
   return x;
 }
 
@@ -56,22 +55,22 @@ struct Run {
   std::function<void(absl::string_view stage, int block)> at;  // called before every block
 };
 
-absl::StatusOr<std::vector<uint64_t>> ScoreBlocks(const Run& run, MemoryBudget* budget) {
+absl::StatusOr<std::vector<uint64_t>> ScoreBlocks(const Run& run) {
   const std::vector<Step> blocks = BlockSteps(*run.checkpoint);
   BlockStreamer::Options options;
   options.slots = run.slots;
-  AUTOSCHEME_ASSIGN_OR_RETURN(const auto store, BoundaryStore::Create(run.context, run.boundaries, budget));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const auto store, BoundaryStore::Create(run.context, run.boundaries));
   AUTOSCHEME_ASSIGN_OR_RETURN(const auto streamer, BlockStreamer::Create(run.context, *run.checkpoint,
-                                                                         ForwardAndBack(blocks), options, budget));
+                                                                         ForwardAndBack(blocks), options));
   std::vector<Activations> state;
-  for (int t = 0; t < kTrajectories; ++t) state.push_back(Input(t));
+  for (int t = 0; t < kVariants; ++t) state.push_back(Input(t));
 
   for (int b = 0; b < kBlocks; ++b) {
     if (run.at) run.at("forward", b);
     AUTOSCHEME_ASSIGN_OR_RETURN(const BlockView view, streamer->Next());
-    for (int t = 0; t < kTrajectories; ++t) {
+    for (int t = 0; t < kVariants; ++t) {
       AUTOSCHEME_RETURN_IF_ERROR(store->Put(
-          b * kTrajectories + t, absl::MakeSpan(reinterpret_cast<const std::byte*>(state[t].data()), kValues * 8)));
+          b * kVariants + t, absl::MakeSpan(reinterpret_cast<const std::byte*>(state[t].data()), kValues * 8)));
       Forward(view.tensors, state[t]);
     }
   }
@@ -82,10 +81,10 @@ absl::StatusOr<std::vector<uint64_t>> ScoreBlocks(const Run& run, MemoryBudget* 
   for (int b = kBlocks - 1; b >= 0; --b) {
     if (run.at) run.at("backward", b);
     AUTOSCHEME_ASSIGN_OR_RETURN(const BlockView view, streamer->Next());
-    for (int t = 0; t < kTrajectories; ++t) {
+    for (int t = 0; t < kVariants; ++t) {
       Activations x(kValues);
       AUTOSCHEME_RETURN_IF_ERROR(
-          store->Get(b * kTrajectories + t, absl::MakeSpan(reinterpret_cast<std::byte*>(x.data()), kValues * 8)));
+          store->Get(b * kVariants + t, absl::MakeSpan(reinterpret_cast<std::byte*>(x.data()), kValues * 8)));
       scores[b] += Score(view.tensors, x, state[t]);
       Forward(view.tensors, state[t]);  // stands for the gradient on its way back
     }
@@ -109,7 +108,7 @@ std::vector<uint64_t> Reference(const Checkpoint& checkpoint) {
     for (size_t i = 0; i < step.size(); ++i) blocks.back().push_back({step[i], bytes.back()[i].data()});
   }
   std::vector<uint64_t> scores(kBlocks);
-  for (int t = 0; t < kTrajectories; ++t) {
+  for (int t = 0; t < kVariants; ++t) {
     std::vector<Activations> inputs;
     Activations x = Input(t);
     for (int b = 0; b < kBlocks; ++b) {
@@ -129,7 +128,7 @@ struct Fixture {
     run.context.cancel = &cancel;
     checkpoint = model.Open();
     run.checkpoint = checkpoint.get();
-    run.boundaries.count = kBlocks * kTrajectories;
+    run.boundaries.count = kBlocks * kVariants;
     run.boundaries.record_bytes = kValues * 8;
     run.boundaries.work_dir = dir.path();
     expected = Reference(*checkpoint);
@@ -149,11 +148,9 @@ TEST_CASE("two streamed sweeps give what whole blocks in memory give, at any slo
       CAPTURE(slots, in_ram);
       f.run.slots = slots;
       f.run.boundaries.in_ram = in_ram;
-      MemoryBudget budget;
-      const auto scores = ScoreBlocks(f.run, &budget);
+      const auto scores = ScoreBlocks(f.run);
       REQUIRE(scores.ok());
       CHECK(*scores == f.expected);
-      CHECK(budget.used() == 0);
     }
   }
 }
@@ -162,22 +159,20 @@ TEST_CASE("a cancel from another thread at every stage ends the run, which then 
   Fixture f;
   std::vector<std::pair<std::string, int>> places;
   f.run.at = [&](absl::string_view stage, int block) { places.emplace_back(stage, block); };
-  REQUIRE(ScoreBlocks(f.run, nullptr).ok());
+  REQUIRE(ScoreBlocks(f.run).ok());
   REQUIRE(places.size() == 2 * kBlocks + 1);
 
   for (bool in_ram : {true, false}) {
     f.run.boundaries.in_ram = in_ram;
     for (const auto& [stage, block] : places) {
       CAPTURE(in_ram, stage, block);
-      MemoryBudget budget;
       f.run.at = [&, stage = stage, block = block](absl::string_view at_stage, int at_block) {
         if (at_stage == stage && at_block == block) std::thread([&] { f.cancel.Cancel(); }).join();
       };
-      REQUIRE(absl::IsCancelled(ScoreBlocks(f.run, &budget).status()));
-      REQUIRE(budget.used() == 0);
+      REQUIRE(absl::IsCancelled(ScoreBlocks(f.run).status()));
       f.cancel.Reset();
       f.run.at = nullptr;
-      const auto scores = ScoreBlocks(f.run, &budget);
+      const auto scores = ScoreBlocks(f.run);
       REQUIRE(scores.ok());
       REQUIRE(*scores == f.expected);
     }
@@ -196,7 +191,7 @@ TEST_CASE("a cancel from another thread at random times ends the run or comes to
       std::this_thread::sleep_for(delay);
       f.cancel.Cancel();
     });
-    const auto scores = ScoreBlocks(f.run, nullptr);
+    const auto scores = ScoreBlocks(f.run);
     other.join();
     f.cancel.Reset();
     if (scores.ok()) {
@@ -208,14 +203,13 @@ TEST_CASE("a cancel from another thread at random times ends the run or comes to
   }
   CHECK(cancelled > 20);
   f.run.at = nullptr;
-  const auto scores = ScoreBlocks(f.run, nullptr);
+  const auto scores = ScoreBlocks(f.run);
   REQUIRE(scores.ok());
   CHECK(*scores == f.expected);
 }
 
-TEST_CASE("several runs at once share a checkpoint and a budget") {
+TEST_CASE("several runs at once share a checkpoint") {
   Fixture f;
-  MemoryBudget budget;
   std::vector<std::thread> threads;
   std::vector<std::vector<uint64_t>> results(4);
   for (int i = 0; i < 4; ++i) {
@@ -223,14 +217,12 @@ TEST_CASE("several runs at once share a checkpoint and a budget") {
       Run run = f.run;
       run.slots = 1 + i % 3;
       run.boundaries.in_ram = i % 2 == 0;
-      const auto scores = ScoreBlocks(run, &budget);
+      const auto scores = ScoreBlocks(run);
       if (scores.ok()) results[i] = *scores;
     });
   }
   for (std::thread& thread : threads) thread.join();
   for (const std::vector<uint64_t>& result : results) CHECK(result == f.expected);
-  CHECK(budget.used() == 0);
-  CHECK(budget.peak() > 0);
 }
 
 }  // namespace

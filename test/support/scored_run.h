@@ -2,7 +2,6 @@
 #ifndef AUTOSCHEME_TEST_SUPPORT_SCORED_RUN_H_
 #define AUTOSCHEME_TEST_SUPPORT_SCORED_RUN_H_
 
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,8 +10,7 @@
 #include "autoscheme/score_table.h"
 #include "exec/run_resources.h"
 #include "exec/sweep.h"
-#include "scorers/delta_loss.h"
-#include "scorers/imatrix.h"
+#include "scorers/run_scorers.h"
 
 namespace autoscheme {
 
@@ -38,25 +36,18 @@ inline std::vector<LayerInfo> LayersOf(const MetaSkeleton& skeleton, bool with_h
 // With an importance matrix of its own where the menu needs one.
 struct ScoredRun {
   ScoredRun(const MetaSkeleton& of, const std::string& menu, std::vector<LayerInfo> layers)
-      : skeleton(of), imatrix(of, /*with_head=*/true), run(context) {
-    DeltaLoss::Options options;
-    options.imatrix = &imatrix.imatrix();
-    delta_loss = DeltaLoss::Create(skeleton, ParseSchemeList(menu).value(), std::move(layers), options).value();
-    std::vector<Scorer*> all = {delta_loss.get()};
-    if (delta_loss->weighs()) all.insert(all.begin(), &imatrix);
-    scorers = std::make_unique<Scorers>(std::move(all));
-  }
+      : skeleton(of),
+        scorers(RunScorers::Create("deltaloss", {&of, ParseSchemeList(menu).value(), std::move(layers)}).value()),
+        run(context) {}
   absl::StatusOr<Losses> Sweep(const Calibration& calibration, const ExecutionPlan& plan) {
-    return RunSweeps(run, skeleton, calibration, plan, *scorers);
+    return RunSweeps(run, skeleton, calibration, plan, scorers.all());
   }
-  double weight(int scheme, size_t layer) const { return delta_loss->terms().terms[scheme][0][layer]; }
-  double activation(int scheme, size_t layer) const { return delta_loss->terms().terms[scheme][1][layer]; }
+  double weight(int scheme, size_t layer) const { return scorers.terms().terms[scheme][0][layer]; }
+  double activation(int scheme, size_t layer) const { return scorers.terms().terms[scheme][1][layer]; }
 
   const MetaSkeleton& skeleton;
   Context context;
-  ImatrixScorer imatrix;
-  std::unique_ptr<DeltaLoss> delta_loss;
-  std::unique_ptr<Scorers> scorers;
+  RunScorers scorers;
   RunResources run;
 };
 

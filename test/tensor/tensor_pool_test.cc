@@ -14,7 +14,7 @@
 #include <ATen/ATen.h>
 #include <catch2/catch.hpp>
 
-#include "base/budget.h"
+#include "base/system_limits.h"
 
 namespace autoscheme {
 namespace {

@@ -1,0 +1,35 @@
+// RunScorers: the scorers of one run, made from the name that option `scorer` gives.
+#ifndef AUTOSCHEME_SCORERS_RUN_SCORERS_H_
+#define AUTOSCHEME_SCORERS_RUN_SCORERS_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "exec/scorer.h"
+#include "scorers/imatrix.h"
+#include "scorers/scorer_input.h"
+
+namespace autoscheme {
+
+// INVALID_ARGUMENT, with the names that there are, for a scorer that does not exist.
+absl::Status CheckScorer(const std::string& name);
+
+// The scorer of that name, and before it the one that collects the importance matrix, where that is needed.
+class RunScorers {
+ public:
+  static absl::StatusOr<RunScorers> Create(const std::string& name, const ScorerInput& input);
+  const Scorers& all() const { return *all_; }
+  // What the named scorer found. Its variants are the last of all().
+  ScoreTerms terms() const { return named_->terms(); }
+
+ private:
+  std::unique_ptr<ImatrixScorer> collects_;
+  std::unique_ptr<Scorer> named_;
+  std::unique_ptr<Scorers> all_;
+};
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_SCORERS_RUN_SCORERS_H_
