@@ -300,7 +300,7 @@ enum {
   AUTOSCHEME_OPTION_REFERENCE_RULES = 108,      /* bool  score, charge and choose as AutoRound does; for comparison only */
   /* 200..: calibration */
   AUTOSCHEME_OPTION_BATCH_SIZE = 200,   /* i64   rows in a batch; part of the definition of the scores */
-  AUTOSCHEME_OPTION_IMATRIX_FILE = 201, /* str   importance matrix made by llama-imatrix, for the K types */
+  AUTOSCHEME_OPTION_IMATRIX_FILE = 201, /* str   importance matrix made by llama-imatrix, for k-quants */
   /* 300..: resources */
   AUTOSCHEME_OPTION_MAX_RAM_BYTES = 300,  /* bytes a promise: never more than this; 0 = a frugal one,
                                                    -1 or "free" = no limit (see autoscheme_generator_plan) */

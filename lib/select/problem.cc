@@ -16,7 +16,7 @@
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "formats/bits.h"
-#include "formats/file_bytes.h"
+#include "formats/data_types.h"
 #include "formats/rules.h"
 #include "formats/stand_in.h"
 #include "select/groups.h"
@@ -167,7 +167,7 @@ absl::Status CheckStandIns(const Problem& problem, const Context& context) {
       const std::string example = absl::StrCat(Quoted(layer.name), " with rows of ", layer.in_features, ": ", Quoted(stand_in->name),
                                                " for ", Quoted(table.schemes[s].name));
       if (problem.reference_rules && table.scores[s][l].stand_in) {
-        return absl::InvalidArgumentError(absl::StrCat("these scores were measured with the stand-ins of K types (", example,
+        return absl::InvalidArgumentError(absl::StrCat("these scores were measured with the stand-ins of k-quants (", example,
                                                        "), which reference_rules leaves out: score again with reference_rules"));
       }
       if (replaced++ == 0) first = example;
@@ -176,16 +176,16 @@ absl::Status CheckStandIns(const Problem& problem, const Context& context) {
   }
   if (problem.reference_rules) return absl::OkStatus();
   if (replaced > 0) {
-    context.Warn(absl::StrCat("K types hold rows of multiples of 256 weights only: others take their place and are charged, such as in ", first));
+    context.Warn(absl::StrCat("k-quants hold rows of multiples of 256 weights only: others take their place and are charged, such as in ", first));
   }
   if (unmeasured > 0) {
     context.Warn(absl::StrCat("the scores lack the loss of ", Count(unmeasured, "stand-in"), ", such as ", first_unmeasured,
-                              "; that of the K type is taken instead: score again for a better choice"));
+                              "; that of the k-quant is taken instead: score again for a better choice"));
   }
   return absl::OkStatus();
 }
 
-// Fixed K types become what stands in for them, by name.
+// Fixed k-quants become what stands in for them, by name.
 void ReplaceFixed(Problem* problem, const Context& context) {
   int64_t replaced = 0;
   std::string first;
