@@ -81,7 +81,7 @@ struct SchemeGenerator::Rep {
 
 namespace {
 
-// Of the weighted search of k-quants, for the plan's estimate.
+// The plan's estimate for the weighted search of k-quants.
 constexpr double kSearchSecondsPerWeight = 2e-8;
 
 // Sets how many threads of LibTorch work for the calling thread during one call, and puts the host's number back. Other

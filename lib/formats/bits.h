@@ -1,4 +1,5 @@
-// What a scheme costs to store: as the reference counts it (SPEC 6.1), and in the files that runtimes load.
+// The cost of storing a weight under a scheme: as the reference counts it (SPEC 6.1), and in the files that runtimes
+// load.
 #ifndef AUTOSCHEME_FORMATS_BITS_H_
 #define AUTOSCHEME_FORMATS_BITS_H_
 

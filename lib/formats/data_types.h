@@ -17,11 +17,11 @@ enum class Codec { kInt, kIntFloatZero, kMx, kMxCeil, kMxInt, kNvfp4, kE5m3, kFp
 // Whether one number of the whole tensor enters the scale of every group.
 enum class TensorScale { kNone, kWhereOneGroup, kAlways };
 
-// What runtimes ask of a weight's shape: rows and columns in multiples of 32 unless activations are quantized too, or
-// columns in multiples of the group.
+// The shapes of weights that runtimes can hold: rows and columns in multiples of 32 unless activations are quantized
+// too, or columns in multiples of the group.
 enum class ShapeRule { kNone, kMultiplesOf32, kWholeGroups };
 
-// What lies beside the elements: for each group, and once for the tensor.
+// Bits beside the elements: for each group, and once for the tensor.
 struct Overhead {
   int scale_bits = 0;
   bool zero_point = false;  // of as many bits as an element
@@ -33,7 +33,7 @@ struct SuperGroup {
   int groups = 0;  // 0: no k-quant
   int bits = 0;
   bool sym = false;  // scales alone
-  // What takes its place where super-groups do not divide the rows: in a linear layer, in the embedding.
+  // The presets that take its place where super-groups do not divide the rows: in a linear layer, in the embedding.
   const char* stand_in = nullptr;
   const char* embedding_stand_in = nullptr;
 };
@@ -41,12 +41,11 @@ struct SuperGroup {
 struct DataType {
   enum Flags : unsigned {
     kActivations = 1,  // for activations too, not for weights alone
-    kFamily =
-        2,  // "mx_fp4" is "mx_fp" of 4 bits; and activations have the data type of the weights unless another is named
-    kTiles = 4,       // groups of weights may be tiles
-    kOnlyGroups = 8,  // no other groups than those of the row
-    kGguf = 16,       // only in GGUF files; other types are there as well, in the presets called "GGUF:..."
-    kImatrix = 32,    // its search is weighed by an importance matrix where there is one
+    kFamily = 2,       // a width may stand behind the name ("mx_fp4"); activations have it as well where none is named
+    kTiles = 4,        // groups of weights may be tiles
+    kOnlyGroups = 8,   // no other groups than those of the row
+    kGguf = 16,        // only in GGUF files; other types are there as well, in the presets called "GGUF:..."
+    kImatrix = 32,     // its search is weighed by an importance matrix where there is one
   };
   const char* name;  // as the reference spells it
   Codec codec;

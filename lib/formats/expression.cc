@@ -48,7 +48,7 @@ Bytes Blanks() {
   return Where([](int c) { return c == ' ' || (c >= '\t' && c <= '\r'); });
 }
 
-// What \d and the like stand for; \D is all but \d.
+// The bytes that \d and the like stand for; \D is all but \d.
 std::optional<Bytes> ClassOf(char letter) {
   const char lower = absl::ascii_tolower(static_cast<unsigned char>(letter));
   if (lower != 'd' && lower != 'w' && lower != 's') return std::nullopt;

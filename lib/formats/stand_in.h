@@ -1,4 +1,4 @@
-// What takes the place of a k-quant in a layer whose rows its super-groups of 256 elements do not divide.
+// The scheme that takes the place of a k-quant in a layer whose rows its super-groups of 256 elements do not divide.
 #ifndef AUTOSCHEME_FORMATS_STAND_IN_H_
 #define AUTOSCHEME_FORMATS_STAND_IN_H_
 

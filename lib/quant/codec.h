@@ -43,7 +43,7 @@ struct Side {
   bool fused = true;  // use the loops of kernels.h where there is one; tests compare with and without
 };
 
-// That of the side's data type.
+// The codec of the side's data type.
 std::unique_ptr<GroupCodec> MakeCodec(const Side& side);
 
 // SPEC 3.3-3.5: int, int_asym_float_zp.

@@ -5,7 +5,6 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <functional>
 #include <optional>
 #include <vector>
 
@@ -70,27 +69,7 @@ class Grouping {
   int64_t width_, height_ = 0, cells_ = 0, padded_width_ = 0, tiles_down_ = 0, tiles_across_ = 0;
 };
 
-// By the codec's expressions. They take slices, several at a time: temporaries stay in a core's cache, and memory
-// bounded, whatever the size of the tensor. One slice is the whole matrix when `whole`, or on a device that has its own
-// parallelism.
-void ForEachSlice(int64_t multiple, const at::Tensor& groups, bool whole,
-                  const std::function<void(int64_t, int64_t)>& work) {
-  constexpr int64_t kSliceElements = 1 << 14;
-  const int64_t count = groups.size(0);
-  const int64_t rows = std::max<int64_t>(1, kSliceElements / groups.size(1) / multiple) * multiple;
-  if (whole || !groups.is_cpu() || count <= rows) {
-    work(0, count);
-    return;
-  }
-  at::parallel_for(0, (count + rows - 1) / rows, 1, [&](int64_t begin, int64_t end) {
-    at::NoGradGuard no_grad;  // a property of the thread
-    for (int64_t slice = begin; slice < end; ++slice) {
-      work(slice * rows, std::min(rows, count - slice * rows));
-    }
-  });
-}
-
-// Both sides of a quantizer, by the fused loops where there are any.
+// Both sides of a quantizer, by the fused loops where there are any. No graph is made.
 class GroupedSide {
  public:
   explicit GroupedSide(const Side& side) : side_(side), codec_(MakeCodec(side)) {}
@@ -101,10 +80,12 @@ class GroupedSide {
 
   // The largest magnitude, where the codec asks for it.
   at::Tensor Prepare(const at::Tensor& x) const {
+    at::NoGradGuard no_grad;
     return x.numel() > 0 && needs_whole_tensor() ? LargestMagnitude(x.detach()) : at::Tensor();
   }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const {
+    at::NoGradGuard no_grad;
     if (x.numel() == 0) return x;
     if (x.scalar_type() == at::kHalf) return Saturated(Forward(x.to(at::kFloat), prepared), at::kHalf);
     const at::Tensor plain = x.detach().contiguous();
@@ -116,11 +97,13 @@ class GroupedSide {
   }
 
   void ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& out) const {
+    at::NoGradGuard no_grad;
     if (x.numel() == 0 || Fused(x.detach(), prepared, at::kFloat, out)) return;
     out.copy_(Saturated(Forward(x.to(at::kFloat), prepared), out.scalar_type()));
   }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor& prepared, const at::Tensor& grad) const {
+    at::NoGradGuard no_grad;
     if (x.numel() == 0) return grad;
     const at::Tensor plain = x.detach().contiguous(), g = grad.detach().contiguous();
     at::Tensor dx = NewLike(plain);
@@ -138,13 +121,29 @@ class GroupedSide {
   }
 
  private:
-  // Of x's groups, work(groups, first, count) for all of them, in the place of x.
+  // The results of work(groups, first, count) for all groups of x, in the shape of x. Slices keep temporaries in a
+  // core's cache, and memory bounded, whatever the size of the tensor; several are worked at a time. One slice is all
+  // of x when `whole`, or on a device that has its own parallelism.
   template <typename Work>
   at::Tensor BySlices(const at::Tensor& x, bool whole, const Work& work) const {
+    constexpr int64_t kSliceElements = 1 << 14;
     const Grouping grouping(side_.group, x);
     const at::Tensor groups = grouping.Split(x), y = NewLike(groups);
-    ForEachSlice(group_multiple(), groups, whole,
-                 [&](int64_t first, int64_t count) { y.narrow(0, first, count).copy_(work(groups, first, count)); });
+    const int64_t count = groups.size(0), multiple = group_multiple();
+    const bool one = whole || !groups.is_cpu();
+    const int64_t rows = one ? count : std::max<int64_t>(1, kSliceElements / groups.size(1) / multiple) * multiple;
+    const auto slice = [&](int64_t first) {
+      const int64_t height = std::min(rows, count - first);
+      y.narrow(0, first, height).copy_(work(groups, first, height));
+    };
+    if (count <= rows) {
+      slice(0);
+    } else {
+      at::parallel_for(0, CeilDiv(count, rows), 1, [&](int64_t begin, int64_t end) {
+        at::NoGradGuard no_grad;  // a property of the thread
+        for (int64_t i = begin; i < end; ++i) slice(i * rows);
+      });
+    }
     return grouping.Join(y);
   }
 
@@ -197,20 +196,14 @@ class GroupedWeight : public WeightQuantizer {
   }
   bool needs_whole_tensor() const override { return side_.needs_whole_tensor(); }
 
-  at::Tensor Prepare(const at::Tensor& weight) const override {
-    at::NoGradGuard no_grad;
-    return side_.Prepare(weight);
-  }
+  at::Tensor Prepare(const at::Tensor& weight) const override { return side_.Prepare(weight); }
   at::Tensor Forward(const at::Tensor& rows, const at::Tensor& prepared) const override {
-    at::NoGradGuard no_grad;
     return side_.Forward(rows, prepared);
   }
   void ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const override {
-    at::NoGradGuard no_grad;
     side_.ForwardInto(rows, prepared, out);
   }
   at::Tensor Backward(const at::Tensor& rows, const at::Tensor& prepared, const at::Tensor& grad) const override {
-    at::NoGradGuard no_grad;
     return side_.Backward(rows, prepared, grad);
   }
 
@@ -222,16 +215,9 @@ class GroupedActivation : public ActivationQuantizer {
  public:
   explicit GroupedActivation(const Side& side) : side_(side) {}
 
-  at::Tensor Forward(const at::Tensor& x) const override {
-    at::NoGradGuard no_grad;
-    return side_.Forward(x, side_.Prepare(x));
-  }
-  void ForwardInto(const at::Tensor& x, at::Tensor& out) const override {
-    at::NoGradGuard no_grad;
-    side_.ForwardInto(x, side_.Prepare(x), out);
-  }
+  at::Tensor Forward(const at::Tensor& x) const override { return side_.Forward(x, side_.Prepare(x)); }
+  void ForwardInto(const at::Tensor& x, at::Tensor& out) const override { side_.ForwardInto(x, side_.Prepare(x), out); }
   at::Tensor Backward(const at::Tensor& x, const at::Tensor& grad) const override {
-    at::NoGradGuard no_grad;
     return side_.Backward(x, side_.Prepare(x), grad);
   }
 

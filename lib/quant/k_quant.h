@@ -1,4 +1,4 @@
-// What the plain and the imatrix-weighted k-quants share (SPEC 3.11).
+// The parts that k-quants with and without an importance matrix share (SPEC 3.11).
 #ifndef AUTOSCHEME_QUANT_K_QUANT_H_
 #define AUTOSCHEME_QUANT_K_QUANT_H_
 

@@ -28,8 +28,8 @@ class WeightQuantizer {
 
   // True when Prepare must see the whole weight first (a scale shared by the whole tensor).
   virtual bool needs_whole_tensor() const { return false; }
-  // What depends on the whole weight [out, in], to hand to Forward: the largest magnitude, or undefined. A weight may
-  // be shown by row chunks: the maximum of their results is the whole weight's.
+  // The part that depends on the whole weight [out, in], to hand to Forward: the largest magnitude, or undefined. A
+  // weight may be shown by row chunks: the maximum of their results is the whole weight's.
   virtual at::Tensor Prepare(const at::Tensor& weight) const;
 
   // Quant-dequant of a row chunk [rows, in], float32, bfloat16 or float16 -> same shape and dtype; no autograd.

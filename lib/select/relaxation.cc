@@ -5,7 +5,6 @@
 #include <tuple>
 
 namespace autoscheme {
-
 namespace {
 
 // Appends the steps of one key; the result is the option that they start from.
