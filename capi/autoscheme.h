@@ -301,7 +301,7 @@ enum {
   AUTOSCHEME_OPTION_SCORER = 109,               /* str   how the loss of a scheme is measured: "deltaloss" */
   /* 200..: calibration */
   AUTOSCHEME_OPTION_BATCH_SIZE = 200,   /* i64   rows in a batch; part of the definition of the scores */
-  AUTOSCHEME_OPTION_IMATRIX_FILE = 201, /* str   importance matrix made by llama-imatrix, for the K types */
+  AUTOSCHEME_OPTION_IMATRIX_FILE = 201, /* str   importance matrix made by llama-imatrix, for k-quants */
   /* 300..: resources */
   AUTOSCHEME_OPTION_MAX_RAM_BYTES = 300,  /* bytes a promise: never more than this; 0 = a frugal one,
                                                    -1 or "free" = no limit (see autoscheme_generator_plan) */

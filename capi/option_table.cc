@@ -48,7 +48,7 @@ constexpr OptionSpec kOptions[] = {
          "Target size of the whole model in the files that runtimes load: 800MiB, 4.1GiB; several, comma separated, give "
          "a recipe each."),
     Flag(AUTOSCHEME_OPTION_REFERENCE_RULES, "reference_rules", "0",
-         "Score, charge and choose exactly as AutoRound does, to compare with it. GGUF K types are then charged as themselves where "
+         "Score, charge and choose exactly as AutoRound does, to compare with it. k-quants are then charged as themselves where "
          "other types replace them afterwards (rows that are no multiple of 256), so a recipe may exceed its target; a larger target "
          "may give more loss; and a fixed layer splits its group of shared_layers."),
     Text(AUTOSCHEME_OPTION_SCORER, "scorer", "deltaloss", "deltaloss",
@@ -56,7 +56,7 @@ constexpr OptionSpec kOptions[] = {
     Number(AUTOSCHEME_OPTION_BATCH_SIZE, "batch_size", "8", 1, 1 << 20,
            "Rows of calibration in a batch. Scores depend on it by definition."),
     Text(AUTOSCHEME_OPTION_IMATRIX_FILE, "imatrix_file", "", nullptr,
-         "Importance matrix that llama-imatrix has made of this model (.gguf or .dat), for GGUF K types. Without it one is "
+         "Importance matrix that llama-imatrix has made of this model (.gguf or .dat), for k-quants. Without it one is "
          "collected from the calibration."),
     Bytes(AUTOSCHEME_OPTION_MAX_RAM_BYTES, "max_ram_bytes", "0", -1,
           "Memory that must not be exceeded, in bytes. Refused before any work if it cannot be kept. 0 means the larger of 1 GiB "

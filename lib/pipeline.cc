@@ -31,7 +31,7 @@
 #include "exec/probe.h"
 #include "exec/run_resources.h"
 #include "exec/sweep.h"
-#include "formats/bits.h"
+#include "formats/data_types.h"
 #include "formats/rules.h"
 #include "formats/stand_in.h"
 #include "model/decoder_spec.h"
@@ -72,7 +72,7 @@ struct SchemeGenerator::Rep {
 
 namespace {
 
-// Of the weighted search of the K types, for the plan's estimate.
+// The plan's estimate for the weighted search of k-quants.
 constexpr double kSearchSecondsPerWeight = 2e-8;
 
 // Sets how many threads of LibTorch work for the calling thread during one call, and puts the host's number back. Other
@@ -183,7 +183,7 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
   if (missing_count > 0) {
     context.Warn(absl::StrCat("importance matrix ", Quoted(path), " lacks ", Count(missing_count, "layer"), ", ",
                               Quoted(missing), missing_count == 1 ? "" : " among them",
-                              ": K types quantize without one there"));
+                              ": k-quants are quantized without one there"));
   }
   if (used.size() < file.size()) {
     const auto stranger = std::find_if(file.begin(), file.end(), [&](const auto& row) { return !used.contains(row.first); });
@@ -224,7 +224,7 @@ int ThreadsFor(const Options& options, Io& io) {
 
 std::vector<LayerInfo> CandidateLayers(const MetaSkeleton& skeleton, const std::vector<Scheme>& menu) {
   std::vector<LayerInfo> layers;
-  if (std::any_of(menu.begin(), menu.end(), IsGgufKType)) {
+  if (std::any_of(menu.begin(), menu.end(), IsKQuant)) {
     LayerInfo embedding;
     embedding.name = std::string(absl::StripSuffix(skeleton.embedding()->name, ".weight"));
     embedding.out_features = skeleton.vocab_size(), embedding.in_features = skeleton.hidden_size();
@@ -267,21 +267,23 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
     AUTOSCHEME_RETURN_IF_ERROR(MakeWeightQuantizer(scheme).status());
     AUTOSCHEME_RETURN_IF_ERROR(MakeActivationQuantizer(scheme).status());
   }
-  const bool has_k_type = std::any_of(options.schemes.begin(), options.schemes.end(), IsGgufKType);
+  const bool weighs = std::any_of(options.schemes.begin(), options.schemes.end(), UsesImatrix);
   const bool searches = std::any_of(rep->layers.begin(), rep->layers.end(), [&](const LayerInfo& layer) {
     if (layer.fixed.has_value() || layer.is_embedding) return false;
-    return options.reference_rules || layer.in_features % 256 == 0;
+    return std::any_of(options.schemes.begin(), options.schemes.end(), [&](const Scheme& scheme) {
+      return UsesImatrix(scheme) && (options.reference_rules || !StandIn(scheme, layer).has_value());
+    });
   });
-  if (!options.imatrix_file.empty() && has_k_type && !searches) {
+  if (!options.imatrix_file.empty() && weighs && !searches) {
     context.Warn(absl::StrCat("importance matrix ", Quoted(options.imatrix_file),
-                              " is not used: no layer that is scored has rows of a multiple of 256 weights, which K types need"));
+                              " is not used: no layer that is scored has rows of a multiple of 256 weights, which k-quants need"));
   }
-  if (!options.imatrix_file.empty() && !has_k_type) {
+  if (!options.imatrix_file.empty() && !weighs) {
     context.Warn(
         absl::StrCat("importance matrix ", Quoted(options.imatrix_file),
-                     " is not used: only GGUF K types (GGUF:Q4_K_S and the like) are searched with one, and the menu has none"));
+                     " is not used: only k-quants (GGUF:Q4_K_S and the like) are searched with one, and the menu has none"));
   }
-  if (!options.imatrix_file.empty() && has_k_type) {
+  if (!options.imatrix_file.empty() && weighs) {
     AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
       AUTOSCHEME_ASSIGN_OR_RETURN(rep->imatrix, ReadImatrix(NotCancellable(context), skeleton, options.imatrix_file));
       return absl::OkStatus();
@@ -329,7 +331,7 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.may_spill = !options.no_spill;
   input.free = ReadFreeMemory(IoOf(context));
   input.threads = threads > 0 ? threads : at::get_num_threads();
-  if (std::any_of(options.schemes.begin(), options.schemes.end(), IsGgufKType)) input.quantize_s = kSearchSecondsPerWeight;
+  if (std::any_of(options.schemes.begin(), options.schemes.end(), UsesImatrix)) input.quantize_s = kSearchSecondsPerWeight;
   AUTOSCHEME_ASSIGN_OR_RETURN(const RunScorers scorers, MakeScorers());
   input.needs = &scorers.all().needs();
   return PlanRun(input, rates);

@@ -41,7 +41,7 @@ struct SelectOptions {
   // Layers that must get the same scheme: each entry is one group of patterns (SPEC 7.4). Where some of a group are fixed, the
   // others take their scheme.
   std::vector<std::vector<std::string>> shared_layers;
-  // Charge and choose as the reference does, for comparison with it: K types are charged as themselves where stand-ins replace
+  // Charge and choose as the reference does, for comparison with it: k-quants are charged as themselves where stand-ins replace
   // them afterwards, so a recipe may cost more than its target; a larger target may give more loss; fixed layers split a group
   // of shared_layers. INVALID_ARGUMENT for scores that were measured with stand-ins.
   bool reference_rules = false;

@@ -41,7 +41,7 @@ struct Options {
   std::string work_dir;         // for the spill file; empty: TMPDIR, else /tmp
   bool no_spill = false;        // nothing is written to disk: what memory has no room for is computed again
   IoEngine io_engine = IoEngine::kAuto;
-  // An importance matrix that llama-imatrix has made of this model (GGUF or .dat), for the K types; empty: it is
+  // An importance matrix that llama-imatrix has made of this model (GGUF or .dat), for k-quants; empty: it is
   // collected from the calibration. Layers that the file lacks are quantized without one.
   std::string imatrix_file;
   std::string ignore_layers;    // comma separated, SPEC 1.6 step 2: these stay at 16 bits
@@ -50,7 +50,7 @@ struct Options {
   bool quant_lm_head = false;   // score and budget the head too
   bool ignore_scale_zp_bits = false;
   std::vector<std::vector<std::string>> shared_layers;
-  // Score K types themselves where stand-ins will replace them, and select by SelectOptions::reference_rules.
+  // Score k-quants themselves where stand-ins will replace them, and select by SelectOptions::reference_rules.
   bool reference_rules = false;
 };
 

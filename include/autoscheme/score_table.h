@@ -19,7 +19,7 @@ struct LayerInfo {
   int64_t in_features = 0;   // columns of the weight
   int block = -1;            // index of its block; -1 outside the blocks
   bool is_head = false;      // the lm_head
-  // The token embedding [vocabulary, hidden]. It takes part only beside GGUF K types, is never scored, and gets its scheme
+  // The token embedding [vocabulary, hidden]. It takes part only beside k-quants, is never scored, and gets its scheme
   // by a rule of its own (SPEC 7.3).
   bool is_embedding = false;
   // Set for a layer whose scheme the user or a shape rule has fixed (SPEC 1.6): it stays unquantized while scoring
@@ -32,7 +32,7 @@ struct LayerInfo {
 struct LayerScore {
   double weight = 0;
   double activation = 0;
-  // Measured with the layer's stand-in in place of the scheme: a GGUF K type cannot hold a layer whose rows are no multiple of 256
+  // Measured with the layer's stand-in in place of the scheme: a k-quant cannot hold a layer whose rows are no multiple of 256
   // weights (docs/formats.md).
   bool stand_in = false;
 };

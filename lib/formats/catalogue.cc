@@ -9,86 +9,74 @@
 #include "absl/strings/str_split.h"
 #include "autoscheme/scheme.h"
 #include "base/io.h"
+#include "formats/data_types.h"
 
 namespace autoscheme {
 namespace {
 
-// Weight-only integers in groups along the row. Act fields other than act_bits stay unset.
-Scheme WeightInt(std::string name, int bits, int group) {
+// Weights in the usual groups of the data type (`group` 0) or in others; act fields other than act_bits stay unset.
+Scheme Weight(const std::string& name, const char* data_type, int bits, int group = 0) {
+  const DataType& type = *FindDataType(data_type, bits);
   Scheme s;
-  s.name = std::move(name);
+  s.name = name;
   s.bits = bits;
-  s.group = {group, 0};
+  s.group = {group == 0 ? type.groups[0] : group, 0};
+  s.data_type = data_type;
   s.act_bits = 16;
+  if (type.super.groups == 0) return s;
+  s.sym = type.super.sym;
+  s.super_bits = type.super.bits;
+  s.super_group_size = type.super.groups;
   return s;
 }
 
-// Same bits and group on both sides.
-Scheme Both(std::string name, int bits, int group, std::string data_type, std::string act_data_type) {
-  Scheme s;
-  s.name = std::move(name);
-  s.bits = bits;
-  s.group = {group, 0};
-  s.data_type = std::move(data_type);
+// Same bits and groups on both sides.
+Scheme Both(const std::string& name, const char* data_type, int bits, const char* act_data_type, int group = 0) {
+  Scheme s = Weight(name, data_type, bits, group);
   s.act_bits = bits;
   s.act_group = s.group;
   s.act_sym = true;
-  s.act_data_type = std::move(act_data_type);
+  s.act_data_type = act_data_type;
   s.act_dynamic = true;
-  return s;
-}
-
-Scheme Gguf(const char* type, int bits, int group, bool sym, const char* data_type, int super_bits = 0,
-            int super_group = 0) {
-  Scheme s = WeightInt(absl::StrCat("GGUF:", type), bits, group);
-  s.sym = sym;
-  s.data_type = data_type;
-  if (super_bits > 0) {
-    s.super_bits = super_bits;
-    s.super_group_size = super_group;
-  }
-  return s;
-}
-
-Scheme WeightFloat(const char* name, int bits, int group) {
-  Scheme s = WeightInt(name, bits, group);
-  s.data_type = "fp";
-  s.act_data_type = "fp";
   return s;
 }
 
 std::vector<Scheme> MakeCatalogue() {
   std::vector<Scheme> all;
-  for (int bits : {2, 3, 4, 5, 6, 8}) all.push_back(WeightInt(absl::StrCat("W", bits, "A16"), bits, 128));
-  all.push_back(WeightInt("W4A16_MIXED", 4, 128));
-  all.push_back(WeightInt("W2A16G64", 2, 64));
-  all.push_back(WeightInt("W2A16G32", 2, 32));
-  for (int bits : {4, 6, 8}) all.push_back(Both(absl::StrCat("MXFP", bits), bits, 32, "mx_fp", "mx_fp"));
-  for (int bits : {4, 8}) all.push_back(Both(absl::StrCat("MXFP", bits, "_RCEIL"), bits, 32, "mx_fp", "mx_fp_rceil"));
-  all.push_back(Both("MXINT4", 4, 32, "mx_int", "mx_int"));
-  all.push_back(Both("NVFP4", 4, 16, "nv_fp", "nv_fp4_with_static_gs"));
-  all.push_back(Both("NVFP4_E5M3", 4, 16, "nvfp4_v2", "nvfp4_v2"));
+  for (int bits : {2, 3, 4, 5, 6, 8}) all.push_back(Weight(absl::StrCat("W", bits, "A16"), "int", bits));
+  all.push_back(Weight("W4A16_MIXED", "int", 4));
+  all.push_back(Weight("W2A16G64", "int", 2, 64));
+  all.push_back(Weight("W2A16G32", "int", 2, 32));
+  for (int bits : {4, 6, 8}) all.push_back(Both(absl::StrCat("MXFP", bits), "mx_fp", bits, "mx_fp"));
+  for (int bits : {4, 8}) all.push_back(Both(absl::StrCat("MXFP", bits, "_RCEIL"), "mx_fp", bits, "mx_fp_rceil"));
+  all.push_back(Both("MXINT4", "mx_int", 4, "mx_int"));
+  all.push_back(Both("NVFP4", "nv_fp", 4, "nv_fp4_with_static_gs"));
+  all.push_back(Both("NVFP4_E5M3", "nvfp4_v2", 4, "nvfp4_v2"));
   all.back().act_dynamic.reset();
-  all.push_back(WeightFloat("FPW8A16", 8, 0));
-  all.push_back(Both("FP8_BLOCK", 8, 128, "fp", "fp"));
+  all.push_back(Weight("FPW8A16", "fp", 8));
+  all.back().group = {0, 0};
+  all.back().act_data_type = "fp";
+  all.push_back(Both("FP8_BLOCK", "fp", 8, "fp"));
   all.back().group = {128, 128};
-  all.push_back(Both("FP8_STATIC", 8, -1, "fp", "fp"));
+  all.push_back(Both("FP8_STATIC", "fp", 8, "fp", -1));
   all.back().act_group = GroupSize{0, 0};
   all.back().act_dynamic = false;
-  all.push_back(Both("INT8", 8, -1, "int", "int"));
-  all.push_back(Both("INT8_W8A8", 8, -1, "int", "int"));
-  all.push_back(Both("INT4", 4, -1, "int", "int"));
-  all.push_back(WeightFloat("BF16", 16, 128));
-  all.push_back(Gguf("Q4_0", 4, 32, true, "int"));
-  all.push_back(Gguf("Q4_1", 4, 32, false, "int_asym_float_zp"));
-  all.push_back(Gguf("Q5_0", 5, 32, true, "int"));
-  all.push_back(Gguf("Q5_1", 5, 32, false, "int_asym_float_zp"));
-  all.push_back(Gguf("Q8_0", 8, 32, true, "int"));
-  for (const char* name : {"Q2_K_S", "Q2_K_MIXED"}) all.push_back(Gguf(name, 2, 16, false, "int_asym_dq", 4, 16));
-  for (const char* name : {"Q3_K_S", "Q3_K_M", "Q3_K_L"}) all.push_back(Gguf(name, 3, 16, true, "int_sym_dq", 6, 16));
-  for (const char* name : {"Q4_K_S", "Q4_K_M"}) all.push_back(Gguf(name, 4, 32, false, "int_asym_dq", 6, 8));
-  for (const char* name : {"Q5_K_S", "Q5_K_M"}) all.push_back(Gguf(name, 5, 32, false, "int_asym_dq", 6, 8));
-  all.push_back(Gguf("Q6_K", 6, 16, true, "int_sym_dq", 8, 16));
+  for (const char* name : {"INT8", "INT8_W8A8"}) all.push_back(Both(name, "int", 8, "int", -1));
+  all.push_back(Both("INT4", "int", 4, "int", -1));
+  all.push_back(Weight("BF16", "fp", 8));
+  all.back().bits = 16;
+  all.back().act_data_type = "fp";
+  for (int bits : {4, 5}) {
+    all.push_back(Weight(absl::StrCat("GGUF:Q", bits, "_0"), "int", bits, 32));
+    all.push_back(Weight(absl::StrCat("GGUF:Q", bits, "_1"), "int_asym_float_zp", bits));
+    all.back().sym = false;
+  }
+  all.push_back(Weight("GGUF:Q8_0", "int", 8, 32));
+  for (const char* name : {"GGUF:Q2_K_S", "GGUF:Q2_K_MIXED"}) all.push_back(Weight(name, "int_asym_dq", 2));
+  for (const char* name : {"GGUF:Q3_K_S", "GGUF:Q3_K_M", "GGUF:Q3_K_L"}) all.push_back(Weight(name, "int_sym_dq", 3));
+  for (const char* name : {"GGUF:Q4_K_S", "GGUF:Q4_K_M"}) all.push_back(Weight(name, "int_asym_dq", 4));
+  for (const char* name : {"GGUF:Q5_K_S", "GGUF:Q5_K_M"}) all.push_back(Weight(name, "int_asym_dq", 5));
+  all.push_back(Weight("GGUF:Q6_K", "int_sym_dq", 6));
   return all;
 }
 

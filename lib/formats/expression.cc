@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 
@@ -47,24 +48,12 @@ Bytes Blanks() {
   return Where([](int c) { return c == ' ' || (c >= '\t' && c <= '\r'); });
 }
 
-// What \d and the like stand for.
+// The bytes that \d and the like stand for; \D is all but \d.
 std::optional<Bytes> ClassOf(char letter) {
-  switch (letter) {
-    case 'd':
-      return Digits();
-    case 'D':
-      return ~Digits();
-    case 'w':
-      return WordBytes();
-    case 'W':
-      return ~WordBytes();
-    case 's':
-      return Blanks();
-    case 'S':
-      return ~Blanks();
-    default:
-      return std::nullopt;
-  }
+  const char lower = absl::ascii_tolower(static_cast<unsigned char>(letter));
+  if (lower != 'd' && lower != 'w' && lower != 's') return std::nullopt;
+  const Bytes bytes = lower == 'd' ? Digits() : lower == 'w' ? WordBytes() : Blanks();
+  return letter == lower ? bytes : ~bytes;
 }
 
 // What [:alpha:] and the like stand for. Of ASCII, whatever the locale.
@@ -211,31 +200,16 @@ class Parser {
     if (const std::optional<Bytes> of_class = ClassOf(c)) return *of_class;
     Bytes bytes;
     const auto one = [&](int byte) { return bytes.set(static_cast<size_t>(byte)); };
-    switch (c) {
-      case 't':
-        return one('\t');
-      case 'n':
-        return one('\n');
-      case 'r':
-        return one('\r');
-      case 'f':
-        return one('\f');
-      case 'v':
-        return one('\v');
-      case '0':
-        return one(0);
-      case 'x':
-      case 'u': {
-        int value = 0;
-        for (int digits = c == 'x' ? 2 : 4; digits > 0; --digits, ++at_) {
-          if (!isxdigit(static_cast<unsigned char>(peek()))) return Wrong("a '\\' with too few hexadecimal digits", start);
-          value = value * 16 + (isdigit(static_cast<unsigned char>(peek())) ? peek() - '0' : (peek() | 32) - 'a' + 10);
-        }
-        if (value > 127) return Wrong("a '\\' with a number above 127", start);
-        return one(value);
+    constexpr absl::string_view kLetters = "tnrfv0", kMeanings("\t\n\r\f\v\0", 6);
+    if (const size_t i = kLetters.find(c); i != absl::string_view::npos) return one(kMeanings[i]);
+    if (c == 'x' || c == 'u') {
+      int value = 0;
+      for (int digits = c == 'x' ? 2 : 4; digits > 0; --digits, ++at_) {
+        if (!isxdigit(static_cast<unsigned char>(peek()))) return Wrong("a '\\' with too few hexadecimal digits", start);
+        value = value * 16 + (isdigit(static_cast<unsigned char>(peek())) ? peek() - '0' : (peek() | 32) - 'a' + 10);
       }
-      default:
-        break;
+      if (value > 127) return Wrong("a '\\' with a number above 127", start);
+      return one(value);
     }
     if (isalnum(static_cast<unsigned char>(c)))
       return Wrong(absl::StrCat("an unknown escape, '\\", std::string(1, c), "',"), start);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "base/io.h"
 #include "base/status_macros.h"
+#include "formats/data_types.h"
 #include "formats/layer_pattern.h"
 #include "formats/scheme_json.h"
 
@@ -31,7 +32,7 @@ absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo
                                                      const RuleOptions& options, const Context& context) {
   if (options.menu.empty()) return absl::InvalidArgumentError("the menu of schemes is empty; give at least one");
   Scheme defaults = options.menu[0];
-  const bool gguf = IsGgufKType(defaults);
+  const bool gguf = IsKQuant(defaults);
   AUTOSCHEME_RETURN_IF_ERROR(ResolveScheme(&defaults));
   const Scheme ignored = SixteenBits(defaults, "float");
   const std::vector<std::string> ignore = IgnoreEntries(options);
@@ -80,7 +81,7 @@ absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo
       takes_part = true;
       Scheme fixed = SixteenBits(layer.fixed.has_value() ? *layer.fixed : defaults, "fp");
       // An integer default only lifts the weight to 16 bits; there is no activation side to lift.
-      if (defaults.data_type != "int") fixed.act_data_type = "fp";
+      if (TypeOf(defaults)->shape == ShapeRule::kWholeGroups) fixed.act_data_type = "fp";
       layer.fixed = std::move(fixed);
     }
     if (takes_part) result.push_back(std::move(layer));
@@ -89,18 +90,15 @@ absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo
 }
 
 bool SuitsShape(const Scheme& scheme, const LayerInfo& layer) {
-  if (scheme.bits >= 16) return true;
-  if (scheme.data_type == "int" && scheme.act_bits.value_or(16) >= 16) {
-    return layer.out_features % 32 == 0 && layer.in_features % 32 == 0;
+  const DataType* type = TypeOf(scheme);
+  if (type == nullptr) return true;
+  switch (type->shape) {
+    case ShapeRule::kNone: return true;
+    case ShapeRule::kMultiplesOf32:
+      return scheme.act_bits.value_or(16) < 16 || (layer.out_features % 32 == 0 && layer.in_features % 32 == 0);
+    case ShapeRule::kWholeGroups: break;
   }
-  if (absl::StrContains(scheme.data_type, "mx_fp") || absl::StrContains(scheme.data_type, "nv_fp")) {
-    return scheme.group.size <= 0 || layer.in_features % scheme.group.size == 0;
-  }
-  return true;
-}
-
-bool IsGgufKType(const Scheme& scheme) {
-  return scheme.super_bits.has_value() && scheme.super_group_size.has_value() && scheme.bits <= 8;
+  return scheme.group.size <= 0 || layer.in_features % scheme.group.size == 0;
 }
 
 namespace {

@@ -24,15 +24,13 @@ struct RuleOptions {
   std::string config_text;
 };
 
-// `candidates`: all linear layers of the blocks, the head and (if K types are to be asked for) the embedding, in
-// model order, with shapes. The result keeps their
-// order, holds those that take part, and sets `fixed` where a rule or the user fixes the scheme:
+// `candidates`: all linear layers of the blocks, the head and (beside k-quants) the embedding, in model order, with shapes. The
+// result keeps their order, holds those that take part, and sets `fixed` where a rule or the user fixes the scheme:
 //  - ignore_layers: an entry ending in a digit gets a trailing dot ("layers.1" is not "layers.10");
 //  - layer_config: unset fields are filled from the default scheme; a later pattern wins;
-//  - the head takes part when quant_lm_head asks for it, an entry names it, or the default is a GGUF K type; never when
-//  it
-//    is tied, unless GGUF. As in the reference it also takes part, at 16 bits, when the next rule catches it;
-//  - the embedding takes part when the default is a GGUF K type;
+//  - the head takes part when quant_lm_head asks for it, an entry names it, or the default is a k-quant; never when it is tied,
+//    unless that is one. As in the reference it also takes part, at 16 bits, when the rule on shapes catches it;
+//  - the embedding takes part when the default is a k-quant;
 //  - shapes: a layer that the default scheme does not suit (SuitsShape) is fixed at 16 bits. Where another option does not
 //    suit one, selection leaves that option out for that layer.
 // Patterns that match nothing are reported through the context, as is a head that was asked for but is tied.
@@ -40,12 +38,8 @@ struct RuleOptions {
 absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo>& candidates,
                                                      const RuleOptions& options, const Context& context = {});
 
-// Whether runtimes can hold a layer of that shape: rows and columns of weight-only integers are multiples of 32, columns of MX
-// and NV formats of their group size. GGUF K types have stand-ins instead.
+// Whether runtimes can hold a layer of that shape, by the data type's ShapeRule. k-quants have stand-ins instead.
 bool SuitsShape(const Scheme& scheme, const LayerInfo& layer);
-
-// True for the five K types with super-groups, by which the reference knows a GGUF default (SPEC 1.3).
-bool IsGgufKType(const Scheme& scheme);
 
 }  // namespace autoscheme
 

@@ -5,80 +5,77 @@
 #include <utility>
 
 #include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "base/io.h"
 #include "base/status_macros.h"
-#include "formats/bits.h"
+#include "formats/data_types.h"
 
 namespace autoscheme {
 namespace {
 
 using Writer = rapidjson::Writer<rapidjson::StringBuffer>;
 
-constexpr absl::string_view kMembers[] = {
-    "name",           "scheme",  "bits",          "group_size",  "sym",        "data_type",        "act_bits",
-    "act_group_size", "act_sym", "act_data_type", "act_dynamic", "super_bits", "super_group_size", "rotation_config"};
-
-absl::StatusOr<int> SmallInt(const JsonValue& object, const char* key, const std::string& what) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(int64_t value, JsonInt(object, key, what));
-  if (value < std::numeric_limits<int>::min() || value > std::numeric_limits<int>::max()) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": ", key, " is ", value, ", which is out of range"));
-  }
-  return static_cast<int>(value);
+// field(key, member) for each field of a scheme, const or not.
+template <typename AnyScheme, typename Field>
+void ForEachField(AnyScheme& s, const Field& field) {
+  field("bits", s.bits);
+  field("group_size", s.group);
+  field("sym", s.sym);
+  field("data_type", s.data_type);
+  field("act_bits", s.act_bits);
+  field("act_group_size", s.act_group);
+  field("act_sym", s.act_sym);
+  field("act_data_type", s.act_data_type);
+  field("act_dynamic", s.act_dynamic);
+  field("super_bits", s.super_bits);
+  field("super_group_size", s.super_group_size);
 }
 
-absl::StatusOr<GroupSize> ReadGroup(const JsonValue& object, const char* key, const std::string& what) {
-  const JsonValue& value = *JsonFind(object, key);
-  if (!value.IsArray()) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(int size, SmallInt(object, key, what));
-    return GroupSize{size, 0};
+absl::Status Read(const JsonValue& object, const char* key, const std::string& what, bool* value) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(*value, JsonBool(object, key, what));
+  return absl::OkStatus();
+}
+
+absl::Status Read(const JsonValue& object, const char* key, const std::string& what, std::string* value) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(*value, JsonString(object, key, what));
+  return absl::OkStatus();
+}
+
+absl::Status Read(const JsonValue& object, const char* key, const std::string& what, int* value) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t read, JsonInt(object, key, what));
+  if (read < std::numeric_limits<int>::min() || read > std::numeric_limits<int>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat(what, ": ", key, " is ", read, ", which is out of range"));
   }
+  *value = static_cast<int>(read);
+  return absl::OkStatus();
+}
+
+absl::Status Read(const JsonValue& object, const char* key, const std::string& what, GroupSize* group) {
+  const JsonValue& value = *JsonFind(object, key);
+  *group = GroupSize{0, 0};
+  if (!value.IsArray()) return Read(object, key, what, &group->size);
   if (value.Size() != 2 || !value[0].IsInt() || !value[1].IsInt() || value[0].GetInt() <= 0 || value[1].GetInt() <= 0) {
     return absl::InvalidArgumentError(
         absl::StrCat(what, ": ", key, " as a list must be two positive integers, [rows, columns]"));
   }
-  return GroupSize{value[1].GetInt(), value[0].GetInt()};
-}
-
-// Leaves `field` alone when the member is absent or null.
-template <typename Reader, typename Field>
-absl::Status ReadField(const JsonValue& object, const char* key, const std::string& what, Reader read, Field* field) {
-  if (JsonFind(object, key) == nullptr) return absl::OkStatus();
-  auto value = read(object, key, what);
-  if (!value.ok()) return value.status();
-  *field = *std::move(value);
+  *group = GroupSize{value[1].GetInt(), value[0].GetInt()};
   return absl::OkStatus();
 }
 
-// The digits of "mx_fp4", "fp8_e4m3", "int8" (SPEC 2.1): the first after a known family, or 16.
-std::optional<int> BitsInName(absl::string_view data_type) {
-  for (absl::string_view family : {"int", "mx_fp", "mx_int", "nv_fp", "fp"}) {
-    if (!absl::StartsWith(data_type, family)) continue;
-    const absl::string_view rest = data_type.substr(family.size());
-    if (absl::StartsWith(rest, "16")) return 16;
-    if (!rest.empty() && rest[0] >= '0' && rest[0] <= '9') return rest[0] - '0';
-  }
-  return std::nullopt;
+template <typename Value>
+absl::Status Read(const JsonValue& object, const char* key, const std::string& what, std::optional<Value>* value) {
+  return Read(object, key, what, &value->emplace());
 }
 
-// "mx_fp4" -> "mx_fp" with 4 bits; a name that goes on after its digits keeps them.
-void ReconcileBits(std::string* data_type, int* bits) {
-  const std::optional<int> digits = BitsInName(*data_type);
-  if (!digits.has_value()) return;
-  *bits = *digits;
-  const std::string suffix = absl::StrCat(*digits);
-  for (absl::string_view family : {"int", "mx_fp", "mx_int", "nv_fp", "fp"}) {
-    if (*data_type == absl::StrCat(family, suffix)) {
-      data_type->resize(family.size());
-      return;
-    }
-  }
-}
-
-void WriteGroup(const GroupSize& group, Writer* writer) {
+void Write(bool value, Writer* writer) { writer->Bool(value); }
+void Write(int value, Writer* writer) { writer->Int(value); }
+void Write(const std::string& value, Writer* writer) { writer->String(value); }
+void Write(const GroupSize& group, Writer* writer) {
   if (group.rows == 0) {
     writer->Int(group.size);
     return;
@@ -89,12 +86,38 @@ void WriteGroup(const GroupSize& group, Writer* writer) {
   writer->EndArray();
 }
 
+template <typename Value>
+void WriteField(const char* key, const Value& value, Writer* writer) {
+  writer->Key(key);
+  Write(value, writer);
+}
+template <typename Value>
+void WriteField(const char* key, const std::optional<Value>& value, Writer* writer) {
+  if (value.has_value()) WriteField(key, *value, writer);
+}
+
+// "mx_fp4" -> "mx_fp" with 4 bits (SPEC 2.1); a name that goes on after its digits keeps them.
+void ReconcileBits(std::string* data_type, int* bits) {
+  for (const DataType& type : DataTypes()) {
+    absl::string_view rest = *data_type;
+    if (!type.Has(DataType::kFamily) || !absl::ConsumePrefix(&rest, type.name)) continue;
+    if (rest.empty() || !absl::ascii_isdigit(static_cast<unsigned char>(rest[0]))) continue;
+    *bits = absl::StartsWith(rest, "16") ? 16 : rest[0] - '0';
+    if (rest == absl::StrCat(*bits)) *data_type = type.name;
+    return;
+  }
+}
+
 absl::Status CheckMembers(const JsonValue& object, const std::string& what) {
+  std::vector<absl::string_view> known = {"name", "scheme"};
+  const Scheme any;
+  ForEachField(any, [&](const char* key, const auto&) { known.push_back(key); });
+  known.push_back("rotation_config");
   for (const auto& member : object.GetObject()) {
     const absl::string_view key(member.name.GetString(), member.name.GetStringLength());
-    if (absl::c_linear_search(kMembers, key)) continue;
+    if (absl::c_linear_search(known, key)) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat(what, ": unknown field ", Quoted(key), "; a scheme may have ", absl::StrJoin(kMembers, ", ")));
+        absl::StrCat(what, ": unknown field ", Quoted(key), "; a scheme may have ", absl::StrJoin(known, ", ")));
   }
   const JsonValue* rotation = JsonFind(object, "rotation_config");
   if (rotation != nullptr && !(rotation->IsObject() && rotation->ObjectEmpty())) {
@@ -118,8 +141,7 @@ absl::StatusOr<Scheme> SchemeFromJson(const JsonValue& value, const std::string&
     AUTOSCHEME_ASSIGN_OR_RETURN(scheme, FindScheme(preset));
   }
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string name, JsonStringOr(value, "name", "", what));
-  const bool gguf = absl::StartsWith(scheme.name, "GGUF:");
-  if (!gguf) {
+  if (!HasGgufName(scheme)) {
     const Scheme preset = scheme;
     AUTOSCHEME_RETURN_IF_ERROR(ReadSchemeFields(value, what, &scheme));
     if (from_preset && SameScheme(preset, scheme)) {
@@ -171,29 +193,24 @@ absl::StatusOr<std::vector<Scheme>> SchemesFromJson(const JsonValue& value, cons
 }
 
 absl::Status ReadSchemeFields(const JsonValue& object, const std::string& what, Scheme* scheme) {
-  AUTOSCHEME_RETURN_IF_ERROR(ReadField(object, "bits", what, SmallInt, &scheme->bits));
-  AUTOSCHEME_RETURN_IF_ERROR(ReadField(object, "group_size", what, ReadGroup, &scheme->group));
-  AUTOSCHEME_RETURN_IF_ERROR(ReadField(object, "sym", what, JsonBool, &scheme->sym));
-  AUTOSCHEME_RETURN_IF_ERROR(ReadField(object, "data_type", what, JsonString, &scheme->data_type));
-  AUTOSCHEME_RETURN_IF_ERROR(ReadField(object, "act_bits", what, SmallInt, &scheme->act_bits));
-  AUTOSCHEME_RETURN_IF_ERROR(ReadField(object, "act_group_size", what, ReadGroup, &scheme->act_group));
-  AUTOSCHEME_RETURN_IF_ERROR(ReadField(object, "act_sym", what, JsonBool, &scheme->act_sym));
-  AUTOSCHEME_RETURN_IF_ERROR(ReadField(object, "act_data_type", what, JsonString, &scheme->act_data_type));
-  AUTOSCHEME_RETURN_IF_ERROR(ReadField(object, "act_dynamic", what, JsonBool, &scheme->act_dynamic));
-  AUTOSCHEME_RETURN_IF_ERROR(ReadField(object, "super_bits", what, SmallInt, &scheme->super_bits));
-  return ReadField(object, "super_group_size", what, SmallInt, &scheme->super_group_size);
+  absl::Status status;
+  ForEachField(*scheme, [&](const char* key, auto& field) {
+    if (status.ok() && JsonFind(object, key) != nullptr) status = Read(object, key, what, &field);
+  });
+  return status;
 }
 
 absl::Status ResolveScheme(Scheme* scheme) {
-  if (absl::EndsWith(scheme->data_type, "_dq") && !absl::StartsWith(scheme->name, "GGUF:")) {
-    const bool single = scheme->bits == 6;
-    absl::StatusOr<Scheme> k_type = FindScheme(absl::StrCat("GGUF:Q", scheme->bits, single ? "_K" : "_K_S"));
-    if (!k_type.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat("scheme ", Quoted(scheme->name), ": bits is ", scheme->bits,
-                                                     "; with data_type ", scheme->data_type, " it may be 2 to 6"));
+  const bool k_quant = absl::c_any_of(
+      DataTypes(), [&](const DataType& type) { return type.super.groups > 0 && type.name == scheme->data_type; });
+  if (k_quant && !HasGgufName(*scheme)) {
+    for (const Scheme& preset : SchemeCatalogue()) {
+      if (!IsKQuant(preset) || preset.bits != scheme->bits) continue;
+      *scheme = preset;
+      return absl::OkStatus();
     }
-    *scheme = *std::move(k_type);
-    return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("scheme ", Quoted(scheme->name), ": bits is ", scheme->bits,
+                                                   "; with data_type ", scheme->data_type, " it may be 2 to 6"));
   }
   ReconcileBits(&scheme->data_type, &scheme->bits);
   if (scheme->act_data_type.has_value()) {
@@ -206,45 +223,16 @@ absl::Status ResolveScheme(Scheme* scheme) {
   if (scheme->act_bits.value_or(0) == 0) scheme->act_bits = 16;
   if (!scheme->act_sym.has_value()) scheme->act_sym = scheme->sym;
   if (!scheme->act_data_type.has_value()) {
-    static constexpr absl::string_view kShared[] = {"int", "mx_fp", "fp", "nv_fp", "mx_int"};
-    const bool shared = *scheme->act_bits < 16 && absl::c_linear_search(kShared, scheme->data_type);
+    const bool shared = *scheme->act_bits < 16 && absl::c_any_of(DataTypes(), [&](const DataType& type) {
+      return type.Has(DataType::kFamily) && type.name == scheme->data_type;
+    });
     scheme->act_data_type = shared ? scheme->data_type : "float";
   }
   return absl::OkStatus();
 }
 
-void WriteSchemeFields(const Scheme& s, Writer* writer) {
-  const auto number = [&](const char* key, const std::optional<int>& value) {
-    if (!value.has_value()) return;
-    writer->Key(key);
-    writer->Int(*value);
-  };
-  const auto flag = [&](const char* key, const std::optional<bool>& value) {
-    if (!value.has_value()) return;
-    writer->Key(key);
-    writer->Bool(*value);
-  };
-  const auto text = [&](const char* key, const std::optional<std::string>& value) {
-    if (!value.has_value()) return;
-    writer->Key(key);
-    writer->String(*value);
-  };
-  const auto group = [&](const char* key, const std::optional<GroupSize>& value) {
-    if (!value.has_value()) return;
-    writer->Key(key);
-    WriteGroup(*value, writer);
-  };
-  number("bits", s.bits);
-  group("group_size", s.group);
-  flag("sym", s.sym);
-  text("data_type", s.data_type);
-  number("act_bits", s.act_bits);
-  group("act_group_size", s.act_group);
-  flag("act_sym", s.act_sym);
-  text("act_data_type", s.act_data_type);
-  flag("act_dynamic", s.act_dynamic);
-  number("super_bits", s.super_bits);
-  number("super_group_size", s.super_group_size);
+void WriteSchemeFields(const Scheme& scheme, Writer* writer) {
+  ForEachField(scheme, [&](const char* key, const auto& field) { WriteField(key, field, writer); });
 }
 
 std::string SchemeToJson(const Scheme& scheme) {

@@ -1,4 +1,4 @@
-// What takes the place of a GGUF K type in a layer whose rows its blocks of 256 elements do not divide.
+// The scheme that takes the place of a k-quant in a layer whose rows its super-groups of 256 elements do not divide.
 #ifndef AUTOSCHEME_FORMATS_STAND_IN_H_
 #define AUTOSCHEME_FORMATS_STAND_IN_H_
 
@@ -9,9 +9,9 @@
 
 namespace autoscheme {
 
-// The type that files hold instead of `scheme` in this layer, as the reference and llama.cpp choose it: for rows that are
-// multiples of 32 a type of 32 elements a block with as many bits or more (Q4_K: Q4_1; Q2_K, Q3_K: Q5_0; Q5_K: Q5_1; Q6_K: Q8_0),
-// else 16 bits. Empty where the scheme itself can stay: it is no K type, or 256 divides the rows.
+// The type that files hold instead of `scheme` in this layer, as the reference and llama.cpp choose it: for rows that
+// are multiples of 32 a type of 32 elements a block with as many bits or more (SuperGroup::stand_in), else 16 bits.
+// Empty where the scheme itself can stay: it is no k-quant, or its super-groups divide the rows.
 std::optional<Scheme> StandIn(const Scheme& scheme, const LayerInfo& layer);
 
 // What the layer really gets under `scheme`: the stand-in, or the scheme itself.

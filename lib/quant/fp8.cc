@@ -18,11 +18,7 @@ class Fp8Codec : public GroupCodec {
   // evenly among its holders; else all is float32 and the first holder gets it.
   Fp8Codec(bool per_tensor, bool tiles) : per_tensor_(per_tensor), tiles_(tiles) {}
 
-  bool needs_whole_tensor() const override { return per_tensor_; }
   bool backward_needs_whole_tensor() const override { return per_tensor_; }
-  at::Tensor Prepare(const at::Tensor& whole) const override {
-    return per_tensor_ ? LargestMagnitude(whole) : at::Tensor();
-  }
 
   std::optional<cpu::Format> FusedForward(at::ScalarType dtype) const override {
     cpu::Format format;

@@ -232,7 +232,7 @@ void FusedBackward(const Format& format, const GroupSize& group, const at::Tenso
   }
 }
 
-bool FusedKType(const cpu::KFormat& format, const at::Tensor& x, const at::Tensor& importance, at::Tensor& y) {
+bool FusedKQuant(const cpu::KFormat& format, const at::Tensor& x, const at::Tensor& importance, at::Tensor& y) {
   const int64_t count = x.numel() / format.group, step = cpu::kMostGroups / format.groups * format.groups;
   const Source source(x);
   const Sink sink(y);
@@ -245,7 +245,7 @@ bool FusedKType(const cpu::KFormat& format, const at::Tensor& x, const at::Tenso
       const int64_t first = i * step, groups = std::min(step, count - first), at = first * format.group;
       float* out = sink.Begin(at, buffers[0]);
       const float* values = source.Read(at, groups * format.group, buffers[0]);
-      if (!BestKernels().k_type(format, values, groups, weights, repeat, first, out)) finite = false;
+      if (!BestKernels().k_quant(format, values, groups, weights, repeat, first, out)) finite = false;
       sink.Done(at, groups * format.group, out);
     }
   });

@@ -29,10 +29,10 @@ void FusedForward(const cpu::Format& format, const GroupSize& group, const at::T
 void FusedBackward(const cpu::Format& format, const GroupSize& group, const at::Tensor& x, const at::Tensor& grad,
                    float whole, bool constant_whole, at::Tensor& dx);
 
-// The K types. `importance`: float32, one weight for each element of groups that repeat (a row, or all of x);
+// k-quants. `importance`: float32, one weight for each element of groups that repeat (a row, or all of x);
 // undefined: without. The groups of x must fill its super-groups. False where a result is not finite; y is then of no
 // use.
-bool FusedKType(const cpu::KFormat& format, const at::Tensor& x, const at::Tensor& importance, at::Tensor& y);
+bool FusedKQuant(const cpu::KFormat& format, const at::Tensor& x, const at::Tensor& importance, at::Tensor& y);
 
 }  // namespace autoscheme
 

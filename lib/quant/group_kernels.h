@@ -1,4 +1,4 @@
-// The bodies of Kernels but for the K types, for kernels_*.cc only (see lanes.h). SPEC 3.3-3.9.
+// The bodies of Kernels but for the k-quants, for kernels_*.cc only (see lanes.h). SPEC 3.3-3.9.
 //
 // Every call goes through the same steps: the range of each group; its scale, sixteen groups side by side; the
 // elements. What a step gives is, to the last bit, what the ATen expressions of the codecs give; sums in gradients run

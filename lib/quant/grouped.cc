@@ -5,9 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <functional>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -71,119 +69,117 @@ class Grouping {
   int64_t width_, height_ = 0, cells_ = 0, padded_width_ = 0, tiles_down_ = 0, tiles_across_ = 0;
 };
 
-// By the codec's expressions. They take slices, several at a time: temporaries stay in a core's cache, and memory
-// bounded, whatever the size of the tensor. One slice is the whole matrix when `whole`, or on a device that has its own
-// parallelism.
-void ForEachSlice(const GroupCodec& codec, const at::Tensor& groups, bool whole,
-                  const std::function<void(int64_t, int64_t)>& work) {
-  constexpr int64_t kSliceElements = 1 << 14;
-  const int64_t count = groups.size(0), multiple = codec.group_multiple();
-  const int64_t rows = std::max<int64_t>(1, kSliceElements / groups.size(1) / multiple) * multiple;
-  if (whole || !groups.is_cpu() || count <= rows) {
-    work(0, count);
-    return;
-  }
-  at::parallel_for(0, (count + rows - 1) / rows, 1, [&](int64_t begin, int64_t end) {
-    at::NoGradGuard no_grad;  // a property of the thread
-    for (int64_t slice = begin; slice < end; ++slice) {
-      work(slice * rows, std::min(rows, count - slice * rows));
-    }
-  });
-}
-
-at::Tensor ForwardGroups(const GroupCodec& codec, const at::Tensor& groups, const at::Tensor& prepared) {
-  const at::Tensor y = NewLike(groups);
-  ForEachSlice(codec, groups, false, [&](int64_t first, int64_t count) {
-    y.narrow(0, first, count)
-        .copy_(Saturated(codec.Forward(groups.narrow(0, first, count), prepared), y.scalar_type()));
-  });
-  return y;
-}
-
-at::Tensor BackwardGroups(const GroupCodec& codec, const at::Tensor& groups, const at::Tensor& prepared,
-                          const at::Tensor& grad) {
-  const at::Tensor dx = NewLike(groups);
-  ForEachSlice(codec, groups, codec.backward_needs_whole_tensor(), [&](int64_t first, int64_t count) {
-    dx.narrow(0, first, count)
-        .copy_(codec.Backward(groups.narrow(0, first, count), prepared, grad.narrow(0, first, count)));
-  });
-  return dx;
-}
-
-// Both sides of a quantizer, by the fused loops where there are any.
+// Both sides of a quantizer, by the fused loops where there are any. No graph is made.
 class GroupedSide {
  public:
-  GroupedSide(const Side& side, std::unique_ptr<GroupCodec> codec)
-      : group_(side.group), codec_(std::move(codec)), fused_(side.fused) {}
-  const GroupCodec& codec() const { return *codec_; }
-  const GroupSize& group() const { return group_; }
+  explicit GroupedSide(const Side& side) : side_(side), codec_(MakeCodec(side)) {}
+  const GroupSize& group() const { return side_.group; }
+  bool needs_whole_tensor() const { return NeedsWholeTensor(*side_.type, side_.group); }
+  // Slices take groups in multiples of this, beginning at such a multiple.
+  int64_t group_multiple() const { return std::max(1, side_.type->super.groups); }
 
-  at::Tensor Prepare(const at::Tensor& x) const { return x.numel() == 0 ? at::Tensor() : codec_->Prepare(x.detach()); }
+  // The largest magnitude, where the codec asks for it.
+  at::Tensor Prepare(const at::Tensor& x) const {
+    at::NoGradGuard no_grad;
+    return x.numel() > 0 && needs_whole_tensor() ? LargestMagnitude(x.detach()) : at::Tensor();
+  }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const {
+    at::NoGradGuard no_grad;
     if (x.numel() == 0) return x;
     if (x.scalar_type() == at::kHalf) return Saturated(Forward(x.to(at::kFloat), prepared), at::kHalf);
     const at::Tensor plain = x.detach().contiguous();
     at::Tensor y = NewLike(plain);
     if (Fused(plain, prepared, plain.scalar_type(), y)) return y;
-    const Grouping grouping(group_, plain);
-    return grouping.Join(ForwardGroups(*codec_, grouping.Split(plain), prepared));
+    return BySlices(plain, false, [&](const at::Tensor& groups, int64_t first, int64_t count) {
+      return Saturated(codec_->Forward(groups.narrow(0, first, count), prepared), groups.scalar_type());
+    });
   }
 
   void ForwardInto(const at::Tensor& x, const at::Tensor& prepared, at::Tensor& out) const {
+    at::NoGradGuard no_grad;
     if (x.numel() == 0 || Fused(x.detach(), prepared, at::kFloat, out)) return;
     out.copy_(Saturated(Forward(x.to(at::kFloat), prepared), out.scalar_type()));
   }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor& prepared, const at::Tensor& grad) const {
+    at::NoGradGuard no_grad;
     if (x.numel() == 0) return grad;
     const at::Tensor plain = x.detach().contiguous(), g = grad.detach().contiguous();
     at::Tensor dx = NewLike(plain);
-    const std::optional<cpu::Format> format = fused_ ? codec_->FusedBackward(plain.scalar_type()) : std::nullopt;
+    const std::optional<cpu::Format> format = side_.fused ? codec_->FusedBackward(plain.scalar_type()) : std::nullopt;
     if (format.has_value() && TakesGroups(*format) && FusableInto(plain, dx) &&
         g.scalar_type() == plain.scalar_type()) {
-      FusedBackward(*format, group_, plain, g, Whole(plain, prepared), !codec_->backward_needs_whole_tensor(), dx);
+      FusedBackward(*format, side_.group, plain, g, Whole(plain, prepared), !codec_->backward_needs_whole_tensor(), dx);
       return dx;
     }
-    const Grouping grouping(group_, plain);
-    return grouping.Join(BackwardGroups(*codec_, grouping.Split(plain), prepared, grouping.Split(g)));
+    const at::Tensor grads = Grouping(side_.group, plain).Split(g);
+    const bool whole = codec_->backward_needs_whole_tensor();
+    return BySlices(plain, whole, [&](const at::Tensor& groups, int64_t first, int64_t count) {
+      return codec_->Backward(groups.narrow(0, first, count), prepared, grads.narrow(0, first, count));
+    });
   }
 
  private:
+  // The results of work(groups, first, count) for all groups of x, in the shape of x. Slices keep temporaries in a
+  // core's cache, and memory bounded, whatever the size of the tensor; several are worked at a time. One slice is all
+  // of x when `whole`, or on a device that has its own parallelism.
+  template <typename Work>
+  at::Tensor BySlices(const at::Tensor& x, bool whole, const Work& work) const {
+    constexpr int64_t kSliceElements = 1 << 14;
+    const Grouping grouping(side_.group, x);
+    const at::Tensor groups = grouping.Split(x), y = NewLike(groups);
+    const int64_t count = groups.size(0), multiple = group_multiple();
+    const bool one = whole || !groups.is_cpu();
+    const int64_t rows = one ? count : std::max<int64_t>(1, kSliceElements / groups.size(1) / multiple) * multiple;
+    const auto slice = [&](int64_t first) {
+      const int64_t height = std::min(rows, count - first);
+      y.narrow(0, first, height).copy_(work(groups, first, height));
+    };
+    if (count <= rows) {
+      slice(0);
+    } else {
+      at::parallel_for(0, CeilDiv(count, rows), 1, [&](int64_t begin, int64_t end) {
+        at::NoGradGuard no_grad;  // a property of the thread
+        for (int64_t i = begin; i < end; ++i) slice(i * rows);
+      });
+    }
+    return grouping.Join(y);
+  }
+
   // False where the expressions must do it. `dtype`: that x is to be worked as.
   bool Fused(const at::Tensor& x, const at::Tensor& prepared, at::ScalarType dtype, at::Tensor& y) const {
-    if (!fused_ || !FusableInto(x, y)) return false;
+    if (!side_.fused || !FusableInto(x, y)) return false;
     if (const auto format = codec_->FusedForward(dtype); format.has_value()) {
       if (!TakesGroups(*format)) return false;
-      FusedForward(*format, group_, x, Whole(x, prepared), y);
+      FusedForward(*format, side_.group, x, Whole(x, prepared), y);
       return true;
     }
     // Groups of a narrower row, or of one that they do not fill, are none that a super-group's loop knows.
-    const auto format = codec_->FusedKType(dtype);
+    const auto format = codec_->FusedKQuant(dtype);
     if (!format.has_value() || x.size(-1) % format->group != 0) return false;
-    return FusedKType(*format, x, {}, y);
+    return FusedKQuant(*format, x, {}, y);
   }
 
   bool TakesGroups(const cpu::Format& format) const {
-    return format.family == cpu::Family::kFp8 || (group_.size != 0 && group_.rows == 0);
+    return format.family == cpu::Family::kFp8 || (side_.group.size != 0 && side_.group.rows == 0);
   }
   // Without `prepared`, x is the whole.
   float Whole(const at::Tensor& x, const at::Tensor& prepared) const {
-    if (!codec_->needs_whole_tensor()) return 0;
+    if (!needs_whole_tensor()) return 0;
     return prepared.defined() ? prepared.item<float>() : PeakMagnitude(x);
   }
 
-  GroupSize group_;
+  Side side_;
   std::unique_ptr<GroupCodec> codec_;
-  bool fused_;
 };
 
 class GroupedWeight : public WeightQuantizer {
  public:
-  GroupedWeight(const Side& side, std::unique_ptr<GroupCodec> codec) : side_(side, std::move(codec)) {}
+  explicit GroupedWeight(const Side& side) : side_(side) {}
 
   absl::Status CheckShape(int64_t out_features, int64_t in_features) const override {
-    const int64_t multiple = side_.codec().group_multiple(), size = side_.group().size;
+    const int64_t multiple = side_.group_multiple(), size = side_.group().size;
     if (multiple == 1) return absl::OkStatus();
     const int64_t groups = out_features * CeilDiv(in_features, std::min<int64_t>(size, in_features));
     if (groups % multiple == 0) return absl::OkStatus();
@@ -195,25 +191,19 @@ class GroupedWeight : public WeightQuantizer {
   int64_t row_multiple() const override {
     const GroupSize& group = side_.group();
     if (group.rows > 0) return group.rows;
-    if (side_.codec().group_multiple() > 1) return side_.codec().group_multiple();
-    return group.size == 0 && !side_.codec().needs_whole_tensor() ? 0 : 1;
+    if (side_.group_multiple() > 1) return side_.group_multiple();
+    return group.size == 0 && !side_.needs_whole_tensor() ? 0 : 1;
   }
-  bool needs_whole_tensor() const override { return side_.codec().needs_whole_tensor(); }
+  bool needs_whole_tensor() const override { return side_.needs_whole_tensor(); }
 
-  at::Tensor Prepare(const at::Tensor& weight) const override {
-    at::NoGradGuard no_grad;
-    return side_.Prepare(weight);
-  }
+  at::Tensor Prepare(const at::Tensor& weight) const override { return side_.Prepare(weight); }
   at::Tensor Forward(const at::Tensor& rows, const at::Tensor& prepared) const override {
-    at::NoGradGuard no_grad;
     return side_.Forward(rows, prepared);
   }
   void ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const override {
-    at::NoGradGuard no_grad;
     side_.ForwardInto(rows, prepared, out);
   }
   at::Tensor Backward(const at::Tensor& rows, const at::Tensor& prepared, const at::Tensor& grad) const override {
-    at::NoGradGuard no_grad;
     return side_.Backward(rows, prepared, grad);
   }
 
@@ -223,22 +213,11 @@ class GroupedWeight : public WeightQuantizer {
 
 class GroupedActivation : public ActivationQuantizer {
  public:
-  GroupedActivation(const Side& side, std::unique_ptr<GroupCodec> codec) : side_(side, std::move(codec)) {}
+  explicit GroupedActivation(const Side& side) : side_(side) {}
 
-  bool spans_batch() const override {
-    return side_.codec().needs_whole_tensor() || side_.group().size == 0 || side_.group().rows > 1;
-  }
-
-  at::Tensor Forward(const at::Tensor& x) const override {
-    at::NoGradGuard no_grad;
-    return side_.Forward(x, side_.Prepare(x));
-  }
-  void ForwardInto(const at::Tensor& x, at::Tensor& out) const override {
-    at::NoGradGuard no_grad;
-    side_.ForwardInto(x, side_.Prepare(x), out);
-  }
+  at::Tensor Forward(const at::Tensor& x) const override { return side_.Forward(x, side_.Prepare(x)); }
+  void ForwardInto(const at::Tensor& x, at::Tensor& out) const override { side_.ForwardInto(x, side_.Prepare(x), out); }
   at::Tensor Backward(const at::Tensor& x, const at::Tensor& grad) const override {
-    at::NoGradGuard no_grad;
     return side_.Backward(x, side_.Prepare(x), grad);
   }
 
@@ -248,12 +227,10 @@ class GroupedActivation : public ActivationQuantizer {
 
 }  // namespace
 
-std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const Side& side, std::unique_ptr<GroupCodec> codec) {
-  return std::make_unique<GroupedWeight>(side, std::move(codec));
-}
+std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const Side& side) { return std::make_unique<GroupedWeight>(side); }
 
-std::unique_ptr<ActivationQuantizer> MakeGroupedActivation(const Side& side, std::unique_ptr<GroupCodec> codec) {
-  return std::make_unique<GroupedActivation>(side, std::move(codec));
+std::unique_ptr<ActivationQuantizer> MakeGroupedActivation(const Side& side) {
+  return std::make_unique<GroupedActivation>(side);
 }
 
 }  // namespace autoscheme

@@ -1,4 +1,4 @@
-// Turns a codec of groups into the two sides of a quantizer: grouping, padding, slicing, threads (SPEC 3.1).
+// The two sides of a quantizer from a codec of groups: grouping, padding, slicing, threads (SPEC 3.1).
 #ifndef AUTOSCHEME_QUANT_GROUPED_H_
 #define AUTOSCHEME_QUANT_GROUPED_H_
 
@@ -9,9 +9,8 @@
 
 namespace autoscheme {
 
-// `side`: the one that the codec was made for; its groups, and whether fused loops may run.
-std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const Side& side, std::unique_ptr<GroupCodec> codec);
-std::unique_ptr<ActivationQuantizer> MakeGroupedActivation(const Side& side, std::unique_ptr<GroupCodec> codec);
+std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const Side& side);
+std::unique_ptr<ActivationQuantizer> MakeGroupedActivation(const Side& side);
 
 }  // namespace autoscheme
 

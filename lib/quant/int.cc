@@ -10,7 +10,7 @@
 namespace autoscheme {
 namespace {
 
-// SPEC 3.2: the dtype that scales are rounded to. The K types' plain form needs float32.
+// SPEC 3.2: the dtype that scales are rounded to.
 struct ScaleDtype {
   at::ScalarType type;
   double threshold;  // least |scale|, already rounded to the type
@@ -18,15 +18,12 @@ struct ScaleDtype {
 
 ScaleDtype ScaleDtypeOf(const Side& side) {
   if (side.act_bits <= 8) return {at::kBFloat16, static_cast<float>(at::BFloat16(1e-5f))};
-  if (side.super_groups) return {at::kFloat, 1e-8};
   return {at::kHalf, static_cast<float>(at::Half(1e-5f))};
 }
 
 cpu::Format FormatOf(const ScaleDtype& scale) {
   cpu::Format format;
-  format.scale_type = scale.type == at::kHalf       ? cpu::ScaleType::kHalf
-                      : scale.type == at::kBFloat16 ? cpu::ScaleType::kBFloat16
-                                                    : cpu::ScaleType::kFloat;
+  format.scale_type = scale.type == at::kHalf ? cpu::ScaleType::kHalf : cpu::ScaleType::kBFloat16;
   format.least_scale = static_cast<float>(scale.threshold);
   return format;
 }
@@ -35,7 +32,6 @@ cpu::Format FormatOf(const ScaleDtype& scale) {
 // group is quantized with a float32 scale instead of turning into NaN (SPEC 12.2).
 at::Tensor RoundTo(const at::Tensor& t, at::ScalarType type) {
   const at::Tensor exact = t.to(at::kFloat);
-  if (type == at::kFloat) return exact;
   const at::Tensor rounded = t.to(type).to(at::kFloat);
   return at::where(rounded.isfinite(), rounded, exact);
 }
@@ -59,8 +55,7 @@ Chain BackThroughQuotient(const at::Tensor& grad, const at::Tensor& inside, cons
 
 class IntSymCodec : public GroupCodec {
  public:
-  explicit IntSymCodec(const Side& side)
-      : scale_dtype_(ScaleDtypeOf(side)), levels_(1 << (side.bits - 1)) {}
+  explicit IntSymCodec(const Side& side) : scale_dtype_(ScaleDtypeOf(side)), levels_(1 << (side.bits - 1)) {}
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const at::ScalarType compute = ComputeDtype(x);
@@ -76,7 +71,6 @@ class IntSymCodec : public GroupCodec {
     format.narrow = dtype == at::kBFloat16 && scale_dtype_.type == at::kBFloat16;
     return format;
   }
-  std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override { return FusedForward(dtype); }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::ScalarType compute = ComputeDtype(x);
@@ -130,9 +124,7 @@ class IntSymCodec : public GroupCodec {
 class IntAsymCodec : public GroupCodec {
  public:
   IntAsymCodec(const Side& side, bool float_zero_point)
-      : scale_dtype_(ScaleDtypeOf(side)),
-        top_((1 << side.bits) - 1),
-        float_zero_point_(float_zero_point) {}
+      : scale_dtype_(ScaleDtypeOf(side)), top_((1 << side.bits) - 1), float_zero_point_(float_zero_point) {}
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const Grid grid = GridOf(x);
@@ -148,6 +140,7 @@ class IntAsymCodec : public GroupCodec {
     format.float_zero_point = float_zero_point_, format.narrow = narrow;
     return format;
   }
+  std::optional<cpu::Format> FusedBackward(at::ScalarType) const override { return std::nullopt; }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const Grid grid = GridOf(x);
@@ -206,7 +199,7 @@ class IntAsymCodec : public GroupCodec {
 }  // namespace
 
 std::unique_ptr<GroupCodec> MakeIntCodec(const Side& side) {
-  const bool float_zero_point = side.data_type == "int_asym_float_zp";
+  const bool float_zero_point = side.type->codec == Codec::kIntFloatZero;
   if (side.sym && !float_zero_point) return std::make_unique<IntSymCodec>(side);
   return std::make_unique<IntAsymCodec>(side, float_zero_point);
 }

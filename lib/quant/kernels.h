@@ -48,7 +48,7 @@ struct WholeGradient {
   int64_t first_holder = -1;  // index into the call's elements
 };
 
-// A K type (SPEC 3.11). Groups of 16 or 32; `groups` of them share the factors of their scales and minima.
+// A k-quant (SPEC 3.11). Groups of 16 or 32; `groups` of them share the factors of their scales and minima.
 struct KFormat {
   int bits, group, groups, scale_bits;
   bool sym;
@@ -78,8 +78,8 @@ struct Kernels {
   // `count` groups, a multiple of format.groups, at most kMostGroups. `importance`: one weight for each element of
   // `importance_groups` groups that repeat; the first group here is number `first` of the tensor. Null: without.
   // False when a result is not finite.
-  bool (*k_type)(const KFormat& format, const float* x, int64_t count, const float* importance,
-                 int64_t importance_groups, int64_t first, float* y);
+  bool (*k_quant)(const KFormat& format, const float* x, int64_t count, const float* importance,
+                  int64_t importance_groups, int64_t first, float* y);
 };
 
 extern const Kernels kAvx512Kernels, kAvx2Kernels, kBaselineKernels;

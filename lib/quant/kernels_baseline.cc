@@ -1,8 +1,8 @@
 // The kernels for the baseline of the build; compile options: Room.cmake.
 #include "quant/group_kernels.h"
-#include "quant/k_kernels.h"
+#include "quant/k_quant_kernels.h"
 #include "quant/kernels.h"
 
 namespace autoscheme::cpu {
-const Kernels kBaselineKernels = {WidenBFloat16, WidenHalf, NarrowBFloat16, Peaks, Forward, Backward, AddShare, KType};
+const Kernels kBaselineKernels = {WidenBFloat16, WidenHalf, NarrowBFloat16, Peaks, Forward, Backward, AddShare, KQuant};
 }  // namespace autoscheme::cpu

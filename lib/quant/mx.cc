@@ -40,7 +40,6 @@ class MxCodec : public GroupCodec {
     format.max_exponent = format_.max_exponent, format.ceil_scale = ceil_scale_;
     return format;
   }
-  std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override { return FusedForward(dtype); }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::Tensor wide = x.to(at::kFloat), g = grad.to(at::kFloat);
@@ -89,7 +88,8 @@ class MxCodec : public GroupCodec {
         .clamp_(-format_.max_norm, format_.max_norm);
   }
 
-  // Half to even by floor(|u| + 0.5), as the reference forms it: in float32 the sum carries the number just below a half.
+  // Half to even by floor(|u| + 0.5), as the reference forms it: in float32 the sum carries the number just below a
+  // half.
   static at::Tensor RoundUpAtHalf(const at::Tensor& u) {
     return at::where(u.abs().eq(std::nextafter(0.5f, 0.0f)), u.sign(), u.round());
   }
@@ -101,9 +101,9 @@ class MxCodec : public GroupCodec {
 }  // namespace
 
 std::unique_ptr<GroupCodec> MakeMxCodec(const Side& side) {
-  const bool ceil_scale = side.data_type == "mx_fp_rceil";
-  if (side.data_type == "mx_int") return std::make_unique<MxCodec>(kInt4, false);
-  return std::make_unique<MxCodec>(side.bits == 4 ? kFp4 : side.bits == 6 ? kFp6 : kFp8, ceil_scale);
+  if (side.type->codec == Codec::kMxInt) return std::make_unique<MxCodec>(kInt4, false);
+  const MxFormat& format = side.bits == 4 ? kFp4 : side.bits == 6 ? kFp6 : kFp8;
+  return std::make_unique<MxCodec>(format, side.type->codec == Codec::kMxCeil);
 }
 
 }  // namespace autoscheme

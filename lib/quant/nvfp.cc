@@ -25,16 +25,9 @@ class Nvfp4Codec : public GroupCodec {
   // Of a weight the global scale is a constant; of an activation it moves with the largest element.
   explicit Nvfp4Codec(bool global_scale_is_constant) : constant_(global_scale_is_constant) {}
 
-  bool needs_whole_tensor() const override { return true; }
   bool backward_needs_whole_tensor() const override { return !constant_; }
 
-  // The largest magnitude of the whole tensor, float32.
-  at::Tensor Prepare(const at::Tensor& whole) const override { return LargestMagnitude(whole); }
-
-  std::optional<cpu::Format> FusedForward(at::ScalarType) const override {
-    return FormatOf(cpu::Family::kNvfp4);
-  }
-  std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override { return FusedForward(dtype); }
+  std::optional<cpu::Format> FusedForward(at::ScalarType) const override { return FormatOf(cpu::Family::kNvfp4); }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const override {
     const at::Tensor wide = x.to(at::kFloat);
@@ -94,10 +87,7 @@ class Nvfp4Codec : public GroupCodec {
 
 class E5m3Codec : public GroupCodec {
  public:
-  std::optional<cpu::Format> FusedForward(at::ScalarType) const override {
-    return FormatOf(cpu::Family::kE5m3);
-  }
-  std::optional<cpu::Format> FusedBackward(at::ScalarType dtype) const override { return FusedForward(dtype); }
+  std::optional<cpu::Format> FusedForward(at::ScalarType) const override { return FormatOf(cpu::Family::kE5m3); }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
     const at::Tensor wide = x.to(at::kFloat);
@@ -142,6 +132,6 @@ class E5m3Codec : public GroupCodec {
 
 std::unique_ptr<GroupCodec> MakeNvfp4Codec(const Side& side) { return std::make_unique<Nvfp4Codec>(side.weight); }
 
-std::unique_ptr<GroupCodec> MakeE5m3Codec(const Side& /*side*/) { return std::make_unique<E5m3Codec>(); }
+std::unique_ptr<GroupCodec> MakeE5m3Codec() { return std::make_unique<E5m3Codec>(); }
 
 }  // namespace autoscheme

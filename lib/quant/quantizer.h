@@ -18,20 +18,18 @@ class WeightQuantizer {
  public:
   virtual ~WeightQuantizer() = default;
 
-  // INVALID_ARGUMENT when the scheme cannot hold a weight of that shape (K types need whole super-groups). Forward and
+  // INVALID_ARGUMENT when the scheme cannot hold a weight of that shape (k-quants need whole super-groups). Forward and
   // Backward may only be called for shapes that pass.
   virtual absl::Status CheckShape(int64_t /*out_features*/, int64_t /*in_features*/) const { return absl::OkStatus(); }
 
   // Rows come in chunks: a chunk's height must be a multiple of this, but for the last chunk of a weight (1 for groups
-  // along the row, the tile height for 2-D groups, the groups in a super-group for K types, 0 = only the whole weight
-  // at once).
+  // along the row, the tile height for 2-D groups, the groups in a super-group, 0 = only the whole weight at once).
   virtual int64_t row_multiple() const { return 1; }
 
   // True when Prepare must see the whole weight first (a scale shared by the whole tensor).
   virtual bool needs_whole_tensor() const { return false; }
-  // Whatever depends on the whole weight [out, in] (a global scale). The result is handed to Forward. Default:
-  // undefined.
-  // A weight may be shown by row chunks: the elementwise maximum of their results is the whole weight's.
+  // The part that depends on the whole weight [out, in], to hand to Forward: the largest magnitude, or undefined. A
+  // weight may be shown by row chunks: the maximum of their results is the whole weight's.
   virtual at::Tensor Prepare(const at::Tensor& weight) const;
 
   // Quant-dequant of a row chunk [rows, in], float32, bfloat16 or float16 -> same shape and dtype; no autograd.
@@ -45,7 +43,7 @@ class WeightQuantizer {
   virtual void ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const;
 
   // dL/dW for dL/dWq = grad. Scoring does not need it (its gradient ends at Wq); the fixtures and tuning hosts do.
-  // Where one group spans the tensor, `rows` must be the whole weight. K types: grad itself (their Wq is a constant).
+  // Where one group spans the tensor, `rows` must be the whole weight. k-quants: grad itself (their Wq is a constant).
   virtual at::Tensor Backward(const at::Tensor& rows, const at::Tensor& prepared, const at::Tensor& grad) const = 0;
 };
 
@@ -53,8 +51,6 @@ class WeightQuantizer {
 class ActivationQuantizer {
  public:
   virtual ~ActivationQuantizer() = default;
-  // True when rows of x influence each other (a scale of the whole live tensor): a batch must then not be cut.
-  virtual bool spans_batch() const { return false; }
   virtual at::Tensor Forward(const at::Tensor& x) const = 0;
   // As WeightQuantizer::ForwardInto.
   virtual void ForwardInto(const at::Tensor& x, at::Tensor& out) const = 0;
@@ -62,9 +58,8 @@ class ActivationQuantizer {
   virtual at::Tensor Backward(const at::Tensor& x, const at::Tensor& grad) const = 0;
 };
 
-// Null when the scheme leaves that side alone (16 bits). UNIMPLEMENTED names what this build lacks.
-// `imatrix`: sum of squares of each input channel, float32 [in], for the K types; other schemes ignore it. Undefined:
-// none.
+// Null when the scheme leaves that side alone (16 bits). `imatrix`: sum of squares of each input channel, float32 [in];
+// schemes that have no use for it (UsesImatrix) ignore it. Undefined: none.
 absl::StatusOr<std::unique_ptr<WeightQuantizer>> MakeWeightQuantizer(const Scheme& scheme,
                                                                      const at::Tensor& imatrix = {});
 absl::StatusOr<std::unique_ptr<ActivationQuantizer>> MakeActivationQuantizer(const Scheme& scheme);

@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "exec/weights.h"
+#include "formats/data_types.h"
 #include "formats/stand_in.h"
 
 namespace autoscheme {
@@ -69,7 +70,7 @@ absl::StatusOr<DeltaLoss::Variant> DeltaLoss::Activate(const Scheme& scheme) con
       AUTOSCHEME_ASSIGN_OR_RETURN(quantizer, MakeWeightQuantizer(weight.scheme));
     }
     weight.quantizer = quantizer;
-    weight.weighs = weight.scheme.super_group_size.has_value();
+    weight.weighs = UsesImatrix(weight.scheme);
   }
   return variant;
 }
@@ -96,7 +97,7 @@ void DeltaLoss::SayNeeds() {
     say(skeleton.head());
     if (variant.activation != nullptr) {
       needs_.quantizes_activations = true;
-      needs_.activations_span_batch |= variant.activation->spans_batch();
+      needs_.activations_span_batch |= SpansBatch(menu[schemes_[v]]);
     }
     needs_.variants.push_back(std::move(needs));
   }

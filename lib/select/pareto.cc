@@ -1,10 +1,10 @@
 #include "autoscheme/pareto.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "base/status_macros.h"
 #include "select/problem.h"
+#include "select/relaxation.h"
 
 namespace autoscheme {
 namespace {
@@ -75,38 +75,14 @@ bool Combine(const Curve& curve, const SolverKey& key, size_t most, Curve& sums)
 
 // Corners of the lower hull of the sums of all keys: every key walks down its own hull, steepest steps first.
 Curve HullOf(const std::vector<SolverKey>& keys) {
-  struct Step {
-    double slope;  // loss saved per bit
-    size_t key;
-    int64_t bits;
-    double loss;  // saved
-  };
-  std::vector<Step> steps;
-  SolverOption point;
-  for (size_t k = 0; k < keys.size(); ++k) {
-    Curve options(keys[k].begin(), keys[k].end());
-    KeepEfficient(options);
-    point.bits += options.front().bits;
-    point.loss += options.front().loss;
-    for (size_t i = 0; i + 1 < options.size();) {
-      // The steepest of the steps to any later option; the furthest of several.
-      size_t next = i + 1;
-      double best = -1;
-      for (size_t j = i + 1; j < options.size(); ++j) {
-        const double slope = (options[i].loss - options[j].loss) / static_cast<double>(options[j].bits - options[i].bits);
-        if (slope >= best) best = slope, next = j;
-      }
-      steps.push_back({best, k, options[next].bits - options[i].bits, options[i].loss - options[next].loss});
-      i = next;
-    }
-  }
-  std::stable_sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.slope > b.slope; });
+  const Hulls hulls = LowerHulls(keys);
+  SolverOption point = hulls.cost;
   Curve hull = {point};
-  for (size_t i = 0; i < steps.size(); ++i) {
-    point.bits += steps[i].bits;
-    point.loss -= steps[i].loss;
-    // Steps of one slope lie on one edge: only its end is a corner.
-    if (i + 1 == steps.size() || steps[i + 1].slope < steps[i].slope) hull.push_back(point);
+  for (size_t i = 0; i < hulls.steps.size(); ++i) {
+    point.bits += hulls.steps[i].bits;
+    point.loss -= hulls.steps[i].loss;
+    // Steps of one value lie on one edge: only its end is a corner.
+    if (i + 1 == hulls.steps.size() || hulls.steps[i + 1].value() < hulls.steps[i].value()) hull.push_back(point);
   }
   return hull;
 }

@@ -16,7 +16,7 @@
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "formats/bits.h"
-#include "formats/file_bytes.h"
+#include "formats/data_types.h"
 #include "formats/rules.h"
 #include "formats/stand_in.h"
 #include "select/groups.h"
@@ -24,6 +24,15 @@
 
 namespace autoscheme {
 namespace {
+
+// How many there are of what is warned of, and which was the first.
+struct Tally {
+  void Add(const std::string& example) {
+    if (count++ == 0) first = example;
+  }
+  int64_t count = 0;
+  std::string first;
+};
 
 absl::Status CheckTable(const ScoreTable& table);
 absl::StatusOr<std::vector<int>> ResolveMenu(const ScoreTable& table, const std::vector<std::string>& names);
@@ -156,8 +165,7 @@ absl::StatusOr<std::vector<int>> ResolveMenu(const ScoreTable& table, const std:
 // Scores that were measured with stand-ins belong to the rules that charge them, and the other way round.
 absl::Status CheckStandIns(const Problem& problem, const Context& context) {
   const ScoreTable& table = *problem.table;
-  int64_t replaced = 0, unmeasured = 0;
-  std::string first, first_unmeasured;
+  Tally replaced, unmeasured;
   for (const int s : problem.menu) {
     for (size_t l = 0; l < table.layers.size(); ++l) {
       const LayerInfo& layer = table.layers[l];
@@ -167,42 +175,41 @@ absl::Status CheckStandIns(const Problem& problem, const Context& context) {
       const std::string example = absl::StrCat(Quoted(layer.name), " with rows of ", layer.in_features, ": ", Quoted(stand_in->name),
                                                " for ", Quoted(table.schemes[s].name));
       if (problem.reference_rules && table.scores[s][l].stand_in) {
-        return absl::InvalidArgumentError(absl::StrCat("these scores were measured with the stand-ins of K types (", example,
+        return absl::InvalidArgumentError(absl::StrCat("these scores were measured with the stand-ins of k-quants (", example,
                                                        "), which reference_rules leaves out: score again with reference_rules"));
       }
-      if (replaced++ == 0) first = example;
-      if (!layer.is_embedding && !table.scores[s][l].stand_in && unmeasured++ == 0) first_unmeasured = example;
+      replaced.Add(example);
+      if (!layer.is_embedding && !table.scores[s][l].stand_in) unmeasured.Add(example);
     }
   }
   if (problem.reference_rules) return absl::OkStatus();
-  if (replaced > 0) {
-    context.Warn(absl::StrCat("K types hold rows of multiples of 256 weights only: others take their place and are charged, such as in ", first));
+  if (replaced.count > 0) {
+    context.Warn(absl::StrCat("k-quants hold rows of multiples of 256 weights only: others take their place and are charged, such as in ",
+                              replaced.first));
   }
-  if (unmeasured > 0) {
-    context.Warn(absl::StrCat("the scores lack the loss of ", Count(unmeasured, "stand-in"), ", such as ", first_unmeasured,
-                              "; that of the K type is taken instead: score again for a better choice"));
+  if (unmeasured.count > 0) {
+    context.Warn(absl::StrCat("the scores lack the loss of ", Count(unmeasured.count, "stand-in"), ", such as ", unmeasured.first,
+                              "; that of the k-quant is taken instead: score again for a better choice"));
   }
   return absl::OkStatus();
 }
 
-// Fixed K types become what stands in for them, by name.
+// Fixed k-quants become what stands in for them, by name.
 void ReplaceFixed(Problem* problem, const Context& context) {
-  int64_t replaced = 0;
-  std::string first;
+  Tally replaced;
   for (size_t l = 0; l < problem->fixed.size(); ++l) {
     std::optional<Scheme>& fixed = problem->fixed[l];
     const LayerInfo& layer = problem->table->layers[l];
     std::optional<Scheme> stand_in = fixed.has_value() ? StandIn(*fixed, layer) : std::nullopt;
     if (!stand_in.has_value()) continue;
-    if (replaced++ == 0) {
-      first = absl::StrCat(Quoted(layer.name), ", whose rows of ", layer.in_features, " weights ", Quoted(fixed->name),
-                           " cannot hold, gets ", Quoted(stand_in->name));
-    }
+    replaced.Add(absl::StrCat(Quoted(layer.name), ", whose rows of ", layer.in_features, " weights ", Quoted(fixed->name),
+                              " cannot hold, gets ", Quoted(stand_in->name)));
     fixed = std::move(stand_in);
   }
-  if (replaced > 0) {
-    context.Warn(absl::StrCat(replaced, replaced == 1 ? " fixed layer gets" : " fixed layers get",
-                              " another scheme than the one asked for, because its blocks of 256 weights do not divide the rows: ", first));
+  if (replaced.count > 0) {
+    context.Warn(absl::StrCat(replaced.count, replaced.count == 1 ? " fixed layer gets" : " fixed layers get",
+                              " another scheme than the one asked for, because its blocks of 256 weights do not divide the rows: ",
+                              replaced.first));
   }
 }
 
@@ -228,8 +235,8 @@ absl::Status GroupError(const Problem& problem, const LayerGroup& group, const s
 absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses, Problem* problem,
                              const Context& context) {
   const auto& layers = problem->table->layers;
-  int64_t taken = 0, unmeasured = 0;
-  std::string first;
+  Tally taken;
+  int64_t unmeasured = 0;
   for (const LayerGroup& group : groups) {
     if (!group.shared || group.bystanders.empty()) continue;
     const int given = group.bystanders[0];
@@ -250,7 +257,7 @@ absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::v
                                                         ", ", layers[l].in_features, "]; fix another scheme, or take one out of the group"));
       }
       problem->fixed[l] = scheme;
-      if (taken++ == 0) first = absl::StrCat(Quoted(layers[l].name), " takes ", Quoted(scheme.name), " from ", Quoted(layers[given].name));
+      taken.Add(absl::StrCat(Quoted(layers[l].name), " takes ", Quoted(scheme.name), " from ", Quoted(layers[given].name)));
       if (scheme.IsPassThrough()) continue;
       bool measured = false;
       for (size_t k = 0; k < problem->menu.size() && !measured; ++k) {
@@ -260,8 +267,9 @@ absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::v
       unmeasured += !measured;
     }
   }
-  if (taken > 0) {
-    context.Warn(absl::StrCat(taken, taken == 1 ? " layer is" : " layers are", " fixed because another of the same shared group is: ", first,
+  if (taken.count > 0) {
+    context.Warn(absl::StrCat(taken.count, taken.count == 1 ? " layer is" : " layers are",
+                              " fixed because another of the same shared group is: ", taken.first,
                               unmeasured > 0 ? absl::StrCat("; the loss of ", unmeasured, " of them was not measured and counts as none") : ""));
   }
   return absl::OkStatus();
@@ -325,8 +333,7 @@ absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<s
   const ScoreTable& table = *problem->table;
   const size_t menu_size = problem->menu.size();
   std::vector<double> scheme_loss(menu_size, 0.0);
-  int64_t dropped = 0, unsuited = 0;
-  std::string first_dropped, first_unsuited;
+  Tally dropped, unsuited;
   for (const LayerGroup& group : groups) {
     const std::vector<int>& members = group.members;
     if (members.empty() || problem->fixed[members[0]].has_value()) continue;
@@ -347,13 +354,11 @@ absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<s
       }
       scheme_loss[k] += option.loss;
       if (!suits[k]) {
-        if (unsuited++ == 0) {
-          first_unsuited = absl::StrCat(Quoted(table.layers[members[0]].name), " under ", Quoted(table.schemes[problem->menu[k]].name));
-        }
+        unsuited.Add(absl::StrCat(Quoted(table.layers[members[0]].name), " under ", Quoted(table.schemes[problem->menu[k]].name)));
         continue;
       }
       if (!std::isfinite(option.loss)) {
-        ++dropped;
+        dropped.Add(not_finite);
         continue;
       }
       key.push_back(option);
@@ -364,7 +369,6 @@ absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<s
                                               ", and no other scheme gives it a finite one; score again with other "
                                               "schemes, tokens or dtype, or put the layer into ignore_layers"));
     }
-    if (!not_finite.empty() && first_dropped.empty()) first_dropped = not_finite;
     if (members.size() == 1 && table.layers[members[0]].is_head) problem->head_group = static_cast<int>(problem->keys.size());
     int64_t least = std::numeric_limits<int64_t>::max();
     for (const SolverOption& option : key) least = std::min(least, option.bits);
@@ -372,13 +376,13 @@ absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<s
     problem->keys.push_back(std::move(key));
     problem->options.push_back(std::move(kept));
   }
-  if (dropped > 0) {
-    context.Warn(absl::StrCat(Count(dropped, "choice"), dropped == 1 ? " is" : " are",
-                              " left out because the loss is not finite: that of ", first_dropped));
+  if (dropped.count > 0) {
+    context.Warn(absl::StrCat(Count(dropped.count, "choice"), dropped.count == 1 ? " is" : " are",
+                              " left out because the loss is not finite: that of ", dropped.first));
   }
-  if (unsuited > 0) {
-    context.Warn(absl::StrCat(Count(unsuited, "choice"), unsuited == 1 ? " is" : " are",
-                              " left out for shapes that the scheme does not suit, such as ", first_unsuited));
+  if (unsuited.count > 0) {
+    context.Warn(absl::StrCat(Count(unsuited.count, "choice"), unsuited.count == 1 ? " is" : " are",
+                              " left out for shapes that the scheme does not suit, such as ", unsuited.first));
   }
   for (size_t k = 0; k < menu_size; ++k) {
     problem->by_loss.push_back(static_cast<int>(k));

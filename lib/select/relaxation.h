@@ -19,12 +19,14 @@ struct HullStep {
   double value() const { return loss / static_cast<double>(bits); }  // loss saved per bit
 };
 
-// The hull of one key, cheapest option first; values decrease along it. `base` is the option it starts from.
-struct Hull {
-  int base = 0;
+// The hulls of all keys: the options that they start from, the cheapest ones, with what these cost together; and all
+// steps by falling value, which keeps those of one key in sequence.
+struct Hulls {
+  std::vector<int> base;
+  SolverOption cost;
   std::vector<HullStep> steps;
 };
-Hull LowerHull(int key, const SolverKey& options);
+Hulls LowerHulls(absl::Span<const SolverKey> keys);
 
 struct Relaxation {
   double bound = 0;       // no choice within the budget has less loss

@@ -14,6 +14,7 @@
 #include "base/status_macros.h"
 #include "writers/run_members.h"
 #include "formats/bits.h"
+#include "formats/data_types.h"
 #include "formats/scheme_json.h"
 #include "formats/stand_in.h"
 

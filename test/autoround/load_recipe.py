@@ -64,7 +64,7 @@ def main():
 
 
 def make_model(folder, tokens):
-    """A Llama of two blocks. Rows of 256 hold every K type; 160 rows of the k and v projections are no power of two."""
+    """A Llama of two blocks. Rows of 256 hold every k-quant; 160 rows of the k and v projections are no power of two."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -105,10 +105,10 @@ def resolve(model, recipe, scheme):
 
     free = [fields for name, fields in recipe["layer_config"].items() if name not in set(recipe["fixed_layers"])]
     names = [fields["scheme"] for fields in free if "scheme" in fields]
-    k_types = [fields["scheme"] for fields in free if fields.get("super_bits")]
-    # By a K type AutoRound knows that embeddings take part; but with one it overrules the stand-ins of rows that K types do
+    k_quants = [fields["scheme"] for fields in free if fields.get("super_bits")]
+    # By a k-quant AutoRound knows that embeddings take part; but with one it overrules the stand-ins of rows that k-quants do
     # not divide, Q4_1 by Q5_0.
-    default = "W4A16" if LEGACY_GGUF & set(names) else (k_types + names + ["W4A16"])[0]
+    default = "W4A16" if LEGACY_GGUF & set(names) else (k_quants + names + ["W4A16"])[0]
     rounding = AutoRound(model, tokenizer=object(), scheme=scheme or default, iters=0, nsamples=1, seqlen=8,
                          device_map="cpu", disable_model_free=True, layer_config=recipe["layer_config"])
     rounding.post_init()

@@ -100,7 +100,7 @@ TEST_CASE("a result goes through links, into pipes, and a file keeps its mode") 
 
 TEST_CASE("every input is protected, under other names too, and nothing else is") {
   Shell shell(2);
-  const std::string imatrix = shell.dir.Write("imatrix", "not read without K types");
+  const std::string imatrix = shell.dir.Write("imatrix", "not read without k-quants");
   const std::string config = shell.dir.Write("layers.json", "{\"v_proj\": \"W8A16\"}");
   const std::string menu = shell.dir.Write("menu.json", "[\"W4A16\", \"W8A16\"]");
   fs::create_symlink(shell.tokens, shell.dir / "alias");

@@ -214,7 +214,7 @@ TEST_CASE("what passes between units gives the same scores on disk, and only wha
   CHECK(spilled[0] == spilled[1] + 5 * 12 * 64 * 4 * 2 * (1 + 4) + 5 * 11 * 64 * 4 * 2 * 2);
 }
 
-TEST_CASE("K types with a collected importance matrix score the same under every choice") {
+TEST_CASE("k-quants with a collected importance matrix score the same under every choice") {
   const Tiny tiny(256);
   const std::string menu = "GGUF:Q4_K_S,W4A16";
   const Swept expected = Sweep(tiny, menu, {});

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "formats/data_types.h"
+
 namespace autoscheme {
 namespace {
 
@@ -108,7 +110,7 @@ TEST_CASE("a bad field is named, with what it may be") {
   CHECK_THAT(message([](Scheme* s) { s->group = {-2, 0}; }), Contains("group_size is -2"));
   CHECK_THAT(message([](Scheme* s) { s->group = {32, 32}; }), Contains("tile"));
   CHECK_THAT(message([](Scheme* s) { s->group = {32, 0}; }, "NVFP4"), Contains("group_size is 32") && Contains("16"));
-  CHECK_THAT(message([](Scheme* s) { s->group = {32, 0}; }, "GGUF:Q2_K_S"), Contains("K type"));
+  CHECK_THAT(message([](Scheme* s) { s->group = {32, 0}; }, "GGUF:Q2_K_S"), Contains("k-quant"));
   CHECK_THAT(message([](Scheme* s) { s->super_group_size.reset(); }, "GGUF:Q2_K_S"), Contains("super_group_size"));
   CHECK_THAT(message([](Scheme* s) {
                s->super_bits = 4;

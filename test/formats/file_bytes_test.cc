@@ -1,4 +1,4 @@
-#include "formats/file_bytes.h"
+#include "formats/bits.h"
 
 #include <catch2/catch.hpp>
 

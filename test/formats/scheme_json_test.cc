@@ -72,7 +72,7 @@ TEST_CASE("digits in a data type decide the bits") {
   CHECK(scheme.act_data_type == "mx_fp");
 }
 
-TEST_CASE("a K type by its data type becomes that preset, and GGUF presets take no overrides") {
+TEST_CASE("a k-quant by its data type becomes that preset, and GGUF presets take no overrides") {
   CHECK(FromText(R"({"bits":4,"data_type":"int_asym_dq"})")->name == "GGUF:Q4_K_S");
   CHECK(FromText(R"({"bits":6,"data_type":"int_sym_dq"})")->name == "GGUF:Q6_K");
   const Scheme scheme = FromText(R"({"scheme":"gguf:q4_k_s","bits":8})").value();

@@ -201,7 +201,7 @@ TEST_CASE("a scored head is read once more and gets both terms") {
   CHECK(scored.stats.read_bytes == without.stats.read_bytes + skeleton->head().weight->bytes);
 }
 
-TEST_CASE("K types collect an importance matrix in the same sweep and read nothing more") {
+TEST_CASE("k-quants collect an importance matrix in the same sweep and read nothing more") {
   TempDir dir;
   TinyModel model;
   model.hidden = 256, model.intermediate = 512, model.heads = 4, model.kv_heads = 2, model.blocks = 1, model.vocab = 64;
@@ -220,11 +220,11 @@ TEST_CASE("K types collect an importance matrix in the same sweep and read nothi
   }
 }
 
-TEST_CASE("layers that K types cannot hold are scored under what stands in for them") {
+TEST_CASE("layers that k-quants cannot hold are scored under what stands in for them") {
   TempDir dir;
   TinyModel model;
   model.blocks = 2, model.hidden = 96, model.intermediate = 160, model.heads = 3, model.kv_heads = 1;
-  model.tied = true;  // else K types score the head too
+  model.tied = true;  // else k-quants score the head too
   WriteTinyModel(model, dir.path());
   Options options;
   options.schemes = ParseSchemeList("GGUF:Q4_K_S,GGUF:Q6_K,GGUF:Q3_K_S").value();
@@ -255,7 +255,7 @@ TEST_CASE("layers that K types cannot hold are scored under what stands in for t
   for (const Block& block : skeleton->blocks()) blocks += block.bytes;
   CHECK(replaced.stats.read_bytes == replaced.stats.planned_read_bytes);
   CHECK(replaced.stats.product_flops < 1.2 * plain.stats.product_flops);
-  // As the reference does: the K types themselves.
+  // As the reference does: k-quants themselves.
   options.schemes = ParseSchemeList("GGUF:Q4_K_S,GGUF:Q6_K,GGUF:Q3_K_S").value();
   options.reference_rules = true;
   const Scored reference = Score(dir.path(), options);

@@ -36,7 +36,7 @@ TEST_CASE("the float just below half a step of an MX format goes up, as in the r
   }
 }
 
-TEST_CASE("a value that overflows a K type's sums moves no finite value of its block") {
+TEST_CASE("a value that overflows a k-quant's sums moves no finite value of its block") {
   // One group of the block reaches both ends of float32: its range is infinite. The other groups have their own scales, of
   // which the block's common factor leaves only the smallest.
   const at::Tensor calm = at::linspace(-1, 1, 256).view({1, 256});

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "quant/codec.h"
-#include "quant/gguf.h"
 #include "quant/grouped.h"
+#include "quant/k_quant.h"
 
 namespace autoscheme {
 namespace {
@@ -43,13 +43,13 @@ std::vector<at::Tensor> Inputs(at::ScalarType dtype) {
 
 // What a codec has on either side, with and without the fused loops.
 struct Pair {
-  Pair(Side side, std::unique_ptr<GroupCodec> (*make)(const Side&), const GroupSize& group) {
+  Pair(Side side, const GroupSize& group) {
     side.group = group;
-    fused_weight = MakeGroupedWeight(side, make(side));
-    fused = MakeGroupedActivation(side, make(side));
+    fused_weight = MakeGroupedWeight(side);
+    fused = MakeGroupedActivation(side);
     side.fused = false;
-    plain_weight = MakeGroupedWeight(side, make(side));
-    plain = MakeGroupedActivation(side, make(side));
+    plain_weight = MakeGroupedWeight(side);
+    plain = MakeGroupedActivation(side);
   }
   std::unique_ptr<WeightQuantizer> fused_weight, plain_weight;
   std::unique_ptr<ActivationQuantizer> fused, plain;
@@ -60,13 +60,13 @@ bool Same(const at::Tensor& a, const at::Tensor& b) {
   return a.sizes() == b.sizes() && a.eq(b).logical_or_(a.isnan().logical_and_(b.isnan())).all().item<bool>();
 }
 
-void CheckForward(const Side& side, std::unique_ptr<GroupCodec> (*make)(const Side&), const GroupSize& group) {
-  const Pair pair(side, make, group);
+void CheckForward(const Side& side, const GroupSize& group) {
+  const Pair pair(side, group);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     int input = 0;
     for (const at::Tensor& x : Inputs(dtype)) {
-      INFO(side.data_type << side.bits << " act_bits " << side.act_bits << " group " << group.size << "x" << group.rows
-                          << ", input " << input++ << ", " << (dtype == at::kFloat ? "float32" : "bfloat16"));
+      INFO(side.type->name << side.bits << " act_bits " << side.act_bits << " group " << group.size << "x" << group.rows
+                           << ", input " << input++ << ", " << (dtype == at::kFloat ? "float32" : "bfloat16"));
       const at::Tensor prepared = pair.fused_weight->Prepare(x), plain_prepared = pair.plain_weight->Prepare(x);
       CHECK(prepared.defined() == plain_prepared.defined());
       const at::Tensor y = pair.plain_weight->Forward(x, prepared);
@@ -82,18 +82,18 @@ void CheckForward(const Side& side, std::unique_ptr<GroupCodec> (*make)(const Si
 }
 
 // Sums run in another order: the elements that set the range may differ in last digits, the others may not.
-void CheckBackward(const Side& side, std::unique_ptr<GroupCodec> (*make)(const Side&), const GroupSize& group) {
-  const Pair pair(side, make, group);
+void CheckBackward(const Side& side, const GroupSize& group) {
+  const Pair pair(side, group);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     int input = 0;
     for (const at::Tensor& x : Inputs(dtype)) {
       const at::Tensor g = at::randn(x.sizes(), at::detail::createCPUGenerator(7)).to(dtype);
-      INFO(side.data_type << side.bits << " act_bits " << side.act_bits << " group " << group.size << ", input "
-                          << input++ << ", " << (dtype == at::kFloat ? "float32" : "bfloat16"));
+      INFO(side.type->name << side.bits << " act_bits " << side.act_bits << " group " << group.size << ", input "
+                           << input++ << ", " << (dtype == at::kFloat ? "float32" : "bfloat16"));
       const at::Tensor a = pair.fused->Backward(x, g).to(at::kFloat), b = pair.plain->Backward(x, g).to(at::kFloat);
       // Integers round the sums to fp16 or bfloat16 on the way.
       const bool coarse = dtype != at::kFloat || side.act_bits <= 8;
-      const double relative = coarse ? 1.0 / 64 : side.data_type == "int" ? 1.0 / 512 : 1e-4;
+      const double relative = coarse ? 1.0 / 64 : side.type->codec == Codec::kInt ? 1.0 / 512 : 1e-4;
       const double absolute = relative * g.to(at::kFloat).abs().max().item<double>();
       CHECK(at::allclose(a, b, relative, absolute));
       const int64_t size = group.size > 0 ? std::min<int64_t>(group.size, x.size(-1)) : x.size(-1);
@@ -103,9 +103,9 @@ void CheckBackward(const Side& side, std::unique_ptr<GroupCodec> (*make)(const S
   }
 }
 
-void CheckBoth(const Side& side, std::unique_ptr<GroupCodec> (*make)(const Side&), const GroupSize& group) {
-  CheckForward(side, make, group);
-  CheckBackward(side, make, group);
+void CheckBoth(const Side& side, const GroupSize& group) {
+  CheckForward(side, group);
+  CheckBackward(side, group);
 }
 
 TEST_CASE("fused symmetric integers are those of the ATen expression") {
@@ -114,9 +114,9 @@ TEST_CASE("fused symmetric integers are those of the ATen expression") {
       Side side;
       side.bits = bits;
       side.act_bits = act_bits;
-      side.data_type = "int";
-      for (const int size : {32, 128, -1}) CheckForward(side, MakeIntCodec, {size, 0});
-      if (bits == 4 || bits == 8) CheckBackward(side, MakeIntCodec, {32, 0});
+      side.type = FindDataType("int", bits);
+      for (const int size : {32, 128, -1}) CheckForward(side, {size, 0});
+      if (bits == 4 || bits == 8) CheckBackward(side, {32, 0});
     }
   }
 }
@@ -129,9 +129,9 @@ TEST_CASE("fused asymmetric integers are those of the ATen expression") {
         side.bits = bits;
         side.act_bits = act_bits;
         side.sym = false;
-        side.data_type = data_type;
-        CheckForward(side, MakeIntCodec, {32, 0});
-        CheckForward(side, MakeIntCodec, {-1, 0});
+        side.type = FindDataType(data_type, bits);
+        CheckForward(side, {32, 0});
+        CheckForward(side, {-1, 0});
       }
     }
   }
@@ -143,9 +143,9 @@ TEST_CASE("fused MX formats are those of the ATen expression") {
       if (bits != 4 && std::string(data_type) == "mx_int") continue;
       Side side;
       side.bits = bits;
-      side.data_type = data_type;
-      CheckBoth(side, MakeMxCodec, {32, 0});
-      CheckForward(side, MakeMxCodec, {-1, 0});
+      side.type = FindDataType(data_type, bits);
+      CheckBoth(side, {32, 0});
+      CheckForward(side, {-1, 0});
     }
   }
 }
@@ -154,23 +154,23 @@ TEST_CASE("fused NVFP4 is that of the ATen expression") {
   for (const bool weight : {true, false}) {
     Side side;
     side.weight = weight;
-    side.data_type = "nv_fp";
-    CheckBoth(side, MakeNvfp4Codec, {16, 0});
+    side.type = FindDataType("nv_fp", 4);
+    CheckBoth(side, {16, 0});
   }
 }
 
 TEST_CASE("fused NVFP4 with E5M3 scales is that of the ATen expression") {
   Side side;
-  side.data_type = "nvfp4_v2";
-  for (const int size : {16, 32}) CheckBoth(side, MakeE5m3Codec, {size, 0});
+  side.type = FindDataType("nvfp4_v2", 4);
+  for (const int size : {16, 32}) CheckBoth(side, {size, 0});
 }
 
 TEST_CASE("fused FP8 is that of the ATen expression") {
   Side side;
   side.bits = 8;
-  side.data_type = "fp";
-  for (const int size : {128, -1, 0}) CheckBoth(side, MakeFp8Codec, {size, 0});
-  for (const GroupSize& tile : {GroupSize{128, 128}, GroupSize{16, 4}}) CheckForward(side, MakeFp8Codec, tile);
+  side.type = FindDataType("fp", 8);
+  for (const int size : {128, -1, 0}) CheckBoth(side, {size, 0});
+  for (const GroupSize& tile : {GroupSize{128, 128}, GroupSize{16, 4}}) CheckForward(side, tile);
 }
 
 // Widths that whole super-groups fill.
@@ -187,30 +187,32 @@ std::vector<at::Tensor> SuperGroups(at::ScalarType dtype) {
   return all;
 }
 
-TEST_CASE("fused K types are those of the ATen expression") {
-  for (const int bits : {2, 3, 4, 5, 6}) {
-    Side side;
-    side.bits = bits;
-    side.super_groups = true;
-    const GroupSize group{bits == 4 || bits == 5 ? 32 : 16, 0};
-    const Pair pair(side, MakeKCodec, group);
+// The weight side of each k-quant.
+std::vector<Side> KQuants() {
+  std::vector<Side> all;
+  for (const DataType& type : DataTypes()) {
+    if (type.super.groups > 0) all.push_back({true, &type, type.bits[0], {type.groups[0], 0}, type.super.sym});
+  }
+  return all;
+}
+
+TEST_CASE("fused k-quants are those of the ATen expression") {
+  REQUIRE(KQuants().size() == 5);
+  for (const Side& side : KQuants()) {
+    const Pair pair(side, side.group);
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       int input = 0;
       for (const at::Tensor& x : SuperGroups(dtype)) {
-        INFO(bits << " bits, input " << input++ << ", " << (dtype == at::kFloat ? "float32" : "bfloat16"));
+        INFO(side.bits << " bits, input " << input++ << ", " << (dtype == at::kFloat ? "float32" : "bfloat16"));
         CHECK(Same(pair.fused_weight->Forward(x, {}), pair.plain_weight->Forward(x, {})));
       }
     }
   }
 }
 
-TEST_CASE("the fused search of the K types is that of the ATen expression") {
-  for (const int bits : {2, 3, 4, 5, 6}) {
-    Side side, plain;
-    side.bits = bits;
-    side.super_groups = true;
-    side.group = {bits == 4 || bits == 5 ? 32 : 16, 0};
-    plain = side;
+TEST_CASE("the fused search of k-quants is that of the ATen expression") {
+  for (const Side& side : KQuants()) {
+    Side plain = side;
     plain.fused = false;
     for (const bool zeros : {false, true}) {
       for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
@@ -218,9 +220,9 @@ TEST_CASE("the fused search of the K types is that of the ATen expression") {
         for (const at::Tensor& x : SuperGroups(dtype)) {
           at::Tensor h = at::rand({x.size(1)}, at::detail::createCPUGenerator(4)).add_(0.1);
           if (zeros) h.narrow(0, 3, 30).zero_();
-          INFO(bits << " bits, input " << input++ << ", " << (dtype == at::kFloat ? "float32" : "bfloat16"));
-          const at::Tensor y = MakeKSearchWeight(plain, h)->Forward(x, {});
-          CHECK(Same(MakeKSearchWeight(side, h)->Forward(x, {}), y));
+          INFO(side.bits << " bits, input " << input++ << ", " << (dtype == at::kFloat ? "float32" : "bfloat16"));
+          const at::Tensor y = MakeKQuantSearch(plain, h)->Forward(x, {});
+          CHECK(Same(MakeKQuantSearch(side, h)->Forward(x, {}), y));
         }
       }
     }

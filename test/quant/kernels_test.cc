@@ -137,7 +137,7 @@ TEST_CASE("groups are quantized and differentiated to the same bits by every ins
   }
 }
 
-TEST_CASE("K types are quantized to the same bits by every instruction set") {
+TEST_CASE("k-quants are quantized to the same bits by every instruction set") {
   const KFormat formats[] = {{2, 16, 16, 4, false, false},
                              {3, 16, 16, 6, true, false},
                              {4, 32, 8, 6, false, false},
@@ -152,8 +152,8 @@ TEST_CASE("K types are quantized to the same bits by every instruction set") {
       ForOthers([&](const Kernels& k) {
         for (const float* importance : {static_cast<const float*>(nullptr), static_cast<const float*>(h.data())}) {
           Values a(x.size()), b(x.size());
-          const bool finite = k.k_type(f, x.data(), count, importance, 6, 4, a.data());
-          CHECK(finite == kBaselineKernels.k_type(f, x.data(), count, importance, 6, 4, b.data()));
+          const bool finite = k.k_quant(f, x.data(), count, importance, 6, 4, a.data());
+          CHECK(finite == kBaselineKernels.k_quant(f, x.data(), count, importance, 6, 4, b.data()));
           CHECK(SameBits(a, b));
         }
       });

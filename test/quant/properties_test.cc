@@ -106,7 +106,7 @@ TEST_CASE("strided inputs give what their contiguous copies give") {
 
 TEST_CASE("quantizing twice changes nothing where a result is on its own grid") {
   const at::Tensor w = Random({64, 256}, 8);
-  // Not for the rest: rounding the scale in fp16, E4M3 or E5M3 moves it once more, and a K type's or asymmetric grid is
+  // Not for the rest: rounding the scale in fp16, E4M3 or E5M3 moves it once more, and a k-quant's or asymmetric grid is
   // fitted anew.
   for (const char* name : {"MXFP4", "MXFP6", "MXFP8", "MXINT4"}) {
     INFO(name);
@@ -174,7 +174,7 @@ TEST_CASE("more bits never give a larger squared error") {
   }
 }
 
-TEST_CASE("an imatrix lowers the weighted error of a K type") {
+TEST_CASE("an imatrix lowers the weighted error of a k-quant") {
   const at::Tensor w = Random({64, 512}, 12), h = Random({512}, 13).square() + 1e-3;
   for (const char* name : {"GGUF:Q2_K_S", "GGUF:Q3_K_S", "GGUF:Q4_K_S", "GGUF:Q5_K_S", "GGUF:Q6_K"}) {
     INFO(name);

@@ -228,7 +228,7 @@ void CheckRecipe(const JsonValue& want, const Recipe& got) {
     INFO(choice.layer);
     REQUIRE(scheme != nullptr);
     if (absl::EndsWith(choice.layer, "embed_tokens") && choice.scheme.name == "GGUF:Q5_0") {
-      // The reference's file still says the K type, but its bits are those of the stand-in.
+      // The reference's file still says the k-quant, but its bits are those of the stand-in.
       CHECK(absl::StrContains(Text(*scheme), "_K"));
     } else if (scheme->IsString()) {
       CHECK(choice.scheme.name == Text(*scheme));

@@ -9,7 +9,6 @@
 #include <catch2/catch.hpp>
 
 #include "formats/bits.h"
-#include "formats/file_bytes.h"
 
 namespace autoscheme {
 namespace {

@@ -64,7 +64,7 @@ absl::StatusOr<Recipe> SelectOne(const ScoreTable& table, double target, SelectO
   return recipes->front();
 }
 
-TEST_CASE("what stands in for a K type is charged before the choice") {
+TEST_CASE("what stands in for a k-quant is charged before the choice") {
   // Rows of 576: Q2_K becomes Q5_0 (5.65625 bits), Q4_K Q4_1 (4.625); rows of 512 keep Q2_K (2.75) and Q4_K (4.625).
   const ScoreTable table = Table("GGUF:Q2_K_S,GGUF:Q4_K_S", {Layer("layers.0.a", 64, 576), Layer("layers.0.b", 64, 512)}, {9, 1});
   std::string warnings;
@@ -89,7 +89,7 @@ TEST_CASE("what stands in for a K type is charged before the choice") {
   CHECK(absl::StrContains(SelectOne(table, 2.75, reference).status().message(), "score again with reference_rules"));
 }
 
-TEST_CASE("scores without those of stand-ins are solved with the K type's, and that is said") {
+TEST_CASE("scores without those of stand-ins are solved with the k-quant's, and that is said") {
   ScoreTable table = Table("GGUF:Q2_K_S,GGUF:Q4_K_S", {Layer("layers.0.a", 64, 576), Layer("layers.0.b", 64, 512)}, {9, 1});
   for (auto& row : table.scores) row[0].stand_in = false;
   std::string warnings;
@@ -98,7 +98,7 @@ TEST_CASE("scores without those of stand-ins are solved with the K type's, and t
   CHECK(absl::StrContains(warnings, "the scores lack the loss of 2 stand-ins"));
 }
 
-TEST_CASE("a fixed K type that its layer cannot hold is replaced by name, and charged as what it becomes") {
+TEST_CASE("a fixed k-quant that its layer cannot hold is replaced by name, and charged as what it becomes") {
   ScoreTable table = Table("W4A16,W8A16", {Layer("layers.0.a", 64, 576), Layer("layers.0.b", 64, 512)}, {9, 1});
   table.layers[0].fixed = FindScheme("GGUF:Q6_K").value();
   std::string warnings;

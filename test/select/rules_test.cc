@@ -181,7 +181,7 @@ TEST_CASE("routers of a mixture of experts stay at 16 bits") {
   CHECK(Names(ResolveLayers(model, options).value(), true) == std::vector<std::string>{"model.layers.0.mlp.gate"});
 }
 
-TEST_CASE("with a GGUF K default the head and the embedding take part, a tied head does not") {
+TEST_CASE("with a k-quant as the default the head and the embedding take part, a tied head does not") {
   std::vector<LayerInfo> model = Model();
   model.push_back(Linear("model.embed_tokens", -1, 320, 64));
   model.back().is_embedding = true;

@@ -1,4 +1,4 @@
-// The K types with an imatrix: every group searches for the scale (and minimum) of least weighted squared error
+// k-quants with an importance matrix: every group searches for the scale (and minimum) of least weighted squared error
 // (SPEC 3.11.3-3.11.5, 5.4).
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -14,8 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/count.h"
 #include "quant/fused.h"
-#include "quant/gguf.h"
 #include "quant/grouped.h"
+#include "quant/k_quant.h"
 #include "quant/rounding.h"
 
 namespace autoscheme {
@@ -23,9 +23,9 @@ namespace {
 
 constexpr int64_t kSliceElements = 1 << 14;  // temporaries of one slice stay in a core's cache
 
-// The search multiplies sums over a group by one another, which leaves float32 where importances are huge or tiny. Only their
-// ratios matter: beyond what sums of squares usually are, the largest is brought to 1 to 2 by a power of two, which
-// changes none of them. Others are left as they are.
+// The search multiplies sums over a group by one another, which leaves float32 where importances are huge or tiny. Only
+// their ratios matter: beyond what sums of squares usually are, the largest is brought to 1 to 2 by a power of two,
+// which changes none of them. Others are left as they are.
 at::Tensor InRange(const at::Tensor& imatrix) {
   constexpr double kLargest = 0x1p40, kSmallest = 0x1p-20;
   const auto largest = imatrix.max().item<double>();
@@ -33,11 +33,11 @@ at::Tensor InRange(const at::Tensor& imatrix) {
   return imatrix.to(at::kDouble).mul_(std::ldexp(1.0, -std::ilogb(largest))).to(at::kFloat);
 }
 
-class KSearchWeight : public WeightQuantizer {
+class KQuantSearch : public WeightQuantizer {
  public:
-  KSearchWeight(const Side& side, const at::Tensor& imatrix)
-      : layout_(KLayoutOf(side.bits)),
-        plain_(MakeGroupedWeight(side, MakeKCodec(side))),
+  KQuantSearch(const Side& side, const at::Tensor& imatrix)
+      : layout_(KFormatOf(*side.type, at::kFloat)),
+        plain_(MakeGroupedWeight(side)),
         imatrix_(InRange(imatrix.detach()).contiguous()),
         has_zero_(imatrix_.eq(0).any().item<bool>()),
         all_zero_(imatrix_.sum().item<float>() == 0),
@@ -66,7 +66,7 @@ class KSearchWeight : public WeightQuantizer {
   at::Tensor QuantizeAsym(const at::Tensor& x, const at::Tensor& w) const;
   at::Tensor QuantizeSym(const at::Tensor& x, const at::Tensor& w) const;
 
-  KLayout layout_;
+  cpu::KFormat layout_;
   std::unique_ptr<WeightQuantizer> plain_;
   at::Tensor imatrix_;
   bool has_zero_, all_zero_, fused_;
@@ -193,7 +193,7 @@ at::Tensor Refine3Bit(const at::Tensor& x, const at::Tensor& w, const SignedFit&
 
 at::Tensor ZeroBelowEps(const at::Tensor& t) { return t.masked_fill(t.abs().lt(1e-30), 0); }
 
-at::Tensor KSearchWeight::Forward(const at::Tensor& rows, const at::Tensor& prepared) const {
+at::Tensor KQuantSearch::Forward(const at::Tensor& rows, const at::Tensor& prepared) const {
   at::NoGradGuard no_grad;
   if (rows.numel() == 0) return rows;
   if (!Takes(rows)) return plain_->Forward(rows, prepared);
@@ -213,7 +213,7 @@ at::Tensor KSearchWeight::Forward(const at::Tensor& rows, const at::Tensor& prep
   return y;
 }
 
-void KSearchWeight::ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const {
+void KQuantSearch::ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const {
   at::NoGradGuard no_grad;
   if (rows.numel() == 0) return;
   if (!Takes(rows)) return plain_->ForwardInto(rows, prepared, out);
@@ -221,20 +221,20 @@ void KSearchWeight::ForwardInto(const at::Tensor& rows, const at::Tensor& prepar
 }
 
 // Symmetric types search in blocks of 256 along the row, the others in whole groups; the reference raises for others.
-bool KSearchWeight::Takes(const at::Tensor& rows) const {
+bool KQuantSearch::Takes(const at::Tensor& rows) const {
   return rows.size(1) % (layout_.sym ? layout_.group * layout_.groups : layout_.group) == 0;
 }
 
 // False where only the expressions below do, or their way with huge values is needed.
-bool KSearchWeight::Fused(const at::Tensor& rows, at::Tensor& out) const {
+bool KQuantSearch::Fused(const at::Tensor& rows, at::Tensor& out) const {
   if (!fused_ || all_zero_ || !FusableInto(rows, out)) return false;
   const at::Tensor x = rows.detach();
   const at::Tensor weights =
       has_zero_ ? WeightsFor(x.to(at::kFloat).reshape({-1, layout_.group})).contiguous() : imatrix_;
-  return FusedKType(FusedKFormat(layout_, at::kFloat), x, weights, out);
+  return FusedKQuant(layout_, x, weights, out);
 }
 
-at::Tensor KSearchWeight::QuantizeRows(const at::Tensor& rows) const {
+at::Tensor KQuantSearch::QuantizeRows(const at::Tensor& rows) const {
   const at::Tensor groups = rows.reshape({-1, layout_.group});
   const auto quantize = [&](const at::Tensor& x) {
     const at::Tensor w = WeightsFor(all_zero_ ? x.to(rows.scalar_type()) : x);
@@ -244,7 +244,7 @@ at::Tensor KSearchWeight::QuantizeRows(const at::Tensor& rows) const {
 }
 
 // The weight of each element, float32 [groups, group].
-at::Tensor KSearchWeight::WeightsFor(const at::Tensor& groups) const {
+at::Tensor KQuantSearch::WeightsFor(const at::Tensor& groups) const {
   const auto magnitude = [&](bool plain) {
     if (plain) return groups.abs();
     return groups.abs() + groups.square().sum(1, true).div_(32).sqrt_();
@@ -263,7 +263,7 @@ at::Tensor KSearchWeight::WeightsFor(const at::Tensor& groups) const {
   return at::where(mostly, magnitude(layout_.bits <= 3), at::where(w.eq(0), fill, w));
 }
 
-at::Tensor KSearchWeight::QuantizeAsym(const at::Tensor& x, const at::Tensor& w) const {
+at::Tensor KQuantSearch::QuantizeAsym(const at::Tensor& x, const at::Tensor& w) const {
   const int top = (1 << layout_.bits) - 1;
   Steps steps{-0.9, 0.05, 36, false};
   if (all_zero_) steps = layout_.bits == 4 ? Steps{-1, 0.1, 20, false} : Steps{-0.5, 0.1, 15, layout_.bits == 2};
@@ -286,7 +286,7 @@ at::Tensor KSearchWeight::QuantizeAsym(const at::Tensor& x, const at::Tensor& w)
   return q.mul_(scale).sub_(minimum);
 }
 
-at::Tensor KSearchWeight::QuantizeSym(const at::Tensor& x, const at::Tensor& w) const {
+at::Tensor KQuantSearch::QuantizeSym(const at::Tensor& x, const at::Tensor& w) const {
   const int half = 1 << (layout_.bits - 1);
   const bool refine = all_zero_ && layout_.bits == 3;
   const SignedFit fit = FitSigned(x, w, half, !refine);
@@ -298,8 +298,8 @@ at::Tensor KSearchWeight::QuantizeSym(const at::Tensor& x, const at::Tensor& w) 
 
 }  // namespace
 
-std::unique_ptr<WeightQuantizer> MakeKSearchWeight(const Side& side, const at::Tensor& imatrix) {
-  return std::make_unique<KSearchWeight>(side, imatrix);
+std::unique_ptr<WeightQuantizer> MakeKQuantSearch(const Side& side, const at::Tensor& imatrix) {
+  return std::make_unique<KQuantSearch>(side, imatrix);
 }
 
 }  // namespace autoscheme

@@ -1,6 +1,6 @@
-// The K types without an imatrix: groups whose scales and minima are quantized in turn, per super-group (SPEC 3.11.1,
-// 3.11.2). One row of x is one group; `super_groups` of them in a row share the factors.
-#include "quant/gguf.h"
+// k-quants without an importance matrix: groups whose scales and minima are quantized in turn, per super-group
+// (SPEC 3.11.1, 3.11.2). One row of x is one group; SuperGroup::groups of them in a row share the factors.
+#include "quant/k_quant.h"
 
 #include <ATen/ATen.h>
 
@@ -14,10 +14,9 @@
 
 namespace autoscheme {
 
-KLayout KLayoutOf(int bits) {
-  if (bits == 4 || bits == 5) return {bits, 32, 8, 6, false};
-  if (bits == 2) return {bits, 16, 16, 4, false};
-  return {bits, 16, 16, bits == 3 ? 6 : 8, true};
+cpu::KFormat KFormatOf(const DataType& type, at::ScalarType dtype) {
+  const SuperGroup& super = type.super;
+  return {type.bits[0], type.groups[0], super.groups, super.bits, super.sym, dtype == at::kBFloat16};
 }
 
 at::Tensor QuantizeScales(const at::Tensor& t, int bits) {
@@ -41,32 +40,28 @@ at::Tensor WithoutOverflow(const at::Tensor& w, const std::function<at::Tensor(c
   return at::where(finite, y, quantize(w * shrink).div_(shrink).clamp_(-top, top));
 }
 
-cpu::KFormat FusedKFormat(const KLayout& layout, at::ScalarType dtype) {
-  return {layout.bits, layout.group, layout.groups, layout.scale_bits, layout.sym, dtype == at::kBFloat16};
-}
-
 namespace {
 
 constexpr double kThreshold = 1e-8;  // of float32 scales, SPEC 3.2
 
-class KAsymCodec : public GroupCodec {
+class KQuantCodec : public GroupCodec {
  public:
-  explicit KAsymCodec(const KLayout& layout) : layout_(layout) {}
-  int64_t group_multiple() const override { return layout_.groups; }
-  std::optional<cpu::KFormat> FusedKType(at::ScalarType dtype) const override {
-    return FusedKFormat(layout_, dtype);
-  }
+  explicit KQuantCodec(const DataType& type) : type_(type), layout_(KFormatOf(type, at::kFloat)) {}
+
+  std::optional<cpu::KFormat> FusedKQuant(at::ScalarType dtype) const override { return KFormatOf(type_, dtype); }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
-    return WithoutOverflow(x.to(at::kFloat), [&](const at::Tensor& w) { return Quantize(w, x.scalar_type()); })
-        .to(x.scalar_type());
+    const auto quantize = [&](const at::Tensor& w) {
+      return layout_.sym ? QuantizeSym(w) : QuantizeAsym(w, x.scalar_type());
+    };
+    return WithoutOverflow(x.to(at::kFloat), quantize).to(x.scalar_type());
   }
 
   at::Tensor Backward(const at::Tensor&, const at::Tensor&, const at::Tensor& grad) const override { return grad; }
 
  private:
   // The ranges are formed in the weight's dtype.
-  at::Tensor Quantize(const at::Tensor& w, at::ScalarType dtype) const {
+  at::Tensor QuantizeAsym(const at::Tensor& w, at::ScalarType dtype) const {
     const int top = (1 << layout_.bits) - 1;
     const at::Tensor lo = w.amin(1, true).clamp_max_(0).to(dtype);
     const at::Tensor hi = w.amax(1, true).clamp_min_(0).to(dtype);
@@ -79,26 +74,7 @@ class KAsymCodec : public GroupCodec {
     return q.mul_(scale).sub_(minimum);
   }
 
-  KLayout layout_;
-};
-
-class KSymCodec : public GroupCodec {
- public:
-  explicit KSymCodec(const KLayout& layout) : layout_(layout) {}
-  int64_t group_multiple() const override { return layout_.groups; }
-  std::optional<cpu::KFormat> FusedKType(at::ScalarType dtype) const override {
-    return FusedKFormat(layout_, dtype);
-  }
-
-  at::Tensor Forward(const at::Tensor& x, const at::Tensor&) const override {
-    return WithoutOverflow(x.to(at::kFloat), [&](const at::Tensor& w) { return Quantize(w); })
-        .to(x.scalar_type());
-  }
-
-  at::Tensor Backward(const at::Tensor&, const at::Tensor&, const at::Tensor& grad) const override { return grad; }
-
- private:
-  at::Tensor Quantize(const at::Tensor& w) const {
+  at::Tensor QuantizeSym(const at::Tensor& w) const {
     const int half = 1 << (layout_.bits - 1);
     const at::Tensor a = w.amin(1, true).clamp_max_(0).neg_(), b = w.amax(1, true).clamp_min_(0);
     const at::Tensor signed_peak = at::where(b.lt(a), a, b.neg());
@@ -108,15 +84,12 @@ class KSymCodec : public GroupCodec {
     return q.mul_(scale);
   }
 
-  KLayout layout_;
+  const DataType& type_;
+  const cpu::KFormat layout_;
 };
 
 }  // namespace
 
-std::unique_ptr<GroupCodec> MakeKCodec(const Side& side) {
-  const KLayout layout = KLayoutOf(side.bits);
-  if (layout.sym) return std::make_unique<KSymCodec>(layout);
-  return std::make_unique<KAsymCodec>(layout);
-}
+std::unique_ptr<GroupCodec> MakeKQuantCodec(const DataType& type) { return std::make_unique<KQuantCodec>(type); }
 
 }  // namespace autoscheme

@@ -1,10 +1,10 @@
-// The K types (SPEC 3.11), for kernels_*.cc only (see lanes.h): sixteen groups, then sixteen super-groups, side by
+// k-quants (SPEC 3.11), for kernels_*.cc only (see lanes.h): sixteen groups, then sixteen super-groups, side by
 // side, each in a lane of its own while all trials of its search run.
 //
 // Sums run as LibTorch's do with eight lanes (every eighth element first, then the eight partial sums): results are
 // those of the plain tensor expressions, which matters because the searches are decided by last bits.
-#ifndef AUTOSCHEME_QUANT_K_KERNELS_H_
-#define AUTOSCHEME_QUANT_K_KERNELS_H_
+#ifndef AUTOSCHEME_QUANT_K_QUANT_KERNELS_H_
+#define AUTOSCHEME_QUANT_K_QUANT_KERNELS_H_
 
 #include "quant/group_kernels.h"
 #include "quant/kernels.h"
@@ -219,7 +219,7 @@ void RangeGroups(const KFormat& f, const float* x, int64_t count, PerGroup& scal
 }
 
 template <int kSize, int kGroups, bool kSym>
-bool KTypeOf(const KFormat& f, const float* x, int64_t count, const float* importance, int64_t importance_groups,
+bool KQuantOf(const KFormat& f, const float* x, int64_t count, const float* importance, int64_t importance_groups,
              int64_t first, float* y) {
   PerGroup scale = {}, minimum = {}, weight = {};
   const bool search = importance != nullptr;
@@ -271,14 +271,14 @@ bool KTypeOf(const KFormat& f, const float* x, int64_t count, const float* impor
   return MaxOf(largest) < 0x7f800000;
 }
 
-bool KType(const KFormat& f, const float* x, int64_t count, const float* importance, int64_t importance_groups,
+bool KQuant(const KFormat& f, const float* x, int64_t count, const float* importance, int64_t importance_groups,
            int64_t first, float* y) {
-  if (f.sym) return KTypeOf<16, 16, true>(f, x, count, importance, importance_groups, first, y);
-  if (f.group == 16) return KTypeOf<16, 16, false>(f, x, count, importance, importance_groups, first, y);
-  return KTypeOf<32, 8, false>(f, x, count, importance, importance_groups, first, y);
+  if (f.sym) return KQuantOf<16, 16, true>(f, x, count, importance, importance_groups, first, y);
+  if (f.group == 16) return KQuantOf<16, 16, false>(f, x, count, importance, importance_groups, first, y);
+  return KQuantOf<32, 8, false>(f, x, count, importance, importance_groups, first, y);
 }
 
 }  // namespace
 }  // namespace autoscheme::cpu
 
-#endif  // AUTOSCHEME_QUANT_K_KERNELS_H_
+#endif  // AUTOSCHEME_QUANT_K_QUANT_KERNELS_H_
