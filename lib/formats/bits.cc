@@ -91,7 +91,7 @@ absl::Status ValidateSide(const Scheme& scheme, const std::string& prefix, int b
   return absl::OkStatus();
 }
 
-// The K types have one layout for each width (SPEC 3.11).
+// The K types have one layout for each width (docs/algorithm.md 4.7).
 absl::Status ValidateSuperGroups(const Scheme& scheme) {
   struct Layout {
     const char* data_type;

@@ -1,4 +1,4 @@
-// What a scheme costs to store, as the reference counts it (SPEC 6.1).
+// What a scheme costs to store, as the reference counts it (docs/algorithm.md 7.1).
 #ifndef AUTOSCHEME_FORMATS_BITS_H_
 #define AUTOSCHEME_FORMATS_BITS_H_
 
@@ -14,8 +14,7 @@ namespace autoscheme {
 // bits x weights.
 int64_t LayerBits(const Scheme& scheme, int64_t out_features, int64_t in_features, bool ignore_scale_zp_bits);
 
-// True when the weight term counts for a menu: some option has bits <= 8 and act_bits > 8 (SPEC 4.2; one flag for the
-// whole run).
+// True when the weight term counts for a menu: some option has bits <= 8 and act_bits > 8 (docs/algorithm.md 6.4).
 bool NeedWeightTerm(absl::Span<const Scheme> menu);
 
 // INVALID_ARGUMENT naming the field and what it may be.

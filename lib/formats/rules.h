@@ -1,4 +1,4 @@
-// Which layers take part in the budget, and which of them are fixed before anything is measured (SPEC 1.6).
+// Which layers take part in the budget, and which of them are fixed before anything is measured (docs/algorithm.md 2).
 #ifndef AUTOSCHEME_FORMATS_RULES_H_
 #define AUTOSCHEME_FORMATS_RULES_H_
 
@@ -44,7 +44,7 @@ absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo
 // and NV formats of their group size. GGUF K types have stand-ins instead.
 bool SuitsShape(const Scheme& scheme, const LayerInfo& layer);
 
-// True for the five K types with super-groups, by which the reference knows a GGUF default (SPEC 1.3).
+// True for the five K types with super-groups, by which the reference knows a GGUF default (docs/algorithm.md 2.4).
 bool IsGgufKType(const Scheme& scheme);
 
 }  // namespace autoscheme

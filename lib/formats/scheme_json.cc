@@ -53,7 +53,7 @@ absl::Status ReadField(const JsonValue& object, const char* key, const std::stri
   return absl::OkStatus();
 }
 
-// The digits of "mx_fp4", "fp8_e4m3", "int8" (SPEC 2.1): the first after a known family, or 16.
+// The digits of "mx_fp4", "fp8_e4m3", "int8" (docs/algorithm.md 3.2): the first after a known family, or 16.
 std::optional<int> BitsInName(absl::string_view data_type) {
   for (absl::string_view family : {"int", "mx_fp", "mx_int", "nv_fp", "fp"}) {
     if (!absl::StartsWith(data_type, family)) continue;

@@ -1,5 +1,5 @@
-// The K types without an imatrix: groups whose scales and minima are quantized in turn, per super-group (SPEC 3.11.1,
-// 3.11.2). One row of x is one group; `super_groups` of them in a row share the factors.
+// The K types without an imatrix: groups whose scales and minima are quantized in turn, per super-group
+// (docs/algorithm.md 4.7). One row of x is one group; `super_groups` of them in a row share the factors.
 #include "quant/gguf.h"
 
 #include <ATen/ATen.h>
@@ -47,7 +47,7 @@ cpu::KFormat FusedKFormat(const KLayout& layout, at::ScalarType dtype) {
 
 namespace {
 
-constexpr double kThreshold = 1e-8;  // of float32 scales, SPEC 3.2
+constexpr double kThreshold = 1e-8;  // of float32 scales (docs/algorithm.md 4.7)
 
 class KAsymCodec : public GroupCodec {
  public:

@@ -1,4 +1,4 @@
-// What the plain and the imatrix-weighted K types share (SPEC 3.11).
+// What the plain and the imatrix-weighted K types share (docs/algorithm.md 4.7).
 #ifndef AUTOSCHEME_QUANT_GGUF_H_
 #define AUTOSCHEME_QUANT_GGUF_H_
 

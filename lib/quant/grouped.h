@@ -1,4 +1,4 @@
-// Turns a codec of groups into the two sides of a quantizer: grouping, padding, slicing, threads (SPEC 3.1).
+// Turns a codec of groups into both sides of a quantizer: grouping, padding, slicing, threads (docs/algorithm.md 4.1).
 #ifndef AUTOSCHEME_QUANT_GROUPED_H_
 #define AUTOSCHEME_QUANT_GROUPED_H_
 

@@ -18,7 +18,7 @@
 namespace autoscheme {
 namespace {
 
-// SPEC 3.0: which function a data type means. One line per data type.
+// docs/algorithm.md 3.5: which function a data type means. One line per data type.
 struct Entry {
   const char* data_type;
   std::unique_ptr<GroupCodec> (*make)(const Side& side);
