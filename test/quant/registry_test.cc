@@ -50,7 +50,7 @@ TEST_CASE("chunk heights follow what shares a scale") {
   CHECK(MakeWeightQuantizer(whole).value()->row_multiple() == 0);
 }
 
-TEST_CASE("K types refuse weights that super-groups do not divide, with both numbers") {
+TEST_CASE("k-quants refuse weights that super-groups do not divide, with both numbers") {
   using Catch::Matchers::Contains;
   const auto quantizer = Weight("GGUF:Q2_K_S");
   CHECK(quantizer->CheckShape(16, 40).ok());
@@ -96,7 +96,7 @@ TEST_CASE("what an imatrix does depends on ratios alone, however large or small 
   }
 }
 
-TEST_CASE("symmetric K types fall back to the plain form where the imatrix search cannot go") {
+TEST_CASE("symmetric k-quants fall back to the plain form where the imatrix search cannot go") {
   const Scheme scheme = FindScheme("GGUF:Q6_K").value();
   const at::Tensor w = at::linspace(-1, 1, 4 * 576).reshape({4, 576});
   const at::Tensor searched = MakeWeightQuantizer(scheme, at::ones({576})).value()->Forward(w, {});

@@ -111,7 +111,7 @@ void CheckK(const KVector& v, const at::Tensor& imatrix, double tolerance) {
   CheckRow(y.narrow(0, 0, 1).narrow(1, 0, 4), v.first, 1e-7);
 }
 
-TEST_CASE("K types without an imatrix agree with the reference's vectors") {
+TEST_CASE("k-quants without an imatrix agree with the reference's vectors") {
   CheckK({"GGUF:Q2_K_S", 0.503437169, 0.4731461206, {-0.12280273f, 0.10839844f, 0.03133138f, 0.03133138f}}, {}, 1e-5);
   CheckK({"GGUF:Q3_K_S", -0.066341400, 0.1004467089, {-0.11896515f, 0.08922386f, 0.05948257f, 0}}, {}, 1e-5);
   CheckK({"GGUF:Q4_K_S", -0.095932215, 0.02106318319, {-0.11890423f, 0.08845255f, 0.0565515f, 0.00869994f}}, {}, 1e-5);
@@ -119,7 +119,7 @@ TEST_CASE("K types without an imatrix agree with the reference's vectors") {
   CheckK({"GGUF:Q6_K", -0.047323942, 0.001040363981, {-0.11992455f, 0.08994341f, 0.05246699f, 0.01499057f}}, {}, 1e-5);
 }
 
-TEST_CASE("K types with an imatrix agree with the reference's vectors") {
+TEST_CASE("k-quants with an imatrix agree with the reference's vectors") {
   const at::Tensor h = KImatrix();
   CheckK({"GGUF:Q2_K_S", 0.238399334, 0.3430896700, {-0.08105158f, 0.09981062f, 0.03952322f, 0.03952322f}}, h, 1e-3);
   CheckK({"GGUF:Q3_K_S", 0.013754562, 0.09435192212, {-0.12874925f, 0.09656194f, 0.06437463f, 0}}, h, 1e-3);
@@ -128,7 +128,7 @@ TEST_CASE("K types with an imatrix agree with the reference's vectors") {
   CheckK({"GGUF:Q6_K", -0.001635608, 0.0007857126344, {-0.11965503f, 0.08974127f, 0.05234908f, 0.01495688f}}, h, 1e-3);
 }
 
-TEST_CASE("K types with an imatrix of zeros agree with the reference's vectors") {
+TEST_CASE("k-quants with an imatrix of zeros agree with the reference's vectors") {
   const at::Tensor h = at::zeros({512});
   CheckK({"GGUF:Q2_K_S", 0.248925194, 0.3322559617, {-0.11337648f, 0.09785415f, 0.02744395f, 0.02744395f}}, h, 1e-3);
   CheckK({"GGUF:Q3_K_S", -0.077619601, 0.09355046380, {-0.1205641f, 0.09042307f, 0.06028205f, 0}}, h, 1e-3);
