@@ -33,7 +33,7 @@ struct LayerScore {
   double weight = 0;
   double activation = 0;
   // Measured with the layer's stand-in in place of the scheme: a GGUF K type cannot hold a layer whose rows are no multiple of 256
-  // weights (docs/formats.md).
+  // weights (docs/algorithm.md 3.6).
   bool stand_in = false;
 };
 
