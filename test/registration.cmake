@@ -1,4 +1,5 @@
-# Fails when a test source is named in no CMakeLists.txt of its folder: a test that is not built is not a test.
+# Fails when a test source is named in no CMakeLists.txt of its folder: a test that is not built is not a test. Fails as well
+# when docs/compatibility.md names a test, `room: title`, that its room does not have.
 #
 # usage: cmake -DTEST_DIR=<source>/test -P registration.cmake
 file(GLOB_RECURSE sources RELATIVE ${TEST_DIR} ${TEST_DIR}/*.cc ${TEST_DIR}/*.c)
@@ -31,3 +32,28 @@ if(unregistered)
   message(FATAL_ERROR "not in the CMakeLists.txt of its folder: ${names}")
 endif()
 message(STATUS "${count} test sources, all registered")
+
+file(READ ${TEST_DIR}/../docs/compatibility.md page)
+string(REGEX MATCHALL "`[a-z]+: [^`]+`" named "${page}")
+set(unknown "")
+foreach(test IN LISTS named)
+  string(REGEX REPLACE "^`([a-z]+): .*" "\\1" room "${test}")
+  string(REGEX REPLACE "^`[a-z]+: (.*)`$" "\\1" title "${test}")
+  file(GLOB_RECURSE cases ${TEST_DIR}/${room}/*.cc)
+  set(found -1)
+  foreach(source IN LISTS cases)
+    if(found EQUAL -1)
+      file(READ ${source} text)
+      string(FIND "${text}" "TEST_CASE(\"${title}\"" found)
+    endif()
+  endforeach()
+  if(found EQUAL -1)
+    list(APPEND unknown "${test}")
+  endif()
+endforeach()
+list(LENGTH named count)
+if(unknown OR count EQUAL 0)
+  list(JOIN unknown ", " names)
+  message(FATAL_ERROR "docs/compatibility.md names ${count} tests; these do not exist: ${names}")
+endif()
+message(STATUS "${count} tests named in docs/compatibility.md, all there")

@@ -23,7 +23,7 @@ struct Recipe {
   double avg_bits = 0;         // what the choice costs: total_bits / total_params
   double loss = 0;             // predicted: sum of the chosen layers' losses
   double gap = 0;              // no choice of the same cost is better than loss - gap; 0 = proven optimal
-  int64_t total_bits = 0;      // storage bits of all layers, scales included unless ignored (SPEC 6.1)
+  int64_t total_bits = 0;      // storage bits of all layers, scales included unless ignored (docs/algorithm.md 7.1)
   int64_t total_params = 0;    // weights of all layers, fixed ones included
   int64_t target_bytes = 0;    // of the whole model, if that was asked for instead; target_avg_bits is then avg_bits
   // What the layers take in the files that runtimes load (block sizes, scales and zero points as they are stored), and
@@ -37,9 +37,9 @@ struct SelectOptions {
   std::vector<double> avg_bits;       // targets, bits per weight; each gives one recipe
   std::vector<int64_t> target_bytes;  // further targets: size of the whole model as it is stored; each gives one recipe
   std::vector<std::string> schemes;   // menu, a subset of the table's schemes by name; empty = all of them
-  bool ignore_scale_zp_bits = false;  // count only bits x weights (SPEC 6.1)
-  // Layers that must get the same scheme: each entry is one group of patterns (SPEC 7.4). Where some of a group are fixed, the
-  // others take their scheme.
+  bool ignore_scale_zp_bits = false;  // count only bits x weights (docs/algorithm.md 7.1)
+  // Layers that must get the same scheme: each entry is one group of patterns (docs/algorithm.md 2.6). Where some of a
+  // group are fixed, the others take their scheme.
   std::vector<std::vector<std::string>> shared_layers;
   // Charge and choose as the reference does, for comparison with it: k-quants are charged as themselves where stand-ins replace
   // them afterwards, so a recipe may cost more than its target; a larger target may give more loss; fixed layers split a group

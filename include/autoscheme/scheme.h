@@ -1,4 +1,4 @@
-// A quantization scheme: plain fields, as the reference names them (SPEC 2).
+// A quantization scheme: plain fields, as the reference names them (docs/algorithm.md 3).
 #ifndef AUTOSCHEME_SCHEME_H_
 #define AUTOSCHEME_SCHEME_H_
 
@@ -19,7 +19,7 @@ struct GroupSize {
   bool operator==(const GroupSize& o) const { return size == o.size && rows == o.rows; }
 };
 
-// Unset optional fields are "None" in the reference: a preset given by name keeps them unset (SPEC 2.1).
+// Unset optional fields are "None" in the reference: a preset given by name keeps them unset (docs/algorithm.md 3.2).
 struct Scheme {
   std::string name;  // "W4A16", "MXFP4", ...; for a user-defined scheme the name the user gave, or a description
   int bits = 4;
@@ -36,7 +36,7 @@ struct Scheme {
 
   bool QuantizesWeight() const { return bits <= 8; }
   bool QuantizesActivation() const { return act_bits.value_or(16) <= 8; }
-  // 16-bit weights and activations: never wrapped, loss 0 (SPEC 8.5).
+  // 16-bit weights and activations: never run, loss 0 (docs/algorithm.md 6.1).
   bool IsPassThrough() const { return !QuantizesWeight() && !QuantizesActivation(); }
 };
 
@@ -47,10 +47,10 @@ const std::vector<Scheme>& SchemeCatalogue();
 absl::StatusOr<Scheme> FindScheme(absl::string_view name);
 
 // True when the two quantize alike. Names do not count, nor do act_* fields where neither quantizes activations
-// (act_bits unset or >= 16), as SPEC 1.5 compares options.
+// (act_bits unset or >= 16), by docs/algorithm.md 3.3.
 bool SameScheme(const Scheme& a, const Scheme& b);
 
-// "W2A16, w4a16,MXFP4" -> schemes, in order; a second scheme equal to an earlier one is dropped (SPEC 1.5).
+// "W2A16, w4a16,MXFP4" -> schemes, in order; one that equals an earlier one is dropped (docs/algorithm.md 3.3).
 // INVALID_ARGUMENT for an unknown name or an empty list.
 absl::StatusOr<std::vector<Scheme>> ParseSchemeList(absl::string_view comma_separated);
 

@@ -20,8 +20,8 @@
 namespace autoscheme {
 
 struct Options {
-  std::vector<Scheme> schemes;  // the menu; the first one decides the shape rules (SPEC 1.5, 1.6)
-  int64_t batch_size = 8;       // rows per batch; the unit of the maths (SPEC 4.6)
+  std::vector<Scheme> schemes;  // the menu; the first one decides the shape rules (docs/algorithm.md 2.5)
+  int64_t batch_size = 8;       // sequences whose loss is one mean (docs/algorithm.md 6.2)
   std::string scorer = "deltaloss";  // what is measured (docs/algorithm.md): "deltaloss"
   // What is computed in: "float32"; "bfloat16"; "mixed", float32 but for the matrix products of the backward
   // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32. On another
@@ -44,8 +44,8 @@ struct Options {
   // An importance matrix that llama-imatrix has made of this model (GGUF or .dat), for k-quants; empty: it is
   // collected from the calibration. Layers that the file lacks are quantized without one.
   std::string imatrix_file;
-  std::string ignore_layers;    // comma separated, SPEC 1.6 step 2: these stay at 16 bits
-  // Layers fixed by the user: pattern -> scheme (SPEC 1.6 steps 3 and 5).
+  std::string ignore_layers;    // comma separated: these stay at 16 bits (docs/algorithm.md 2.3)
+  // Layers fixed by the user: pattern -> scheme (docs/algorithm.md 2.3).
   std::vector<std::pair<std::string, Scheme>> layer_config;
   bool quant_lm_head = false;   // score and budget the head too
   bool ignore_scale_zp_bits = false;

@@ -20,15 +20,15 @@ struct LayerInfo {
   int block = -1;            // index of its block; -1 outside the blocks
   bool is_head = false;      // the lm_head
   // The token embedding [vocabulary, hidden]. It takes part only beside k-quants, is never scored, and gets its scheme
-  // by a rule of its own (SPEC 7.3).
+  // by a rule of its own (docs/algorithm.md 8.4).
   bool is_embedding = false;
-  // Set for a layer whose scheme the user or a shape rule has fixed (SPEC 1.6): it stays unquantized while scoring
-  // and is charged to the budget with this scheme.
+  // Set for a layer whose scheme the user or a shape rule has fixed (docs/algorithm.md 2.3, 2.5): it stays unquantized
+  // while scoring and is charged to the budget with this scheme.
   std::optional<Scheme> fixed;
 };
 
-// The two terms of SPEC 4.1, summed over batches: sum|dL/dWq * (W - Wq)| and sum|dL/dxq * (x - xq)|. Both are always
-// measured; which of them count depends on the menu (NeedWeightTerm in lib/formats/bits.h).
+// The two terms of docs/algorithm.md 6.1, summed over batches: sum|dL/dWq * (W - Wq)| and sum|dL/dxq * (x - xq)|. Both
+// are always measured; which of them count depends on the menu (NeedWeightTerm in lib/formats/bits.h).
 struct LayerScore {
   double weight = 0;
   double activation = 0;

@@ -24,8 +24,8 @@ struct Shard {
   std::string name;  // file name without folder
 };
 
-// Immutable after Open: free to share between threads. Opening checks every shard's header against its size (strict
-// rules: docs/formats.md, "what we reject"), reconciles the index with the shards, and reads no weight byte.
+// Immutable after Open: free to share between threads. Opening checks every shard's header against its size (by the
+// strict rules of safetensors.h), reconciles the index with the shards, and reads no weight byte.
 class Checkpoint {
  public:
   // `model`: a folder, or a repo id resolved in the local Hugging Face cache (hub_cache.h).

@@ -1,4 +1,4 @@
-// The presets (SPEC 2.2 and 2.3): one table, looked up by name.
+// The presets (docs/algorithm.md 3.4): one table, looked up by name.
 #include <string>
 #include <utility>
 #include <vector>

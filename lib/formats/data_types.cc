@@ -84,7 +84,7 @@ absl::Status ValidateSide(const Scheme& scheme, const std::string& prefix, int b
   return absl::OkStatus();
 }
 
-// A k-quant has one layout for each width (SPEC 3.11).
+// A k-quant has one layout for each width (docs/algorithm.md 4.7).
 absl::Status ValidateSuperGroups(const Scheme& scheme) {
   const std::string where = absl::StrCat("scheme ", Quoted(scheme.name), ": ");
   if (scheme.super_bits.has_value() != scheme.super_group_size.has_value()) {

@@ -69,7 +69,7 @@ const DataType* FindDataType(absl::string_view name, int bits);
 // The row of a valid scheme's weights; null where they stay as they are.
 const DataType* TypeOf(const Scheme& scheme);
 
-// GGUF:Q2_K_S to GGUF:Q6_K, by which the reference knows that a model is for GGUF files (SPEC 1.3).
+// GGUF:Q2_K_S to GGUF:Q6_K, by which the reference knows that a model is for GGUF files (docs/algorithm.md 2.4).
 bool IsKQuant(const Scheme& scheme);
 // Whether the scheme is called as the presets for GGUF files are.
 bool HasGgufName(const Scheme& scheme);

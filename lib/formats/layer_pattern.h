@@ -1,4 +1,4 @@
-// Patterns by which users name layers: an exact name, a part of one, or a regular expression (SPEC 1.6, 7.4).
+// Patterns by which users name layers: an exact name, a part of one, or a regular expression (docs/algorithm.md 2.2).
 #ifndef AUTOSCHEME_FORMATS_LAYER_PATTERN_H_
 #define AUTOSCHEME_FORMATS_LAYER_PATTERN_H_
 

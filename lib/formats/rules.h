@@ -1,4 +1,4 @@
-// Which layers take part in the budget, and which of them are fixed before anything is measured (SPEC 1.6).
+// Which layers take part in the budget, and which of them are fixed before anything is measured (docs/algorithm.md 2).
 #ifndef AUTOSCHEME_FORMATS_RULES_H_
 #define AUTOSCHEME_FORMATS_RULES_H_
 

@@ -96,7 +96,7 @@ void WriteField(const char* key, const std::optional<Value>& value, Writer* writ
   if (value.has_value()) WriteField(key, *value, writer);
 }
 
-// "mx_fp4" -> "mx_fp" with 4 bits (SPEC 2.1); a name that goes on after its digits keeps them.
+// "mx_fp4" -> "mx_fp" with 4 bits (docs/algorithm.md 3.2); a name that goes on after its digits keeps them.
 void ReconcileBits(std::string* data_type, int* bits) {
   for (const DataType& type : DataTypes()) {
     absl::string_view rest = *data_type;

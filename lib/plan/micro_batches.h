@@ -17,7 +17,7 @@ struct MicroBatch {
 };
 
 // Gradients are summed over a batch before their absolute value is taken, so its size is part of what is measured
-// (docs/algorithm.md). Micro-batches only bound what is in memory.
+// (docs/algorithm.md 6.2). Micro-batches only bound what is in memory.
 struct BatchShape {
   int64_t nsamples = 0, seqlen = 0, batch_size = 0;
   int64_t micro_batch_rows = 0;  // 0 = whole batches

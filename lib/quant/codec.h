@@ -39,24 +39,24 @@ struct Side {
   int bits = 4;
   GroupSize group;
   bool sym = true;
-  int act_bits = 16;  // of the scheme: decides the dtype of integer scales (SPEC 3.2)
+  int act_bits = 16;  // of the scheme: decides the dtype of integer scales (docs/algorithm.md 4.2)
   bool fused = true;  // use the loops of kernels.h where there is one; tests compare with and without
 };
 
 // The codec of the side's data type.
 std::unique_ptr<GroupCodec> MakeCodec(const Side& side);
 
-// SPEC 3.3-3.5: int, int_asym_float_zp.
+// docs/algorithm.md 4.2: int, int_asym_float_zp.
 std::unique_ptr<GroupCodec> MakeIntCodec(const Side& side);
-// SPEC 3.6: mx_fp, mx_fp_rceil, mx_int.
+// docs/algorithm.md 4.3: mx_fp, mx_fp_rceil, mx_int.
 std::unique_ptr<GroupCodec> MakeMxCodec(const Side& side);
-// SPEC 3.7: nv_fp, nv_fp4_with_static_gs.
+// docs/algorithm.md 4.4: nv_fp, nv_fp4_with_static_gs.
 std::unique_ptr<GroupCodec> MakeNvfp4Codec(const Side& side);
-// SPEC 3.8: nvfp4_v2.
+// docs/algorithm.md 4.5: nvfp4_v2.
 std::unique_ptr<GroupCodec> MakeE5m3Codec();
-// SPEC 3.9: fp.
+// docs/algorithm.md 4.6: fp.
 std::unique_ptr<GroupCodec> MakeFp8Codec(const Side& side);
-// SPEC 3.11: k-quants, without an importance matrix. The gradient is the identity: the result is a constant for
+// docs/algorithm.md 4.7: k-quants, without an importance matrix. The gradient is the identity: the result is a constant for
 // scoring.
 std::unique_ptr<GroupCodec> MakeKQuantCodec(const DataType& type);
 

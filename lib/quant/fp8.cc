@@ -1,4 +1,4 @@
-// FP8 E4M3 with a float scale per group, row, tensor or tile (SPEC 3.9).
+// FP8 E4M3 with a float scale per group, row, tensor or tile (docs/algorithm.md 4.6).
 #include <ATen/ATen.h>
 
 #include <memory>

@@ -1,4 +1,4 @@
-// The bodies of Kernels but for the k-quants, for kernels_*.cc only (see lanes.h). SPEC 3.3-3.9.
+// The bodies of Kernels but for the k-quants, for kernels_*.cc only (see lanes.h). docs/algorithm.md 4.2 to 4.6, 5.
 //
 // Every call goes through the same steps: the range of each group; its scale, sixteen groups side by side; the
 // elements. What a step gives is, to the last bit, what the ATen expressions of the codecs give; sums in gradients run
@@ -22,7 +22,7 @@ struct PerGroup {
 // ---- dtypes ----
 
 // To the nearest value of the scale's dtype; where that overflows the value stays as it is, so that a huge group is
-// quantized with a float32 scale instead of turning into NaN (SPEC 12.2).
+// quantized with a float32 scale instead of turning into NaN (docs/algorithm.md 9.2).
 AUTOSCHEME_INLINE F ToScale(F v, ScaleType type) {
   if (type == ScaleType::kFloat) return v;
   const F magnitude = Abs(v);
@@ -427,7 +427,7 @@ void ElementBackward(const Format& f, const float* x, const float* g, const Grou
     const F peak = Load(peaks.v + i), sum = Load(sums.v + i);
     F d;
     if (kFamily == Family::kMx) {
-      // An all-zero group has no direction to move its scale in: 0, where autograd gives 0 * inf (SPEC 10 item 5).
+      // A group of zeros cannot move its scale: 0, where autograd gives 0 * inf (docs/algorithm.md 5.1).
       const I e = MxExponent(f, peak), limit = SetBits(127);
       const M inside = !(limit < e) & !(e < SetBits(0) - limit) & !(peak == Set(0));
       d = Where(inside, sum * (Load(s.back.v + i) / peak));
@@ -480,7 +480,7 @@ void SymBackward(const Format& f, const float* x, const float* g, const Groups& 
       Note(v == least, j, &first_low);
       Note(v == most, j, &first_high);
       if (kNarrow) {
-        // Every product rounded (SPEC 3.2), but where one leaves the range of bfloat16 the exact value stands.
+        // Every product is rounded, but one beyond the range of bfloat16 stays exact (docs/algorithm.md 5.2).
         const F dq = ToBFloat16(passed * s);
         const M in_range = IsFinite(dq);
         product = product + ToBFloat16(grad * q);
@@ -494,7 +494,7 @@ void SymBackward(const Format& f, const float* x, const float* g, const Groups& 
     of_product.v[i] = Sum(product), of_quotient.v[i] = -Sum(quotient);
     lowest[i] = at + first_low, highest[i] = at + first_high;
   });
-  // The two uses of the scale, y = s q and u = x / s, each give a sum that is rounded to the scale dtype (SPEC 12.1).
+  // y = s q and u = x / s each use the scale: two sums, both rounded to its dtype (docs/algorithm.md 5.2).
   for (int64_t i = 0; i < groups.count; i += kLanes) {
     const F a = ToScale(Load(of_product.v + i), f.scale_type), b = ToScale(Load(of_quotient.v + i), f.scale_type);
     const F d = Where(Set(f.least_scale) <= Abs(Load(rounded.v + i)), ToScale(a + b, f.scale_type));

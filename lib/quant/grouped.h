@@ -1,4 +1,4 @@
-// The two sides of a quantizer from a codec of groups: grouping, padding, slicing, threads (SPEC 3.1).
+// The two sides of a quantizer from a codec of groups: grouping, padding, slicing, threads (docs/algorithm.md 4.1).
 #ifndef AUTOSCHEME_QUANT_GROUPED_H_
 #define AUTOSCHEME_QUANT_GROUPED_H_
 

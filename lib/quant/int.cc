@@ -1,4 +1,4 @@
-// Integers: symmetric with a signed scale, asymmetric with an integer or a float zero point (SPEC 3.3-3.5, 12.1, 12.2).
+// Integers: symmetric with a signed scale, asymmetric with an integer or float zero point (docs/algorithm.md 4.2, 5.2).
 #include <ATen/ATen.h>
 
 #include <memory>
@@ -10,7 +10,7 @@
 namespace autoscheme {
 namespace {
 
-// SPEC 3.2: the dtype that scales are rounded to.
+// docs/algorithm.md 4.2: the dtype that scales are rounded to.
 struct ScaleDtype {
   at::ScalarType type;
   double threshold;  // least |scale|, already rounded to the type
@@ -29,7 +29,7 @@ cpu::Format FormatOf(const ScaleDtype& scale) {
 }
 
 // `t` rounded to the scale dtype, as float32. Where the scale dtype overflows the value stays as it is, so that a huge
-// group is quantized with a float32 scale instead of turning into NaN (SPEC 12.2).
+// group is quantized with a float32 scale instead of turning into NaN (docs/algorithm.md 9.2).
 at::Tensor RoundTo(const at::Tensor& t, at::ScalarType type) {
   const at::Tensor exact = t.to(at::kFloat);
   const at::Tensor rounded = t.to(type).to(at::kFloat);
@@ -42,8 +42,8 @@ struct Chain {
   at::Tensor dscale;  // [rows, 1], the part that came through the quotient
 };
 
-// grad, u and s in the dtype that the group is worked in. bfloat16 rounds every product (SPEC 3.2), but where a product
-// leaves its range the exact value stands.
+// grad, u and s in the dtype that the group is worked in. bfloat16 rounds every product, but one that leaves its
+// range stays exact (docs/algorithm.md 5.2).
 Chain BackThroughQuotient(const at::Tensor& grad, const at::Tensor& inside, const at::Tensor& u, const at::Tensor& s) {
   const at::Tensor passed = grad.to(at::kFloat) * inside;
   if (s.scalar_type() == at::kFloat) return {passed, (passed * u).sum(1, true).neg_()};
@@ -83,7 +83,7 @@ class IntSymCodec : public GroupCodec {
     const at::Tensor inside = r.ge(-levels_).logical_and_(r.le(levels_ - 1));
     const at::Tensor q = r.clamp(-levels_, levels_ - 1);
     const Chain chain = BackThroughQuotient(grad.to(compute), inside, u, s.to(compute));
-    // The two uses of the scale, y = s q and u = X / s, each give a sum that is rounded to the scale dtype (SPEC 12.1).
+    // y = s q and u = X / s each use the scale: two sums, both rounded to its dtype (docs/algorithm.md 5.2).
     const at::Tensor from_product = RoundTo((grad.to(compute) * q).sum(1, true), scale_dtype_.type);
     const at::Tensor from_quotient = RoundTo(chain.dscale, scale_dtype_.type);
     at::Tensor ds = RoundTo(from_product + from_quotient, scale_dtype_.type);
@@ -100,8 +100,8 @@ class IntSymCodec : public GroupCodec {
   }
 
  private:
-  // bfloat16 values over a bfloat16 scale are worked in bfloat16, every operation rounded (SPEC 3.2); the rest in
-  // float32.
+  // bfloat16 values over a bfloat16 scale are worked in bfloat16, every operation rounded; the rest in
+  // float32 (docs/algorithm.md 4.2).
   at::ScalarType ComputeDtype(const at::Tensor& x) const {
     return x.scalar_type() == at::kBFloat16 && scale_dtype_.type == at::kBFloat16 ? at::kBFloat16 : at::kFloat;
   }

@@ -1,5 +1,5 @@
 // k-quants without an importance matrix: groups whose scales and minima are quantized in turn, per super-group
-// (SPEC 3.11.1, 3.11.2). One row of x is one group; SuperGroup::groups of them in a row share the factors.
+// (docs/algorithm.md 4.7). One row of x is one group; SuperGroup::groups of them in a row share the factors.
 #include "quant/k_quant.h"
 
 #include <ATen/ATen.h>
@@ -42,7 +42,7 @@ at::Tensor WithoutOverflow(const at::Tensor& w, const std::function<at::Tensor(c
 
 namespace {
 
-constexpr double kThreshold = 1e-8;  // of float32 scales, SPEC 3.2
+constexpr double kThreshold = 1e-8;  // of float32 scales (docs/algorithm.md 4.7)
 
 class KQuantCodec : public GroupCodec {
  public:

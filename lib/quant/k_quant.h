@@ -1,4 +1,4 @@
-// The parts that k-quants with and without an importance matrix share (SPEC 3.11).
+// The parts that k-quants with and without an importance matrix share (docs/algorithm.md 4.7).
 #ifndef AUTOSCHEME_QUANT_K_QUANT_H_
 #define AUTOSCHEME_QUANT_K_QUANT_H_
 

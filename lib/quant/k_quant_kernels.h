@@ -1,4 +1,4 @@
-// k-quants (SPEC 3.11), for kernels_*.cc only (see lanes.h): sixteen groups, then sixteen super-groups, side by
+// k-quants (docs/algorithm.md 4.7, 4.8), for kernels_*.cc only (see lanes.h): sixteen groups, then sixteen super-groups, side by
 // side, each in a lane of its own while all trials of its search run.
 //
 // Sums run as LibTorch's do with eight lanes (every eighth element first, then the eight partial sums): results are
@@ -39,7 +39,7 @@ AUTOSCHEME_INLINE F SumOf(const Term& term) {
 
 // ---- a group's scale and minimum ----
 
-// SPEC 3.11.3: 36 trials around (max - min) / top, least weighted squared error. The minimum may be of either sign.
+// docs/algorithm.md 4.8: 36 trials around (max - min) / top, least weighted error. The minimum may be of either sign.
 template <int kSize>
 AUTOSCHEME_INLINE void SearchRange(const Tile& x, const Tile& w, int levels, F* scale_out, F* low_out) {
   const F top = Set(static_cast<float>(levels)), zero = Set(0);
@@ -84,7 +84,7 @@ AUTOSCHEME_INLINE void SearchRange(const Tile& x, const Tile& w, int levels, F* 
   *scale_out = scale, *low_out = low;
 }
 
-// SPEC 3.11.4: 19 trials around the largest magnitude for integers -half .. half - 1.
+// docs/algorithm.md 4.8: 19 trials around the largest magnitude for integers -half .. half - 1.
 template <int kSize>
 AUTOSCHEME_INLINE F SearchSigned(const Tile& x, const Tile& w, int half) {
   const F bottom = Set(static_cast<float>(-half)), top = Set(static_cast<float>(half - 1));
@@ -116,7 +116,7 @@ AUTOSCHEME_INLINE F SearchSigned(const Tile& x, const Tile& w, int half) {
 
 // ---- the scales of a super-group ----
 
-// SPEC 3.11.3 QP: fits d by one factor times integers up to `levels`; the products take its place.
+// docs/algorithm.md 4.8, fit: fits d by one factor times integers up to `levels`; the products take its place.
 template <int kSize>
 AUTOSCHEME_INLINE void FitFactors(Tile& d, const Tile& w, int levels) {
   const F top = Set(static_cast<float>(levels));
@@ -141,7 +141,7 @@ AUTOSCHEME_INLINE void FitFactors(Tile& d, const Tile& w, int levels) {
   for (int j = 0; j < kSize; ++j) Store(factor * code(j), d.v[j]);
 }
 
-// SPEC 3.11.1 DQ: integers up to `levels` times one factor, the largest kept.
+// docs/algorithm.md 4.7, DQ: integers up to `levels` times one factor, the largest kept.
 template <int kSize>
 AUTOSCHEME_INLINE void RoundScales(Tile& d, int levels) {
   const F top = Set(static_cast<float>(levels)), zero = Set(0);
@@ -152,7 +152,7 @@ AUTOSCHEME_INLINE void RoundScales(Tile& d, int levels) {
   for (int j = 0; j < kSize; ++j) Store(Min(top, Round(At(d, j) * inverse)) * factor, d.v[j]);
 }
 
-// SPEC 3.11.2 DQs: the same for scales of either sign, -half for the largest magnitude.
+// docs/algorithm.md 4.7, DQs: the same for scales of either sign, -half for the largest magnitude.
 template <int kSize>
 AUTOSCHEME_INLINE void RoundSignedScales(Tile& d, int half) {
   const F bottom = Set(static_cast<float>(-half)), top = Set(static_cast<float>(half - 1));

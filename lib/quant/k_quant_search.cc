@@ -1,5 +1,5 @@
 // k-quants with an importance matrix: every group searches for the scale (and minimum) of least weighted squared error
-// (SPEC 3.11.3-3.11.5, 5.4).
+// (docs/algorithm.md 4.8, 4.9).
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
@@ -168,7 +168,7 @@ SignedFit FitSigned(const at::Tensor& x, const at::Tensor& w, int half, bool sea
 }
 
 // The 3-bit refinement, element by element and five times over; sums are updated whether or not a change is kept, as
-// the reference does (SPEC 10 item 6).
+// the reference does (docs/algorithm.md 4.9).
 at::Tensor Refine3Bit(const at::Tensor& x, const at::Tensor& w, const SignedFit& fit) {
   at::Tensor a = fit.sum_xl, b = fit.sum_l2;
   std::vector<at::Tensor> q = fit.q.split(1, 1), xs = x.split(1, 1), ws = w.split(1, 1);
@@ -257,7 +257,7 @@ at::Tensor KQuantSearch::WeightsFor(const at::Tensor& groups) const {
   if (!has_zero_) return w;
   const int64_t width = layout_.bits == 2 ? 16 : 32;
   const at::Tensor zeros = w.le(1e-30).sum(1, true);
-  // Beside what the reference does, groups that are zeros throughout: it divides 0 by 0 there (SPEC 10 item 7).
+  // Beside what the reference does, groups that are zeros throughout: it divides 0 by 0 there (docs/algorithm.md 9.2).
   const at::Tensor mostly = zeros.gt(width / 2).logical_or_(zeros.eq(layout_.group));
   const at::Tensor fill = w.sum(1, true) / (layout_.group - zeros);
   return at::where(mostly, magnitude(layout_.bits <= 3), at::where(w.eq(0), fill, w));

@@ -48,7 +48,7 @@ struct WholeGradient {
   int64_t first_holder = -1;  // index into the call's elements
 };
 
-// A k-quant (SPEC 3.11). Groups of 16 or 32; `groups` of them share the factors of their scales and minima.
+// A k-quant (docs/algorithm.md 4.7). Groups of 16 or 32; `groups` of them share the factors of their scales and minima.
 struct KFormat {
   int bits, group, groups, scale_bits;
   bool sym;

@@ -1,4 +1,4 @@
-// Microscaling formats: groups that share a power of two (SPEC 3.6; OCP Microscaling Formats 1.0).
+// Microscaling formats: groups that share a power of two (docs/algorithm.md 4.3; OCP Microscaling Formats 1.0).
 #include <ATen/ATen.h>
 
 #include <cmath>
@@ -57,7 +57,7 @@ class MxCodec : public GroupCodec {
     at::Tensor dx = g * slope;
     at::Tensor ds = (g * (o - slope * t0)).sum(1, true);
     ds.masked_fill_(raw.lt(-127).logical_or_(raw.gt(127)), 0);
-    // An all-zero group has no direction to move its scale in: 0, where autograd gives 0 * inf (SPEC 10 item 5).
+    // An all-zero group has no direction to move its scale in: 0, where autograd gives 0 * inf (docs/algorithm.md 5.1).
     const at::Tensor dpeak = (ds * (scale / peak)).masked_fill_(peak.eq(0), 0);
     AddAt(dx, argpeak, dpeak * wide.gather(1, argpeak).sign());
     return dx.to(x.scalar_type());

@@ -1,5 +1,5 @@
-// NVFP4: 4-bit floats in groups of 16, with an E4M3 scale under one float scale per tensor (SPEC 3.7), or with an
-// unsigned E5M3 scale alone (SPEC 3.8).
+// NVFP4: 4-bit floats in groups of 16, with an E4M3 scale under one float scale per tensor, or with an
+// unsigned E5M3 scale alone (docs/algorithm.md 4.4, 4.5).
 #include <ATen/ATen.h>
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Quant-dequant: what a scheme does to a weight or an activation, forward and backward (SPEC 3).
+// Quant-dequant: what a scheme does to a weight or an activation, forward and backward (docs/algorithm.md 4, 5).
 #ifndef AUTOSCHEME_QUANT_QUANTIZER_H_
 #define AUTOSCHEME_QUANT_QUANTIZER_H_
 
@@ -33,7 +33,7 @@ class WeightQuantizer {
   virtual at::Tensor Prepare(const at::Tensor& weight) const;
 
   // Quant-dequant of a row chunk [rows, in], float32, bfloat16 or float16 -> same shape and dtype; no autograd.
-  // bfloat16 is worked as the reference works it (SPEC 3.2), float16 as float32. `prepared` is what Prepare gave for
+  // bfloat16 is worked as docs/algorithm.md 1.3 says, float16 as float32. `prepared` is what Prepare gave for
   // the whole weight.
   virtual at::Tensor Forward(const at::Tensor& rows, const at::Tensor& prepared) const = 0;
 
@@ -54,7 +54,7 @@ class ActivationQuantizer {
   virtual at::Tensor Forward(const at::Tensor& x) const = 0;
   // As WeightQuantizer::ForwardInto.
   virtual void ForwardInto(const at::Tensor& x, at::Tensor& out) const = 0;
-  // dL/dx for dL/dxq = grad (SPEC 3.3-3.9). Zero groups give finite gradients (SPEC 10 item 5).
+  // dL/dx for dL/dxq = grad (docs/algorithm.md 5). Zero groups give finite gradients (docs/algorithm.md 5.1).
   virtual at::Tensor Backward(const at::Tensor& x, const at::Tensor& grad) const = 0;
 };
 

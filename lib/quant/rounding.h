@@ -25,7 +25,7 @@ at::Tensor ReciprocalOrZeroBelowEps(const at::Tensor& t);
 
 // Through float8_e4m3fn and back to float32; |t| <= 448.
 at::Tensor RoundE4m3(const at::Tensor& t);
-// To the nearest of 0, 0.5, 1, 1.5, 2, 3, 4, 6 with the sign of t, ties to even codes; beyond 6 becomes 6 (SPEC 3.7).
+// The nearest of 0, 0.5, 1, 1.5, 2, 3, 4, 6 with the sign of t, ties to even codes, at most 6 (docs/algorithm.md 1.2).
 at::Tensor RoundE2m1(const at::Tensor& t);
 
 }  // namespace autoscheme

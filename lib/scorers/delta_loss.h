@@ -1,5 +1,5 @@
-// DeltaLoss: the scorer that estimates how much each candidate scheme moves the loss (docs/algorithm.md), with one variant for
-// each scheme.
+// DeltaLoss: the scorer that estimates how much each candidate scheme moves the loss (docs/algorithm.md 6.1), with one
+// variant for each scheme.
 #ifndef AUTOSCHEME_SCORERS_DELTA_LOSS_H_
 #define AUTOSCHEME_SCORERS_DELTA_LOSS_H_
 

@@ -1,5 +1,5 @@
 // Importance matrix: for every linear layer the sum of squares of each input channel, by which the searches of k-quants are
-// weighed (docs/algorithm.md).
+// weighed (docs/algorithm.md 6.5).
 #ifndef AUTOSCHEME_SCORERS_IMATRIX_H_
 #define AUTOSCHEME_SCORERS_IMATRIX_H_
 

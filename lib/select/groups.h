@@ -1,4 +1,4 @@
-// Layers that must get the same scheme (SPEC 7.4).
+// Layers that must get the same scheme (docs/algorithm.md 2.6).
 #ifndef AUTOSCHEME_SELECT_GROUPS_H_
 #define AUTOSCHEME_SELECT_GROUPS_H_
 

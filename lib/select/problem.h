@@ -12,7 +12,7 @@
 
 namespace autoscheme {
 
-// What a bit of the budget is: one of the reference's accounting (SPEC 6), or one of the stored file.
+// A bit of the budget is one of the reference's accounting (docs/algorithm.md 7.1), or one of the stored file (7.2).
 enum class Accounting { kReference, kFile };
 
 struct Problem {

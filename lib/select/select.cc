@@ -165,9 +165,10 @@ double Average(const Problem& problem, int64_t bits) {
   return static_cast<double>(bits) / static_cast<double>(problem.total_params);
 }
 
-// Bits for the layers that are not fixed. The target must lie between the least and the most that the layers can cost; the
-// reference takes the averages of the cheapest and the dearest scheme for that. Within 0.001 of either it becomes that one there
-// (SPEC 6.2), and then exactly so; by our own rules at the lower end only, where there would be no choice otherwise.
+// Bits for the layers that are not fixed (docs/algorithm.md 8.3). The target must lie between the least and the most
+// that the layers can cost; the reference takes the averages of the cheapest and the dearest scheme for that. Within
+// 0.001 of either it becomes that one there, and then exactly so; by our own rules at the lower end only, where there
+// would be no choice otherwise.
 absl::StatusOr<int64_t> Budget(const Problem& problem, double target) {
   const auto [cheapest, dearest] = std::minmax_element(problem.total_bits.begin(), problem.total_bits.end());
   const int64_t least = problem.reference_rules ? *cheapest : problem.LeastBits();

@@ -1,4 +1,4 @@
-// Exact multiple-choice knapsack: one option for every key, least total loss within a budget of bits (SPEC 7.6).
+// Exact multiple-choice knapsack: one option for each key, least loss within a budget of bits (docs/algorithm.md 8.6).
 #ifndef AUTOSCHEME_SELECT_SOLVER_H_
 #define AUTOSCHEME_SELECT_SOLVER_H_
 
@@ -38,7 +38,8 @@ struct Solution {
 };
 
 // Deterministic. Ties are those of the reference's dynamic programme: among choices of least loss the one of least
-// bits; among those the one whose earlier keys are cheaper (SPEC 7.6), wherever gap is 0 and no limit was met.
+// bits; among those the one whose earlier keys are cheaper (docs/algorithm.md 8.6), wherever gap is
+// 0 and no limit was met.
 //
 // Errors: OUT_OF_RANGE when even the cheapest options do not fit (names both numbers); INVALID_ARGUMENT for a key
 // without options, a loss that is not finite or bits that are negative; CANCELLED.

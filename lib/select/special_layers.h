@@ -9,7 +9,7 @@
 
 namespace autoscheme {
 
-// What the reference's rules (SPEC 7.3) leave to the solver at one budget.
+// What the reference's rules (docs/algorithm.md 8.4, 8.5) leave to the solver at one budget.
 struct SpecialLayers {
   int embedding = -1;     // the option (an index into problem.menu) of all embeddings; -1: there are none
   std::vector<int> head;  // the options of a head that is chosen by itself, in the order of the menu; empty: there is none

@@ -13,7 +13,7 @@ namespace {
 
 Scheme Preset(const std::string& name) { return FindScheme(name).value(); }
 
-TEST_CASE("bits per weight of every preset are those of SPEC 6.1") {
+TEST_CASE("bits per weight of every preset are those of docs/algorithm.md 7.1") {
   // 1024 x 2048: divisible by every group and tile.
   const int64_t out = 1024, in = 2048, n = out * in;
   const std::vector<std::pair<const char*, double>> table = {{"W2A16", 2.140625},

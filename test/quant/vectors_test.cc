@@ -1,4 +1,4 @@
-// The vectors of SPEC section 11.
+// Small cases of every data type (docs/algorithm.md 4, 5), with numbers that the reference's own functions gave.
 #include <ATen/ATen.h>
 
 #include <catch2/catch.hpp>
@@ -86,7 +86,7 @@ TEST_CASE("weights: forward and backward agree with the reference's vectors") {
   }
 }
 
-// W [2, 512] and the imatrix of SPEC 11.
+// A weight [2, 512] and an importance matrix for it that are easily made anywhere.
 at::Tensor KWeight() {
   const at::Tensor i = at::arange(1024, at::kLong);
   return ((i * 7919 + 13).remainder(1009) - 504).to(at::kFloat).div_(4096).reshape({2, 512});

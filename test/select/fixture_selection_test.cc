@@ -293,8 +293,8 @@ void CheckRun(const Case& c, const Run& run, Tally* tally) {
     const auto got = SelectRecipes(table, options);
     INFO("target " << options.avg_bits[0] << " " << got.status());
     REQUIRE(got.ok());
-    if (!error.empty()) {  // the reference falls one bit short of its own minimum, and cannot do BF16 alone (SPEC 10,
-                           // 12)
+    // The reference may fall one bit short of its minimum, and cannot choose from BF16 alone (docs/algorithm.md 9.1).
+    if (!error.empty()) {
       for (const LayerChoice& choice : got->at(0).layers) CHECK(choice.scheme.name == run.title);
       ++tally->ours_only;
       continue;

@@ -1,4 +1,4 @@
-// Which layers take part, and which are fixed: SPEC 1.6.
+// Which layers take part, and which are fixed: docs/algorithm.md 2.
 #include "formats/rules.h"
 
 #include <catch2/catch.hpp>

@@ -23,7 +23,7 @@ struct Plain {
   double loss = 0;
 };
 
-// SPEC 7.6 word for word. Empty when nothing fits.
+// The programme of docs/algorithm.md 8.6, word for word. Empty when nothing fits.
 std::optional<Plain> PlainDynamicProgramme(const std::vector<SolverKey>& keys, int64_t budget) {
   std::map<int64_t, Plain> states;
   states[0] = {};
@@ -87,7 +87,7 @@ void CheckEqualsPlain(const std::vector<SolverKey>& keys, int64_t budget) {
   REQUIRE(got->gap == 0);
 }
 
-TEST_CASE("the two vectors of SPEC 11") {
+TEST_CASE("two small problems are solved as the reference solves them") {
   const std::vector<SolverKey> unequal = {{{2, 4.0}, {4, 1.0}}, {{2, 3.0}, {4, 0.5}}};
   auto solution = SolveBudget(unequal, 6);
   REQUIRE(solution.ok());
