@@ -47,8 +47,8 @@
  * Errors      A function that can fail returns autoscheme_status: 0 is success. Its last parameter receives an error
  *             object with the code and one line of text. It may be NULL; otherwise it is always written: NULL on
  *             success, on failure an object owned by the caller. A failed call sets its other out-parameters to NULL or
- *             0, whatever the failure, but leaves a struct as it was (autoscheme_generator_run may still hand out scores);
- *             its handles stay usable. Each function names its likely codes; every function can also return
+ *             0, whatever the failure, but leaves a struct as it was (autoscheme_generator_run may still hand out
+ * scores); its handles stay usable. Each function names its likely codes; every function can also return
  *             AUTOSCHEME_INVALID_ARGUMENT (a NULL or meaningless argument), AUTOSCHEME_RESOURCE_EXHAUSTED (no memory
  *             left) and AUTOSCHEME_INTERNAL (a defect of the library). Nothing here exits, aborts, prints or installs a
  *             handler.
@@ -64,20 +64,18 @@
  * Fork        A context belongs to the process that created it. A process that is forked off may ask and save what is
  *             immutable, but every call that takes the context, a generator, a streamer or an offload manager made with
  *             it, and every [long] call, is AUTOSCHEME_FAILED_PRECONDITION there; _free returns at once and leaves the
- *             memory, and callbacks and user_data_free do not run. The child may create a context of its own. With that,
- *             _plan, _score and _run work unless the thread that called fork had computed before, with more than one
- *             thread, in the parent: they are FAILED_PRECONDITION then, and work from a new thread. (If it was not
- *             autoscheme that computed there but the host itself by OpenMP or LibTorch, they may hang: fork before.)
- * Strings     UTF-8, NUL-terminated. Paths are what the operating system takes. Messages, of errors and in the log, are
- *             one line of valid UTF-8 without control characters, whatever a file, a path or a name in them holds: what
- *             would be more is escaped. Strings in structs are as they are in the files.
- * Structs     The few visible structs are passed by pointer and begin with struct_size. Set it to sizeof before the
- *             call. Later versions only append fields. A struct that the library fills: it writes the fields that fit
- *             and zeroes whatever lies beyond those it knows. A struct that the library reads: missing fields are zero,
- *             unknown fields must be zero. A struct_size below the size that the struct had in the first version which
- *             had it is AUTOSCHEME_INVALID_ARGUMENT.
- * Versions    "since" is the version that first had it. Functions are never changed or removed while
- *             AUTOSCHEME_ABI_VERSION, which is also the shared library's soname, stays the same.
+ *             memory, and callbacks and user_data_free do not run. The child may create a context of its own. With
+ * that, _plan, _score and _run work unless the thread that called fork had computed before, with more than one thread,
+ * in the parent: they are FAILED_PRECONDITION then, and work from a new thread. (If it was not autoscheme that computed
+ * there but the host itself by OpenMP or LibTorch, they may hang: fork before.) Strings     UTF-8, NUL-terminated.
+ * Paths are what the operating system takes. Messages, of errors and in the log, are one line of valid UTF-8 without
+ * control characters, whatever a file, a path or a name in them holds: what would be more is escaped. Strings in
+ * structs are as they are in the files. Structs     The few visible structs are passed by pointer and begin with
+ * struct_size. Set it to sizeof before the call. Later versions only append fields. A struct that the library fills: it
+ * writes the fields that fit and zeroes whatever lies beyond those it knows. A struct that the library reads: missing
+ * fields are zero, unknown fields must be zero. A struct_size below the size that the struct had in the first version
+ * which had it is AUTOSCHEME_INVALID_ARGUMENT. Versions    "since" is the version that first had it. Functions are
+ * never changed or removed while AUTOSCHEME_ABI_VERSION, which is also the shared library's soname, stays the same.
  * Unloading   Do not dlclose the library: LibTorch, which it is linked to, cannot be unloaded.
  */
 #ifndef AUTOSCHEME_CAPI_AUTOSCHEME_H_
@@ -129,23 +127,23 @@ typedef int32_t autoscheme_status;
 /* The numbers are those of google.rpc.Code and never change. */
 enum {
   AUTOSCHEME_OK = 0,
-  AUTOSCHEME_CANCELLED = 1,            /* autoscheme_cancel was called */
+  AUTOSCHEME_CANCELLED = 1, /* autoscheme_cancel was called */
   AUTOSCHEME_UNKNOWN = 2,
-  AUTOSCHEME_INVALID_ARGUMENT = 3,     /* an argument, option, id or pattern is wrong */
+  AUTOSCHEME_INVALID_ARGUMENT = 3, /* an argument, option, id or pattern is wrong */
   AUTOSCHEME_DEADLINE_EXCEEDED = 4,
-  AUTOSCHEME_NOT_FOUND = 5,            /* a file, folder, tensor or name does not exist */
+  AUTOSCHEME_NOT_FOUND = 5, /* a file, folder, tensor or name does not exist */
   AUTOSCHEME_ALREADY_EXISTS = 6,
   AUTOSCHEME_PERMISSION_DENIED = 7,
-  AUTOSCHEME_RESOURCE_EXHAUSTED = 8,   /* memory, disk space or the memory budget; says what would do */
-  AUTOSCHEME_FAILED_PRECONDITION = 9,  /* not now: another long call runs, or a call is out of order */
+  AUTOSCHEME_RESOURCE_EXHAUSTED = 8,  /* memory, disk space or the memory budget; says what would do */
+  AUTOSCHEME_FAILED_PRECONDITION = 9, /* not now: another long call runs, or a call is out of order */
   AUTOSCHEME_ABORTED = 10,
-  AUTOSCHEME_OUT_OF_RANGE = 11,        /* an index is past the end; the streamer has no further step */
-  AUTOSCHEME_UNIMPLEMENTED = 12,       /* an architecture, scheme or device that this build does not know */
-  AUTOSCHEME_INTERNAL = 13,            /* a defect of the library; please report it */
-  AUTOSCHEME_UNAVAILABLE = 14,         /* the operating system failed to read or write */
-  AUTOSCHEME_DATA_LOSS = 15,           /* a malformed, truncated or changed file; weights that are not numbers */
+  AUTOSCHEME_OUT_OF_RANGE = 11,  /* an index is past the end; the streamer has no further step */
+  AUTOSCHEME_UNIMPLEMENTED = 12, /* an architecture, scheme or device that this build does not know */
+  AUTOSCHEME_INTERNAL = 13,      /* a defect of the library; please report it */
+  AUTOSCHEME_UNAVAILABLE = 14,   /* the operating system failed to read or write */
+  AUTOSCHEME_DATA_LOSS = 15,     /* a malformed, truncated or changed file; weights that are not numbers */
   AUTOSCHEME_UNAUTHENTICATED = 16,
-  AUTOSCHEME_CALLBACK_FAILED = 100     /* a callback of the host returned non-zero */
+  AUTOSCHEME_CALLBACK_FAILED = 100 /* a callback of the host returned non-zero */
 };
 
 /* What went wrong: code and one line. Immutable. */
@@ -226,8 +224,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_progress(autoscheme_
 
 /* Asks the [long] call that runs on the context to stop; it returns AUTOSCHEME_CANCELLED within one block and leaves no
  * file behind. Other calls do not stop for it. A request is forgotten when the next [long] call begins: cancelling an
- * idle context does nothing, and after a cancelled call the context runs again. A host that must not lose a request made just before a call begins
- * returns non-zero from its progress callback. Any thread; also from a signal handler. NULL is ignored. since 0.1 */
+ * idle context does nothing, and after a cancelled call the context runs again. A host that must not lose a request
+ * made just before a call begins returns non-zero from its progress callback. Any thread; also from a signal handler.
+ * NULL is ignored. since 0.1 */
 AUTOSCHEME_API void autoscheme_cancel(autoscheme_context* context);
 
 /*
@@ -244,8 +243,8 @@ AUTOSCHEME_API void autoscheme_cancel(autoscheme_context* context);
  * tensor (0); group_rows > 0 means a tile of group_rows x group_size elements. */
 typedef struct autoscheme_scheme_info {
   size_t struct_size;
-  const char* name;          /* "W4A16", "MXFP4", ... */
-  const char* data_type;     /* "int", "mx_fp", ... as the AutoRound project spells them */
+  const char* name;      /* "W4A16", "MXFP4", ... */
+  const char* data_type; /* "int", "mx_fp", ... as the AutoRound project spells them */
   int32_t bits;
   int32_t group_size;
   int32_t group_rows;
@@ -254,11 +253,11 @@ typedef struct autoscheme_scheme_info {
   int32_t act_bits;          /* this and all below: AUTOSCHEME_UNSET if unset */
   int32_t act_group_size;
   int32_t act_group_rows;
-  int32_t act_sym;           /* 1 or 0 */
-  int32_t act_dynamic;       /* 1 or 0 */
-  int32_t super_bits;        /* of the scales of scales */
+  int32_t act_sym;     /* 1 or 0 */
+  int32_t act_dynamic; /* 1 or 0 */
+  int32_t super_bits;  /* of the scales of scales */
   int32_t super_group_size;
-  int32_t reserved;          /* 0 */
+  int32_t reserved; /* 0 */
 } autoscheme_scheme_info;
 
 /* Number of presets. Any thread. since 0.1 */
@@ -297,8 +296,8 @@ enum {
   AUTOSCHEME_OPTION_LAYER_CONFIG = 105,         /* str   JSON object: layer or pattern -> scheme, fixed beforehand */
   AUTOSCHEME_OPTION_QUANT_LM_HEAD = 106,        /* bool  score and budget the output head too */
   AUTOSCHEME_OPTION_TARGET_SIZE = 107,          /* str   targets as sizes of the stored model: "4.1GiB,800MiB" */
-  AUTOSCHEME_OPTION_REFERENCE_RULES = 108,      /* bool  score, charge and choose as AutoRound does; for comparison only */
-  AUTOSCHEME_OPTION_SCORER = 109,               /* str   how the loss of a scheme is measured: "deltaloss" */
+  AUTOSCHEME_OPTION_REFERENCE_RULES = 108, /* bool  score, charge and choose as AutoRound does; for comparison only */
+  AUTOSCHEME_OPTION_SCORER = 109,          /* str   how the loss of a scheme is measured: "deltaloss" */
   /* 200..: calibration */
   AUTOSCHEME_OPTION_BATCH_SIZE = 200,   /* i64   rows in a batch; part of the definition of the scores */
   AUTOSCHEME_OPTION_IMATRIX_FILE = 201, /* str   importance matrix made by llama-imatrix, for k-quants */
@@ -444,15 +443,15 @@ typedef struct autoscheme_skeleton_info {
   const char* model_type;  /* "llama", "qwen3", ... */
   const char* fingerprint; /* hex; equal for equal structure */
   int64_t block_count;
-  int64_t layer_count;     /* linear layers of all blocks, and the head */
+  int64_t layer_count; /* linear layers of all blocks, and the head */
   int64_t tensor_count;
   int64_t hidden_size;
   int64_t vocab_size;
-  int64_t max_positions;   /* longest sequence the model was made for; 0 if it does not say */
+  int64_t max_positions; /* longest sequence the model was made for; 0 if it does not say */
   int64_t total_params;
-  uint64_t total_bytes;    /* of all tensors */
-  int32_t tied_head;       /* 1 if the head is the embedding */
-  int32_t reserved;        /* 0 */
+  uint64_t total_bytes; /* of all tensors */
+  int32_t tied_head;    /* 1 if the head is the embedding */
+  int32_t reserved;     /* 0 */
 } autoscheme_skeleton_info;
 
 /* since 0.1 */
@@ -463,9 +462,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_info(const autosche
 /* A decoder block: what is read together and computed together. Strings as in autoscheme_skeleton_info. */
 typedef struct autoscheme_block_info {
   size_t struct_size;
-  const char* name;     /* "model.layers.0" */
-  uint64_t bytes;       /* of its tensors */
-  int64_t first_layer;  /* its layers are first_layer .. first_layer + layer_count - 1 */
+  const char* name;    /* "model.layers.0" */
+  uint64_t bytes;      /* of its tensors */
+  int64_t first_layer; /* its layers are first_layer .. first_layer + layer_count - 1 */
   int64_t layer_count;
   int64_t first_tensor; /* its tensors, likewise */
   int64_t tensor_count;
@@ -480,7 +479,7 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_block(const autosch
  * freed. */
 typedef struct autoscheme_layer_info {
   size_t struct_size;
-  const char* name;         /* "model.layers.0.self_attn.q_proj" */
+  const char* name; /* "model.layers.0.self_attn.q_proj" */
   int64_t out_features;
   int64_t in_features;
   int64_t block;            /* index of its block; -1 outside the blocks */
@@ -497,29 +496,29 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_layer(const autosch
 /* A tensor of the checkpoint. Pointers are borrowed until the handle that it was asked of is freed. */
 typedef struct autoscheme_tensor_info {
   size_t struct_size;
-  const char* name;       /* "model.layers.0.mlp.up_proj.weight" */
-  int32_t dtype;          /* AUTOSCHEME_DTYPE_* */
+  const char* name; /* "model.layers.0.mlp.up_proj.weight" */
+  int32_t dtype;    /* AUTOSCHEME_DTYPE_* */
   int32_t rank;
-  const int64_t* shape;   /* `rank` numbers, C order; NULL for a scalar */
+  const int64_t* shape; /* `rank` numbers, C order; NULL for a scalar */
   uint64_t bytes;
-  uint64_t offset;        /* of the first byte in its shard file */
-  int32_t shard;          /* index of the shard file */
-  int32_t reserved;       /* 0 */
-  int64_t block;          /* index of its block; -1 outside the blocks */
+  uint64_t offset;  /* of the first byte in its shard file */
+  int32_t shard;    /* index of the shard file */
+  int32_t reserved; /* 0 */
+  int64_t block;    /* index of its block; -1 outside the blocks */
 } autoscheme_tensor_info;
 
 /* Tensors of the blocks in order, each block's by place in the file; then the embedding, the head if it is not tied,
  * and the others (the final norm). OUT_OF_RANGE. since 0.1 */
-AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_tensor(const autoscheme_skeleton* skeleton,
-                                                                    int64_t tensor, autoscheme_tensor_info* info,
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_tensor(const autoscheme_skeleton* skeleton, int64_t tensor,
+                                                                    autoscheme_tensor_info* info,
                                                                     autoscheme_error** error);
 
 /* The structure as JSON (docs/formats.md). Borrowed until the skeleton is freed; `length` may be NULL. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_json(const autoscheme_skeleton* skeleton, const char** json,
                                                               size_t* length, autoscheme_error** error);
 
-/* Number of the files that are read of a model, config.json, the index of shards if there is one and the shards, and the
- * path of each; 0 for NULL, NULL past the end. Borrowed until the skeleton is freed. since 0.1 */
+/* Number of the files that are read of a model, config.json, the index of shards if there is one and the shards, and
+ * the path of each; 0 for NULL, NULL past the end. Borrowed until the skeleton is freed. since 0.1 */
 AUTOSCHEME_API int64_t autoscheme_skeleton_file_count(const autoscheme_skeleton* skeleton);
 AUTOSCHEME_API const char* autoscheme_skeleton_file_at(const autoscheme_skeleton* skeleton, int64_t index);
 
@@ -538,10 +537,10 @@ AUTOSCHEME_API const char* autoscheme_model_type_at(int64_t index);
 typedef struct autoscheme_calibration autoscheme_calibration;
 
 /* Reads .json (a list of equally long lists of ids, an object whose "input_ids" is one, or a list of objects with
- * "input_ids"), .npy (int32 or int64, two dimensions) or .safetensors ("input_ids"), told apart by content. A mask, labels
- * and positions beside the ids must say that every token counts and is its own label; of what else is there a warning tells.
- * NOT_FOUND; INVALID_ARGUMENT with the row for ragged, empty, negative or over-large ids, for padding and for labels that
- * differ; UNIMPLEMENTED for files of other kinds, which the message names. Any thread. since 0.1 */
+ * "input_ids"), .npy (int32 or int64, two dimensions) or .safetensors ("input_ids"), told apart by content. A mask,
+ * labels and positions beside the ids must say that every token counts and is its own label; of what else is there a
+ * warning tells. NOT_FOUND; INVALID_ARGUMENT with the row for ragged, empty, negative or over-large ids, for padding
+ * and for labels that differ; UNIMPLEMENTED for files of other kinds, which the message names. Any thread. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_load(autoscheme_context* context, const char* path,
                                                                  autoscheme_calibration** out,
                                                                  autoscheme_error** error);
@@ -587,8 +586,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_get_info(const autos
 
 /* Scores one model with one set of options. Threads: one at a time. */
 typedef struct autoscheme_generator autoscheme_generator;
-typedef struct autoscheme_plan autoscheme_plan;       /* immutable */
-typedef struct autoscheme_scores autoscheme_scores;   /* immutable */
+typedef struct autoscheme_plan autoscheme_plan;     /* immutable */
+typedef struct autoscheme_scores autoscheme_scores; /* immutable */
 typedef struct autoscheme_recipes autoscheme_recipes;
 typedef struct autoscheme_pareto autoscheme_pareto; /* immutable */
 
@@ -597,22 +596,21 @@ typedef struct autoscheme_pareto autoscheme_pareto; /* immutable */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_create(autoscheme_context* context,
                                                                  const autoscheme_skeleton* skeleton,
                                                                  const autoscheme_options* options,
-                                                                 autoscheme_generator** out,
-                                                                 autoscheme_error** error);
+                                                                 autoscheme_generator** out, autoscheme_error** error);
 
 /* since 0.1 */
 AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
 
-/* What a run with this calibration will hold, read and write. Nothing of it is run, but for the time estimate matrices are
- * multiplied for a quarter of a second and up to 64 MiB of the checkpoint are read. With process_budget the plan starts
- * from what the process held when the generator was made, and counts on an allocator that gives freed buffers above 1 MiB
- * back to the system (the autoscheme program sets malloc so; the library leaves the host's as it is).
- * With max_ram_bytes 0 the budget is the larger of 1 GiB and what full speed needs without kept activations, but at most half
- * of what is free: the least of what the system has without swapping and of what the cgroups around the process leave. If not
- * even the least plan keeps to that half it is taken with a warning, as long as it needs no more than what is free. With -1
- * there is no limit, and up to a quarter of what is free serves to save time.
- * RESOURCE_EXHAUSTED if max_ram_bytes cannot be kept; the message names a budget that would do. INVALID_ARGUMENT for ids
- * outside the vocabulary (row, column, id) or rows longer than the model's positions. since 0.1 */
+/* What a run with this calibration will hold, read and write. Nothing of it is run, but for the time estimate matrices
+ * are multiplied for a quarter of a second and up to 64 MiB of the checkpoint are read. With process_budget the plan
+ * starts from what the process held when the generator was made, and counts on an allocator that gives freed buffers
+ * above 1 MiB back to the system (the autoscheme program sets malloc so; the library leaves the host's as it is). With
+ * max_ram_bytes 0 the budget is the larger of 1 GiB and what full speed needs without saved activations, but at most
+ * half of what is free: the least of what the system has without swapping and of what the cgroups around the process
+ * leave. If not even the least plan keeps to that half it is taken with a warning, as long as it needs no more than
+ * what is free. With -1 there is no limit, and up to a quarter of what is free serves to save time. RESOURCE_EXHAUSTED
+ * if max_ram_bytes cannot be kept; the message names a budget that would do. INVALID_ARGUMENT for ids outside the
+ * vocabulary (row, column, id) or rows longer than the model's positions. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
                                                                const autoscheme_calibration* calibration,
                                                                autoscheme_plan** out, autoscheme_error** error);
@@ -635,40 +633,39 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_select(const autoschem
                                                                  const double* avg_bits, int64_t count,
                                                                  autoscheme_recipes** out, autoscheme_error** error);
 
-/* [long] _score and then _select for AUTOSCHEME_OPTION_AVG_BITS. `out_scores` may be NULL. On failure *out_scores is not
- * NULL if scoring had succeeded and what came after it failed: the selection, or a cancel or a callback during it. The
- * scores are then yours, as on success: save them, and select again. since 0.1 */
+/* [long] _score and then _select for AUTOSCHEME_OPTION_AVG_BITS. `out_scores` may be NULL. On failure *out_scores is
+ * not NULL if scoring had succeeded and what came after it failed: the selection, or a cancel or a callback during it.
+ * The scores are then yours, as on success: save them, and select again. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_run(autoscheme_generator* generator,
                                                               const autoscheme_calibration* calibration,
-                                                              autoscheme_scores** out_scores,
-                                                              autoscheme_recipes** out, autoscheme_error** error);
+                                                              autoscheme_scores** out_scores, autoscheme_recipes** out,
+                                                              autoscheme_error** error);
 
 /* What the last scoring of a generator has cost. */
 typedef struct autoscheme_stats {
   size_t struct_size;
   uint64_t planned_read_bytes; /* of the checkpoint */
   uint64_t read_bytes;
-  uint64_t spill_bytes;        /* written to spill files, rewritten records included */
+  uint64_t spill_bytes; /* written to spill files, rewritten records included */
   uint64_t planned_peak_bytes;
-  uint64_t peak_rss_bytes;     /* of the process (VmHWM) at the end; 0 if the system does not say */
+  uint64_t peak_rss_bytes; /* of the process (VmHWM) at the end; 0 if the system does not say */
   double forward_s;
   double head_s;
   double backward_s;
-  double stall_s;              /* waiting for the disk, part of the three above */
+  double stall_s; /* waiting for the disk, part of the three above */
   double total_s;
-  double product_s;            /* in matrix products, part of the three above */
-  double product_flops;        /* multiplications and additions of those */
-  uint64_t rss_anon_bytes;     /* of the process at the end: memory of its own, and pages of files */
+  double product_s;        /* in matrix products, part of the three above */
+  double product_flops;    /* multiplications and additions of those */
+  uint64_t rss_anon_bytes; /* of the process at the end: memory of its own, and pages of files */
   uint64_t rss_file_bytes;
-  uint64_t disk_read_bytes;    /* of the process during the run: fetched from storage, and asked for by read calls */
+  uint64_t disk_read_bytes; /* of the process during the run: fetched from storage, and asked for by read calls */
   uint64_t read_call_bytes;
-  const char* io_engine;       /* that read the blocks: "direct" or "buffered"; static */
+  const char* io_engine; /* that read the blocks: "direct" or "buffered"; static */
 } autoscheme_stats;
 
 /* All 0 before the first scoring, and the engine "buffered". since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* generator,
-                                                                    autoscheme_stats* stats,
-                                                                    autoscheme_error** error);
+                                                                    autoscheme_stats* stats, autoscheme_error** error);
 
 /*
  * ====================================================================================================================
@@ -683,25 +680,25 @@ AUTOSCHEME_API void autoscheme_plan_free(autoscheme_plan* plan);
 
 typedef struct autoscheme_plan_info {
   size_t struct_size;
-  uint64_t peak_bytes;       /* the promised peak: sum of the items */
-  uint64_t least_bytes;      /* the smallest max_ram_bytes that is sure to do; with process_budget up to 4 MiB less may,
-                              * since two starts of one program differ by as much */
-  uint64_t read_bytes;       /* of the checkpoint */
-  uint64_t spill_bytes;      /* size of the spill files; 0 if there are none */
-  int64_t item_count;        /* what is in memory at the peak */
-  int32_t boundaries_in_ram; /* 1 if block inputs are kept in memory, 0 if in the spill file */
-  int32_t reserved;          /* 0 */
-  double flops;              /* multiplications and additions of the matrix products */
-  double estimated_s;        /* for a machine of the speed that a short probe has found */
-  /* What the plan chose. A unit is what is read and differentiated as one piece: a block, or a segment of it (its
+  uint64_t peak_bytes;   /* the promised peak: sum of the items */
+  uint64_t least_bytes;  /* the smallest max_ram_bytes that is sure to do; with process_budget up to 4 MiB less may,
+                          * since two starts of one program differ by as much */
+  uint64_t read_bytes;   /* of the checkpoint */
+  uint64_t spill_bytes;  /* size of the spill files; 0 if there are none */
+  int64_t item_count;    /* what is in memory at the peak */
+  int32_t inputs_in_ram; /* 1 if saved inputs lie in memory, 0 if in the spill file */
+  int32_t reserved;      /* 0 */
+  double flops;          /* multiplications and additions of the matrix products */
+  double estimated_s;    /* for a machine of the speed that a short probe has found */
+  /* What the plan chose. A unit is read, computed and differentiated as a whole: a block, or a sublayer of it (its
    * attention, its MLP). */
   int64_t units;
   int64_t slots;             /* units in memory at once while they stream; 1 = no read-ahead */
-  int64_t slice_rows;        /* rows of a batch that are computed at once; scores do not depend on it */
+  int64_t micro_batch_rows;  /* rows of a batch that are computed at once; scores do not depend on it */
   uint64_t tile_bytes;       /* of a row tile, where not even one unit fits and weights are read at every use; else 0 */
-  int64_t kept_units;        /* units whose activations stay, so that they are not computed twice */
+  int64_t saved_units;       /* units whose activations stay, so that they are not computed twice */
   int64_t cached_units;      /* units whose weights stay, so that they are not read twice */
-  int64_t boundary_interval; /* the input of every so many units is stored, those between are computed again; 1 = all */
+  int64_t input_interval;    /* the input of every so many units is stored, those between are computed again; 1 = all */
   uint64_t budget_bytes;     /* that the peak keeps to; 0 = no limit */
   const char* budget_reason; /* whose number that is, in words: "as given", "half of what the system has free", ...;
                               * borrowed until the plan is freed */
@@ -727,9 +724,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_json(const autoscheme_plan*
 
 /* ---- files of results ---- */
 
-/* OK if results could be written now to all of `outputs` (by the three _save functions), no two of them are one file under
- * two spellings, and none is one of `inputs`: to be asked before hours of work. Leaves everything as it is, and opens no
- * device and no pipe. Inputs need not exist. INVALID_ARGUMENT, NOT_FOUND (no such folder), PERMISSION_DENIED,
+/* OK if results could be written now to all of `outputs` (by the three _save functions), no two of them are one file
+ * under two spellings, and none is one of `inputs`: to be asked before hours of work. Leaves everything as it is, and
+ * opens no device and no pipe. Inputs need not exist. INVALID_ARGUMENT, NOT_FOUND (no such folder), PERMISSION_DENIED,
  * RESOURCE_EXHAUSTED. Any thread. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_check_outputs(autoscheme_context* context, const char* const* outputs,
                                                               int64_t output_count, const char* const* inputs,
@@ -744,12 +741,12 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_load(autoscheme_context* 
 /* since 0.1 */
 AUTOSCHEME_API void autoscheme_scores_free(autoscheme_scores* scores);
 
-/* Writes scores.json; afterwards `path` holds either the old contents or the whole new ones. Links are followed, and the
- * file at their end is replaced, keeps its mode, and its owner where the system permits, but no
- * access list (its group then gets no more than everybody has); its other hard links keep the old
- * contents. A character device, a pipe (whose reader is waited for) and a descriptor of this process (/dev/stdout) are
- * written to instead. INVALID_ARGUMENT (a folder, a disk, a socket, a mount point), NOT_FOUND (no such folder),
- * PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk full), UNAVAILABLE. since 0.1 */
+/* Writes scores.json; afterwards `path` holds either the old contents or the whole new ones. Links are followed, and
+ * the file at their end is replaced, keeps its mode, and its owner where the system permits, but no access list (its
+ * group then gets no more than everybody has); its other hard links keep the old contents. A character device, a pipe
+ * (whose reader is waited for) and a descriptor of this process (/dev/stdout) are written to instead. INVALID_ARGUMENT
+ * (a folder, a disk, a socket, a mount point), NOT_FOUND (no such folder), PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk
+ * full), UNAVAILABLE. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_save(const autoscheme_scores* scores, const char* path,
                                                             autoscheme_error** error);
 
@@ -762,22 +759,21 @@ typedef struct autoscheme_scores_info {
   size_t struct_size;
   const char* model;
   const char* model_type;
-  const char* fingerprint;        /* of the skeleton */
+  const char* fingerprint; /* of the skeleton */
   const char* calibration_sha256;
-  const char* dtype;              /* that was computed in */
+  const char* dtype; /* that was computed in */
   int64_t nsamples;
   int64_t seqlen;
   int64_t batch_size;
   int64_t scheme_count;
   int64_t layer_count;
-  int32_t tied_head;              /* 1 or 0 */
-  int32_t reserved;               /* 0 */
+  int32_t tied_head; /* 1 or 0 */
+  int32_t reserved;  /* 0 */
 } autoscheme_scores_info;
 
 /* since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_info(const autoscheme_scores* scores,
-                                                                autoscheme_scores_info* info,
-                                                                autoscheme_error** error);
+                                                                autoscheme_scores_info* info, autoscheme_error** error);
 
 /* A scheme of the menu. Its strings are borrowed until the scores are freed. OUT_OF_RANGE. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_scheme(const autoscheme_scores* scores, int64_t scheme,
@@ -786,8 +782,7 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_scheme(const autosche
 
 /* A layer that takes part in the budget, in the model's order. OUT_OF_RANGE. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_layer(const autoscheme_scores* scores, int64_t layer,
-                                                                 autoscheme_layer_info* info,
-                                                                 autoscheme_error** error);
+                                                                 autoscheme_layer_info* info, autoscheme_error** error);
 
 /* How much the loss would move if the layer had that scheme, to first order, summed over the batches: the term of its
  * weight and the term of its input. Which of them count depends on the menu; autoscheme_scores_json has the sum.
@@ -797,14 +792,14 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_loss(const autoscheme
                                                                 autoscheme_error** error);
 
 /* [long] As autoscheme_generator_select, without model or generator. Takes from the options: avg_bits (unless
- * `count` > 0), target_size (likewise), schemes (a subset of the menu that was scored; all if not set), ignore_scale_zp_bits,
- * shared_layers, reference_rules. A recipe never costs more than its target (up to 0.001 bits below the reachable range mean its
- * lower end), and (but for its gap) never has more loss than that of a
- * smaller target, unless reference_rules is set. `options` may be NULL if `count` > 0. since 0.1 */
+ * `count` > 0), target_size (likewise), schemes (a subset of the menu that was scored; all if not set),
+ * ignore_scale_zp_bits, shared_layers, reference_rules. A recipe never costs more than its target (up to 0.001 bits
+ * below the reachable range mean its lower end), and (but for its gap) never has more loss than that of a smaller
+ * target, unless reference_rules is set. `options` may be NULL if `count` > 0. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_select(const autoscheme_scores* scores,
-                                                              const autoscheme_options* options,
-                                                              const double* avg_bits, int64_t count,
-                                                              autoscheme_recipes** out, autoscheme_error** error);
+                                                              const autoscheme_options* options, const double* avg_bits,
+                                                              int64_t count, autoscheme_recipes** out,
+                                                              autoscheme_error** error);
 
 /* ---- Pareto front ---- */
 
@@ -821,19 +816,18 @@ typedef struct autoscheme_pareto_info {
   size_t struct_size;
   int64_t point_count;
   int64_t total_params; /* weights of all layers */
-  int32_t complete;     /* 1: all efficient choices; 0: they are too many, and these are the corners of their convex hull */
-  int32_t reserved;     /* 0 */
+  int32_t complete; /* 1: all efficient choices; 0: they are too many, and these are the corners of their convex hull */
+  int32_t reserved; /* 0 */
 } autoscheme_pareto_info;
 
 /* since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_pareto_get_info(const autoscheme_pareto* pareto,
-                                                                autoscheme_pareto_info* info,
-                                                                autoscheme_error** error);
+                                                                autoscheme_pareto_info* info, autoscheme_error** error);
 
 typedef struct autoscheme_pareto_point {
   size_t struct_size;
   int64_t total_bits;
-  double avg_bits;       /* total_bits / total_params */
+  double avg_bits; /* total_bits / total_params */
   double loss;
   double marginal_value; /* loss that a further bit of storage saves, towards the next point; 0 at the last */
 } autoscheme_pareto_point;
@@ -865,11 +859,11 @@ typedef struct autoscheme_recipe_info {
   double avg_bits;        /* that the choice costs: total_bits / total_params */
   double loss;            /* predicted */
   int64_t total_bits;
-  int64_t total_params;   /* weights of all layers */
+  int64_t total_params; /* weights of all layers */
   int64_t layer_count;
-  int64_t target_bytes;   /* size that was asked for; 0 if target_avg_bits was */
-  int64_t layer_bytes;    /* of the layers in the files that runtimes load: packed values, scales, zero points */
-  int64_t model_bytes;    /* the same with the model's other tensors as they are; 0 if the scores do not tell those */
+  int64_t target_bytes; /* size that was asked for; 0 if target_avg_bits was */
+  int64_t layer_bytes;  /* of the layers in the files that runtimes load: packed values, scales, zero points */
+  int64_t model_bytes;  /* the same with the model's other tensors as they are; 0 if the scores do not tell those */
 } autoscheme_recipe_info;
 
 /* OUT_OF_RANGE. since 0.1 */
@@ -924,9 +918,9 @@ enum {
  * FAILED_PRECONDITION if the context is busy. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_streamer_create(autoscheme_context* context,
                                                                 const autoscheme_skeleton* skeleton,
-                                                                const autoscheme_options* options,
-                                                                const int64_t* order, int64_t count,
-                                                                autoscheme_streamer** out, autoscheme_error** error);
+                                                                const autoscheme_options* options, const int64_t* order,
+                                                                int64_t count, autoscheme_streamer** out,
+                                                                autoscheme_error** error);
 
 /* Ends reading before it returns; the context is free again. Memory of tensors that are still held goes when they are
  * given back. since 0.1 */
@@ -935,8 +929,8 @@ AUTOSCHEME_API void autoscheme_streamer_free(autoscheme_streamer* streamer);
 /* The step that is resident. */
 typedef struct autoscheme_step {
   size_t struct_size;
-  int64_t index;        /* of the step in the order */
-  int64_t block;        /* the block, or AUTOSCHEME_STEP_* */
+  int64_t index; /* of the step in the order */
+  int64_t block; /* the block, or AUTOSCHEME_STEP_* */
   int64_t tensor_count;
   uint64_t bytes;
 } autoscheme_step;

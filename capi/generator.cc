@@ -143,8 +143,8 @@ autoscheme_status autoscheme_generator_run(autoscheme_generator* generator, cons
     CAPI_RETURN_IF_ERROR(call.status());
     auto table = generator->state->generator->Score(calibration->calibration);
     if (!table.ok()) return call.Finish(table.status());
-    const ScoresForHost scores{
-        autoscheme::capi::MakeScoresHandle(generator->state->context_state, *std::move(table)), out_scores};
+    const ScoresForHost scores{autoscheme::capi::MakeScoresHandle(generator->state->context_state, *std::move(table)),
+                               out_scores};
     auto recipes = generator->state->generator->Select(scores.made->table, targets->avg_bits, targets->bytes);
     if (!recipes.ok()) return call.Finish(recipes.status());
     *out = autoscheme::capi::MakeRecipesHandle(generator->state->context_state, *std::move(recipes));

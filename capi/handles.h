@@ -94,7 +94,7 @@ CAPI_STRUCT(autoscheme_layer_info, fixed_scheme);
 CAPI_STRUCT(autoscheme_tensor_info, block);
 CAPI_STRUCT(autoscheme_calibration_info, sha256);
 CAPI_STRUCT(autoscheme_stats, io_engine);
-CAPI_STRUCT(autoscheme_plan_info, boundary_interval);
+CAPI_STRUCT(autoscheme_plan_info, input_interval);
 CAPI_STRUCT(autoscheme_plan_item, bytes);
 CAPI_STRUCT(autoscheme_scores_info, reserved);
 CAPI_STRUCT(autoscheme_pareto_info, reserved);

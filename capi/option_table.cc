@@ -43,13 +43,17 @@ constexpr OptionSpec kOptions[] = {
          "Schemes fixed beforehand, as a JSON object: a layer's name, a part of it or a regular expression -> a "
          "scheme's "
          "name or an object of its fields."),
-    Flag(AUTOSCHEME_OPTION_QUANT_LM_HEAD, "quant_lm_head", "0", "Score the output head too and count it in the budget."),
+    Flag(AUTOSCHEME_OPTION_QUANT_LM_HEAD, "quant_lm_head", "0",
+         "Score the output head too and count it in the budget."),
     Text(AUTOSCHEME_OPTION_TARGET_SIZE, "target_size", "", nullptr,
-         "Target size of the whole model in the files that runtimes load: 800MiB, 4.1GiB; several, comma separated, give "
+         "Target size of the whole model in the files that runtimes load: 800MiB, 4.1GiB; several, comma separated, "
+         "give "
          "a recipe each."),
     Flag(AUTOSCHEME_OPTION_REFERENCE_RULES, "reference_rules", "0",
-         "Score, charge and choose exactly as AutoRound does, to compare with it. k-quants are then charged as themselves where "
-         "other types replace them afterwards (rows that are no multiple of 256), so a recipe may exceed its target; a larger target "
+         "Score, charge and choose exactly as AutoRound does, to compare with it. k-quants are then charged as "
+         "themselves where "
+         "other types replace them afterwards (rows that are no multiple of 256), so a recipe may exceed its target; a "
+         "larger target "
          "may give more loss; and a fixed layer splits its group of shared_layers."),
     Text(AUTOSCHEME_OPTION_SCORER, "scorer", "deltaloss", "deltaloss",
          "How the loss of a scheme is measured. deltaloss: by the gradients of the network that is quantized with it."),
@@ -59,24 +63,30 @@ constexpr OptionSpec kOptions[] = {
          "Importance matrix that llama-imatrix has made of this model (.gguf or .dat), for k-quants. Without it one is "
          "collected from the calibration."),
     Bytes(AUTOSCHEME_OPTION_MAX_RAM_BYTES, "max_ram_bytes", "0", -1,
-          "Memory that must not be exceeded, in bytes. Refused before any work if it cannot be kept. 0 means the larger of 1 GiB "
-          "and what full speed needs without kept activations, but at most half of what the system or the cgroup has free. "
+          "Memory that must not be exceeded, in bytes. Refused before any work if it cannot be kept. 0 means the "
+          "larger of 1 GiB "
+          "and what full speed needs without saved activations, but at most half of what the system or the cgroup has "
+          "free. "
           "\"free\", or -1, means no limit: up to a quarter of what is free may then serve to save time."),
     Flag(AUTOSCHEME_OPTION_PROCESS_BUDGET, "process_budget", "0",
          "max_ram_bytes is the peak resident memory of the whole process, not only what the library holds."),
     Text(AUTOSCHEME_OPTION_WORK_DIR, "work_dir", "", nullptr, "Folder for spill files; empty means TMPDIR, else /tmp."),
     Number(AUTOSCHEME_OPTION_THREADS, "threads", "0", -1, 4096,
-           "Threads that compute; 0 leaves the process as it is set, -1 does too but takes no more than the CPU quota of the "
+           "Threads that compute; 0 leaves the process as it is set, -1 does too but takes no more than the CPU quota "
+           "of the "
            "cgroups gives time to."),
     Text(AUTOSCHEME_OPTION_IO_ENGINE, "io_engine", "auto", "auto,direct,buffered",
-         "How weights are read: direct goes past the page cache, buffered through it, which also takes over where direct "
+         "How weights are read: direct goes past the page cache, buffered through it, which also takes over where "
+         "direct "
          "does not work. auto: direct; small models buffered."),
     Flag(AUTOSCHEME_OPTION_NO_SPILL, "no_spill", "0",
-         "Write nothing to disk while scoring: of the block inputs that memory has no room for some are computed again, which "
+         "Write nothing to disk while scoring: of the block inputs that memory has no room for some are computed "
+         "again, which "
          "reads and multiplies more."),
     Text(AUTOSCHEME_OPTION_DTYPE, "dtype", "float32", "float32,bfloat16,mixed,auto",
          "Number format that is computed in. mixed: float32, but the backward pass multiplies bfloat16 numbers; scores "
-         "stay within 1% of float32. Without a CPU that multiplies bfloat16 in hardware, both formats that use it save memory but "
+         "stay within 1% of float32. Without a CPU that multiplies bfloat16 in hardware, both formats that use it save "
+         "memory but "
          "no time: products are formed in float32 and rounded. auto: mixed on such a CPU, else float32."),
     Text(AUTOSCHEME_OPTION_DEVICE, "device", "cpu", nullptr, "Device that computes: \"cpu\"."),
     Number(AUTOSCHEME_OPTION_STREAM_SLOTS, "stream_slots", "2", 1, 64,

@@ -252,7 +252,8 @@ absl::StatusOr<OptionValue> Parse(const OptionSpec& spec, absl::string_view text
       return BadText(spec, text, "0, 1, true or false");
     }
     case AUTOSCHEME_TYPE_BYTES: {
-      if (spec.min_i64 < 0 && absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(text), "free")) return FromI64(spec, -1);
+      if (spec.min_i64 < 0 && absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(text), "free"))
+        return FromI64(spec, -1);
       const auto value = ParseBytes(spec, text);
       if (!value.ok()) return value.status();
       return FromI64(spec, *value);

@@ -1,4 +1,5 @@
-// The C++ interface from beginning to end: open a model, score it, choose schemes for several budgets, write the recipes.
+// The C++ interface from beginning to end: open a model, score it, choose schemes for several budgets, write the
+// recipes.
 //
 //     score_cc MODEL_DIR TOKENS.json SCHEMES RECIPE.json AVG_BITS...
 //     score_cc models/smollm2_135m tokens.json W3A16,W4A16,W8A16 recipe.json 4 4.5 5

@@ -1,5 +1,9 @@
 // The whole, stage by stage: skeleton -> layers -> plan -> sweeps -> score table -> selection. The only file that knows
 // all rooms.
+#include <ATen/ATen.h>
+#include <ATen/Config.h>
+#include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,11 +12,6 @@
 #include <new>
 #include <optional>
 #include <utility>
-
-#include <ATen/ATen.h>
-#include <ATen/Config.h>
-#include <ATen/Parallel.h>
-#include <c10/util/Exception.h>
 #if defined(_OPENMP) && AT_PARALLEL_OPENMP
 #include <omp.h>
 #endif
@@ -39,7 +38,8 @@
 #include "planner/planner.h"
 #include "scorers/run_scorers.h"
 
-// MKL, which LibTorch brings or does not, has a number of its own for each thread, 0 for the process's. Returns the one before.
+// MKL, which LibTorch brings or does not, has a number of its own for each thread, 0 for the process's. Returns the one
+// before.
 extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int threads);
 
 namespace autoscheme {
@@ -52,8 +52,9 @@ struct SchemeGenerator::Rep {
   std::vector<LayerInfo> layers;
   std::optional<Imatrix> imatrix;  // as given by file
   RunStats stats;
-  int threads = 0;           // 0 = as the process has it
-  uint64_t floor_bytes = 0;  // what the process held when this was made: plans do not depend on what was done before them
+  int threads = 0;  // 0 = as the process has it
+  uint64_t floor_bytes =
+      0;  // what the process held when this was made: plans do not depend on what was done before them
 
   ScoreTable EmptyTable() const;
   SelectOptions ForTargets(const std::vector<double>& avg_bits, const std::vector<int64_t>& target_bytes) const {
@@ -98,7 +99,8 @@ class ThreadCount {
   absl::Status status() const {
     if (survived_) return absl::OkStatus();
     return absl::FailedPreconditionError(
-        "this thread computed before its process was forked off, and the threads that helped it are not here: call from a new "
+        "this thread computed before its process was forked off, and the threads that helped it are not here: call "
+        "from a new "
         "thread, with option threads = 1, or from a process that is forked off before anything is computed");
   }
 
@@ -126,10 +128,12 @@ absl::Status Guarded(const Body& body) {
   try {
     return body();
   } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("out of memory while scoring; give a smaller max_ram_bytes so that the plan keeps less");
+    return absl::ResourceExhaustedError(
+        "out of memory while scoring; give a smaller max_ram_bytes so that the plan keeps less");
   } catch (const c10::Error& e) {
     const std::string text = e.what_without_backtrace();
-    if (absl::StrContains(text, "allocate")) return absl::ResourceExhaustedError(absl::StrCat("out of memory while scoring: ", text));
+    if (absl::StrContains(text, "allocate"))
+      return absl::ResourceExhaustedError(absl::StrCat("out of memory while scoring: ", text));
     return absl::InternalError(absl::StrCat("LibTorch: ", text));
   } catch (const std::exception& e) {
     return absl::InternalError(e.what());
@@ -177,7 +181,8 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
     AUTOSCHEME_RETURN_IF_ERROR(take(skeleton.head(), spec.head.gguf_name));
   }
   if (imatrix.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("importance matrix ", Quoted(path), " knows none of the model's layers; it begins with ",
+    return absl::InvalidArgumentError(absl::StrCat("importance matrix ", Quoted(path),
+                                                   " knows none of the model's layers; it begins with ",
                                                    Quoted(file.begin()->first)));
   }
   if (missing_count > 0) {
@@ -186,10 +191,12 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
                               ": k-quants are quantized without one there"));
   }
   if (used.size() < file.size()) {
-    const auto stranger = std::find_if(file.begin(), file.end(), [&](const auto& row) { return !used.contains(row.first); });
+    const auto stranger =
+        std::find_if(file.begin(), file.end(), [&](const auto& row) { return !used.contains(row.first); });
     const size_t strangers = file.size() - used.size();
-    context.Warn(absl::StrCat("importance matrix ", Quoted(path), " names ", strangers, strangers == 1 ? " tensor" : " tensors",
-                              " that this model of ", spec.blocks.size(), " blocks lacks, ", Quoted(stranger->first),
+    context.Warn(absl::StrCat("importance matrix ", Quoted(path), " names ", strangers,
+                              strangers == 1 ? " tensor" : " tensors", " that this model of ", spec.blocks.size(),
+                              " blocks lacks, ", Quoted(stranger->first),
                               " among them: was it made from another, larger model?"));
   }
   return imatrix;
@@ -198,14 +205,15 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
 absl::Status CheckOptions(const Options& o) {
   if (o.schemes.empty()) return absl::InvalidArgumentError("option schemes is empty: give at least one, e.g. W4A16");
   for (const Scheme& scheme : o.schemes) AUTOSCHEME_RETURN_IF_ERROR(ValidateScheme(scheme));
-  if (o.batch_size < 1) return absl::InvalidArgumentError(absl::StrCat("option batch_size is ", o.batch_size, ", must be at least 1"));
+  if (o.batch_size < 1)
+    return absl::InvalidArgumentError(absl::StrCat("option batch_size is ", o.batch_size, ", must be at least 1"));
   if (o.threads < -1) {
     return absl::InvalidArgumentError(
         absl::StrCat("option threads is ", o.threads, ", must be -1 (by the CPU quota), 0 (leave) or more"));
   }
   if (o.max_ram_bytes < Options::kAllThatServes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("option max_ram_bytes is ", o.max_ram_bytes, ", must be -1 (no limit), 0 (the default budget) or more"));
+    return absl::InvalidArgumentError(absl::StrCat("option max_ram_bytes is ", o.max_ram_bytes,
+                                                   ", must be -1 (no limit), 0 (the default budget) or more"));
   }
   AUTOSCHEME_RETURN_IF_ERROR(ParsePrecision(o.dtype, MultipliesBfloat16()).status());
   AUTOSCHEME_RETURN_IF_ERROR(CheckScorer(o.scorer));
@@ -240,7 +248,8 @@ std::vector<LayerInfo> CandidateLayers(const MetaSkeleton& skeleton, const std::
     }
   }
   LayerInfo head;
-  head.name = skeleton.head().name, head.out_features = skeleton.head().out_features, head.in_features = skeleton.head().in_features;
+  head.name = skeleton.head().name, head.out_features = skeleton.head().out_features,
+  head.in_features = skeleton.head().in_features;
   head.is_head = true;
   layers.push_back(std::move(head));
   return layers;
@@ -248,7 +257,8 @@ std::vector<LayerInfo> CandidateLayers(const MetaSkeleton& skeleton, const std::
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const Context& context, const MetaSkeleton& skeleton,
+absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const Context& context,
+                                                                         const MetaSkeleton& skeleton,
                                                                          Options options) {
   AUTOSCHEME_RETURN_IF_ERROR(CheckOptions(options));
   auto rep = std::make_unique<Rep>();
@@ -275,13 +285,14 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
     });
   });
   if (!options.imatrix_file.empty() && weighs && !searches) {
-    context.Warn(absl::StrCat("importance matrix ", Quoted(options.imatrix_file),
-                              " is not used: no layer that is scored has rows of a multiple of 256 weights, which k-quants need"));
+    context.Warn(absl::StrCat(
+        "importance matrix ", Quoted(options.imatrix_file),
+        " is not used: no layer that is scored has rows of a multiple of 256 weights, which k-quants need"));
   }
   if (!options.imatrix_file.empty() && !weighs) {
-    context.Warn(
-        absl::StrCat("importance matrix ", Quoted(options.imatrix_file),
-                     " is not used: only k-quants (GGUF:Q4_K_S and the like) are searched with one, and the menu has none"));
+    context.Warn(absl::StrCat(
+        "importance matrix ", Quoted(options.imatrix_file),
+        " is not used: only k-quants (GGUF:Q4_K_S and the like) are searched with one, and the menu has none"));
   }
   if (!options.imatrix_file.empty() && weighs) {
     AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
@@ -331,7 +342,8 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.may_spill = !options.no_spill;
   input.free = ReadFreeMemory(IoOf(context));
   input.threads = threads > 0 ? threads : at::get_num_threads();
-  if (std::any_of(options.schemes.begin(), options.schemes.end(), UsesImatrix)) input.quantize_s = kSearchSecondsPerWeight;
+  if (std::any_of(options.schemes.begin(), options.schemes.end(), UsesImatrix))
+    input.quantize_s = kSearchSecondsPerWeight;
   AUTOSCHEME_ASSIGN_OR_RETURN(const RunScorers scorers, MakeScorers());
   input.needs = &scorers.all().needs();
   return PlanRun(input, rates);
@@ -354,8 +366,8 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
 }
 
 absl::StatusOr<RunScorers> SchemeGenerator::Rep::MakeScorers() const {
-  return RunScorers::Create(options.scorer,
-                            {skeleton, options.schemes, layers, imatrix.has_value() ? &*imatrix : nullptr, options.reference_rules});
+  return RunScorers::Create(options.scorer, {skeleton, options.schemes, layers,
+                                             imatrix.has_value() ? &*imatrix : nullptr, options.reference_rules});
 }
 
 absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& planned, ScoreTable& table) {
@@ -376,7 +388,8 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   run.io_engine = options.io_engine;
   run.work_dir = options.work_dir;
   run.stats = stats;
-  AUTOSCHEME_ASSIGN_OR_RETURN(const Losses losses, RunSweeps(run, *skeleton, calibration, planned.choice, scorers.all()));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const Losses losses,
+                              RunSweeps(run, *skeleton, calibration, planned.choice, scorers.all()));
   stats = run.stats;
   const ScoreTerms found = scorers.terms();
   for (size_t v = 0; v < schemes.size(); ++v) {
@@ -406,22 +419,27 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   AUTOSCHEME_RETURN_IF_ERROR(threads.status());
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&] { return rep.Sweep(calibration, run, table); }));
   const ProcessMemory memory = ReadProcessMemory();
-  rep.stats.peak_rss_bytes = memory.peak_rss, rep.stats.rss_anon_bytes = memory.anon, rep.stats.rss_file_bytes = memory.file;
+  rep.stats.peak_rss_bytes = memory.peak_rss, rep.stats.rss_anon_bytes = memory.anon,
+  rep.stats.rss_file_bytes = memory.file;
   const ProcessReads reads = ReadProcessReads();
-  rep.stats.disk_read_bytes = reads.disk - reads_before.disk, rep.stats.read_call_bytes = reads.calls - reads_before.calls;
+  rep.stats.disk_read_bytes = reads.disk - reads_before.disk,
+  rep.stats.read_call_bytes = reads.calls - reads_before.calls;
   rep.stats.total_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   table.run = rep.stats;
   return table;
 }
 
-absl::Status SchemeGenerator::CheckTargets(const std::vector<double>& avg_bits, const std::vector<int64_t>& target_bytes) const {
+absl::Status SchemeGenerator::CheckTargets(const std::vector<double>& avg_bits,
+                                           const std::vector<int64_t>& target_bytes) const {
   ScoreTable table = rep_->EmptyTable();
   table.scores.assign(table.schemes.size(), std::vector<LayerScore>(table.layers.size()));
-  return SelectRecipes(table, rep_->ForTargets(avg_bits, target_bytes), {}).status();  // what it warns of will be said once, by Select
+  return SelectRecipes(table, rep_->ForTargets(avg_bits, target_bytes), {})
+      .status();  // what it warns of will be said once, by Select
 }
 
-absl::StatusOr<std::vector<Recipe>> SchemeGenerator::Select(const ScoreTable& table, const std::vector<double>& avg_bits,
-                                                             const std::vector<int64_t>& target_bytes) const {
+absl::StatusOr<std::vector<Recipe>> SchemeGenerator::Select(const ScoreTable& table,
+                                                            const std::vector<double>& avg_bits,
+                                                            const std::vector<int64_t>& target_bytes) const {
   return SelectRecipes(table, rep_->ForTargets(avg_bits, target_bytes), rep_->context);
 }
 

@@ -1,17 +1,19 @@
-// What must happen before the libraries are initialized. The functions of .preinit_array run before the initializers of all
-// libraries. No library can be relied on there, hence bare system calls and loops, and no sanitizer.
+// What must happen before the libraries are initialized. The functions of .preinit_array run before the initializers of
+// all libraries. No library can be relied on there, hence bare system calls and loops, and no sanitizer.
 //
-// - A program whose working folder has been deleted is told so in its own words: oneMKL, which LibTorch holds, looks for that
+// - A program whose working folder has been deleted is told so in its own words: oneMKL, which LibTorch holds, looks
+// for that
 //   folder while it is loaded, and ends the process with "Cannot load libtorch_cpu.so" if there is none.
-// - Threads wait for each other at the end of every parallel loop, and OpenMP (libgomp) lets them spin for milliseconds before they
-//   sleep. Beside other busy programs a spinning thread takes the core from the very thread that it waits for, and a run takes five
-//   times as long. libgomp reads how long to spin, GOMP_SPINCOUNT, from the environment when it is loaded and at no other time. So the
-//   program starts itself once more with a short count, unless the user has set one. Where that cannot be done the run goes on, as it
-//   does where /proc/self/exe is not this program (it was started by naming the dynamic loader) or a tool would lose it (valgrind).
+// - Threads wait for each other at the end of every parallel loop, and OpenMP (libgomp) lets them spin for milliseconds
+// before they
+//   sleep. Beside other busy programs a spinning thread takes the core from the very thread that it waits for, and a
+//   run takes five times as long. libgomp reads how long to spin, GOMP_SPINCOUNT, from the environment when it is
+//   loaded and at no other time. So the program starts itself once more with a short count, unless the user has set
+//   one. Where that cannot be done the run goes on, as it does where /proc/self/exe is not this program (it was started
+//   by naming the dynamic loader) or a tool would lose it (valgrind).
+#include <elf.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <elf.h>
 
 #include <cerrno>
 #include <initializer_list>
@@ -35,7 +37,8 @@ AUTOSCHEME_BARE bool BeginsWith(const char* text, const char* prefix) {
   return *prefix == '\0';
 }
 
-// Whether the kernel itself has loaded this program and its dynamic loader: AT_BASE is 0 where the loader was what it started.
+// Whether the kernel itself has loaded this program and its dynamic loader: AT_BASE is 0 where the loader was what it
+// started.
 AUTOSCHEME_BARE bool StartedByKernel(char** environment) {
   while (*environment != nullptr) ++environment;
   for (auto* entry = reinterpret_cast<const Elf64_auxv_t*>(environment + 1); entry->a_type != AT_NULL; ++entry) {
@@ -57,7 +60,8 @@ AUTOSCHEME_BARE void SpinBriefly(int argc, char** argv, char** environment) {
   static const char* settings[kMost + 2];
   static char program[4096];
   bool computes = false;
-  for (const char* command : {"score", "run", "plan"}) computes = computes || (argc > 1 && BeginsWith(argv[1], command));
+  for (const char* command : {"score", "run", "plan"})
+    computes = computes || (argc > 1 && BeginsWith(argv[1], command));
   size_t count = 0;
   for (; computes && environment[count] != nullptr; ++count) {
     const char* setting = environment[count];
@@ -67,7 +71,7 @@ AUTOSCHEME_BARE void SpinBriefly(int argc, char** argv, char** environment) {
   }
   if (!computes || !StartedByKernel(environment)) return;
   settings[count] = "GOMP_SPINCOUNT=5000";
-  // By its name, so that the system's lists of processes show that.
+  // The name is kept, so that the system's lists of processes show it.
   const long length = syscall(SYS_readlink, "/proc/self/exe", program, sizeof(program) - 1);
   if (length <= 0) return;
   program[length] = '\0';

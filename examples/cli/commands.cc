@@ -21,24 +21,33 @@ constexpr Flag kRecipeOut{"out", "FILE", 0,
                           "Where to write the recipes (JSON); - is stdout, where then nothing else is printed. Each "
                           "layer_config in it is what AutoRound takes. Needed with --avg-bits or --target-size."};
 constexpr Flag kPareto{"pareto", "FILE", 0,
-                       "Where to write all efficient choices of bits and loss, with the value of a further bit at each (JSON); - is stdout."};
+                       "Where to write all efficient choices of bits and loss, with the value of a further bit at each "
+                       "(JSON); - is stdout."};
 constexpr Flag kKeepScores{"save-scores", "FILE", 0,
                            "Also write the scores (JSON), to select for other budgets without scoring again."};
 constexpr Flag kJson{"json", nullptr, 0, "Print JSON instead of a table."};
 
-constexpr Flag kSchemes{"schemes", "LIST", AUTOSCHEME_OPTION_SCHEMES,
+constexpr Flag kSchemes{"schemes",
+                        "LIST",
+                        AUTOSCHEME_OPTION_SCHEMES,
                         "Schemes to choose from, comma separated: W2A16,W4A16,W8A16; or a JSON file with names and "
                         "objects of scheme fields. 'autoscheme schemes' lists the names.",
-                        true, "options"};
-constexpr Flag kSubset{"schemes", "LIST", AUTOSCHEME_OPTION_SCHEMES,
-                       "Choose from these schemes only; they must be among those that were scored.", false, "options"};
+                        true,
+                        "options"};
+constexpr Flag kSubset{"schemes",
+                       "LIST",
+                       AUTOSCHEME_OPTION_SCHEMES,
+                       "Choose from these schemes only; they must be among those that were scored.",
+                       false,
+                       "options"};
 constexpr Flag kAvgBits{"avg-bits", "BITS[,BITS]", AUTOSCHEME_OPTION_AVG_BITS, nullptr};
 constexpr Flag kTargetSize{"target-size", "SIZE[,SIZE]", AUTOSCHEME_OPTION_TARGET_SIZE, nullptr};
-constexpr Flag kMaxRam{"max-ram", "SIZE", AUTOSCHEME_OPTION_MAX_RAM_BYTES,
-                       "Peak resident memory of this process that must not be exceeded: 400MiB, 2GiB, 1.5GB. Refused "
-                       "before any work if it cannot be kept. Default: the larger of 1 GiB and what full speed needs without "
-                       "kept activations, but at most half of what the system or the cgroup has free. 'free': no limit, and up "
-                       "to a quarter of what is free may serve to save time."};
+constexpr Flag kMaxRam{
+    "max-ram", "SIZE", AUTOSCHEME_OPTION_MAX_RAM_BYTES,
+    "Peak resident memory of this process that must not be exceeded: 400MiB, 2GiB, 1.5GB. Refused "
+    "before any work if it cannot be kept. Default: the larger of 1 GiB and what full speed needs without "
+    "saved activations, but at most half of what the system or the cgroup has free. 'free': no limit, and up "
+    "to a quarter of what is free may serve to save time."};
 
 // How much of the calibration is used.
 const std::vector<Flag> kCalibration = {
@@ -63,7 +72,8 @@ const std::vector<Flag> kSelection = {
 constexpr Flag kReferenceRules{"reference-rules", nullptr, AUTOSCHEME_OPTION_REFERENCE_RULES, nullptr};
 const std::vector<Flag> kMachine = {
     {"threads", "N", AUTOSCHEME_OPTION_THREADS,
-     "Threads that compute. Default: as many as LibTorch takes, but no more than the CPU quota of the cgroup gives time to."},
+     "Threads that compute. Default: as many as LibTorch takes, but no more than the CPU quota of the cgroup gives "
+     "time to."},
     {"scorer", "NAME", AUTOSCHEME_OPTION_SCORER, nullptr},
     {"dtype", "NAME", AUTOSCHEME_OPTION_DTYPE, nullptr},
     {"device", "NAME", AUTOSCHEME_OPTION_DEVICE, nullptr},
@@ -117,9 +127,15 @@ const std::vector<Command>& Commands() {
       {"plan", "Print what scoring would hold in memory and read, without running it",
        Join({{kModel, kSchemes, kTokens, kReferenceRules, kMaxRam, kJson}, kCalibration, kRules, kMachine}), MakePlan},
       {"score", "Measure every layer under every scheme and write the scores",
-       Join({{kModel, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam}, kCalibration, kRules, kMachine, kReport}), Score},
+       Join({{kModel, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam},
+             kCalibration,
+             kRules,
+             kMachine,
+             kReport}),
+       Score},
       {"select", "Choose a scheme for each layer from stored scores, for one or several budgets",
-       Join({{kScoresIn, kAvgBits, kTargetSize, kRecipeOut, kPareto, kSubset, kReferenceRules}, kSelection, kReport}), Select, CheckSelect},
+       Join({{kScoresIn, kAvgBits, kTargetSize, kRecipeOut, kPareto, kSubset, kReferenceRules}, kSelection, kReport}),
+       Select, CheckSelect},
       {"run", "Score and select in one",
        Join({{kModel, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules, kMaxRam},
              kCalibration,

@@ -31,7 +31,8 @@ const Flag* FindFlag(const std::vector<Flag>& known, absl::string_view name) {
 bool MeansFile(int32_t option, absl::string_view value) {
   value = absl::StripAsciiWhitespace(value);
   if (absl::StartsWith(value, "{") || absl::StartsWith(value, "[")) return false;
-  return option == AUTOSCHEME_OPTION_LAYER_CONFIG || absl::StrContains(value, '/') || absl::EndsWithIgnoreCase(value, ".json");
+  return option == AUTOSCHEME_OPTION_LAYER_CONFIG || absl::StrContains(value, '/') ||
+         absl::EndsWithIgnoreCase(value, ".json");
 }
 
 bool IsEmptyObject(absl::string_view text) {
@@ -51,9 +52,10 @@ absl::StatusOr<OptionText> ReadOption(int32_t option, const std::string& value) 
   if (error != 0 || S_ISDIR(info.st_mode)) {
     if (MeansFile(option, value)) {
       if (error == 0) return absl::InvalidArgumentError(absl::StrCat(name, " is a folder, not a file"));
-      return absl::InvalidArgumentError(error == ENOENT || error == ENOTDIR
-                                            ? absl::StrCat("no such file: ", name)
-                                            : absl::StrCat("cannot open ", name, ": ", std::generic_category().message(error)));
+      return absl::InvalidArgumentError(
+          error == ENOENT || error == ENOTDIR
+              ? absl::StrCat("no such file: ", name)
+              : absl::StrCat("cannot open ", name, ": ", std::generic_category().message(error)));
     }
     read.text = value;
   } else {
@@ -65,11 +67,12 @@ absl::StatusOr<OptionText> ReadOption(int32_t option, const std::string& value) 
     }
     read.text = text.str();
     read.source = absl::StrCat(name, ": ");
-    if (absl::StripAsciiWhitespace(read.text).empty()) return absl::InvalidArgumentError(absl::StrCat(name, " is empty"));
+    if (absl::StripAsciiWhitespace(read.text).empty())
+      return absl::InvalidArgumentError(absl::StrCat(name, " is empty"));
   }
   if (option == AUTOSCHEME_OPTION_LAYER_CONFIG && IsEmptyObject(read.text)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(read.source, "the object holds no layer: write {\"layer or pattern\": \"scheme\"}, or leave the flag away"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        read.source, "the object holds no layer: write {\"layer or pattern\": \"scheme\"}, or leave the flag away"));
   }
   return read;
 }
@@ -149,12 +152,15 @@ absl::Status Flags::Apply(const std::vector<Flag>& known, autoscheme_options* op
     OptionText value{Get(flag.name), ""};
     if (flag.option == AUTOSCHEME_OPTION_SCHEMES || flag.option == AUTOSCHEME_OPTION_LAYER_CONFIG) {
       absl::StatusOr<OptionText> read = ReadOption(flag.option, value.text);
-      if (!read.ok()) return absl::InvalidArgumentError(absl::StrCat("flag --", flag.name, ": ", read.status().message()));
+      if (!read.ok())
+        return absl::InvalidArgumentError(absl::StrCat("flag --", flag.name, ": ", read.status().message()));
       value = *std::move(read);
     }
-    const absl::Status set = Call(
-        [&](autoscheme_error** error) { return autoscheme_options_set_str(options, flag.option, value.text.c_str(), error); });
-    if (!set.ok()) return absl::InvalidArgumentError(absl::StrCat("flag --", flag.name, ": ", value.source, set.message()));
+    const absl::Status set = Call([&](autoscheme_error** error) {
+      return autoscheme_options_set_str(options, flag.option, value.text.c_str(), error);
+    });
+    if (!set.ok())
+      return absl::InvalidArgumentError(absl::StrCat("flag --", flag.name, ": ", value.source, set.message()));
   }
   return absl::OkStatus();
 }
@@ -163,15 +169,16 @@ std::string FlagHelp(const std::vector<Flag>& known) {
   std::string help;
   for (const Flag& flag : known) {
     absl::StrAppend(&help, "  --", flag.name, flag.value == nullptr ? "" : " ", flag.value == nullptr ? "" : flag.value,
-                    flag.alias == nullptr ? "" : absl::StrCat("   (or --", flag.alias, ")"), flag.required ? "   (needed)" : "", "\n");
+                    flag.alias == nullptr ? "" : absl::StrCat("   (or --", flag.alias, ")"),
+                    flag.required ? "   (needed)" : "", "\n");
     std::string text = flag.help == nullptr ? "" : flag.help;
     auto info = Struct<autoscheme_option_info>();
     if (flag.option != 0 &&
         Call([&](autoscheme_error** error) { return autoscheme_option_describe(flag.option, &info, error); }).ok()) {
       if (flag.help == nullptr) text = info.help;
       if (info.choices != nullptr) absl::StrAppend(&text, " One of ", info.choices, ".");
-      const bool has_default = *info.default_value != '\0' && info.type != AUTOSCHEME_TYPE_BOOL &&
-                               !absl::StrContains(text, "Default:");
+      const bool has_default =
+          *info.default_value != '\0' && info.type != AUTOSCHEME_TYPE_BOOL && !absl::StrContains(text, "Default:");
       if (has_default) absl::StrAppend(&text, " Default: ", info.default_value, ".");
     }
     absl::StrAppend(&help, Fold(text, 6), "\n");

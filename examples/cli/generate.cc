@@ -181,13 +181,14 @@ absl::Status MakePlan(Session& session) {
   absl::PrintF("%s", table.ToString());
   absl::PrintF("how   %s of weights, %d in memory at once%s; %s of a batch computed at once\n",
                Count(info.units, "unit"), info.slots,
-               info.tile_bytes != 0 ? ", by row tiles that are read at every use" : "", Count(info.slice_rows, "row"));
-  absl::PrintF("      budget: %s%s\n", info.budget_reason, session.flags.Has("max-ram") ? "" : " (--max-ram names another)");
-  if (info.boundary_interval > 1) {
-    absl::PrintF("      inputs of every %d units are stored; those between are computed again\n",
-                 info.boundary_interval);
+               info.tile_bytes != 0 ? ", by row tiles that are read at every use" : "",
+               Count(info.micro_batch_rows, "row"));
+  absl::PrintF("      budget: %s%s\n", info.budget_reason,
+               session.flags.Has("max-ram") ? "" : " (--max-ram names another)");
+  if (info.input_interval > 1) {
+    absl::PrintF("      inputs of every %d units are stored; those between are computed again\n", info.input_interval);
   }
-  if (info.kept_units > 0) absl::PrintF("      activations of the last %s stay\n", Count(info.kept_units, "unit"));
+  if (info.saved_units > 0) absl::PrintF("      activations of the last %s stay\n", Count(info.saved_units, "unit"));
   if (info.cached_units > 0) absl::PrintF("      weights of the last %s stay\n", Count(info.cached_units, "unit"));
   return absl::OkStatus();
 }
@@ -247,8 +248,8 @@ absl::Status Select(Session& session) {
   CLI_RETURN_IF_ERROR(delivery.status());
   if (!Prints(session, {out, front})) return absl::OkStatus();
   if (recipes != nullptr) CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores.get()));
-  absl::PrintF("%swrote %s%s%s\n", out.empty() ? "" : "\n", Printable(out),
-               out.empty() || front.empty() ? "" : " and ", Printable(front));
+  absl::PrintF("%swrote %s%s%s\n", out.empty() ? "" : "\n", Printable(out), out.empty() || front.empty() ? "" : " and ",
+               Printable(front));
   return absl::OkStatus();
 }
 

@@ -29,8 +29,8 @@ using PlanHandle = std::unique_ptr<autoscheme_plan, Deleter<autoscheme_plan_free
 using ScoresHandle = std::unique_ptr<autoscheme_scores, Deleter<autoscheme_scores_free>>;
 using RecipesHandle = std::unique_ptr<autoscheme_recipes, Deleter<autoscheme_recipes_free>>;
 
-// Runs `call`, which takes an autoscheme_error**, and takes its error over. What Ctrl-C has stopped is CANCELLED, whether by
-// autoscheme_cancel or by our callbacks, which fail for no other reason.
+// Runs `call`, which takes an autoscheme_error**, and takes its error over. What Ctrl-C has stopped is CANCELLED,
+// whether by autoscheme_cancel or by our callbacks, which fail for no other reason.
 template <typename F>
 absl::Status Call(F&& call) {
   autoscheme_error* error = nullptr;
@@ -38,7 +38,8 @@ absl::Status Call(F&& call) {
   if (status == AUTOSCHEME_OK) return absl::OkStatus();
   const std::string message = autoscheme_error_message(error);
   autoscheme_error_free(error);
-  if (status == AUTOSCHEME_CALLBACK_FAILED || status == AUTOSCHEME_CANCELLED) return absl::CancelledError("interrupted");
+  if (status == AUTOSCHEME_CALLBACK_FAILED || status == AUTOSCHEME_CANCELLED)
+    return absl::CancelledError("interrupted");
   return absl::Status(static_cast<absl::StatusCode>(status), message);
 }
 

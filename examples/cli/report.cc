@@ -131,7 +131,8 @@ absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_
   table.Add({"bytes read", HumanBytes(stats.planned_read_bytes), HumanBytes(stats.read_bytes)});
   table.Add({"peak memory", HumanBytes(stats.planned_peak_bytes), HumanBytes(stats.peak_rss_bytes)});
   if (max_ram_bytes != 0) table.Add({"memory limit", HumanBytes(max_ram_bytes)});
-  table.Add({"held at the end, own / of files", "", absl::StrCat(HumanBytes(stats.rss_anon_bytes), " / ", HumanBytes(stats.rss_file_bytes))});
+  table.Add({"held at the end, own / of files", "",
+             absl::StrCat(HumanBytes(stats.rss_anon_bytes), " / ", HumanBytes(stats.rss_file_bytes))});
   table.Add({"fetched from storage", "", HumanBytes(stats.disk_read_bytes)});
   table.Add({"read by", "", stats.io_engine});
   if (stats.spill_bytes != 0) table.Add({"written to spill files", "", HumanBytes(stats.spill_bytes)});

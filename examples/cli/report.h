@@ -12,9 +12,9 @@
 
 namespace cli {
 
-std::string HumanBytes(uint64_t bytes);    // "381.5 MiB"
-std::string HumanSeconds(double seconds);  // "4.2 s", "12 min 3 s"
-std::string HumanCount(int64_t count);     // "134.5 M"
+std::string HumanBytes(uint64_t bytes);                // "381.5 MiB"
+std::string HumanSeconds(double seconds);              // "4.2 s", "12 min 3 s"
+std::string HumanCount(int64_t count);                 // "134.5 M"
 std::string Count(int64_t n, absl::string_view noun);  // "1 tensor", "2 tensors"
 
 // Columns as wide as their widest cell; the first is set to the left, the others to the right.

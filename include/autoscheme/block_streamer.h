@@ -43,11 +43,11 @@ struct StreamStats {
 };
 
 // Never maps files, and leaves nothing in the page cache: it reads past it (O_DIRECT) or drops what it read. Tensors
-// that lie side by side in a shard are one stretch to read; gaps are not read. Holds `slots` buffers, each as large as
+// that lie side by side in a shard are one extent to read; gaps are not read. Holds `slots` buffers, each as large as
 // the largest step, allocated once. One reader thread, started by Create and joined by the destructor; with one slot,
 // or where the system has no thread to give, Next() reads on its caller's thread instead.
 //
-// Not for a process that is forked off: it has no reader, and destroying its copy would wait for one.
+// A process that is forked off must not use it: it has no reader, and destroying its copy would wait for one.
 //
 // Thread-safety: Next() from one thread. The context's cancel token and stats() from any.
 // Errors of Next: OUT_OF_RANGE after the last step; DATA_LOSS when a shard ends early or has changed since it was
@@ -79,7 +79,7 @@ class BlockStreamer {
   static absl::StatusOr<uint64_t> SlotBytes(const RangeStep& step);
   static absl::StatusOr<uint64_t> SlotBytes(const Step& step);
 
-  // As Stop().
+  // Calls Stop().
   ~BlockStreamer();
 
   // Blocks until the next step of the order is resident. Gives the slot of the step before back to the reader.

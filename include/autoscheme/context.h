@@ -30,8 +30,8 @@ enum class LogLevel : int32_t { kInfo = 0, kWarning = 1 };
 // One step of long work. `stage` is "forward", "head", "backward" or "select".
 struct Progress {
   absl::string_view stage;
-  int64_t done = 0;   // steps of this stage that are finished; a step is one block (or one head tile)
-  int64_t total = 0;  // steps of this stage
+  int64_t done = 0;        // steps of this stage that are finished; a step is one block (or one head tile)
+  int64_t total = 0;       // steps of this stage
   int64_t bytes_read = 0;  // of the checkpoint, since the run began
   double elapsed_s = 0;    // since the run began
 };

@@ -33,14 +33,14 @@ struct LinearLayer {
   bool last_product = false;
 };
 
-// One decoder block. Its sublayers (attention, MLP) are computed one after the other: the smallest pieces that can be in
-// memory alone.
+// One decoder block. Its sublayers (attention, MLP) are computed one after the other: the smallest units that can be
+// in memory alone.
 struct Block {
-  std::string name;                          // "model.layers.0"
-  std::vector<const TensorInfo*> tensors;    // everything the block needs, ordered by (shard, offset)
+  std::string name;                                       // "model.layers.0"
+  std::vector<const TensorInfo*> tensors;                 // everything the block needs, ordered by (shard, offset)
   std::vector<std::vector<const TensorInfo*>> sublayers;  // the same tensors by sublayer
-  std::vector<LinearLayer> linears;          // the quantizable ones, in the model's order
-  uint64_t bytes = 0;                        // sum over tensors
+  std::vector<LinearLayer> linears;                       // the quantizable ones, in the model's order
+  uint64_t bytes = 0;                                     // sum over tensors
 };
 
 // Immutable after Open: free to share between threads.
@@ -54,10 +54,10 @@ class MetaSkeleton {
   static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Open(const Context& context, const std::string& model);
   ~MetaSkeleton();
 
-  const std::string& model() const;       // as given to Open
-  const std::string& directory() const;   // the folder that was opened
+  const std::string& model() const;               // as given to Open
+  const std::string& directory() const;           // the folder that was opened
   const std::vector<std::string>& files() const;  // that are read of it: config.json, the index, the shards
-  const std::string& model_type() const;  // "llama", "qwen3", ...
+  const std::string& model_type() const;          // "llama", "qwen3", ...
   // Hex hash over config.json and every tensor's name, dtype, shape and size: equal for equal structure.
   const std::string& fingerprint() const;
 

@@ -41,22 +41,22 @@ struct SelectOptions {
   // Layers that must get the same scheme: each entry is one group of patterns (docs/algorithm.md 2.6). Where some of a
   // group are fixed, the others take their scheme.
   std::vector<std::vector<std::string>> shared_layers;
-  // Charge and choose as the reference does, for comparison with it: k-quants are charged as themselves where stand-ins replace
-  // them afterwards, so a recipe may cost more than its target; a larger target may give more loss; fixed layers split a group
-  // of shared_layers. INVALID_ARGUMENT for scores that were measured with stand-ins.
+  // Charge and choose as the reference does, for comparison with it: k-quants are charged as themselves where stand-ins
+  // replace them afterwards, so a recipe may cost more than its target; a larger target may give more loss; fixed
+  // layers split a group of shared_layers. INVALID_ARGUMENT for scores that were measured with stand-ins.
   bool reference_rules = false;
 };
 
-// Solves for every target from one table: within the target, and never with more loss than a smaller target gives (but for `gap`).
-// Pure and deterministic; never touches the model.
-// Errors: INVALID_ARGUMENT for no target, a target out of reach (names the reachable range), an unknown scheme, a size
-// for a table without other_bytes, a group of shared_layers that no one scheme can serve (names its layers and schemes);
-// DATA_LOSS when a layer has no finite loss under any scheme (names it).
+// Solves for every target from one table: within the target, and never with more loss than a smaller target gives (but
+// for `gap`). Pure and deterministic; never touches the model. Errors: INVALID_ARGUMENT for no target, a target out of
+// reach (names the reachable range), an unknown scheme, a size for a table without other_bytes, a group of
+// shared_layers that no one scheme can serve (names its layers and schemes); DATA_LOSS when a layer has no finite loss
+// under any scheme (names it).
 absl::StatusOr<std::vector<Recipe>> SelectRecipes(const ScoreTable& table, const SelectOptions& options,
                                                   const Context& context = {});
 
-// File formats (docs/formats.md, which also says how files are written: whole, and through links). CheckOutputs (output.h)
-// says beforehand whether they can be.
+// File formats (docs/formats.md, which also says how files are written: whole, and through links). CheckOutputs
+// (output.h) says beforehand whether they can be.
 absl::Status WriteScores(const Context& context, const ScoreTable& table, const std::string& path);
 absl::StatusOr<ScoreTable> ReadScores(const Context& context, const std::string& path);
 absl::Status WriteRecipes(const Context& context, const std::vector<Recipe>& recipes, const std::string& path);

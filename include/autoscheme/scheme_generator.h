@@ -20,34 +20,36 @@
 namespace autoscheme {
 
 struct Options {
-  std::vector<Scheme> schemes;  // the menu; the first one decides the shape rules (docs/algorithm.md 2.5)
-  int64_t batch_size = 8;       // sequences whose loss is one mean (docs/algorithm.md 6.2)
+  std::vector<Scheme> schemes;       // the menu; the first one decides the shape rules (docs/algorithm.md 2.5)
+  int64_t batch_size = 8;            // sequences whose loss is one mean (docs/algorithm.md 6.2)
   std::string scorer = "deltaloss";  // what is measured (docs/algorithm.md): "deltaloss"
   // What is computed in: "float32"; "bfloat16"; "mixed", float32 but for the matrix products of the backward
-  // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32. On another
-  // CPU products of bfloat16 are formed in float32 and rounded, in about the time of float32.
+  // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32. On
+  // another CPU products of bfloat16 are formed in float32 and rounded, in about the time of float32.
   std::string dtype = "float32";
   std::string device = "cpu";
-  // Of LibTorch, for the calling thread only; 0 = leave as the process has it, -1 = the same, but no more than the cgroups' CPU quota gives time to.
+  // LibTorch's threads, for the calling thread only; 0 = leave as the process has it, -1 = the same, but no more than the
+  // cgroups' CPU quota gives time to.
   int threads = 0;
-  // A promise: with process_budget the peak RSS of the whole process (what the autoscheme program uses), else what the library
-  // itself holds. 0: the larger of 1 GiB and what full speed needs without kept activations, but at most half of what the
-  // system and the cgroups have free. kAllThatServes: no limit, and up to a quarter of what is free for what only saves time.
+  // A promise: with process_budget the peak RSS of the whole process (what the autoscheme program uses), else what the
+  // library itself holds. 0: the larger of 1 GiB and what full speed needs without saved activations, but at most half
+  // of what the system and the cgroups have free. kAllThatServes: no limit, and up to a quarter of what is free for
+  // what only saves time.
   int64_t max_ram_bytes = 0;
   static constexpr int64_t kAllThatServes = -1;
-  // Counts on an allocator that gives freed buffers above 1 MiB back to the system: the program sets malloc so; the library
-  // leaves the host's alone.
+  // Counts on an allocator that gives freed buffers above 1 MiB back to the system: the program sets malloc so; the
+  // library leaves the host's alone.
   bool process_budget = false;
-  std::string work_dir;         // for the spill file; empty: TMPDIR, else /tmp
-  bool no_spill = false;        // nothing is written to disk: what memory has no room for is computed again
+  std::string work_dir;   // for the spill file; empty: TMPDIR, else /tmp
+  bool no_spill = false;  // nothing is written to disk: what memory has no room for is computed again
   IoEngine io_engine = IoEngine::kAuto;
   // An importance matrix that llama-imatrix has made of this model (GGUF or .dat), for k-quants; empty: it is
   // collected from the calibration. Layers that the file lacks are quantized without one.
   std::string imatrix_file;
-  std::string ignore_layers;    // comma separated: these stay at 16 bits (docs/algorithm.md 2.3)
+  std::string ignore_layers;  // comma separated: these stay at 16 bits (docs/algorithm.md 2.3)
   // Layers fixed by the user: pattern -> scheme (docs/algorithm.md 2.3).
   std::vector<std::pair<std::string, Scheme>> layer_config;
-  bool quant_lm_head = false;   // score and budget the head too
+  bool quant_lm_head = false;  // score and budget the head too
   bool ignore_scale_zp_bits = false;
   std::vector<std::vector<std::string>> shared_layers;
   // Score k-quants themselves where stand-ins will replace them, and select by SelectOptions::reference_rules.
@@ -60,52 +62,53 @@ struct PlanItem {
   uint64_t bytes = 0;
 };
 struct Plan {
-  std::vector<PlanItem> resident;      // what is alive at the peak, by item
-  uint64_t peak_bytes = 0;             // their sum: the promised peak
-  uint64_t least_bytes = 0;            // the smallest max_ram_bytes that is sure to do
-  uint64_t budget_bytes = 0;           // that the peak keeps to; 0 = none
-  std::string budget_reason;           // whose number that is, in words
-  uint64_t read_bytes = 0;             // of the checkpoint
-  uint64_t spill_bytes = 0;            // size of the spill files, 0 when boundaries stay in RAM
-  bool boundaries_in_ram = true;
-  int64_t boundary_interval = 1;       // inputs of every so many units are stored; those between are computed again
-  double flops = 0;                    // multiplications and additions of the matrix products
-  double estimated_s = 0;              // by a short measurement of this machine's products and reads
-  // Choices. A unit is what is read and differentiated as one piece: a block, or one segment of it (attention, MLP).
+  std::vector<PlanItem> resident;  // what is alive at the peak, by item
+  uint64_t peak_bytes = 0;         // their sum: the promised peak
+  uint64_t least_bytes = 0;        // the smallest max_ram_bytes that is sure to do
+  uint64_t budget_bytes = 0;       // that the peak keeps to; 0 = none
+  std::string budget_reason;       // whose number that is, in words
+  uint64_t read_bytes = 0;         // of the checkpoint
+  uint64_t spill_bytes = 0;        // size of the spill files, 0 when saved inputs stay in RAM
+  bool inputs_in_ram = true;
+  int64_t input_interval = 1;  // inputs of every so many units are stored; those between are computed again
+  double flops = 0;            // multiplications and additions of the matrix products
+  double estimated_s = 0;      // by a short measurement of this machine's products and reads
+  // Choices. A unit is read, computed and differentiated as a whole: a block, or one sublayer of it (attention, MLP).
   int64_t units = 0;
-  int64_t slots = 0;                   // units in memory at once while they stream; 1 = no read-ahead
-  int64_t slice_rows = 0;              // rows of a batch that are computed at once
-  uint64_t tile_bytes = 0;             // of a row tile, where not even one unit fits; 0 = whole units
-  int64_t kept_units = 0;              // units whose activations stay, so that they need not be computed twice
-  int64_t cached_units = 0;            // units whose weights stay, so that they need not be read twice
+  int64_t slots = 0;             // units in memory at once while they stream; 1 = no read-ahead
+  int64_t micro_batch_rows = 0;  // rows of a batch that are computed at once
+  uint64_t tile_bytes = 0;       // of a row tile, where not even one unit fits; 0 = whole units
+  int64_t saved_units = 0;       // units whose activations stay, so that they need not be computed twice
+  int64_t cached_units = 0;      // units whose weights stay, so that they need not be read twice
 };
 
 // Thread-safety: one thread at a time; cancel Score and Select through the context from any. FAILED_PRECONDITION in a
 // thread that computed before its process was forked off.
 class SchemeGenerator {
  public:
-  // `skeleton` is borrowed. INVALID_ARGUMENT for a bad option (names it); UNIMPLEMENTED for a scheme or device that this
-  // build cannot run.
+  // `skeleton` is borrowed. INVALID_ARGUMENT for a bad option (names it); UNIMPLEMENTED for a scheme or device that
+  // this build cannot run.
   static absl::StatusOr<std::unique_ptr<SchemeGenerator>> Create(const Context& context, const MetaSkeleton& skeleton,
                                                                  Options options);
   ~SchemeGenerator();
 
-  // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met, or without one when less is free than the run needs at least; the
-  // message names the smallest budget that would do. Calibration that Score would refuse: INVALID_ARGUMENT.
+  // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met, or without one when less is free than the run needs at least;
+  // the message names the smallest budget that would do. Calibration that Score would refuse: INVALID_ARGUMENT.
   absl::StatusOr<Plan> MakePlan(const Calibration& calibration) const;
 
   // The two sweeps. Ids outside the vocabulary: INVALID_ARGUMENT with row, column and id. NaN or infinite weights:
   // DATA_LOSS with the tensor, the count and the first index.
   absl::StatusOr<ScoreTable> Score(const Calibration& calibration);
 
-  // INVALID_ARGUMENT where Select would refuse a target whatever the scores: known from shapes and menu, before any work.
+  // INVALID_ARGUMENT where Select would refuse a target whatever the scores: known from shapes and menu, before any
+  // work.
   absl::Status CheckTargets(const std::vector<double>& avg_bits, const std::vector<int64_t>& target_bytes) const;
 
   // SelectRecipes with this generator's options.
   absl::StatusOr<std::vector<Recipe>> Select(const ScoreTable& table, const std::vector<double>& avg_bits,
                                              const std::vector<int64_t>& target_bytes = {}) const;
 
-  // Of the last Score().
+  // The figures of the last Score().
   const RunStats& stats() const;
 
  private:

@@ -17,8 +17,8 @@ namespace autoscheme {
 absl::StatusOr<std::vector<Scheme>> ParseMenu(absl::string_view text);
 
 // A JSON object: name, part of a name or regular expression of layers -> preset name or object of scheme fields, in the
-// order of the text. What Options::layer_config takes, and what a recipe's "layer_config" is; of a recipe, or a recipe.json that
-// holds one, that object is taken. Errors as above.
+// order of the text. What Options::layer_config takes, and what a recipe's "layer_config" is; of a recipe, or a
+// recipe.json that holds one, that object is taken. Errors as above.
 absl::StatusOr<std::vector<std::pair<std::string, Scheme>>> ParseLayerConfig(absl::string_view json);
 
 }  // namespace autoscheme

@@ -32,8 +32,8 @@ struct LayerInfo {
 struct LayerScore {
   double weight = 0;
   double activation = 0;
-  // Measured with the layer's stand-in in place of the scheme: a k-quant cannot hold a layer whose rows are no multiple of 256
-  // weights (docs/formats.md).
+  // Measured with the layer's stand-in in place of the scheme: a k-quant cannot hold a layer whose rows are no multiple
+  // of 256 weights (docs/formats.md).
   bool stand_in = false;
 };
 

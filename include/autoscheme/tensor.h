@@ -14,8 +14,28 @@ namespace autoscheme {
 
 // The element types a safetensors file can hold (all 22 of the format).
 enum class Dtype : int32_t {
-  kBool, kF4, kF6E2M3, kF6E3M2, kU8, kI8, kF8E5M2, kF8E4M3, kF8E8M0, kF8E4M3Fnuz, kF8E5M2Fnuz,
-  kI16, kU16, kF16, kBF16, kI32, kU32, kF32, kC64, kF64, kI64, kU64,
+  kBool,
+  kF4,
+  kF6E2M3,
+  kF6E3M2,
+  kU8,
+  kI8,
+  kF8E5M2,
+  kF8E4M3,
+  kF8E8M0,
+  kF8E4M3Fnuz,
+  kF8E5M2Fnuz,
+  kI16,
+  kU16,
+  kF16,
+  kBF16,
+  kI32,
+  kU32,
+  kF32,
+  kC64,
+  kF64,
+  kI64,
+  kU64,
 };
 
 // Bits of one element: 4, 6, 8, 16, 32 or 64.
@@ -26,7 +46,7 @@ std::optional<Dtype> DtypeFromName(absl::string_view name);
 
 // One tensor of a checkpoint: what its header says, and where its bytes lie.
 struct TensorInfo {
-  std::string name;            // as in the file, e.g. "model.layers.0.mlp.up_proj.weight"
+  std::string name;  // as in the file, e.g. "model.layers.0.mlp.up_proj.weight"
   Dtype dtype = Dtype::kBF16;
   std::vector<int64_t> shape;  // C order; empty for a scalar
   int shard = 0;               // index into the checkpoint's list of shard files

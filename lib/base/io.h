@@ -31,8 +31,8 @@ class Io {
   virtual int Stat(const char* path, struct stat* out);
   virtual ssize_t Pread(int fd, void* data, size_t size, off_t offset);
   virtual ssize_t Pwrite(int fd, const void* data, size_t size, off_t offset);
-  // For what has no offsets: waits also where the descriptor does not block, and a reader that is gone is -EPIPE without a
-  // SIGPIPE for the process.
+  // For what has no offsets: waits also where the descriptor does not block, and a reader that is gone is -EPIPE
+  // without a SIGPIPE for the process.
   virtual ssize_t Write(int fd, const void* data, size_t size);
   virtual int Fsync(int fd);
   virtual int Allocate(int fd, off_t size);                 // posix_fallocate; -EOPNOTSUPP where the file system cannot
@@ -44,9 +44,9 @@ class Io {
   virtual int Access(const char* path, int mode);            // for the effective user
   virtual int Fchmod(int fd, mode_t mode);
   virtual int Fchown(int fd, uid_t user, gid_t group);
-  virtual int DescriptorFlags(int fd);          // F_GETFL
+  virtual int DescriptorFlags(int fd);           // F_GETFL
   virtual bool HasAccessList(const char* path);  // a POSIX ACL that says more than the mode does
-  virtual bool IsMountPoint(const char* path);  // false where the kernel does not say
+  virtual bool IsMountPoint(const char* path);   // false where the kernel does not say
   virtual int Fstatfs(int fd, struct statfs* out);
   // What offset, size and address of a read must be multiples of when the file is opened with O_DIRECT; 4096 where the
   // kernel does not say. 0: the file cannot be read so.

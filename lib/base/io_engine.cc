@@ -16,8 +16,7 @@ absl::StatusOr<IoEngine> IoEngineFromName(absl::string_view name) {
   for (int32_t i = 0; i < 3; ++i) {
     if (name == kNames[i]) return static_cast<IoEngine>(i);
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("io_engine is ", Quoted(name), "; known: auto, direct, buffered"));
+  return absl::InvalidArgumentError(absl::StrCat("io_engine is ", Quoted(name), "; known: auto, direct, buffered"));
 }
 
 }  // namespace autoscheme

@@ -197,9 +197,10 @@ class TempFile {
     };
     int owned = chown(target_.st.st_uid);
     if (owned == -EPERM) owned = chown(static_cast<uid_t>(-1));
-    // Another group gets no more than everybody has, and so does the group of a file with an access list: where there is one, the
-    // mode's middle bits are the most that anybody on the list has.
-    if (owned < 0 || io_.HasAccessList(target_.path.c_str())) mode &= ~static_cast<mode_t>(S_IRWXG) | (mode & S_IRWXO) << 3;
+    // Another group gets no more than everybody has, and so does the group of a file with an access list: where there
+    // is one, the mode's middle bits are the most that anybody on the list has.
+    if (owned < 0 || io_.HasAccessList(target_.path.c_str()))
+      mode &= ~static_cast<mode_t>(S_IRWXG) | (mode & S_IRWXO) << 3;
     const int moded = RetryInterrupted([&] { return io_.Fchmod(fd_, mode); });
     const int error = SetOrRefused(owned) ? moded : owned;
     if (SetOrRefused(error)) return absl::OkStatus();

@@ -26,7 +26,8 @@ std::string ReadText(Io& io, const std::string& path) {
   if (fd < 0) return text;
   char piece[4096];
   while (text.size() < kMostBytes) {
-    const ssize_t n = RetryInterrupted([&] { return io.Pread(fd, piece, sizeof(piece), static_cast<off_t>(text.size())); });
+    const ssize_t n =
+        RetryInterrupted([&] { return io.Pread(fd, piece, sizeof(piece), static_cast<off_t>(text.size())); });
     if (n <= 0) break;
     text.append(piece, static_cast<size_t>(n));
   }
@@ -34,7 +35,9 @@ std::string ReadText(Io& io, const std::string& path) {
   return text;
 }
 
-std::vector<string_view> Words(string_view line) { return absl::StrSplit(line, absl::ByAnyChar(" \t\n"), absl::SkipEmpty()); }
+std::vector<string_view> Words(string_view line) {
+  return absl::StrSplit(line, absl::ByAnyChar(" \t\n"), absl::SkipEmpty());
+}
 
 // The number of a file that holds one; nothing for "max" and for "-1".
 std::optional<uint64_t> ReadNumber(Io& io, const std::string& path) {
@@ -81,7 +84,8 @@ std::vector<Mount> Mounts(string_view mountinfo, bool unified, string_view contr
     const size_t dash = absl::c_find(words, "-") - words.begin();
     if (dash < 6 || dash + 3 >= words.size() || words[dash + 1] != (unified ? "cgroup2" : "cgroup")) continue;
     const std::vector<string_view> options = absl::StrSplit(words[dash + 3], ',');
-    if (unified || absl::c_linear_search(options, controller)) mounts.push_back({Unescaped(words[3]), Unescaped(words[4])});
+    if (unified || absl::c_linear_search(options, controller))
+      mounts.push_back({Unescaped(words[3]), Unescaped(words[4])});
   }
   return mounts;
 }

@@ -16,15 +16,16 @@ struct FreeMemory {
   std::string cgroup;  // folder of the group whose limit leaves the least; empty: the system as a whole does
 };
 
-// Memory that new work could have: the least of what the system has without swapping (MemAvailable) and of what each cgroup,
-// version 1 or 2, from the process's own up to the root, leaves of its limits. File pages that a group has not used of late do
-// not count as used. Nothing where the system does not say.
+// Memory that new work could have: the least of what the system has without swapping (MemAvailable) and of what each
+// cgroup, version 1 or 2, from the process's own up to the root, leaves of its limits. File pages that a group has not
+// used of late do not count as used. Nothing where the system does not say.
 std::optional<FreeMemory> ReadFreeMemory(Io& io);
 
-// Processors whose time the cgroups let this process have (cpu.max, cpu.cfs_quota_us), the least of all; nothing without a limit.
+// Processors whose time the cgroups let this process have (cpu.max, cpu.cfs_quota_us), the least of all; nothing
+// without a limit.
 std::optional<double> ReadCpuQuota(Io& io);
 
-// Of this process, bytes; 0 where the system does not say. From /proc/self/status.
+// This process's memory, bytes; 0 where the system does not say. From /proc/self/status.
 struct ProcessMemory {
   uint64_t rss = 0;       // VmRSS
   uint64_t peak_rss = 0;  // VmHWM

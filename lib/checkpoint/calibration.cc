@@ -141,7 +141,8 @@ absl::StatusOr<Calibration> FromText(Io& io, const File& file, const FileKind& k
   absl::string_view what = kind.name, remedy;
   if (IsJsonLines(text)) {
     what = "JSON Lines, a value in each line";
-    remedy = "make one list of the lines (`jq -s . FILE`); text in them is first to be encoded with the model's tokenizer";
+    remedy =
+        "make one list of the lines (`jq -s . FILE`); text in them is first to be encoded with the model's tokenizer";
   } else if (kind.sort == FileKind::kNumbers) {
     remedy = "save the ids, as by numpy.save(\"tokens.npy\", numpy.loadtxt(FILE, dtype=int, delimiter=\",\"))";
   } else if (kind.sort == FileKind::kText) {
@@ -243,8 +244,8 @@ absl::Status CheckCompanion(const File& file, const TensorInfo& tensor, const Ca
 
 absl::StatusOr<Calibration> FromSafetensors(const File& file, const Context& context) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const SafetensorsHeader header, ReadSafetensorsHeader(file));
-  const auto ids =
-      std::find_if(header.tensors.begin(), header.tensors.end(), [](const TensorInfo& t) { return t.name == "input_ids"; });
+  const auto ids = std::find_if(header.tensors.begin(), header.tensors.end(),
+                                [](const TensorInfo& t) { return t.name == "input_ids"; });
   if (ids == header.tensors.end()) {
     return absl::InvalidArgumentError(absl::StrCat(Quoted(file.path()), " holds no tensor \"input_ids\""));
   }

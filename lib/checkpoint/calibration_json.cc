@@ -34,7 +34,8 @@ absl::Status Refused(const std::string& path, absl::string_view problem) {
 
 }  // namespace
 
-absl::StatusOr<Calibration> CalibrationFromJson(const JsonValue& json, const std::string& path, const Context& context) {
+absl::StatusOr<Calibration> CalibrationFromJson(const JsonValue& json, const std::string& path,
+                                                const Context& context) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::vector<Column> columns, Columns(json, path));
   const Column* ids = nullptr;
   for (const Column& column : columns) {
@@ -57,7 +58,8 @@ absl::StatusOr<Calibration> CalibrationFromJson(const JsonValue& json, const std
 bool IsJsonLines(absl::string_view text) {
   text = absl::StripAsciiWhitespace(text);
   const size_t end = text.find('\n');
-  return end != absl::string_view::npos && (text[0] == '{' || text[0] == '[') && ParseJson(text.substr(0, end), "").ok();
+  return end != absl::string_view::npos && (text[0] == '{' || text[0] == '[') &&
+         ParseJson(text.substr(0, end), "").ok();
 }
 
 namespace {
@@ -76,7 +78,8 @@ absl::StatusOr<std::vector<Column>> Columns(const JsonValue& json, const std::st
     }
     return columns;
   }
-  if (!json.IsArray()) return Refused(path, " is neither a list of lists of token ids nor an object whose \"input_ids\" is one");
+  if (!json.IsArray())
+    return Refused(path, " is neither a list of lists of token ids nor an object whose \"input_ids\" is one");
   if (json.Empty() || !json[0].IsObject()) {
     columns.push_back({"input_ids", {}, true});
     for (const JsonValue& row : json.GetArray()) columns[0].rows.push_back(&row);
@@ -121,7 +124,7 @@ std::string Found(const JsonValue& value) {
   return "not a number";
 }
 
-// Of nested lists, by the first of each.
+// Shape of nested lists, by the first of each.
 std::vector<int64_t> ShapeOf(const Column& column) {
   std::vector<int64_t> shape = {static_cast<int64_t>(column.rows.size())};
   for (const JsonValue* list = column.rows[0]; list != nullptr && list->IsArray(); list = &(*list)[0]) {
@@ -184,7 +187,8 @@ absl::Status CheckCompanion(const Column& column, const std::string& path, const
     if (row->Size() != calibration.seqlen) return check.BadShape(absl::StrCat(row->Size(), " values in row ", number));
     int64_t at = 0;
     for (const JsonValue& value : row->GetArray()) {
-      if (!value.IsNumber() && !value.IsBool()) return check.BadShape(absl::StrCat("no number at row ", number, ", column ", at));
+      if (!value.IsNumber() && !value.IsBool())
+        return check.BadShape(absl::StrCat("no number at row ", number, ", column ", at));
       check.See(number, at, value.IsBool() ? (value.GetBool() ? 1 : 0) : value.GetDouble());
       ++at;
     }

@@ -59,12 +59,13 @@ uint32_t Load32(string_view head, size_t offset) {
   return value;
 }
 
-// By the name of the first member, which both writers always put there.
+// Tells them by the name of the first member, which both writers always put there.
 FileKind KindOfZip(string_view head) {
   const size_t length = head.size() < 30 ? 0 : Load32(head, 26) & 0xffff;
   const string_view member = head.substr(std::min<size_t>(30, head.size()), length);
   if (absl::EndsWith(member, ".npy")) return {FileKind::kArrays, "an archive of NumPy arrays (.npz)"};
-  if (absl::EndsWith(member, "data.pkl")) return {FileKind::kArrays, "a zip archive of PyTorch tensors (a checkpoint, .pt)"};
+  if (absl::EndsWith(member, "data.pkl"))
+    return {FileKind::kArrays, "a zip archive of PyTorch tensors (a checkpoint, .pt)"};
   return {FileKind::kArrays, "a zip archive (a PyTorch checkpoint?)"};
 }
 
@@ -89,7 +90,8 @@ bool IsWideText(string_view head) {
   for (const size_t zero : {0, 1}) {
     bool wide = true;
     for (size_t i = 0; i + 1 < head.size() && wide; i += 2) {
-      wide = head[i + zero] == 0 && (absl::ascii_isprint(head[i + 1 - zero]) || absl::ascii_isspace(head[i + 1 - zero]));
+      wide =
+          head[i + zero] == 0 && (absl::ascii_isprint(head[i + 1 - zero]) || absl::ascii_isspace(head[i + 1 - zero]));
     }
     if (wide) return true;
   }
@@ -97,7 +99,8 @@ bool IsWideText(string_view head) {
 }
 
 bool IsText(string_view head) {
-  return !head.empty() && absl::c_all_of(head, [](char c) { return !absl::ascii_iscntrl(c) || absl::ascii_isspace(c); });
+  return !head.empty() &&
+         absl::c_all_of(head, [](char c) { return !absl::ascii_iscntrl(c) || absl::ascii_isspace(c); });
 }
 
 bool AllNumbers(const std::vector<string_view>& fields) {
@@ -178,7 +181,8 @@ absl::Status DescribeForeignFile(const File& file) {
     case FileKind::kJson:
       return absl::DataLossError(
           absl::StrContains(head, "weight_map") || absl::StrContains(head, "\"metadata\"")
-              ? absl::StrCat(Quoted(file.path()), " is a JSON index of shards, not a safetensors file; pass the model's folder")
+              ? absl::StrCat(Quoted(file.path()),
+                             " is a JSON index of shards, not a safetensors file; pass the model's folder")
               : is("those begin with the 8-byte length of their header"));
     default:
       return absl::OkStatus();

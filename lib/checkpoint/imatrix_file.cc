@@ -90,7 +90,8 @@ class Parser {
       return absl::DataLossError(absl::StrCat(what_, ": ", Quoted(name), " holds ", values[i], " for channel ", i,
                                               ", where a sum of squares belongs"));
     }
-    if (!file_.emplace(std::string(name), std::move(values)).second) return Bad(absl::StrCat(Quoted(name), " is there twice"));
+    if (!file_.emplace(std::string(name), std::move(values)).second)
+      return Bad(absl::StrCat(Quoted(name), " is there twice"));
     return absl::OkStatus();
   }
 
@@ -130,7 +131,8 @@ class Parser {
     } else if (type == kArray) {
       const uint32_t element = cursor_.Read<uint32_t>();
       const uint64_t count = cursor_.Read<uint64_t>();
-      if (element == kArray || ScalarBytes(element) < 0) return Bad(absl::StrCat("an array of values of type ", element));
+      if (element == kArray || ScalarBytes(element) < 0)
+        return Bad(absl::StrCat("an array of values of type ", element));
       if (element == kString) {
         for (uint64_t i = 0; i < count && !cursor_.failed(); ++i) String();
       } else {
@@ -151,7 +153,8 @@ class Parser {
     const uint64_t tensors = cursor_.Read<uint64_t>(), pairs = cursor_.Read<uint64_t>();
     if (cursor_.failed()) return Truncated();
     if (version < 2 || version > 3) {
-      return absl::UnimplementedError(absl::StrCat(what_, " is GGUF of version ", version, "; versions 2 and 3 are read"));
+      return absl::UnimplementedError(
+          absl::StrCat(what_, " is GGUF of version ", version, "; versions 2 and 3 are read"));
     }
     uint64_t alignment = 32;
     for (uint64_t i = 0; i < pairs; ++i) {
@@ -203,7 +206,8 @@ class Parser {
       if (found == counts.end()) return Bad(absl::StrCat(Quoted(name), " has sums and no counts"));
       AUTOSCHEME_ASSIGN_OR_RETURN(const std::vector<float> tokens, TensorFloats(*found->second, data));
       if (tokens.empty() || values.size() % tokens.size() != 0) {
-        return Bad(absl::StrCat(Quoted(name), " has ", values.size(), " sums and ", tokens.size(), " counts, which do not divide them"));
+        return Bad(absl::StrCat(Quoted(name), " has ", values.size(), " sums and ", tokens.size(),
+                                " counts, which do not divide them"));
       }
       // What saw no token is worth the same everywhere, as in the older format and where llama.cpp reads this one.
       const size_t width = values.size() / tokens.size();

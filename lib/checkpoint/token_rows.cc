@@ -21,9 +21,11 @@ struct Companion {
 };
 
 constexpr absl::string_view kPadding =
-    "padding would be scored as text; give rows without padding, all cut to one length (or several texts joined in a row)";
+    "padding would be scored as text; give rows without padding, all cut to one length (or several texts joined in a "
+    "row)";
 constexpr absl::string_view kEveryToken =
-    "every token is scored, with the ids as labels (the shift by one is made here); give rows all of whose tokens count, without "
+    "every token is scored, with the ids as labels (the shift by one is made here); give rows all of whose tokens "
+    "count, without "
     "this";
 
 constexpr Companion kCompanions[] = {
@@ -34,7 +36,8 @@ constexpr Companion kCompanions[] = {
     {"assistant_masks", Expected::kOne, kEveryToken},
     {"position_ids", Expected::kPosition,
      "positions count from 0 in every row; give texts that were packed into one row as rows of their own"},
-    {"token_type_ids", Expected::kZero, "the models that are scored know no token types; leave this away if it means nothing"},
+    {"token_type_ids", Expected::kZero,
+     "the models that are scored know no token types; leave this away if it means nothing"},
 };
 
 const Companion* FindCompanion(absl::string_view name) {
@@ -44,7 +47,8 @@ const Companion* FindCompanion(absl::string_view name) {
 }
 
 std::string NumberText(double value) {
-  return std::abs(value) < 1e15 && value == std::trunc(value) ? absl::StrCat(static_cast<int64_t>(value)) : absl::StrCat(value);
+  return std::abs(value) < 1e15 && value == std::trunc(value) ? absl::StrCat(static_cast<int64_t>(value))
+                                                              : absl::StrCat(value);
 }
 
 }  // namespace
@@ -67,11 +71,13 @@ absl::Status BadTokenShape(const std::string& path, const std::vector<int64_t>& 
     remedy = absl::StrCat("; one row is written [[...]] (in NumPy: ids.reshape(1, ", shape[0], "))");
   } else if (ids > 0 && shape.size() > 2 && longer.size() <= 2) {
     longer.insert(longer.begin(), 2 - longer.size(), 1);
-    remedy = absl::StrCat("; leave out the brackets of length 1 (in NumPy: ids.reshape(", absl::StrJoin(longer, ", "), "))");
+    remedy =
+        absl::StrCat("; leave out the brackets of length 1 (in NumPy: ids.reshape(", absl::StrJoin(longer, ", "), "))");
   } else if (ids > 0 && shape.size() > 2) {
     remedy = absl::StrCat("; make them rows (in NumPy: ids.reshape(-1, ", shape.back(), "))");
   }
-  return absl::InvalidArgumentError(absl::StrCat(Quoted(path), ": the token ids have shape [", absl::StrJoin(shape, ", "),
+  return absl::InvalidArgumentError(absl::StrCat(Quoted(path), ": the token ids have shape [",
+                                                 absl::StrJoin(shape, ", "),
                                                  "], not two dimensions with at least one id", remedy));
 }
 
@@ -114,21 +120,23 @@ absl::Status CompanionCheck::Finish() const {
   return absl::InvalidArgumentError(absl::StrCat(
       Quoted(path_), ": row ", first_row_, " of ", name_, " is not ", expected, " at ", in_first_row_, " of ",
       calibration_.seqlen, " positions (", NumberText(first_value_), " at column ", first_column_, id, ")",
-      more_rows_ > 0 ? absl::StrCat(", and so in ", more_rows_, more_rows_ == 1 ? " further row" : " further rows") : "", ": ",
-      companion.remedy));
+      more_rows_ > 0 ? absl::StrCat(", and so in ", more_rows_, more_rows_ == 1 ? " further row" : " further rows")
+                     : "",
+      ": ", companion.remedy));
 }
 
 absl::Status CompanionCheck::BadShape(absl::string_view found) const {
-  return absl::InvalidArgumentError(absl::StrCat(Quoted(path_), ": ", name_, " has ", found, ", not a number for each of the ",
-                                                 calibration_.nsamples, " x ", calibration_.seqlen, " token ids"));
+  return absl::InvalidArgumentError(absl::StrCat(Quoted(path_), ": ", name_, " has ", found,
+                                                 ", not a number for each of the ", calibration_.nsamples, " x ",
+                                                 calibration_.seqlen, " token ids"));
 }
 
 void WarnOfUnused(const Context& context, const std::string& path, const std::vector<std::string>& names) {
   constexpr size_t kMost = 5;
   if (names.empty()) return;
   const auto end = names.begin() + static_cast<int64_t>(std::min(names.size(), kMost));
-  const std::string listed = absl::StrJoin(names.begin(), end, ", ",
-                                           [](std::string* out, const std::string& name) { absl::StrAppend(out, Quoted(name)); });
+  const std::string listed = absl::StrJoin(
+      names.begin(), end, ", ", [](std::string* out, const std::string& name) { absl::StrAppend(out, Quoted(name)); });
   context.Warn(absl::StrCat(Quoted(path), ": only the token ids are used, not ", listed,
                             names.size() > kMost ? absl::StrCat(" and ", names.size() - kMost, " more") : ""));
 }

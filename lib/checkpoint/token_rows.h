@@ -14,7 +14,8 @@
 namespace autoscheme {
 
 inline constexpr absl::string_view kAcceptedTokens =
-    "token ids are read from JSON (a list of equally long lists of ids; or an object whose \"input_ids\" is one; or a list of "
+    "token ids are read from JSON (a list of equally long lists of ids; or an object whose \"input_ids\" is one; or a "
+    "list of "
     "objects with \"input_ids\"), .npy (int32 or int64, two dimensions) and .safetensors (\"input_ids\")";
 
 // INVALID_ARGUMENT for an id that is none. `found` is the number that stands there, or what else.
@@ -22,8 +23,8 @@ absl::Status BadTokenId(const std::string& path, int64_t row, int64_t column, ab
 // INVALID_ARGUMENT for ids that are no two dimensions with at least one id: says how to bring them there.
 absl::Status BadTokenShape(const std::string& path, const std::vector<int64_t>& shape);
 
-// What may stand beside the ids: attention_mask, labels, position_ids and their like. Scoring computes without any of them, so
-// each must say what is done anyway: nothing is padding, each label is its id, positions count from 0.
+// What may stand beside the ids: attention_mask, labels, position_ids and their like. Scoring computes without any of
+// them, so each must say what is done anyway: nothing is padding, each label is its id, positions count from 0.
 //
 // One thread. `calibration` is borrowed.
 class CompanionCheck {

@@ -2,11 +2,11 @@
 #ifndef AUTOSCHEME_EXEC_EMBEDDING_H_
 #define AUTOSCHEME_EXEC_EMBEDDING_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 #include "absl/status/statusor.h"
 #include "autoscheme/calibration.h"
@@ -24,7 +24,7 @@ class EmbeddingRows {
 
  private:
   TensorInfo info_;
-  std::vector<int32_t> ids_;  // sorted
+  std::vector<int32_t> ids_;      // sorted
   std::vector<std::byte> bytes_;  // rows parallel to ids_
 };
 

@@ -1,19 +1,19 @@
 #include "exec/head.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <utility>
 #include <vector>
 
-#include <ATen/core/grad_mode.h>
-
 #include "absl/strings/str_cat.h"
-#include "base/status_macros.h"
 #include "autoscheme/block_streamer.h"
+#include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
-#include "plan/reads.h"
 #include "exec/weights.h"
+#include "plan/reads.h"
 #include "tensor/row_chunks.h"
 #include "tensor/tensor_pool.h"
 
@@ -22,9 +22,9 @@ namespace {
 
 // What one variant carries from tile to tile for one micro-batch of N predictions.
 struct Running {
-  at::Tensor labels;     // [N] int64
-  at::Tensor maximum;    // [N], the largest logit so far
-  at::Tensor sum;        // [N], the sum of exp(logit - maximum)
+  at::Tensor labels;       // [N] int64
+  at::Tensor maximum;      // [N], the largest logit so far
+  at::Tensor sum;          // [N], the sum of exp(logit - maximum)
   at::Tensor label_logit;  // [N]
 };
 
@@ -32,19 +32,31 @@ class HeadRun {
  public:
   HeadRun(RunResources& run, const MetaSkeleton& skeleton, const Calibration& calibration, const ExecutionPlan& plan,
           const Scorers& scorers, const HeadInput& input)
-      : run_(run), skeleton_(skeleton), calibration_(calibration), plan_(plan), scorers_(scorers), in_(input), layer_(skeleton.head()),
-        variants_(scorers.needs().count()), forward_only_(scorers.needs().forward_only()), micro_batches_(input.shape.micro_batches()),
-        count_(static_cast<int>(micro_batches_.size())), losses_(variants_) {}
+      : run_(run),
+        skeleton_(skeleton),
+        calibration_(calibration),
+        plan_(plan),
+        scorers_(scorers),
+        in_(input),
+        layer_(skeleton.head()),
+        variants_(scorers.needs().count()),
+        forward_only_(scorers.needs().forward_only()),
+        micro_batches_(input.shape.micro_batches()),
+        count_(static_cast<int>(micro_batches_.size())),
+        losses_(variants_) {}
 
   absl::StatusOr<std::vector<std::vector<double>>> Run() {
     AUTOSCHEME_RETURN_IF_ERROR(ShowInputs());
     if (forward_only_ == variants_) return losses_;
     AUTOSCHEME_RETURN_IF_ERROR(Prepare());
-    if (needs_whole_) AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t, const TensorView& tile) { return PrepareQuantizers(tile); }));
-    AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t first, const TensorView& tile) { return Accumulate(first, tile); }));
+    if (needs_whole_)
+      AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t, const TensorView& tile) { return PrepareQuantizers(tile); }));
+    AUTOSCHEME_RETURN_IF_ERROR(
+        ForEachTile([&](int64_t first, const TensorView& tile) { return Accumulate(first, tile); }));
     AUTOSCHEME_RETURN_IF_ERROR(Finish());
     if (scored_) {
-      AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t first, const TensorView& tile) { return ShowWeightGradient(first, tile); }));
+      AUTOSCHEME_RETURN_IF_ERROR(
+          ForEachTile([&](int64_t first, const TensorView& tile) { return ShowWeightGradient(first, tile); }));
     }
     return losses_;
   }
@@ -116,8 +128,9 @@ class HeadRun {
     BlockStreamer::Options options;
     options.slots = plan_.unit_slots;
     options.io_engine = run_.io_engine;
-    AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<BlockStreamer> streamer,
-                                BlockStreamer::CreateFromRanges(run_.context, skeleton_.checkpoint(), std::move(order), options));
+    AUTOSCHEME_ASSIGN_OR_RETURN(
+        std::unique_ptr<BlockStreamer> streamer,
+        BlockStreamer::CreateFromRanges(run_.context, skeleton_.checkpoint(), std::move(order), options));
     for (int64_t i = 0; i < tiles; ++i) {
       AUTOSCHEME_ASSIGN_OR_RETURN(BlockView view, streamer->Next());
       TensorInfo info = *layer_.weight;
@@ -125,7 +138,8 @@ class HeadRun {
       const TensorView tile{&info, view.tensors[0].data};
       AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(tile));
       AUTOSCHEME_RETURN_IF_ERROR(body(view.ranges[0].first_row, tile));
-      if (in_.step) AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * HeadPasses(skeleton_, scorers_.needs())));
+      if (in_.step)
+        AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * HeadPasses(skeleton_, scorers_.needs())));
     }
     run_.stats.read_bytes += streamer->stats().bytes_read;
     run_.stats.stall_s += streamer->stats().stall_s;
@@ -145,7 +159,9 @@ class HeadRun {
 
   at::Tensor Rows(const TensorView& tile) const {
     const at::Tensor stored = StoredRows(tile.data, tile.info->dtype, tile.info->shape[0], layer_.in_features);
-    return stored.scalar_type() == run_.dtype() ? stored : NewTensor(&run_.activations, stored.sizes(), run_.dtype()).copy_(stored);
+    return stored.scalar_type() == run_.dtype()
+               ? stored
+               : NewTensor(&run_.activations, stored.sizes(), run_.dtype()).copy_(stored);
   }
 
   // Hidden states that predict, quantized as the variant asks: [N, hidden].
@@ -226,8 +242,9 @@ class HeadRun {
         const double n = Predictions(m);
         loss += (r.maximum + r.sum.log() - r.label_logit).sum(at::kDouble).item<double>() / n;
         if (!std::isfinite(loss)) {
-          return absl::DataLossError(absl::StrCat("the loss of batch ", micro_batches_[m].batch, " is ", loss, " under ",
-                                                  scorers_.needs().variants[v].name, ": activations overflowed or are NaN"));
+          return absl::DataLossError(absl::StrCat("the loss of batch ", micro_batches_[m].batch, " is ", loss,
+                                                  " under ", scorers_.needs().variants[v].name,
+                                                  ": activations overflowed or are NaN"));
         }
         if (micro_batches_[m].ends_batch) losses_[v].push_back(std::exchange(loss, 0.0));
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, in_.sums->Get(0, v - forward_only_, m));
@@ -269,7 +286,8 @@ class HeadRun {
         at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
         at::Tensor columns = r.labels.index_select(0, here) - first;
         p.index_put_({here, columns}, at::full({here.size(0)}, -1.0 / predictions, at::kFloat), /*accumulate=*/true);
-        const at::Tensor part = Product(run_.products, Converted(p, run_.operands()).t(), Converted(x, run_.operands()));
+        const at::Tensor part =
+            Product(run_.products, Converted(p, run_.operands()).t(), Converted(x, run_.operands()));
         dw = dw.defined() ? dw.add_(part) : part;
         if (!micro_batches_[m].ends_batch) continue;
         scorers_.OnWeightGradient(v, layer_, dw, w, wq);
@@ -308,8 +326,9 @@ class HeadRun {
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::vector<double>>> RunHead(RunResources& run, const MetaSkeleton& skeleton, const Calibration& calibration,
-                                                         const ExecutionPlan& plan, const Scorers& scorers, const HeadInput& input) {
+absl::StatusOr<std::vector<std::vector<double>>> RunHead(RunResources& run, const MetaSkeleton& skeleton,
+                                                         const Calibration& calibration, const ExecutionPlan& plan,
+                                                         const Scorers& scorers, const HeadInput& input) {
   at::NoGradGuard no_grad;
   return HeadRun(run, skeleton, calibration, plan, scorers, input).Run();
 }

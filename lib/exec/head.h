@@ -19,8 +19,8 @@ namespace autoscheme {
 
 struct HeadInput {
   BatchShape shape;
-  // Room for what goes from tile to tile, [rows, seq - 1, hidden] for each variant with gradients (HeadStoreShape): sums in
-  // float32, rows of the weight in the compute dtype. Borrowed; null without gradients.
+  // Room for what goes from tile to tile, [rows, seq - 1, hidden] for each variant with gradients (HeadStoreShape):
+  // sums in float32, rows of the weight in the compute dtype. Borrowed; null without gradients.
   TensorStore* sums = nullptr;
   TensorStore* label_rows = nullptr;
   // Output of the final norm [rows, seq, hidden] of one micro-batch.
@@ -40,8 +40,9 @@ inline BatchShape HeadStoreShape(BatchShape shape) {
 // With logits X W^T this is attention with keys = values = W: a running maximum and rescaled sums over vocabulary tiles
 // (online softmax) give L and dL/dX = (softmax(X W^T) W - W[label]) / N while each tile is read once. A head that is
 // itself scored is read a second time, when the normalizers are known, to form the gradient of its weight by tiles.
-absl::StatusOr<std::vector<std::vector<double>>> RunHead(RunResources& run, const MetaSkeleton& skeleton, const Calibration& calibration,
-                                                         const ExecutionPlan& plan, const Scorers& scorers, const HeadInput& input);
+absl::StatusOr<std::vector<std::vector<double>>> RunHead(RunResources& run, const MetaSkeleton& skeleton,
+                                                         const Calibration& calibration, const ExecutionPlan& plan,
+                                                         const Scorers& scorers, const HeadInput& input);
 
 }  // namespace autoscheme
 

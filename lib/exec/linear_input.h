@@ -2,19 +2,19 @@
 #ifndef AUTOSCHEME_EXEC_LINEAR_INPUT_H_
 #define AUTOSCHEME_EXEC_LINEAR_INPUT_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
-
-#include "quant/quantizer.h"
 #include "nn/node.h"
+#include "quant/quantizer.h"
 
 namespace autoscheme {
 
-// Shared by the linears that read one tensor (q, k and v; gate and up) and by their nodes in the autograd graph, so that
-// it is quantized once. Plain tensors, without autograd. One thread at a time.
+// Shared by the linears that read one tensor (q, k and v; gate and up) and by their nodes in the autograd graph, so
+// that it is quantized once. Plain tensors, without autograd. One thread at a time.
 class LinearInput {
  public:
   // The quantizer is borrowed and may be null.
@@ -25,8 +25,8 @@ class LinearInput {
   at::IntArrayRef sizes() const { return sizes_; }  // [..., in]
   const at::Tensor& x();
   const at::Tensor& quantized();  // the same tensor without a quantizer
-  // Lets go of what can be made again, with the same bits, when x() or quantized() is called next: a graph that waits for
-  // the backward pass then holds less. Only where the graph of x is there until then.
+  // Lets go of what can be made again, with the same bits, when x() or quantized() is called next: a graph that waits
+  // for the backward pass then holds less. Only where the graph of x is there until then.
   void Drop();
 
  private:

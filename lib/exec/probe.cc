@@ -1,13 +1,13 @@
 #include "exec/probe.h"
 
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <chrono>
 #include <memory>
 #include <utility>
 #include <vector>
-
-#include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
 #include "autoscheme/block_streamer.h"
 #include "base/status_macros.h"
@@ -22,7 +22,8 @@ double SecondsSince(Clock::time_point start) { return std::chrono::duration<doub
 
 double ProductRate(const LinearLayer& layer, at::ScalarType dtype) {
   at::NoGradGuard no_grad;
-  const int64_t rows = 512, out = std::min<int64_t>(layer.out_features, 2048), in = std::min<int64_t>(layer.in_features, 2048);
+  const int64_t rows = 512, out = std::min<int64_t>(layer.out_features, 2048),
+                in = std::min<int64_t>(layer.in_features, 2048);
   const at::Tensor x = at::ones({rows, in}, dtype), w = at::ones({out, in}, dtype);
   at::Tensor y = at::empty({rows, out}, dtype);
   Multiply(y, x, w.t());  // wakes the threads
@@ -53,20 +54,23 @@ absl::StatusOr<double> ReadRate(const Context& context, const MetaSkeleton& skel
   const size_t steps = order.size();
   BlockStreamer::Options options;
   options.io_engine = engine;
-  AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<BlockStreamer> streamer,
-                              BlockStreamer::CreateFromRanges(context, skeleton.checkpoint(), std::move(order), options));
+  AUTOSCHEME_ASSIGN_OR_RETURN(
+      std::unique_ptr<BlockStreamer> streamer,
+      BlockStreamer::CreateFromRanges(context, skeleton.checkpoint(), std::move(order), options));
   for (size_t i = 0; i < steps; ++i) AUTOSCHEME_RETURN_IF_ERROR(streamer->Next().status());
   return static_cast<double>(streamer->stats().bytes_read) / std::max(streamer->stats().read_s, 1e-9);
 }
 
 }  // namespace
 
-absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkeleton& skeleton, at::ScalarType dtype, IoEngine engine) {
+absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkeleton& skeleton, at::ScalarType dtype,
+                                          IoEngine engine) {
   MachineRates rates;
   const Block& block = skeleton.blocks()[0];
-  const LinearLayer& largest = *std::max_element(block.linears.begin(), block.linears.end(), [](const LinearLayer& a, const LinearLayer& b) {
-    return a.out_features * a.in_features < b.out_features * b.in_features;
-  });
+  const LinearLayer& largest =
+      *std::max_element(block.linears.begin(), block.linears.end(), [](const LinearLayer& a, const LinearLayer& b) {
+        return a.out_features * a.in_features < b.out_features * b.in_features;
+      });
   rates.flops = ProductRate(largest, dtype);
   AUTOSCHEME_ASSIGN_OR_RETURN(rates.read_bytes, ReadRate(context, skeleton, engine));
   return rates;

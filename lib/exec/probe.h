@@ -13,8 +13,10 @@
 namespace autoscheme {
 
 // Multiplies matrices of a block's size for a quarter of a second, and streams up to 64 MiB of the first block. (From
-// the page cache, if it is there.) The spill rate stays as it is assumed: measuring it would write. Errors: those of reading.
-absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkeleton& skeleton, at::ScalarType dtype, IoEngine engine);
+// the page cache, if it is there.) The spill rate stays as it is assumed: measuring it would write. Errors: those of
+// reading.
+absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkeleton& skeleton, at::ScalarType dtype,
+                                          IoEngine engine);
 
 }  // namespace autoscheme
 

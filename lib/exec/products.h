@@ -2,9 +2,9 @@
 #ifndef AUTOSCHEME_EXEC_PRODUCTS_H_
 #define AUTOSCHEME_EXEC_PRODUCTS_H_
 
-#include <chrono>
-
 #include <ATen/ATen.h>
+
+#include <chrono>
 
 #include "tensor/products.h"
 #include "tensor/tensor_pool.h"

@@ -1,10 +1,10 @@
 #include "exec/quantized_linear.h"
 
-#include <algorithm>
-#include <utility>
-
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <utility>
 
 #include "nn/node.h"
 
@@ -24,15 +24,17 @@ struct QuantizedLinearNode : torch::autograd::Node {
   void release_variables() override { input.reset(); }
 };
 
-int64_t ChunkRows(const WeightQuantizer* quantizer, int64_t rows, int64_t cols, uint64_t element_bytes, uint64_t chunk_bytes) {
+int64_t ChunkRows(const WeightQuantizer* quantizer, int64_t rows, int64_t cols, uint64_t element_bytes,
+                  uint64_t chunk_bytes) {
   const int64_t multiple = quantizer == nullptr ? 1 : quantizer->row_multiple();
   if (multiple == 0) return std::max<int64_t>(rows, 1);
-  const int64_t wanted = static_cast<int64_t>(chunk_bytes / (static_cast<uint64_t>(std::max<int64_t>(cols, 1)) * element_bytes));
+  const int64_t wanted =
+      static_cast<int64_t>(chunk_bytes / (static_cast<uint64_t>(std::max<int64_t>(cols, 1)) * element_bytes));
   return std::clamp<int64_t>(wanted / multiple * multiple, multiple, std::max<int64_t>(rows, multiple));
 }
 
-QuantizedLinear::QuantizedLinear(RunResources& run, const ExecutionPlan& plan, const LinearLayer& layer, Treatment treatment,
-                                 const LinearNeeds& needs, const Scorers& scorers, int variant)
+QuantizedLinear::QuantizedLinear(RunResources& run, const ExecutionPlan& plan, const LinearLayer& layer,
+                                 Treatment treatment, const LinearNeeds& needs, const Scorers& scorers, int variant)
     : run_(run),
       layer_(layer),
       weight_(*layer.weight),
@@ -154,14 +156,15 @@ at::Tensor QuantizedLinear::Differentiate(LinearInput& input, const at::Tensor& 
   }
   dxq = dxq.view(input.sizes());
   if (treatment_.activation == nullptr) return dxq;
-  if (needs_.scored) scorers_.OnInputGradient(variant_, layer_, dxq, input.x().contiguous(), input.quantized().contiguous());
+  if (needs_.scored)
+    scorers_.OnInputGradient(variant_, layer_, dxq, input.x().contiguous(), input.quantized().contiguous());
   return treatment_.activation->Backward(input.x(), dxq);
 }
 
 void QuantizedLinear::AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs) {
   const bool first_part = !weight_grad_.defined();
   if (first_part) weight_grad_ = NewLike(grad, {rows(), cols()}, at::kFloat);
-  // By chunks where operands are narrower: what a product gives is a tensor of their type before it is added.
+  // Chunks are taken where operands are narrower: a product gives a tensor of their type before it is added.
   const int64_t step = grad.scalar_type() == at::kFloat ? rows() : chunk_rows_;
   for (int64_t first = 0; first < rows(); first += step) {
     const int64_t count = std::min(step, rows() - first);

@@ -2,10 +2,10 @@
 #ifndef AUTOSCHEME_EXEC_QUANTIZED_LINEAR_H_
 #define AUTOSCHEME_EXEC_QUANTIZED_LINEAR_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
-
-#include <ATen/core/Tensor.h>
 
 #include "autoscheme/tensor.h"
 #include "exec/linear_input.h"
@@ -16,12 +16,13 @@
 
 namespace autoscheme {
 
-// y = Q(x) Q(W)^T + bias. The weight is quantized and multiplied by chunks of rows, so that no dequantized copy of all of it
-// exists unless the plan caches it; the backward pass forms dW by the same chunks and shows them to the scorer at once, so that
-// dW never exists whole either. Only of a batch that comes in micro-batches must dW be summed before it is shown.
+// y = Q(x) Q(W)^T + bias. The weight is quantized and multiplied by chunks of rows, so that no dequantized copy of all
+// of it exists unless the plan caches it; the backward pass forms dW by the same chunks and shows them to the scorer at
+// once, so that dW never exists whole either. Only of a batch that comes in micro-batches must dW be summed before it
+// is shown.
 //
-// Bind it before use and Unbind it before its bytes go. Not copyable: autograd nodes point at it, and it must live until
-// their backward pass.
+// Bind it before use and Unbind it before its bytes go. Not copyable: autograd nodes point at it, and it must live
+// until their backward pass.
 class QuantizedLinear {
  public:
   // Needs decide what the scorer is shown. All are borrowed but the treatment, which is kept.
@@ -34,8 +35,8 @@ class QuantizedLinear {
   void Bind(WeightRows& weights, const TensorView& bias);
   void Unbind();
 
-  // x [..., in], and `input` made of it and, if this has one, its activation quantizer -> [..., out]. Without `values` the
-  // result is not computed, only its place in the graph.
+  // x [..., in], and `input` made of it and, if this has one, its activation quantizer -> [..., out]. Without `values`
+  // the result is not computed, only its place in the graph.
   at::Tensor Apply(const at::Tensor& x, std::shared_ptr<LinearInput> input, bool values = true);
   // Shows the dW that micro-batches have summed up since the last call.
   void EndBatch();
@@ -72,7 +73,8 @@ class QuantizedLinear {
 };
 
 // Height of a row chunk of about chunk_bytes that respects the quantizer's row_multiple; at least one multiple.
-int64_t ChunkRows(const WeightQuantizer* quantizer, int64_t rows, int64_t cols, uint64_t element_bytes, uint64_t chunk_bytes);
+int64_t ChunkRows(const WeightQuantizer* quantizer, int64_t rows, int64_t cols, uint64_t element_bytes,
+                  uint64_t chunk_bytes);
 
 }  // namespace autoscheme
 

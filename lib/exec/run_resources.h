@@ -2,9 +2,9 @@
 #ifndef AUTOSCHEME_EXEC_RUN_RESOURCES_H_
 #define AUTOSCHEME_EXEC_RUN_RESOURCES_H_
 
-#include <string>
-
 #include <ATen/core/Tensor.h>
+
+#include <string>
 
 #include "autoscheme/context.h"
 #include "autoscheme/io_engine.h"
@@ -29,8 +29,8 @@ struct RunResources {
   Precision precision;
   IoEngine io_engine = IoEngine::kAuto;
   std::string work_dir;  // for the spill file; empty: TMPDIR, else /tmp
-  // Dequantized weights lie apart from activations: saved activations would settle in the room that weights leave from unit
-  // to unit, and the next unit's weights would find none.
+  // Dequantized weights lie apart from activations: saved activations would settle in the room that weights leave from
+  // unit to unit, and the next unit's weights would find none.
   TensorPool activations, weights;
   ProductMeter products;
   RunStats stats;  // filled in place

@@ -5,8 +5,8 @@
 
 namespace autoscheme {
 
-SavedActivations::SavedActivations(RunResources& run, const ExecutionPlan& plan, const BatchShape& shape, int64_t hidden, int units,
-                                   int variants, int forward_only)
+SavedActivations::SavedActivations(RunResources& run, const ExecutionPlan& plan, const BatchShape& shape,
+                                   int64_t hidden, int units, int variants, int forward_only)
     : run_(run),
       plan_(plan),
       shape_(shape),
@@ -22,11 +22,12 @@ absl::Status SavedActivations::Open() {
   const at::ScalarType dtype = run_.dtype();
   AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, plan_.inputs_in_ram(), shape_, dtype));
   AUTOSCHEME_RETURN_IF_ERROR(Open(saved_, schedule_.saved_count(), gradients, plan_.inputs_in_ram(), shape_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(places_, schedule_.place_count(), gradients, plan_.inputs_in_ram(), shape_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(up_, 1, variants_, plan_.passing_in_ram(), shape_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(down_, 1, gradients, plan_.passing_in_ram(), shape_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(sums_, 1, gradients, plan_.passing_in_ram(), head_shape, at::kFloat));
-  return Open(label_rows_, 1, gradients, plan_.passing_in_ram(), head_shape, dtype);
+  AUTOSCHEME_RETURN_IF_ERROR(
+      Open(recomputed_, schedule_.recomputed_count(), gradients, plan_.inputs_in_ram(), shape_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(activations_, 1, variants_, plan_.transient_in_ram(), shape_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(gradients_, 1, gradients, plan_.transient_in_ram(), shape_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(sums_, 1, gradients, plan_.transient_in_ram(), head_shape, at::kFloat));
+  return Open(label_rows_, 1, gradients, plan_.transient_in_ram(), head_shape, dtype);
 }
 
 absl::Status SavedActivations::Open(std::unique_ptr<TensorStore>& store, int64_t places, int64_t variants, bool in_ram,
@@ -43,11 +44,11 @@ void SavedActivations::Close(std::unique_ptr<TensorStore>& store) {
 }
 
 void SavedActivations::CloseForHead() {
-  for (auto* store : {&up_, &sums_, &label_rows_}) Close(*store);
+  for (auto* store : {&activations_, &sums_, &label_rows_}) Close(*store);
 }
 
 void SavedActivations::Close() {
-  for (auto* store : {&embedded_, &saved_, &places_, &down_}) Close(*store);
+  for (auto* store : {&embedded_, &saved_, &recomputed_, &gradients_}) Close(*store);
 }
 
 bool SavedActivations::IsLeft(int k, int variant) const {
@@ -58,7 +59,7 @@ absl::StatusOr<SavedActivations::Inputs> SavedActivations::Take(const UnitStep& 
   const int k = step.unit;
   Inputs in;
   if (step.pass == Pass::kBackward) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(in.grad, down_->Get(0, variant - forward_only_, m));
+    AUTOSCHEME_ASSIGN_OR_RETURN(in.grad, gradients_->Get(0, variant - forward_only_, m));
     if (SavesGraph(k, variant)) return in;
   }
   if (k == 0) {
@@ -66,7 +67,7 @@ absl::StatusOr<SavedActivations::Inputs> SavedActivations::Take(const UnitStep& 
   } else if (step.pass == Pass::kForward && SavesGraph(k, variant)) {
     in.x = std::move(next_[{variant, m}]);
   } else if (step.pass == Pass::kForward && !ReadFromStore(k, variant)) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(in.x, up_->Get(0, variant, m));
+    AUTOSCHEME_ASSIGN_OR_RETURN(in.x, activations_->Get(0, variant, m));
   } else {
     AUTOSCHEME_ASSIGN_OR_RETURN(in.x, StoreOf(k).Get(schedule_.Place(k), variant - forward_only_, m));
   }
@@ -74,10 +75,10 @@ absl::StatusOr<SavedActivations::Inputs> SavedActivations::Take(const UnitStep& 
 }
 
 void SavedActivations::Announce(const UnitStep& step, int variant, int m) const {
-  if (step.pass == Pass::kBackward) down_->WillGet(0, variant - forward_only_, m);
+  if (step.pass == Pass::kBackward) gradients_->WillGet(0, variant - forward_only_, m);
   if (step.unit == 0 || SavesGraph(step.unit, variant)) return;
   if (step.pass == Pass::kForward && !ReadFromStore(step.unit, variant)) {
-    up_->WillGet(0, variant, m);
+    activations_->WillGet(0, variant, m);
   } else {
     StoreOf(step.unit).WillGet(schedule_.Place(step.unit), variant - forward_only_, m);
   }
@@ -90,7 +91,7 @@ absl::Status SavedActivations::PutInput(int k, int variant, int m, const at::Ten
     next_[{variant, m}] = x;
     return absl::OkStatus();
   }
-  return up_->Put(0, variant, m, x);
+  return activations_->Put(0, variant, m, x);
 }
 
 }  // namespace autoscheme

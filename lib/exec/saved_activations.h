@@ -2,12 +2,12 @@
 #ifndef AUTOSCHEME_EXEC_SAVED_ACTIVATIONS_H_
 #define AUTOSCHEME_EXEC_SAVED_ACTIVATIONS_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -20,17 +20,18 @@
 
 namespace autoscheme {
 
-// Input k is what unit k takes; the input after the last unit is the head's. Each lies in the first of these that is meant
-// for it:
+// Input k is what unit k takes; the input after the last unit is the head's. Each lies in the first of these that is
+// meant for it:
 // - the network's input, which all variants share;
 // - a saved graph holds it: it goes from unit to unit as it is;
-// - the saved inputs, and the places that those share which are recomputed (Schedule): until the backward pass has used them;
+// - the saved inputs, and the places that those share which are recomputed (Schedule): until the backward pass has used
+// them;
 // - the activations that pass: one place for each variant and micro-batch, used anew by every unit.
 // Gradients pass likewise on the way down.
 class SavedActivations {
  public:
-  SavedActivations(RunResources& run, const ExecutionPlan& plan, const BatchShape& shape, int64_t hidden, int units, int variants,
-                   int forward_only);
+  SavedActivations(RunResources& run, const ExecutionPlan& plan, const BatchShape& shape, int64_t hidden, int units,
+                   int variants, int forward_only);
 
   // Makes all stores at once, though some are used late: a disk without room shows before any work, and memory is not
   // touched yet.
@@ -52,8 +53,10 @@ class SavedActivations {
   absl::Status PutRecomputed(int k, int variant, int m, const at::Tensor& x) {
     return StoreOf(k).Put(schedule_.Place(k), variant - forward_only_, m, x);
   }
-  absl::StatusOr<at::Tensor> LastOutput(int variant, int m) { return up_->Get(0, variant, m); }
-  absl::Status PutGradient(int variant, int m, const at::Tensor& grad) { return down_->Put(0, variant - forward_only_, m, grad); }
+  absl::StatusOr<at::Tensor> LastOutput(int variant, int m) { return activations_->Get(0, variant, m); }
+  absl::Status PutGradient(int variant, int m, const at::Tensor& grad) {
+    return gradients_->Put(0, variant - forward_only_, m, grad);
+  }
   // What the head carries from tile to tile.
   TensorStore* sums() { return sums_.get(); }
   TensorStore* label_rows() { return label_rows_.get(); }
@@ -63,10 +66,10 @@ class SavedActivations {
   bool SavesGraph(int unit, int variant) const { return variant >= forward_only_ && unit >= schedule_.first_saved(); }
 
  private:
-  absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t places, int64_t variants, bool in_ram, const BatchShape& shape,
-                    at::ScalarType dtype);
+  absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t places, int64_t variants, bool in_ram,
+                    const BatchShape& shape, at::ScalarType dtype);
   void Close(std::unique_ptr<TensorStore>& store);
-  TensorStore& StoreOf(int k) const { return schedule_.Saved(k) ? *saved_ : *places_; }
+  TensorStore& StoreOf(int k) const { return schedule_.Saved(k) ? *saved_ : *recomputed_; }
   // Whether the forward pass leaves it for the backward pass.
   bool IsLeft(int k, int variant) const;
   // Whether the forward pass itself takes it from there: not from disk while memory has a place for what passes.
@@ -78,8 +81,9 @@ class SavedActivations {
   const int64_t hidden_;
   const int units_, variants_, forward_only_;
   const Schedule schedule_;
-  std::unique_ptr<TensorStore> embedded_, saved_, places_, up_, down_, sums_, label_rows_;
-  absl::flat_hash_map<std::pair<int, int>, at::Tensor> next_;  // (variant, micro-batch) -> input that a saved graph will hold
+  std::unique_ptr<TensorStore> embedded_, saved_, recomputed_, activations_, gradients_, sums_, label_rows_;
+  absl::flat_hash_map<std::pair<int, int>, at::Tensor>
+      next_;  // (variant, micro-batch) -> input that a saved graph will hold
 };
 
 }  // namespace autoscheme

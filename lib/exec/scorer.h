@@ -2,12 +2,12 @@
 #ifndef AUTOSCHEME_EXEC_SCORER_H_
 #define AUTOSCHEME_EXEC_SCORER_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 #include "absl/status/statusor.h"
 #include "autoscheme/meta_skeleton.h"
@@ -22,17 +22,17 @@ struct Treatment {
   std::shared_ptr<const ActivationQuantizer> activation;
 };
 
-// What a scorer has found: terms[v][t][l] for variant v, the term called names[t], and the scorer's layer l, summed over all
-// batches.
+// What a scorer has found: terms[v][t][l] for variant v, the term called names[t], and the scorer's layer l, summed
+// over all batches.
 struct ScoreTerms {
   std::vector<int> schemes;  // by variant: index into the menu
   std::vector<std::string> names;
   std::vector<std::vector<std::vector<double>>> terms;
 };
 
-// A scorer says by needs() which variants of the network it wants, and is then shown every call of a linear layer, the head's
-// too: its input on the way forward, and its gradients on the way back. It knows nothing of units, batches, budgets or disks.
-// Called from one thread. Variants count from 0 in each scorer.
+// A scorer says by needs() which variants of the network it wants, and is then shown every call of a linear layer, the
+// head's too: its input on the way forward, and its gradients on the way back. It knows nothing of units, batches,
+// budgets or disks. Called from one thread. Variants count from 0 in each scorer.
 class Scorer {
  public:
   virtual ~Scorer() = default;
@@ -46,8 +46,8 @@ class Scorer {
   virtual void OnInputGradient(int /*variant*/, const LinearLayer&, const at::Tensor& /*grad*/, const at::Tensor& /*x*/,
                                const at::Tensor& /*xq*/) {}
   // Rows of dL/dWq, summed over one batch, with the same rows of W and Wq; for LinearNeeds::weight_gradient.
-  virtual void OnWeightGradient(int /*variant*/, const LinearLayer&, const at::Tensor& /*grad*/, const at::Tensor& /*w*/,
-                                const at::Tensor& /*wq*/) {}
+  virtual void OnWeightGradient(int /*variant*/, const LinearLayer&, const at::Tensor& /*grad*/,
+                                const at::Tensor& /*w*/, const at::Tensor& /*wq*/) {}
   virtual ScoreTerms terms() const { return {}; }
 };
 
@@ -63,10 +63,12 @@ class Scorers {
   void OnForward(int variant, const LinearLayer& layer, const at::Tensor& x) const {
     of_[variant].scorer->OnForward(of_[variant].variant, layer, x);
   }
-  void OnInputGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& x, const at::Tensor& xq) const {
+  void OnInputGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& x,
+                       const at::Tensor& xq) const {
     of_[variant].scorer->OnInputGradient(of_[variant].variant, layer, grad, x, xq);
   }
-  void OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) const {
+  void OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w,
+                        const at::Tensor& wq) const {
     of_[variant].scorer->OnWeightGradient(of_[variant].variant, layer, grad, w, wq);
   }
 

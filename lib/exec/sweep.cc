@@ -1,6 +1,6 @@
-// Both sweeps go through the same steps: bring a unit, and for every variant and micro-batch take its input, compute, and hand
-// the result on. What lies where is SavedActivations' business, what order units come in the Schedule's, where weights come from
-// UnitSource's and WeightTiles'.
+// Both sweeps go through the same steps: bring a unit, and for every variant and micro-batch take its input, compute,
+// and hand the result on. What lies where is SavedActivations' business, what order units come in the Schedule's, where
+// weights come from UnitSource's and WeightTiles'.
 #include "exec/sweep.h"
 
 #include <chrono>
@@ -46,9 +46,7 @@ class OuterOps : public BlockOps {
     }
     return absl::OkStatus();
   }
-  at::Tensor Linear(int, const at::Tensor&) override {
-    TORCH_CHECK(false, "no linear layer outside the blocks");
-  }
+  at::Tensor Linear(int, const at::Tensor&) override { TORCH_CHECK(false, "no linear layer outside the blocks"); }
   const at::Tensor& Param(int index) override { return params_.at(index); }
   const at::Tensor& position_tables() const override { return none_; }
 
@@ -59,12 +57,21 @@ class OuterOps : public BlockOps {
 
 class Sweeps {
  public:
-  Sweeps(RunResources& run, const MetaSkeleton& skeleton, const Calibration& calibration, const ExecutionPlan& plan, const Scorers& scorers)
-      : run_(run), skeleton_(skeleton), spec_(skeleton.spec()), calibration_(calibration), plan_(plan), scorers_(scorers),
-        variants_(scorers.needs().count()), forward_only_(scorers.needs().forward_only()),
-        units_(MakeUnits(skeleton, plan.sublayers_per_unit)), unit_count_(static_cast<int>(units_.size())),
+  Sweeps(RunResources& run, const MetaSkeleton& skeleton, const Calibration& calibration, const ExecutionPlan& plan,
+         const Scorers& scorers)
+      : run_(run),
+        skeleton_(skeleton),
+        spec_(skeleton.spec()),
+        calibration_(calibration),
+        plan_(plan),
+        scorers_(scorers),
+        variants_(scorers.needs().count()),
+        forward_only_(scorers.needs().forward_only()),
+        units_(MakeUnits(skeleton, plan.sublayers_per_unit)),
+        unit_count_(static_cast<int>(units_.size())),
         shape_{calibration.nsamples, calibration.seqlen, plan.batch_size, plan.micro_batch_rows},
-        micro_batches_(shape_.micro_batches()), source_(run, plan, skeleton.checkpoint(), units_),
+        micro_batches_(shape_.micro_batches()),
+        source_(run, plan, skeleton.checkpoint(), units_),
         tiles_(run, skeleton.checkpoint(), plan.unit_slots),
         activations_(run, plan, shape_, skeleton.hidden_size(), unit_count_, variants_, forward_only_) {}
 
@@ -82,7 +89,8 @@ class Sweeps {
     AUTOSCHEME_RETURN_IF_ERROR(Stage(run_.stats.head_s, [&] { return Head(losses); }));
     activations_.CloseForHead();
     if (forward_only_ < variants_) {
-      AUTOSCHEME_RETURN_IF_ERROR(Stage(run_.stats.backward_s, [&] { return SweepUnits("backward", schedule.Backward()); }));
+      AUTOSCHEME_RETURN_IF_ERROR(
+          Stage(run_.stats.backward_s, [&] { return SweepUnits("backward", schedule.Backward()); }));
     }
     activations_.Close();
     run_.stats.read_bytes = BytesRead();
@@ -91,7 +99,8 @@ class Sweeps {
   }
 
  private:
-  // One stage of the run, timed. What the one before left of the pools' pages goes back first: each has a peak of its own.
+  // One stage of the run, timed. What the one before left of the pools' pages goes back first: each has a peak of its
+  // own.
   template <typename Body>
   absl::Status Stage(double& seconds, const Body& body) {
     const Clock::time_point start = Clock::now();
@@ -105,9 +114,10 @@ class Sweeps {
     AUTOSCHEME_ASSIGN_OR_RETURN(EmbeddingRows rows, EmbeddingRows::Read(skeleton_, calibration_));
     at::NoGradGuard no_grad;
     for (int m = 0; m < micro_batch_count(); ++m) {
-      at::Tensor place =
-          NewTensor(&run_.activations, {micro_batches_[m].rows, calibration_.seqlen, skeleton_.hidden_size()}, run_.dtype());
-      AUTOSCHEME_RETURN_IF_ERROR(activations_.PutEmbedded(m, rows.Of(calibration_, micro_batches_[m], std::move(place))));
+      at::Tensor place = NewTensor(
+          &run_.activations, {micro_batches_[m].rows, calibration_.seqlen, skeleton_.hidden_size()}, run_.dtype());
+      AUTOSCHEME_RETURN_IF_ERROR(
+          activations_.PutEmbedded(m, rows.Of(calibration_, micro_batches_[m], std::move(place))));
     }
     return absl::OkStatus();
   }
@@ -173,7 +183,8 @@ class Sweeps {
     activations_.Announce(steps[i], v, m);
   }
 
-  absl::Status Compute(UnitRunner& runner, UnitLinears& linears, const UnitStep& step, int v, int m, const SavedActivations::Inputs& in) {
+  absl::Status Compute(UnitRunner& runner, UnitLinears& linears, const UnitStep& step, int v, int m,
+                       const SavedActivations::Inputs& in) {
     const auto unit = [&](bool values) {
       return [&runner, &linears, values](const at::Tensor& x) { return runner.Run(x, linears, values); };
     };
@@ -207,7 +218,8 @@ class Sweeps {
     };
     input.take_gradient = [&](int v, int m, const at::Tensor& grad) -> absl::Status {
       AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, activations_.LastOutput(v, m));
-      return PutGradient(v, m, Graph(x, [&](const at::Tensor& in) { return FinalNorm(spec_, in, outer_); }).Pullback(grad));
+      return PutGradient(v, m,
+                         Graph(x, [&](const at::Tensor& in) { return FinalNorm(spec_, in, outer_); }).Pullback(grad));
     };
     input.step = [&](int64_t done, int64_t total) { return Report("head", done, total); };
     AUTOSCHEME_ASSIGN_OR_RETURN(losses, RunHead(run_, skeleton_, calibration_, plan_, scorers_, input));
@@ -217,8 +229,8 @@ class Sweeps {
   absl::Status PutGradient(int v, int m, const at::Tensor& grad) {
     // One pass over a small tensor, and a NaN is named where it arises instead of spoiling every score below.
     if (!std::isfinite(grad.sum().item<double>()) && !grad.isfinite().all().item<bool>()) {
-      return absl::DataLossError(absl::StrCat("the gradient of batch ", micro_batches_[m].batch, " became NaN or infinite under ",
-                                              scorers_.needs().variants[v].name));
+      return absl::DataLossError(absl::StrCat("the gradient of batch ", micro_batches_[m].batch,
+                                              " became NaN or infinite under ", scorers_.needs().variants[v].name));
     }
     return activations_.PutGradient(v, m, grad);
   }
@@ -232,7 +244,7 @@ class Sweeps {
     return run_.context.progress(p);
   }
 
-  // By the streamers, and by the checkpoint itself.
+  // Reads by the streamers, and by the checkpoint itself.
   uint64_t BytesRead() const {
     return run_.stats.read_bytes + source_.bytes_read() + skeleton_.checkpoint().bytes_read() - bytes_before_;
   }

@@ -1,5 +1,5 @@
-// The two sweeps: every unit is read once forward and once backward (Schedule: once more if it is recomputed), whatever the
-// number of variants and batches.
+// The two sweeps: every unit is read once forward and once backward (Schedule: once more if it is recomputed), whatever
+// the number of variants and batches.
 #ifndef AUTOSCHEME_EXEC_SWEEP_H_
 #define AUTOSCHEME_EXEC_SWEEP_H_
 
@@ -17,10 +17,10 @@ namespace autoscheme {
 // Mean cross entropy (nats): losses[variant][batch]; nothing for forward-only variants.
 using Losses = std::vector<std::vector<double>>;
 
-// Runs the calibration through all variants of the scorers, and fills the run's statistics. Not re-entrant on one scorer.
-// Errors: CANCELLED (checked per variant and micro-batch), DATA_LOSS (NaN or infinite weights or activations, truncated
-// files), INVALID_ARGUMENT (ids outside the vocabulary, with row and column), RESOURCE_EXHAUSTED, and what the scorers
-// return. Throws what LibTorch throws (out of memory); nothing leaks.
+// Runs the calibration through all variants of the scorers, and fills the run's statistics. Not re-entrant on one
+// scorer. Errors: CANCELLED (checked per variant and micro-batch), DATA_LOSS (NaN or infinite weights or activations,
+// truncated files), INVALID_ARGUMENT (ids outside the vocabulary, with row and column), RESOURCE_EXHAUSTED, and what
+// the scorers return. Throws what LibTorch throws (out of memory); nothing leaks.
 absl::StatusOr<Losses> RunSweeps(RunResources& run, const MetaSkeleton& skeleton, const Calibration& calibration,
                                  const ExecutionPlan& plan, const Scorers& scorers);
 

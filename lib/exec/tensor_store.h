@@ -2,41 +2,42 @@
 #ifndef AUTOSCHEME_EXEC_TENSOR_STORE_H_
 #define AUTOSCHEME_EXEC_TENSOR_STORE_H_
 
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "exec/run_resources.h"
 #include "plan/micro_batches.h"
-#include "stream/boundary_store.h"
+#include "stream/record_store.h"
 
 namespace autoscheme {
 
-// `places` tensors of [rows, seqlen, width] for every variant and micro-batch, overwritten at will. What Get returns lies in
-// the run's pool of activations.
+// `places` tensors of [rows, seqlen, width] for every variant and micro-batch, overwritten at will. What Get returns
+// lies in the run's pool of activations.
 class TensorStore {
  public:
-  static absl::StatusOr<std::unique_ptr<TensorStore>> Create(RunResources& run, const BatchShape& shape, int64_t width, int64_t places,
-                                                             int64_t variants, at::ScalarType dtype, bool in_ram) {
+  static absl::StatusOr<std::unique_ptr<TensorStore>> Create(RunResources& run, const BatchShape& shape, int64_t width,
+                                                             int64_t places, int64_t variants, at::ScalarType dtype,
+                                                             bool in_ram) {
     std::unique_ptr<TensorStore> made(new TensorStore(run));
     TensorStore& store = *made;
     store.micro_batches_ = shape.micro_batches(), store.seqlen_ = shape.seqlen;
     store.in_ram_ = in_ram, store.width_ = width, store.variants_ = variants, store.dtype_ = dtype;
     const uint64_t bytes = static_cast<uint64_t>(shape.most_rows()) * shape.seqlen * width * at::elementSize(dtype);
     store.pieces_ = static_cast<int64_t>(std::clamp<uint64_t>(bytes / kPieceBytes, 1, kMostPieces));
-    BoundaryStore::Options options;
+    RecordStore::Options options;
     options.count = places * variants * static_cast<int64_t>(store.micro_batches_.size()) * store.pieces_;
     options.record_bytes = store.PieceBytes(bytes);
     options.in_ram = in_ram;
     options.work_dir = run.work_dir;
-    auto opened = BoundaryStore::Create(run.context, options);
+    auto opened = RecordStore::Create(run.context, options);
     if (!opened.ok()) return opened.status();
     store.store_ = *std::move(opened);
     return made;
@@ -97,7 +98,7 @@ class TensorStore {
   int64_t seqlen_ = 0, width_ = 0, variants_ = 0, pieces_ = 1;
   bool in_ram_ = true;
   at::ScalarType dtype_ = at::kFloat;
-  std::unique_ptr<BoundaryStore> store_;
+  std::unique_ptr<RecordStore> store_;
 };
 
 }  // namespace autoscheme

@@ -6,8 +6,9 @@
 
 namespace autoscheme {
 
-absl::StatusOr<std::unique_ptr<UnitLinears>> UnitLinears::Create(RunResources& run, const ExecutionPlan& plan, const Unit& unit,
-                                                                 const Scorers& scorers, int variant) {
+absl::StatusOr<std::unique_ptr<UnitLinears>> UnitLinears::Create(RunResources& run, const ExecutionPlan& plan,
+                                                                 const Unit& unit, const Scorers& scorers,
+                                                                 int variant) {
   std::unique_ptr<UnitLinears> made(new UnitLinears(scorers, variant));
   const VariantNeeds& needs = scorers.needs().variants[variant];
   made->shows_inputs_ = needs.forward_only;

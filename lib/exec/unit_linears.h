@@ -13,19 +13,20 @@
 
 namespace autoscheme {
 
-// Layers that read one tensor (q, k and v; gate and up) share its quantized form. Where the graphs of a forward pass are saved,
-// this must live until they are differentiated.
+// Layers that read one tensor (q, k and v; gate and up) share its quantized form. Where the graphs of a forward pass
+// are saved, this must live until they are differentiated.
 class UnitLinears {
  public:
   // Errors: those of Scorer::Treat.
-  static absl::StatusOr<std::unique_ptr<UnitLinears>> Create(RunResources& run, const ExecutionPlan& plan, const Unit& unit,
-                                                             const Scorers& scorers, int variant);
+  static absl::StatusOr<std::unique_ptr<UnitLinears>> Create(RunResources& run, const ExecutionPlan& plan,
+                                                             const Unit& unit, const Scorers& scorers, int variant);
 
   // `find` gives a small tensor of the unit by its name. `weights` is borrowed until Unbind.
   void Bind(const std::function<TensorView(absl::string_view)>& find, WeightRows& weights);
   void Unbind();
 
-  // Graphs that are made from now on are saved: inputs that can be recomputed are dropped until the backward pass comes.
+  // Graphs that are made from now on are saved: inputs that can be recomputed are dropped until the backward pass
+  // comes.
   void set_saves_graph(bool saves) { saves_graph_ = saves; }
   // One call: x [..., in] -> [..., out]. Without `values` only the gradient of the result is wanted.
   at::Tensor Apply(const LinearLayer& layer, const at::Tensor& x, bool values);

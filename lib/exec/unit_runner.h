@@ -2,11 +2,11 @@
 #ifndef AUTOSCHEME_EXEC_UNIT_RUNNER_H_
 #define AUTOSCHEME_EXEC_UNIT_RUNNER_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"

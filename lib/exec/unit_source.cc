@@ -15,7 +15,8 @@ constexpr uint64_t kAlignment = 64;
 uint64_t Padded(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 bool IsLinearWeight(const Unit& unit, const TensorInfo* info) {
-  return std::any_of(unit.linears.begin(), unit.linears.end(), [&](const Unit::Linear& l) { return l.layer->weight == info; });
+  return std::any_of(unit.linears.begin(), unit.linears.end(),
+                     [&](const Unit::Linear& l) { return l.layer->weight == info; });
 }
 
 }  // namespace

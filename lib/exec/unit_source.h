@@ -19,8 +19,8 @@
 
 namespace autoscheme {
 
-// One thread. Streams ahead of the caller with BlockStreamer, and keeps the bytes of the last units between the passes if
-// asked to.
+// One thread. Streams ahead of the caller with BlockStreamer, and keeps the bytes of the last units between the passes
+// if asked to.
 class UnitSource {
  public:
   // All are borrowed.
@@ -28,8 +28,8 @@ class UnitSource {
       : run_(run), plan_(plan), checkpoint_(checkpoint), units_(units) {}
 
   absl::Status Begin(std::vector<UnitStep> steps);
-  // The tensors of the next step's unit; they die with the next call. A first forward pass looks through them for NaN and infinite values
-  // (DATA_LOSS naming the tensor).
+  // The tensors of the next step's unit; they die with the next call. A first forward pass looks through them for NaN
+  // and infinite values (DATA_LOSS naming the tensor).
   absl::StatusOr<absl::Span<const TensorView>> Next();
   void End();  // adds to the run's statistics
 

@@ -14,10 +14,11 @@ namespace autoscheme {
 // Holds `slots` tiles while one matrix is gone through, nothing in between. One thread.
 class WeightTiles : public WeightRows {
  public:
-  WeightTiles(RunResources& run, const Checkpoint& checkpoint, int slots) : run_(run), checkpoint_(checkpoint), slots_(slots) {}
+  WeightTiles(RunResources& run, const Checkpoint& checkpoint, int slots)
+      : run_(run), checkpoint_(checkpoint), slots_(slots) {}
 
-  // It is called in the midst of autograd, which has no way to return a status: after an error nothing is read any more,
-  // `body` is not called, and status() tells.
+  // It is called in the midst of autograd, which has no way to return a status: after an error nothing is read any
+  // more, `body` is not called, and status() tells.
   void ForEach(const TensorInfo& weight, int64_t rows_at_once, const Body& body) override;
   const absl::Status& status() const { return status_; }
 

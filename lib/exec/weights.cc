@@ -1,13 +1,13 @@
 #include "exec/weights.h"
 
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
 #include <optional>
-
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
@@ -16,9 +16,12 @@ namespace autoscheme {
 
 at::ScalarType TorchType(Dtype dtype) {
   switch (dtype) {
-    case Dtype::kBF16: return at::kBFloat16;
-    case Dtype::kF16: return at::kHalf;
-    default: return at::kFloat;  // the skeleton accepts these three only
+    case Dtype::kBF16:
+      return at::kBFloat16;
+    case Dtype::kF16:
+      return at::kHalf;
+    default:
+      return at::kFloat;  // the skeleton accepts these three only
   }
 }
 
@@ -59,7 +62,9 @@ NonFinite FindNonFinite(const std::byte* data, int64_t n, Word exponent_mask) {
     }
     return found;
   };
-  const auto join = [](NonFinite a, NonFinite b) { return NonFinite{a.count + b.count, a.first >= 0 ? a.first : b.first}; };
+  const auto join = [](NonFinite a, NonFinite b) {
+    return NonFinite{a.count + b.count, a.first >= 0 ? a.first : b.first};
+  };
   return at::parallel_reduce(0, n, /*grain_size=*/int64_t{1} << 17, NonFinite(), look, join);
 }
 
@@ -110,9 +115,15 @@ absl::Status CheckFinite(const TensorView& view) {
   const int64_t n = info.numel();
   NonFinite found;
   switch (info.dtype) {
-    case Dtype::kBF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7F80); break;
-    case Dtype::kF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7C00); break;
-    default: found = FindNonFinite<uint32_t>(view.data, n, 0x7F800000u); break;
+    case Dtype::kBF16:
+      found = FindNonFinite<uint16_t>(view.data, n, 0x7F80);
+      break;
+    case Dtype::kF16:
+      found = FindNonFinite<uint16_t>(view.data, n, 0x7C00);
+      break;
+    default:
+      found = FindNonFinite<uint32_t>(view.data, n, 0x7F800000u);
+      break;
   }
   if (found.count == 0) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("tensor ", Quoted(info.name), " holds ", found.count,

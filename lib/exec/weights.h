@@ -2,16 +2,16 @@
 #ifndef AUTOSCHEME_EXEC_WEIGHTS_H_
 #define AUTOSCHEME_EXEC_WEIGHTS_H_
 
-#include <cstdint>
-
 #include <ATen/core/Tensor.h>
+
+#include <cstdint>
 
 #include "absl/status/status.h"
 #include "autoscheme/tensor.h"
 
 namespace autoscheme {
 
-// Of BF16, F16 or F32.
+// The tensor is BF16, F16 or F32.
 at::ScalarType TorchType(Dtype dtype);
 
 // A matrix [rows, cols] of `stored` values (BF16, F16 or F32), in that type. Borrows the bytes where their address is
@@ -21,11 +21,12 @@ at::Tensor StoredRows(const std::byte* data, Dtype stored, int64_t rows, int64_t
 // A whole resident tensor of any rank; the result owns its memory.
 at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype);
 
-// DATA_LOSS naming the tensor, the count and the first index when a value is NaN or infinite. Looks at the bit patterns.
+// DATA_LOSS naming the tensor, the count and the first index when a value is NaN or infinite. Looks at the bit
+// patterns.
 absl::Status CheckFinite(const TensorView& view);
 
-// sum |grad * (w - wq)| in double; the three have one shape, each a dtype of its own. float32 products, as the reference
-// forms them.
+// sum |grad * (w - wq)| in double; the three have one shape, each a dtype of its own. float32 products, as the
+// reference forms them.
 double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq);
 
 }  // namespace autoscheme

@@ -1,5 +1,5 @@
-// The cost of storing a weight under a scheme: as the reference counts it (docs/algorithm.md 7.1), and in the files that
-// runtimes load (docs/algorithm.md 7.2).
+// The cost of storing a weight under a scheme: as the reference counts it (docs/algorithm.md 7.1), and in the files
+// that runtimes load (docs/algorithm.md 7.2).
 #ifndef AUTOSCHEME_FORMATS_BITS_H_
 #define AUTOSCHEME_FORMATS_BITS_H_
 
@@ -19,8 +19,8 @@ int64_t LayerBits(const Scheme& scheme, int64_t out_features, int64_t in_feature
 // each row, at the sizes that ggml gives them; others packed elements and, for each group, what DataType::stored says.
 int64_t FileBytes(const Scheme& scheme, int64_t out_features, int64_t in_features);
 
-// True when the weight term counts for a menu: some option has bits <= 8 and act_bits > 8 (docs/algorithm.md 6.4; one flag
-// for the whole run).
+// True when the weight term counts for a menu: some option has bits <= 8 and act_bits > 8 (docs/algorithm.md 6.4; one
+// flag for the whole run).
 bool NeedWeightTerm(absl::Span<const Scheme> menu);
 
 }  // namespace autoscheme

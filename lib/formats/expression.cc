@@ -42,7 +42,8 @@ Bytes Digits() {
   return Where([](int c) { return c >= '0' && c <= '9'; });
 }
 Bytes WordBytes() {
-  return Where([](int c) { return c == '_' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); });
+  return Where(
+      [](int c) { return c == '_' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); });
 }
 Bytes Blanks() {
   return Where([](int c) { return c == ' ' || (c >= '\t' && c <= '\r'); });
@@ -71,7 +72,7 @@ std::optional<Bytes> NamedClass(absl::string_view name) {
   return std::nullopt;
 }
 
-// By recursive descent; the text is short enough for that.
+// Parses by recursive descent; the text is short enough for that.
 class Parser {
  public:
   explicit Parser(absl::string_view text) : text_(text) {}
@@ -205,7 +206,8 @@ class Parser {
     if (c == 'x' || c == 'u') {
       int value = 0;
       for (int digits = c == 'x' ? 2 : 4; digits > 0; --digits, ++at_) {
-        if (!isxdigit(static_cast<unsigned char>(peek()))) return Wrong("a '\\' with too few hexadecimal digits", start);
+        if (!isxdigit(static_cast<unsigned char>(peek())))
+          return Wrong("a '\\' with too few hexadecimal digits", start);
         value = value * 16 + (isdigit(static_cast<unsigned char>(peek())) ? peek() - '0' : (peek() | 32) - 'a' + 10);
       }
       if (value > 127) return Wrong("a '\\' with a number above 127", start);
@@ -242,7 +244,8 @@ class Parser {
     const size_t here = at_;
     if (Take("[:")) {
       const size_t end = text_.find(":]", at_);
-      const std::optional<Bytes> named = end == absl::string_view::npos ? std::nullopt : NamedClass(text_.substr(at_, end - at_));
+      const std::optional<Bytes> named =
+          end == absl::string_view::npos ? std::nullopt : NamedClass(text_.substr(at_, end - at_));
       if (!named.has_value()) return Wrong("an unknown class of characters", here);
       at_ = end + 2;
       return *named;
@@ -287,8 +290,8 @@ class ExpressionCompiler {
     return static_cast<int>(e_.steps_.size()) - 1;
   }
 
-  // Steps that match `node` and go on with `next`; where they begin. Each visit counts, since repetitions of nothing add no
-  // steps.
+  // Steps that match `node` and go on with `next`; where they begin. Each visit counts, since repetitions of nothing
+  // add no steps.
   int Before(const Node& node, int next) {
     if (++work_ > Expression::kMostSteps) return next;
     switch (node.kind) {
@@ -373,7 +376,8 @@ class ExpressionMatcher {
         case Op::kMatch:
           return true;
         case Op::kByte:
-          goes_on = at < text_.size() && e_.sets_[static_cast<size_t>(step.other)][static_cast<unsigned char>(text_[at])];
+          goes_on =
+              at < text_.size() && e_.sets_[static_cast<size_t>(step.other)][static_cast<unsigned char>(text_[at])];
           ++at;
           break;
         case Op::kSplit:
@@ -408,7 +412,8 @@ class ExpressionMatcher {
 
   bool IsWord(size_t at) const {
     static const Bytes* const word = new Bytes(WordBytes());
-    return at < text_.size() && (*word)[static_cast<unsigned char>(text_[at])];  // before the first byte `at` has wrapped round
+    return at < text_.size() &&
+           (*word)[static_cast<unsigned char>(text_[at])];  // before the first byte `at` has wrapped round
   }
 
   const Expression& e_;

@@ -24,8 +24,9 @@ absl::StatusOr<LayerPattern> LayerPattern::Parse(absl::string_view text, const s
   if (!absl::StrContains(text, ".*") && text.find_first_of("^$|()[]?+") == absl::string_view::npos) return pattern;
   absl::StatusOr<Expression> expression = Expression::Parse(text);
   if (!expression.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": the pattern ", Quoted(text), " is not a valid regular expression (",
-                                                   expression.status().message(), "); for any characters write .* instead of *"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": the pattern ", Quoted(text), " is not a valid regular expression (",
+                     expression.status().message(), "); for any characters write .* instead of *"));
   }
   pattern.expression_ = *std::move(expression);
   return pattern;

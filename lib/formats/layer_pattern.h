@@ -13,12 +13,13 @@ namespace autoscheme {
 
 class LayerPattern {
  public:
-  // Text without any of .* ^ $ | ( ) [ ] ? + is plain: dots in it are dots. Other text is a regular expression that may match
-  // anywhere in a name. `what` names the option in messages. INVALID_ARGUMENT: not a valid expression, longer than 1000
-  // characters, or one that unfolds to more than 5000 steps.
+  // Text without any of .* ^ $ | ( ) [ ] ? + is plain: dots in it are dots. Other text is a regular expression that may
+  // match anywhere in a name. `what` names the option in messages. INVALID_ARGUMENT: not a valid expression, longer
+  // than 1000 characters, or one that unfolds to more than 5000 steps.
   static absl::StatusOr<LayerPattern> Parse(absl::string_view text, const std::string& what);
 
-  // True when the name holds the plain text, or the expression matches a part of it. Takes bounded time, whatever the pattern.
+  // True when the name holds the plain text, or the expression matches a part of it. Takes bounded time, whatever the
+  // pattern.
   bool Matches(const std::string& name) const;
   const std::string& text() const { return text_; }
 

@@ -24,14 +24,17 @@ struct RuleOptions {
   std::string config_text;
 };
 
-// `candidates`: all linear layers of the blocks, the head and (beside k-quants) the embedding, in model order, with shapes. The
-// result keeps their order, holds those that take part, and sets `fixed` where a rule or the user fixes the scheme:
+// `candidates`: all linear layers of the blocks, the head and (beside k-quants) the embedding, in model order, with
+// shapes. The result keeps their order, holds those that take part, and sets `fixed` where a rule or the user fixes the
+// scheme:
 //  - ignore_layers: an entry ending in a digit gets a trailing dot ("layers.1" is not "layers.10");
 //  - layer_config: unset fields are filled from the default scheme; a later pattern wins;
-//  - the head takes part when quant_lm_head asks for it, an entry names it, or the default is a k-quant; never when it is tied,
+//  - the head takes part when quant_lm_head asks for it, an entry names it, or the default is a k-quant; never when it
+//  is tied,
 //    unless that is one. As in the reference it also takes part, at 16 bits, when the rule on shapes catches it;
 //  - the embedding takes part when the default is a k-quant;
-//  - shapes: a layer that the default scheme does not suit (SuitsShape) is fixed at 16 bits. Where another option does not
+//  - shapes: a layer that the default scheme does not suit (SuitsShape) is fixed at 16 bits. Where another option does
+//  not
 //    suit one, selection leaves that option out for that layer.
 // Patterns that match nothing are reported through the context, as is a head that was asked for but is tied.
 // Errors: INVALID_ARGUMENT for an empty menu or an invalid expression (names option and pattern).

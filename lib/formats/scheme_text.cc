@@ -25,15 +25,15 @@ absl::StatusOr<const JsonValue*> LayersOf(const Json& json) {
     const JsonValue* recipes = JsonFind(json, "recipes");
     const size_t count = recipes != nullptr && recipes->IsArray() ? recipes->Size() : 0;
     if (count != 1) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "layer_config is a file of ", count,
-          " recipes, of which one must be chosen: ", "give its layer_config object (`jq '.recipes[0].layer_config' FILE`)"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("layer_config is a file of ", count, " recipes, of which one must be chosen: ",
+                       "give its layer_config object (`jq '.recipes[0].layer_config' FILE`)"));
     }
     recipe = &(*recipes)[0];
   } else if (!format.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("layer_config has the format ", Quoted(format), ", and is no object of layers and their schemes",
-                     format == "autoscheme-scores" ? "; recipes are made of it by `autoscheme select --scores FILE`" : ""));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "layer_config has the format ", Quoted(format), ", and is no object of layers and their schemes",
+        format == "autoscheme-scores" ? "; recipes are made of it by `autoscheme select --scores FILE`" : ""));
   }
   const JsonValue* layers = JsonFind(*recipe, "layer_config");
   if (layers == nullptr) layers = recipe;

@@ -46,7 +46,8 @@ BlockSpec Describe(const DecoderConfig& c, int64_t i) {
 absl::StatusOr<int64_t> Positive(const Json& config, const char* key, int64_t max) {
   AUTOSCHEME_ASSIGN_OR_RETURN(int64_t value, JsonInt(config, key, kWhat));
   if (value < 1 || value > max) {
-    return absl::InvalidArgumentError(absl::StrCat("config.json: ", key, " is ", value, ", must be between 1 and ", max));
+    return absl::InvalidArgumentError(
+        absl::StrCat("config.json: ", key, " is ", value, ", must be between 1 and ", max));
   }
   return value;
 }
@@ -85,7 +86,7 @@ std::vector<std::string> ForeignKeys(const Json& config) {
 }  // namespace
 
 absl::StatusOr<DecoderConfig> ReadDecoderConfig(const Json& config, const std::string& model_type,
-                                                          int64_t default_head_dim) {
+                                                int64_t default_head_dim) {
   DecoderConfig c;
   c.model_type = model_type;
   AUTOSCHEME_ASSIGN_OR_RETURN(c.hidden, Positive(config, "hidden_size", kMaxWidth));
@@ -118,8 +119,8 @@ absl::StatusOr<DecoderConfig> ReadDecoderConfig(const Json& config, const std::s
   if (!(c.rms_norm_eps > 0)) return absl::InvalidArgumentError("config.json: rms_norm_eps must be positive");
   AUTOSCHEME_ASSIGN_OR_RETURN(std::string activation, JsonStringOr(config, "hidden_act", "silu", kWhat));
   if (activation != "silu" && activation != "swish") {
-    return absl::UnimplementedError(
-        absl::StrCat("config.json: hidden_act ", Quoted(activation), " is not supported for ", model_type, "; known: silu"));
+    return absl::UnimplementedError(absl::StrCat("config.json: hidden_act ", Quoted(activation),
+                                                 " is not supported for ", model_type, "; known: silu"));
   }
   c.tied_head_given = JsonFind(config, "tie_word_embeddings") != nullptr;
   AUTOSCHEME_ASSIGN_OR_RETURN(c.tied_head, JsonBoolOr(config, "tie_word_embeddings", false, kWhat));

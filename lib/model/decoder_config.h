@@ -16,14 +16,14 @@ struct DecoderConfig {
   bool qkv_bias = false, o_bias = false, mlp_bias = false;
   bool qk_norm = false;  // RMS norm of every query and key head
   bool tied_head = false, tied_head_given = false;
-  std::vector<int64_t> window;  // per block; 0 = full attention
+  std::vector<int64_t> window;        // per block; 0 = full attention
   std::vector<std::string> warnings;  // ModelSpec::warnings
 };
 
-// The fields that all these families spell alike, but for those of the rotation; the family's file sets the flags. INVALID_ARGUMENT
-// names the key. Without a head_dim key it is `default_head_dim`, or hidden / heads when that is 0.
+// The fields that all these families spell alike, but for those of the rotation; the family's file sets the flags.
+// INVALID_ARGUMENT names the key. Without a head_dim key it is `default_head_dim`, or hidden / heads when that is 0.
 absl::StatusOr<DecoderConfig> ReadDecoderConfig(const Json& config, const std::string& model_type,
-                                                          int64_t default_head_dim = 0);
+                                                int64_t default_head_dim = 0);
 
 // sliding_window; 0 where the config says null. Configs that do not mention it mean 4096, with which these families
 // began.

@@ -41,9 +41,9 @@ struct Norm {
 // Causal attention over whole rotated heads, scores divided by sqrt(head_dim).
 struct Attention {
   int q = -1, k = -1, v = -1, out = -1;
-  Norm q_norm, k_norm;     // of every head
+  Norm q_norm, k_norm;  // of every head
   int64_t heads = 1, kv_heads = 1, head_dim = 2;
-  int64_t window = 0;      // > 0: a query sees itself and the window - 1 positions before it
+  int64_t window = 0;  // > 0: a query sees itself and the window - 1 positions before it
 };
 
 // down(silu(gate) * up).
@@ -58,8 +58,8 @@ struct Branch {
   std::variant<Attention, GatedMlp> body;
 };
 
-// y = x + the sum of its branches. What one sublayer hands to the next is all that the next needs, so a sweep may stop, save and
-// differentiate between any two.
+// y = x + the sum of its branches. What one sublayer hands to the next is all that the next needs, so a sweep may stop,
+// save and differentiate between any two.
 struct Sublayer {
   std::vector<Branch> branches;
 };
@@ -74,12 +74,12 @@ struct BlockSpec {
 struct ModelSpec {
   std::string model_type;
   int64_t hidden_size = 0, vocab_size = 0, max_positions = 0;
-  bool tied_head = false;        // what the config says; unset key = decided by the tensors present
+  bool tied_head = false;  // what the config says; unset key = decided by the tensors present
   bool tied_head_given = false;
-  std::string embedding;         // "model.embed_tokens.weight", [vocab, hidden]
-  LinearSpec head;               // "lm_head"
-  std::vector<ParamSpec> others; // tensors outside the blocks: the final norm
-  Norm final_norm;               // its weight indexes `others`
+  std::string embedding;          // "model.embed_tokens.weight", [vocab, hidden]
+  LinearSpec head;                // "lm_head"
+  std::vector<ParamSpec> others;  // tensors outside the blocks: the final norm
+  Norm final_norm;                // its weight indexes `others`
   RopeConfig rope;
   int64_t rotary_dims = 0;
   std::vector<BlockSpec> blocks;
@@ -89,8 +89,8 @@ struct ModelSpec {
 // The linears and params of a sublayer, in the order in which they are used.
 std::vector<int> LinearsOf(const Sublayer& sublayer);
 std::vector<int> ParamsOf(const Sublayer& sublayer);
-// The last product of each branch. It alone reads its input, and is only added to what the sublayer hands on, so no gradient
-// depends on its values.
+// The last product of each branch. It alone reads its input, and is only added to what the sublayer hands on, so no
+// gradient depends on its values.
 std::vector<int> LastProducts(const Sublayer& sublayer);
 // Sets the sublayers of linears and params.
 void Finish(BlockSpec& block);
@@ -98,7 +98,7 @@ void Finish(BlockSpec& block);
 // Makes a ModelSpec from config.json. A family is one function and one line in registry.cc.
 using Family = absl::StatusOr<ModelSpec> (*)(const Json& config);
 
-// By config.json's model_type. UNIMPLEMENTED names it and lists what is supported.
+// Finds the family by config.json's model_type. UNIMPLEMENTED names it and lists what is supported.
 absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config);
 
 }  // namespace autoscheme

@@ -1,7 +1,7 @@
 // Llama 1 to 3.x, and models that publish under its name (TinyLlama, SmolLM2, ...).
 #include "base/status_macros.h"
-#include "model/families.h"
 #include "model/decoder_config.h"
+#include "model/families.h"
 
 namespace autoscheme {
 

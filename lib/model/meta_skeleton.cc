@@ -153,7 +153,8 @@ float FloatFromBits(uint32_t bits) {
   return value;
 }
 
-// The value of an IEEE half: its exponent is made that of a float by a multiplication, which also brings denormals right.
+// The value of an IEEE half: its exponent is made that of a float by a multiplication, which also brings denormals
+// right.
 float HalfToFloat(uint16_t half) {
   const uint32_t sign = uint32_t{half & 0x8000u} << 16, rest = uint32_t{half & 0x7FFFu} << 13;
   if ((half & 0x7C00u) == 0x7C00u) return FloatFromBits(sign | 0x7F800000u | rest);

@@ -35,13 +35,14 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config) {
   AUTOSCHEME_ASSIGN_OR_RETURN(std::string model_type, JsonString(config, "model_type", "config.json"));
   if (JsonFind(config, "quantization_config") != nullptr) {
     return absl::UnimplementedError(
-        "config.json has a quantization_config: the model is quantized already; give the original 16- or 32-bit checkpoint");
+        "config.json has a quantization_config: the model is quantized already; give the original 16- or 32-bit "
+        "checkpoint");
   }
   for (const Entry& entry : kRegistry) {
     if (model_type == entry.model_type) return entry.family(config);
   }
-  return absl::UnimplementedError(absl::StrCat("model_type ", Quoted(model_type), " is not supported; supported: ",
-                                               absl::StrJoin(SupportedModelTypes(), ", ")));
+  return absl::UnimplementedError(absl::StrCat(
+      "model_type ", Quoted(model_type), " is not supported; supported: ", absl::StrJoin(SupportedModelTypes(), ", ")));
 }
 
 }  // namespace autoscheme

@@ -1,6 +1,5 @@
 #include "model/rope.h"
 
-
 #include <algorithm>
 #include <cmath>
 #include <tuple>
@@ -61,7 +60,7 @@ absl::StatusOr<const JsonValue*> DecidingObject(const Json& config, const char**
   return scaling != nullptr ? scaling : parameters;
 }
 
-// By attention type: {"full_attention": {...}, "sliding_attention": {...}}.
+// Keys are attention types: {"full_attention": {...}, "sliding_attention": {...}}.
 bool IsNested(const JsonValue& object) {
   return std::any_of(object.MemberBegin(), object.MemberEnd(),
                      [](const auto& member) { return member.value.IsObject(); });

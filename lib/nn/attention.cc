@@ -1,15 +1,15 @@
 #include "nn/attention.h"
 
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
 #include <vector>
-
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include "nn/fused.h"
 #include "tensor/products.h"
@@ -41,7 +41,8 @@ void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double
     using Out = decltype(out);
     for (int64_t head = 0; head < x.size(0); ++head) {
       kernel({x.size(1), half, Data<In>(x) + head * x.stride(0), x.stride(1), Data<Table>(cos), Data<Table>(sin),
-              Data<Out>(y) + head * y.stride(0), y.stride(1), static_cast<float>(direction), static_cast<float>(scale)});
+              Data<Out>(y) + head * y.stride(0), y.stride(1), static_cast<float>(direction),
+              static_cast<float>(scale)});
     }
   };
   const bool dense = cos.is_contiguous() && x.stride(-1) == 1 && y.stride(-1) == 1;
@@ -61,8 +62,8 @@ void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double
   y.narrow(-1, half, half).copy_((b * cos + a * (sin * direction)) * scale);
 }
 
-// One key head of one row of the batch, with the query heads that read it: all that attention needs at a time. Everything
-// here is float32 and serial.
+// One key head of one row of the batch, with the query heads that read it: all that attention needs at a time.
+// Everything here is float32 and serial.
 class Piece {
  public:
   // q, k, v: [seq, heads, dim] of one row.
@@ -79,7 +80,8 @@ class Piece {
   }
 
   // dq, dk, dv as q, k, v.
-  void Backward(const at::Tensor& q, const at::Tensor& grad, const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv) {
+  void Backward(const at::Tensor& q, const at::Tensor& grad, const at::Tensor& dq, const at::Tensor& dk,
+                const at::Tensor& dv) {
     const int64_t dim = shape_.head_dim;
     at::Tensor of_keys = NewLike(keys_).zero_(), of_values = NewLike(keys_).zero_();
     at::Tensor of_scores = NewLike(scores_), g = NewLike(queries_), of_queries = NewLike(queries_);
@@ -157,7 +159,9 @@ void ForEachPiece(int64_t rows, int64_t kv_heads, const Body& body) {
   });
 }
 
-at::Tensor Heads(const at::Tensor& t, int64_t heads) { return t.view({t.size(0), t.size(1), heads, t.size(2) / heads}); }
+at::Tensor Heads(const at::Tensor& t, int64_t heads) {
+  return t.view({t.size(0), t.size(1), heads, t.size(2) / heads});
+}
 
 // [batch, heads, seq, dim] rotated; the tables are of its dtype.
 at::Tensor Rotated(const at::Tensor& x, const at::Tensor& tables) {
@@ -174,8 +178,8 @@ at::Tensor Repeated(const at::Tensor& t, int64_t group) {
   return y;
 }
 
-// What LibTorch's attention is given: it multiplies too (see tensor/products.h), and raises an error where a setting alone keeps
-// it from the processor's instructions for narrow types.
+// What LibTorch's attention is given: it multiplies too (see tensor/products.h), and raises an error where a setting
+// alone keeps it from the processor's instructions for narrow types.
 at::ScalarType ComposedType(const at::Tensor& q) { return MultipliesBfloat16() ? q.scalar_type() : at::kFloat; }
 
 // What a window adds to the scores: 0 where a query looks, else -inf. None without a window.
@@ -191,15 +195,16 @@ std::optional<at::Tensor> WindowMask(const at::Tensor& q, const AttentionShape& 
   return mask;
 }
 
-// With the bits of LibTorch's operators in the dtype of q, k, v and the tables; a narrow type that cannot be multiplied is
-// rotated as such, and float32 from there. Without autograd.
+// Gives the bits of LibTorch's operators in the dtype of q, k, v and the tables; a narrow type that cannot be multiplied
+// is rotated as such, and float32 from there. Without autograd.
 at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                    const std::optional<at::Tensor>& mask, const AttentionShape& shape) {
   const auto split = [](const at::Tensor& t, int64_t heads) { return Heads(t, heads).transpose(1, 2); };
   const auto given = [&](const at::Tensor& t) { return Converted(t, ComposedType(q)); };
   return at::scaled_dot_product_attention(given(Rotated(split(q, shape.heads), tables)),
                                           Repeated(given(Rotated(split(k, shape.kv_heads), tables)), shape.group()),
-                                          Repeated(given(split(v, shape.kv_heads)), shape.group()), mask, /*dropout_p=*/0.0,
+                                          Repeated(given(split(v, shape.kv_heads)), shape.group()), mask,
+                                          /*dropout_p=*/0.0,
                                           /*is_causal=*/!mask.has_value(), Scale(shape))
       .transpose(1, 2)
       .reshape(q.sizes());
@@ -233,11 +238,10 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &tables = saved[3];
     at::Tensor dq = NewLike(q), dk = NewLike(k), dv = NewLike(v);
     const at::Tensor qh = Heads(q, shape.heads), kh = Heads(k, shape.kv_heads), vh = Heads(v, shape.kv_heads),
-                     gh = Heads(grads[0].contiguous(), shape.heads),
-                     dqh = Heads(dq, shape.heads), dkh = Heads(dk, shape.kv_heads), dvh = Heads(dv, shape.kv_heads);
+                     gh = Heads(grads[0].contiguous(), shape.heads), dqh = Heads(dq, shape.heads),
+                     dkh = Heads(dk, shape.kv_heads), dvh = Heads(dv, shape.kv_heads);
     ForEachPiece(q.size(0), shape.kv_heads, [&](int64_t row, int64_t head) {
-      Piece(shape, tables, kh[row], vh[row], head)
-          .Backward(qh[row], gh[row], dqh[row], dkh[row], dvh[row]);
+      Piece(shape, tables, kh[row], vh[row], head).Backward(qh[row], gh[row], dqh[row], dkh[row], dvh[row]);
     });
     return {dq, dk, dv, at::Tensor(), at::Tensor()};
   }

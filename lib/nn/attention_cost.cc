@@ -26,9 +26,10 @@ int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen) {
 }
 
 int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen) {
-  // Queries rotated; keys, which are at most half as many where they are copied for every head, and these; values likewise; and
-  // what the kernel has.
-  return 4 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float)) + AttentionKernelBytes(shape, seqlen);
+  // Queries rotated; keys, which are at most half as many where they are copied for every head, and these; values
+  // likewise; and what the kernel has.
+  return 4 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float)) +
+         AttentionKernelBytes(shape, seqlen);
 }
 
 int64_t AttentionKernelBytes(const AttentionShape& shape, int64_t seqlen) {

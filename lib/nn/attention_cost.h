@@ -19,8 +19,8 @@ AttentionShape Seen(AttentionShape shape, int64_t seqlen);
 // Queries that the gradient works on together.
 int64_t QueriesAtOnce(const AttentionShape& shape, int64_t seqlen);
 
-// Bytes that CausalAttention holds beside its results: forward the mask of a window, and for one row of the batch (both in
-// float32), of which LibTorch's kernel allocates a part itself; backward in one thread.
+// Bytes that CausalAttention holds beside its results: forward the mask of a window, and for one row of the batch (both
+// in float32), of which LibTorch's kernel allocates a part itself; backward in one thread.
 int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen);
 int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen);
 int64_t AttentionKernelBytes(const AttentionShape& shape, int64_t seqlen);

@@ -10,16 +10,17 @@ namespace {
 // What a branch adds to the sublayer's input, which is saved once.
 Activations Cost(const Attention& a, int64_t hidden, int64_t copies) {
   const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
-  // Saved: q, k and v; attention's output; what the norms of heads give. In a graph the normed input too. Then the sublayer's
-  // output and its gradient; the gradients of q, k, v and attention's output, or of the normed input from each of the three.
+  // Saved: q, k and v; attention's output; what the norms of heads give. In a graph the normed input too. Then the
+  // sublayer's output and its gradient; the gradients of q, k, v and attention's output, or of the normed input from
+  // each of the three.
   const int64_t normed_heads = (a.q_norm.weight >= 0 ? q : 0) + (a.k_norm.weight >= 0 ? kv : 0);
   const int64_t saved = 2 * q + 2 * kv + normed_heads;
   return {saved, saved + copies * hidden + (copies - 1) * q, 2 * hidden + std::max(2 * q + 2 * kv, 3 * hidden)};
 }
 
 Activations Cost(const GatedMlp& m, int64_t hidden, int64_t copies) {
-  // Saved: gate and up. In a graph the normed input and the product of gate and up too. Then the sublayer's output and its
-  // gradient, and two gradients of the inner width beyond what is freed before them.
+  // Saved: gate and up. In a graph the normed input and the product of gate and up too. Then the sublayer's output and
+  // its gradient, and two gradients of the inner width beyond what is freed before them.
   const int64_t saved = 2 * m.width;
   return {saved, saved + copies * (hidden + m.width), 2 * hidden + 2 * m.width};
 }
@@ -37,7 +38,8 @@ Scratch ScratchOf(const GatedMlp&, int64_t) { return {}; }
 Activations ActivationsOf(const Sublayer& sublayer, int64_t hidden, bool quantized_inputs) {
   Activations sum{hidden, hidden, 0};
   for (const Branch& branch : sublayer.branches) {
-    const Activations cost = std::visit([&](const auto& body) { return Cost(body, hidden, quantized_inputs ? 2 : 1); }, branch.body);
+    const Activations cost =
+        std::visit([&](const auto& body) { return Cost(body, hidden, quantized_inputs ? 2 : 1); }, branch.body);
     sum.saved += cost.saved, sum.graph += cost.graph, sum.transient = std::max(sum.transient, cost.transient);
   }
   return sum;
@@ -48,7 +50,8 @@ Scratch ScratchOf(const Sublayer& sublayer, int64_t seqlen) {
   for (const Branch& branch : sublayer.branches) {
     const Scratch one = std::visit([&](const auto& body) { return ScratchOf(body, seqlen); }, branch.body);
     most.shared = std::max(most.shared, one.shared), most.forward = std::max(most.forward, one.forward);
-    most.forward_outside = std::max(most.forward_outside, one.forward_outside), most.backward = std::max(most.backward, one.backward);
+    most.forward_outside = std::max(most.forward_outside, one.forward_outside),
+    most.backward = std::max(most.backward, one.backward);
   }
   return most;
 }

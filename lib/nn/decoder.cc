@@ -1,9 +1,9 @@
 #include "nn/decoder.h"
 
-#include <vector>
-
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
+
+#include <vector>
 
 #include "nn/attention.h"
 #include "nn/ops.h"
@@ -37,14 +37,17 @@ at::Tensor Run(const GatedMlp& m, const std::vector<at::Tensor>& in, BlockOps& o
 
 }  // namespace
 
-at::Tensor PositionTables(const ModelSpec& spec, int64_t seqlen) { return RopeTables(spec.rope, spec.rotary_dims, seqlen); }
+at::Tensor PositionTables(const ModelSpec& spec, int64_t seqlen) {
+  return RopeTables(spec.rope, spec.rotary_dims, seqlen);
+}
 
 at::Tensor Forward(const Sublayer& sublayer, const at::Tensor& x, BlockOps& ops) {
   TORCH_CHECK(sublayer.branches.size() == 1, "a sublayer of one branch is what is known so far");
   const Branch& branch = sublayer.branches[0];
   return std::visit(
       [&](const auto& body) {
-        const NormedBranches in = RmsNormBranches(x, ops.Param(branch.before.weight), branch.before.eps, ReadersOf(body));
+        const NormedBranches in =
+            RmsNormBranches(x, ops.Param(branch.before.weight), branch.before.eps, ReadersOf(body));
         return Residual(in.x, Run(body, in.normed, ops));
       },
       branch.body);

@@ -2,9 +2,9 @@
 #ifndef AUTOSCHEME_NN_DECODER_H_
 #define AUTOSCHEME_NN_DECODER_H_
 
-#include <cstdint>
-
 #include <ATen/core/Tensor.h>
+
+#include <cstdint>
 
 #include "model/decoder_spec.h"
 

@@ -2,10 +2,10 @@
 #ifndef AUTOSCHEME_NN_FUSED_H_
 #define AUTOSCHEME_NN_FUSED_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <cstdint>
-
-#include <ATen/core/Tensor.h>
 
 #include "nn/row_kernels.h"
 
@@ -16,8 +16,8 @@ T* Data(const at::Tensor& t) {
   return static_cast<T*>(t.data_ptr());
 }
 
-// Calls body(kernels, a value of their type) and returns true where the row kernels have tensors of this kind; elsewhere
-// LibTorch's operators do the same.
+// Calls body(kernels, a value of their type) and returns true where the row kernels have tensors of this kind;
+// elsewhere LibTorch's operators do the same.
 template <typename Body>
 bool WithRowKernels(const at::Tensor& like, const Body& body) {
   if (!like.is_cpu()) return false;
@@ -32,7 +32,8 @@ bool Fused(at::TensorList tensors, const Body& body) {
   const at::Tensor& like = tensors[0];
   return std::all_of(tensors.begin(), tensors.end(),
                      [&](const at::Tensor& t) {
-                       return !t.defined() || (t.is_cpu() && t.is_contiguous() && t.scalar_type() == like.scalar_type());
+                       return !t.defined() ||
+                              (t.is_cpu() && t.is_contiguous() && t.scalar_type() == like.scalar_type());
                      }) &&
          WithRowKernels(like, body);
 }

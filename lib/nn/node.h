@@ -2,11 +2,11 @@
 #ifndef AUTOSCHEME_NN_NODE_H_
 #define AUTOSCHEME_NN_NODE_H_
 
-#include <memory>
-
 #include <ATen/core/Tensor.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
+
+#include <memory>
 
 namespace autoscheme {
 
@@ -18,8 +18,9 @@ std::shared_ptr<Node> NewNode(const Inputs&... inputs) {
   return node;
 }
 
-// The node of an output that can be computed again, with the same bits, from what the node holds for its own gradient: a
-// reader may let go of the output and ask for it when the backward pass comes to the reader, which is before it comes here.
+// The node of an output that can be computed again, with the same bits, from what the node holds for its own gradient:
+// a reader may let go of the output and ask for it when the backward pass comes to the reader, which is before it comes
+// here.
 struct RecomputableNode : torch::autograd::Node {
   virtual at::Tensor Output() = 0;  // without autograd
 };

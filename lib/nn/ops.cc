@@ -1,5 +1,8 @@
 #include "nn/ops.h"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -7,9 +10,6 @@
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <ATen/ATen.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include "nn/fused.h"
 #include "nn/node.h"
@@ -26,7 +26,8 @@ using torch::autograd::variable_list;
 at::Tensor Rows(const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); }
 
 // y = x * rstd * weight by rows; with `eps`, rstd = 1 / rms(x) is computed first.
-void Normalize(const at::Tensor& x, const at::Tensor& weight, std::optional<double> eps, const at::Tensor& rstd, const at::Tensor& y) {
+void Normalize(const at::Tensor& x, const at::Tensor& weight, std::optional<double> eps, const at::Tensor& rstd,
+               const at::Tensor& y) {
   const at::Tensor in = Rows(x), out = Rows(y);
   ForEachRowChunk(x, in.size(0), in.size(1), [&](int64_t first, int64_t count) {
     const at::Tensor part = in.narrow(0, first, count);
@@ -71,7 +72,8 @@ at::Tensor NormGradient(const at::Tensor& x, const at::Tensor& weight, const at:
     const auto part = [&](const at::Tensor& t) { return Rows(t).narrow(0, first, count); };
     const at::Tensor scale = rstd.narrow(0, first, count);
     at::Tensor unit = in.narrow(0, first, count).to(at::kFloat).mul(scale);
-    at::Tensor g = grads.size() == 1 ? part(grads[0]).mul(wide_weight) : part(grads[0]).to(at::kFloat).add(part(grads[1]));
+    at::Tensor g =
+        grads.size() == 1 ? part(grads[0]).mul(wide_weight) : part(grads[0]).to(at::kFloat).add(part(grads[1]));
     for (size_t i = 2; i < grads.size(); ++i) g.add_(part(grads[i]));
     if (grads.size() > 1) g.mul_(wide_weight);
     const at::Tensor mean = (g * unit).mean(-1, /*keepdim=*/true);
@@ -108,7 +110,8 @@ struct NormedBranchesNode : RecomputableNode {
   variable_list apply(variable_list&& grads) override {
     at::NoGradGuard no_grad;
     std::vector<at::Tensor> of_branches;
-    std::copy_if(grads.begin() + 1, grads.end(), std::back_inserter(of_branches), [](const at::Tensor& g) { return g.defined(); });
+    std::copy_if(grads.begin() + 1, grads.end(), std::back_inserter(of_branches),
+                 [](const at::Tensor& g) { return g.defined(); });
     return {of_branches.empty() ? grads[0] : NormGradient(x, weight, rstd, of_branches, grads[0])};
   }
   void release_variables() override { x.reset(), weight.reset(), rstd.reset(); }
@@ -143,7 +146,8 @@ struct SwiGluNode : RecomputableNode {
           using T = decltype(type);
           ForEachRowChunk(a, a.size(0), a.size(1), [&](int64_t first, int64_t count) {
             const int64_t at = first * a.size(1), n = count * a.size(1);
-            kernels.swiglu_gradient(Data<T>(a) + at, Data<T>(b) + at, Data<T>(g) + at, n, Data<T>(da) + at, Data<T>(db) + at);
+            kernels.swiglu_gradient(Data<T>(a) + at, Data<T>(b) + at, Data<T>(g) + at, n, Data<T>(da) + at,
+                                    Data<T>(db) + at);
           });
         })) {
       return {dgate, dup};
@@ -184,7 +188,8 @@ NormedBranches RmsNormBranches(const at::Tensor& x, const at::Tensor& weight, do
     at::Tensor y = NewLike(x);
     Normalize(x, weight, eps, rstd, y);
     branches.x = x.detach();
-    for (int64_t i = 0; i < count; ++i) branches.normed.push_back(y.detach());  // a variable of its own, the same memory
+    for (int64_t i = 0; i < count; ++i)
+      branches.normed.push_back(y.detach());  // a variable of its own, the same memory
   }
   if (torch::autograd::compute_requires_grad(x)) {
     auto node = NewNode<NormedBranchesNode>(x);

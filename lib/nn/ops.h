@@ -1,12 +1,12 @@
-// Differentiable pieces that blocks are made of. Each keeps for the backward pass only what it needs; what RmsNormBranches
-// and SwiGlu give can be made again from that (RecomputableNode).
+// The differentiable operations that blocks are made of. Each keeps for the backward pass only what it needs; what
+// RmsNormBranches and SwiGlu give can be made again from that (RecomputableNode).
 #ifndef AUTOSCHEME_NN_OPS_H_
 #define AUTOSCHEME_NN_OPS_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 namespace autoscheme {
 
@@ -14,7 +14,8 @@ namespace autoscheme {
 // Gradient for x only.
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
-// The same once, for `count` readers, and x for the residual path: what flows back from all of them is summed in one pass.
+// The same once, for `count` readers, and x for the residual path: what flows back from all of them is summed in one
+// pass.
 struct NormedBranches {
   at::Tensor x;
   std::vector<at::Tensor> normed;  // of one memory

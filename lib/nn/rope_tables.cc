@@ -1,8 +1,8 @@
 #include "nn/rope_tables.h"
 
-#include <cmath>
-
 #include <ATen/ATen.h>
+
+#include <cmath>
 
 namespace autoscheme {
 

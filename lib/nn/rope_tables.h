@@ -2,9 +2,9 @@
 #ifndef AUTOSCHEME_NN_ROPE_TABLES_H_
 #define AUTOSCHEME_NN_ROPE_TABLES_H_
 
-#include <cstdint>
-
 #include <ATen/core/Tensor.h>
+
+#include <cstdint>
 
 #include "model/rope.h"
 

@@ -1,8 +1,7 @@
-// Fused loops for what stands between the products of a block, on the CPU: one pass over memory, no temporaries. Forward they
-// do what LibTorch's operators do one after the other, bit for bit; of gradients every element is made in float32 and rounded
-// once.
-// Compiled for AVX-512, AVX2 and the baseline from one body (see lanes.h). Serial, plain memory: ops.cc and attention.cc
-// spread it over rows.
+// Fused loops for what stands between the products of a block, on the CPU: one pass over memory, no temporaries.
+// Forward they do what LibTorch's operators do one after the other, bit for bit; of gradients every element is made in
+// float32 and rounded once. Compiled for AVX-512, AVX2 and the baseline from one body (see lanes.h). Serial, plain
+// memory: ops.cc and attention.cc spread it over rows.
 #ifndef AUTOSCHEME_NN_ROW_KERNELS_H_
 #define AUTOSCHEME_NN_ROW_KERNELS_H_
 
@@ -17,20 +16,20 @@ template <typename T>
 struct NormGradientRows {
   int64_t rows, width;
   const T* x;
-  const float *weight, *rstd;  // of each column; of each row
+  const float *weight, *rstd;        // of each column; of each row
   const T* grads[kMostNormReaders];  // `count` of them, which are summed
   int count;
   const T* passed;  // added to the result; may be null
   T* dx;
 };
 
-// Rotary embedding of one head at consecutive positions: the first half of a vector, a, becomes a cos - b sin, the second, b,
-// becomes b cos + a sin.
+// Rotary embedding of one head at consecutive positions: the first half of a vector, a, becomes a cos - b sin, the
+// second, b, becomes b cos + a sin.
 template <typename In, typename Table, typename Out>
 struct RotatedRows {
   int64_t positions, half;
   const In* x;
-  int64_t x_stride;  // from one position to the next, in elements
+  int64_t x_stride;        // from one position to the next, in elements
   const Table *cos, *sin;  // [positions, half]
   Out* y;
   int64_t y_stride;
@@ -46,7 +45,7 @@ struct RowKernels {
   void (*rotate)(const RotatedRows<T, T, T>& rows);               // products are rounded to T
   void (*rotate_from)(const RotatedRows<T, float, float>& rows);  // in float32
   void (*rotate_to)(const RotatedRows<float, float, T>& rows);    // in float32, the result rounded once
-  void (*multiply)(const T* a, const T* b, int64_t n, T* y);  // y may be a or b
+  void (*multiply)(const T* a, const T* b, int64_t n, T* y);      // y may be a or b
   // For y = silu(gate) up and dL/dy = g.
   void (*swiglu_gradient)(const T* gate, const T* up, const T* g, int64_t n, T* dgate, T* dup);
   void (*norm_gradient)(const NormGradientRows<T>& rows);

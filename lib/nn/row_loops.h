@@ -10,8 +10,8 @@
 namespace autoscheme::cpu {
 namespace {
 
-// e^v to about the last bit; v is clamped to what float32 can say of the result. 2^k e^r with |r| <= ln(2) / 2, e^r by the
-// polynomial of the Cephes library's expf (S. Moshier).
+// e^v to about the last bit; v is clamped to what float32 can say of the result. 2^k e^r with |r| <= ln(2) / 2, e^r by
+// the polynomial of the Cephes library's expf (S. Moshier).
 AUTOSCHEME_INLINE F Exp(F v) {
   v = Clamp(v, Set(-87.0f), Set(88.0f));
   const F k = Round(v * Set(1.44269504088896341f));
@@ -28,7 +28,7 @@ AUTOSCHEME_INLINE F Exp(F v) {
   return e * AsFloat(Left<23>(power + SetBits(127)));
 }
 
-// As it is after it was stored and read again.
+// The value as it is after it was stored and read again.
 AUTOSCHEME_INLINE F Rounded(F v, float) { return v; }
 AUTOSCHEME_INLINE F Rounded(F v, uint16_t) { return ToBFloat16(v); }
 
@@ -88,7 +88,8 @@ void NormGradient(const NormGradientRows<T>& rows) {
       return sum * Get(rows.weight + i, lanes);
     };
     F products = Set(0.0f);
-    Over(rows.width, [&](int64_t i, auto lanes) { products = products + gradient(i, lanes) * Get(rows.x + at + i, lanes); });
+    Over(rows.width,
+         [&](int64_t i, auto lanes) { products = products + gradient(i, lanes) * Get(rows.x + at + i, lanes); });
     const float rstd = rows.rstd[row];
     const F scale = Set(rstd), part = Set(Sum(products) * rstd * rstd / static_cast<float>(rows.width));
     Over(rows.width, [&](int64_t i, auto lanes) {

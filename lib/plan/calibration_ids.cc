@@ -14,7 +14,8 @@ absl::Status CheckCalibration(const Calibration& c, const MetaSkeleton& skeleton
                                                    "; at least one row is needed"));
   }
   if (c.seqlen < 2) {
-    return absl::InvalidArgumentError("calibration rows of 1 token predict nothing; the loss needs at least 2 tokens per row");
+    return absl::InvalidArgumentError(
+        "calibration rows of 1 token predict nothing; the loss needs at least 2 tokens per row");
   }
   if (skeleton.max_positions() > 0 && c.seqlen > skeleton.max_positions()) {
     return absl::InvalidArgumentError(
@@ -23,9 +24,9 @@ absl::Status CheckCalibration(const Calibration& c, const MetaSkeleton& skeleton
   }
   for (size_t i = 0; i < c.ids.size(); ++i) {
     if (c.ids[i] < 0 || c.ids[i] >= skeleton.vocab_size()) {
-      return absl::InvalidArgumentError(absl::StrCat("calibration row ", i / c.seqlen, ", column ", i % c.seqlen, ": id ",
-                                                     c.ids[i], " is outside the vocabulary of ", skeleton.vocab_size(),
-                                                     "; were the ids made with another tokenizer?"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "calibration row ", i / c.seqlen, ", column ", i % c.seqlen, ": id ", c.ids[i],
+          " is outside the vocabulary of ", skeleton.vocab_size(), "; were the ids made with another tokenizer?"));
     }
   }
   return absl::OkStatus();

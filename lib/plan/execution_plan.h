@@ -1,5 +1,5 @@
-// ExecutionPlan: how a run is carried out, as plain data. The planner makes it, the sweeps obey it, and nothing in it changes a
-// score beyond float rounding.
+// ExecutionPlan: how a run is carried out, as plain data. The planner makes it, the sweeps obey it, and nothing in it
+// changes a score beyond float rounding.
 #ifndef AUTOSCHEME_PLAN_EXECUTION_PLAN_H_
 #define AUTOSCHEME_PLAN_EXECUTION_PLAN_H_
 
@@ -7,27 +7,27 @@
 
 namespace autoscheme {
 
-// What lies in a spill file instead of memory. kEverything: besides the saved inputs of units also what passes from unit to
-// unit (activations, gradients, and the sums of the head).
+// What lies in a spill file instead of memory. kEverything: besides the saved inputs of units also what passes from
+// unit to unit (activations, gradients, and the sums of the head).
 enum class Spilled { kNothing, kInputs, kEverything };
 
 struct ExecutionPlan {
-  int64_t batch_size = 8;              // the user's choice, not the planner's: gradients are summed over a batch
-  int64_t micro_batch_rows = 0;        // rows of a batch that are computed at once; 0 = whole batches
-  int sublayers_per_unit = 0;          // 0 = a block to a unit (units.h)
-  int unit_slots = 2;                  // units in memory while they are streamed; 1 = no read-ahead
-  int cached_units = 0;                // the last units, whose weights stay in memory between the sweeps
-  int saved_units = 0;                 // the last units, whose autograd graphs stay until the backward sweep
-  bool tiled = false;                  // weights come by row tiles, read anew at every use
-  bool drop_page_cache = true;         // false where the system has room for the whole model beside the budget
-  int64_t head_tile_rows = 4096;       // vocabulary rows per tile
-  int input_interval = 1;              // the input of every so many units is saved, the others are recomputed (schedule.h)
+  int64_t batch_size = 8;         // the user's choice, not the planner's: gradients are summed over a batch
+  int64_t micro_batch_rows = 0;   // rows of a batch that are computed at once; 0 = whole batches
+  int sublayers_per_unit = 0;     // 0 = a block to a unit (units.h)
+  int unit_slots = 2;             // units in memory while they are streamed; 1 = no read-ahead
+  int cached_units = 0;           // the last units, whose weights stay in memory between the sweeps
+  int saved_units = 0;            // the last units, whose autograd graphs stay until the backward sweep
+  bool tiled = false;             // weights come by row tiles, read anew at every use
+  bool drop_page_cache = true;    // false where the system has room for the whole model beside the budget
+  int64_t head_tile_rows = 4096;  // vocabulary rows per tile
+  int input_interval = 1;         // the input of every so many units is saved, the others are recomputed (schedule.h)
   Spilled spilled = Spilled::kNothing;
-  bool cache_weights = true;           // dequantized weights of a unit stay while its batches run
+  bool cache_weights = true;                 // dequantized weights of a unit stay while its batches run
   uint64_t chunk_bytes = uint64_t{8} << 20;  // of a chunk of dequantized rows
 
   bool inputs_in_ram() const { return spilled == Spilled::kNothing; }
-  bool passing_in_ram() const { return spilled != Spilled::kEverything; }
+  bool transient_in_ram() const { return spilled != Spilled::kEverything; }
 };
 
 }  // namespace autoscheme

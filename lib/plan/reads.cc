@@ -10,8 +10,8 @@
 namespace autoscheme {
 namespace {
 
-// Times that the weight of one linear is read in all passes when it comes by tiles. `recomputes`: how often its unit runs
-// forward again.
+// Times that the weight of one linear is read in all passes when it comes by tiles. `recomputes`: how often its unit
+// runs forward again.
 int64_t TiledUses(const Unit::Linear& linear, int recomputes, const BatchShape& shape, const ScorerNeeds& needs) {
   const int64_t micro_batches = static_cast<int64_t>(shape.micro_batches().size());
   int64_t uses = 0;

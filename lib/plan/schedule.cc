@@ -4,7 +4,7 @@
 
 namespace autoscheme {
 
-int Schedule::place_count() const { return std::max(std::min(interval_, first_saved_) - 1, 0); }
+int Schedule::recomputed_count() const { return std::max(std::min(interval_, first_saved_) - 1, 0); }
 
 std::vector<UnitStep> Schedule::Forward() const {
   std::vector<UnitStep> steps;

@@ -17,14 +17,15 @@ struct UnitStep {
   Pass pass = Pass::kForward;
 };
 
-// Input k is what unit k takes. The autograd graphs of the last `saved` units stay in memory. Of the units below, the input
-// of every `interval`-th is saved until the backward pass has used it. The inputs between share a few places, which each group
-// of `interval` units uses anew: before the backward pass comes to a group, its units but the last run forward once more
-// (Chen et al. 2016, "Training deep nets with sublinear memory cost"). For the uppermost group, the places still hold what the
-// forward pass left there.
+// Input k is what unit k takes. The autograd graphs of the last `saved` units stay in memory. Of the units below, the
+// input of every `interval`-th is saved until the backward pass has used it. The inputs between share a few places,
+// which each group of `interval` units uses anew: before the backward pass comes to a group, its units but the last run
+// forward once more (Chen et al. 2016, "Training deep nets with sublinear memory cost"). For the uppermost group, the
+// places still hold what the forward pass left there.
 class Schedule {
  public:
-  Schedule(int units, int saved, int interval) : units_(units), first_saved_(std::max(units - saved, 0)), interval_(interval) {}
+  Schedule(int units, int saved, int interval)
+      : units_(units), first_saved_(std::max(units - saved, 0)), interval_(interval) {}
 
   std::vector<UnitStep> Forward() const;
   std::vector<UnitStep> Backward() const;
@@ -35,7 +36,7 @@ class Schedule {
   // Index of input k > 0: among the saved inputs, or among the shared places.
   int Place(int input) const { return Saved(input) ? input / interval_ - 1 : input % interval_ - 1; }
   int saved_count() const { return first_saved_ > 0 ? (first_saved_ - 1) / interval_ : 0; }
-  int place_count() const;
+  int recomputed_count() const;
   int top() const { return saved_count() * interval_; }  // first unit of the uppermost group
 
  private:

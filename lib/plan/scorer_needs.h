@@ -18,20 +18,23 @@ struct LinearNeeds {
 
 // A variant is one quantized version of the network, whose activations flow through all units.
 struct VariantNeeds {
-  std::string name;           // for messages: the scheme
-  bool forward_only = false;  // nothing is differentiated, and the head is shown its input but not computed
+  std::string name;                  // for messages: the scheme
+  bool forward_only = false;         // nothing is differentiated, and the head is shown its input but not computed
   std::vector<LinearNeeds> linears;  // by LinearLayer::index
 };
 
 struct ScorerNeeds {
-  std::vector<VariantNeeds> variants;  // the forward-only ones first, so that what they gather is there when the others come
+  std::vector<VariantNeeds>
+      variants;                // the forward-only ones first, so that what they gather is there when the others come
   bool reads_imatrix = false;  // of some layer, so that it must be collected where no file gives it
   bool quantizes_activations = false;
-  bool activations_span_batch = false;  // some activation quantizer's scale is that of a whole batch, which then cannot be cut
+  bool activations_span_batch =
+      false;  // some activation quantizer's scale is that of a whole batch, which then cannot be cut
 
   int count() const { return static_cast<int>(variants.size()); }
   int forward_only() const {
-    return static_cast<int>(std::count_if(variants.begin(), variants.end(), [](const VariantNeeds& v) { return v.forward_only; }));
+    return static_cast<int>(
+        std::count_if(variants.begin(), variants.end(), [](const VariantNeeds& v) { return v.forward_only; }));
   }
   int with_gradients() const { return count() - forward_only(); }
 };

@@ -7,7 +7,9 @@ std::vector<Unit> MakeUnits(const MetaSkeleton& skeleton, int sublayers_per_unit
   for (size_t b = 0; b < skeleton.blocks().size(); ++b) {
     const Block& block = skeleton.blocks()[b];
     for (size_t s = 0; s < block.sublayers.size(); ++s) {
-      const bool full = sublayers_per_unit > 0 ? units.empty() || static_cast<int>(units.back().parts.size()) == sublayers_per_unit : s == 0;
+      const bool full = sublayers_per_unit > 0
+                            ? units.empty() || static_cast<int>(units.back().parts.size()) == sublayers_per_unit
+                            : s == 0;
       if (full) units.emplace_back();
       Unit& unit = units.back();
       for (Unit::Linear& linear : unit.linears) linear.recomputed = true;  // more follows

@@ -1,4 +1,4 @@
-// Units: what is read, computed and differentiated as one piece.
+// Units: a unit is read, computed and differentiated as a whole.
 #ifndef AUTOSCHEME_PLAN_UNITS_H_
 #define AUTOSCHEME_PLAN_UNITS_H_
 
@@ -9,8 +9,8 @@
 
 namespace autoscheme {
 
-// Consecutive sublayers of the model. The sweeps save what goes from one unit to the next. A unit of one sublayer needs the
-// least memory while it runs, one of several blocks leaves the fewest inputs to save.
+// Consecutive sublayers of the model. The sweeps save what goes from one unit to the next. A unit of one sublayer needs
+// the least memory while it runs, one of several blocks leaves the fewest inputs to save.
 struct Unit {
   struct Part {
     int block = 0;
@@ -18,8 +18,8 @@ struct Unit {
   };
   struct Linear {
     const LinearLayer* layer = nullptr;
-    // Whether the backward pass computes its result once more where the unit's graph was not saved: not if the result is only
-    // added to what the unit hands on.
+    // Whether the backward pass computes its result once more where the unit's graph was not saved: not if the result
+    // is only added to what the unit hands on.
     bool recomputed = true;
   };
   std::vector<Part> parts;

@@ -7,28 +7,28 @@
 #include <vector>
 
 #include "autoscheme/block_streamer.h"
-#include "plan/reads.h"
 #include "nn/costs.h"
+#include "plan/reads.h"
 
 namespace autoscheme {
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-// What a first backward pass adds to the process beside our own tensors and packed copies of operands in the BLAS: operator
-// tables and the code that becomes resident, and for every thread its stack and buffers.
+// What a first backward pass adds to the process beside our own tensors and packed copies of operands in the BLAS:
+// operator tables and the code that becomes resident, and for every thread its stack and buffers.
 constexpr uint64_t kRuntimeBytes = 26 * kMiB, kRuntimeThreadBytes = 3 * kMiB;
 // What products of bfloat16 add to that: LibTorch takes them to another library, which packs all of an operand.
 constexpr uint64_t kBFloat16RuntimeBytes = 12 * kMiB;
-// Of both operands of a float32 product about three quarters are kept packed, of a large weight not more than this.
+// Of both operands of a float32 product about three quarters are saved packed, of a large weight not more than this.
 constexpr uint64_t kMostPacked = 128 * kMiB;
 // And, of what is in memory beyond that of a small model, one part in so many: page tables and gaps.
 constexpr uint64_t kSmallRun = 256 * kMiB, kRuntimePart = 100;
-// Of kept activations, one part in so many is lost in the gaps that others of other sizes leave between them.
-constexpr uint64_t kKeptPerGap = 32;
+// Of saved activations, one part in so many is lost in the gaps that others of other sizes leave between them.
+constexpr uint64_t kSavedPerGap = 32;
 
-constexpr double kCopyRate = 8e9;  // bytes per second, into and out of boundaries in memory
+constexpr double kCopyRate = 8e9;  // bytes per second, into and out of saved inputs in memory
 
-// Of a thread that differentiates asymmetric integers, slice by slice: ten tensors of 16,384 float32. The fused loops
+// Of a thread that differentiates asymmetric integers, chunk by chunk: ten tensors of 16,384 float32. The fused loops
 // of all other activations need less.
 constexpr uint64_t kQuantizerScratch = 640 << 10;
 
@@ -38,7 +38,7 @@ uint64_t Sum(const std::vector<PlanItem>& items) {
   return bytes;
 }
 
-UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vector<int64_t>& kept_by_unit) {
+UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vector<int64_t>& saved_by_unit) {
   UnitSizes sizes;
   uint64_t in_turns[2] = {0, 0};
   for (const Unit& unit : units) {
@@ -63,27 +63,28 @@ UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vect
     const uint64_t slot = BlockStreamer::SlotBytes(unit.tensors).value_or(unit.bytes);
     sizes.slot_bytes = std::max(sizes.slot_bytes, slot), in_turn = std::max(in_turn, slot);
     sizes.small_slot_bytes = std::max(sizes.small_slot_bytes, BlockStreamer::SlotBytes(small).value_or(0));
-    int64_t kept = 0, graph = 0;
+    int64_t saved = 0, graph = 0;
     for (const Unit::Part& part : unit.parts) {
       const Sublayer& sublayer = in.skeleton->spec().blocks[part.block].sublayers[part.sublayer];
-      const Activations activations = ActivationsOf(sublayer, in.skeleton->hidden_size(), in.needs->quantizes_activations);
-      kept += activations.saved, graph += activations.graph;
-      sizes.remade = std::max(sizes.remade, activations.graph - activations.saved);
-      sizes.passing = std::max(sizes.passing, activations.transient);
+      const Activations activations =
+          ActivationsOf(sublayer, in.skeleton->hidden_size(), in.needs->quantizes_activations);
+      saved += activations.saved, graph += activations.graph;
+      sizes.recomputed = std::max(sizes.recomputed, activations.graph - activations.saved);
+      sizes.transient = std::max(sizes.transient, activations.transient);
       const Scratch scratch = ScratchOf(sublayer, in.calibration->seqlen);
       sizes.shared_scratch = std::max<uint64_t>(sizes.shared_scratch, scratch.shared);
       sizes.row_scratch = std::max<uint64_t>(sizes.row_scratch, scratch.forward);
       sizes.row_scratch_outside = std::max<uint64_t>(sizes.row_scratch_outside, scratch.forward_outside);
       sizes.thread_scratch = std::max<uint64_t>(sizes.thread_scratch, scratch.backward);
     }
-    kept_by_unit.push_back(kept);
+    saved_by_unit.push_back(saved);
     sizes.graph = std::max(sizes.graph, graph);
   }
   sizes.two_slots_bytes = in_turns[0] + in_turns[1];
   return sizes;
 }
 
-// By unit -> sums over the last 0, 1, .. units.
+// Turns numbers by unit into sums over the last 0, 1, .. units.
 template <typename Number>
 std::vector<Number> OfTheLast(std::vector<Number> numbers) {
   numbers.push_back(0);
@@ -95,13 +96,13 @@ std::vector<Number> OfTheLast(std::vector<Number> numbers) {
 }  // namespace
 
 CostModel::CostModel(const PlanInput& input) : in_(input) {
-  for (const int segments : {0, 1}) {
-    std::vector<Unit> units = MakeUnits(*in_.skeleton, segments);
-    std::vector<int64_t> kept;
-    const UnitSizes sizes = Measure(in_, units, kept);
+  for (const int sublayers : {0, 1}) {
+    std::vector<Unit> units = MakeUnits(*in_.skeleton, sublayers);
+    std::vector<int64_t> saved;
+    const UnitSizes sizes = Measure(in_, units, saved);
     std::vector<uint64_t> weights;
     for (const Unit& unit : units) weights.push_back(unit.bytes);
-    granularities_[segments] = {std::move(units), sizes, OfTheLast(std::move(kept)), OfTheLast(std::move(weights))};
+    granularities_[sublayers] = {std::move(units), sizes, OfTheLast(std::move(saved)), OfTheLast(std::move(weights))};
   }
 }
 
@@ -109,9 +110,7 @@ BatchShape CostModel::shape(const ExecutionPlan& choice) const {
   return {in_.calibration->nsamples, in_.calibration->seqlen, in_.batch_size, choice.micro_batch_rows};
 }
 
-uint64_t CostModel::gradients() const {
-  return in_.needs->with_gradients();
-}
+uint64_t CostModel::gradients() const { return in_.needs->with_gradients(); }
 
 Schedule CostModel::schedule(const ExecutionPlan& choice) const {
   return ScheduleOf(choice, sizes(choice).count, gradients() > 0);
@@ -120,13 +119,14 @@ Schedule CostModel::schedule(const ExecutionPlan& choice) const {
 uint64_t CostModel::PeakBytes(const ExecutionPlan& choice) const { return Sum(Footprint(choice)); }
 
 uint64_t CostModel::SpillBytes(const ExecutionPlan& choice) const {
-  return (choice.inputs_in_ram() ? 0 : BoundaryBytes(choice)) +
-         (choice.passing_in_ram() ? 0 : UpBytes() + DownBytes() + HeadSumBytes());
+  return (choice.inputs_in_ram() ? 0 : InputBytes(choice)) +
+         (choice.transient_in_ram() ? 0 : ActivationBytes() + GradientBytes() + HeadSumBytes());
 }
 
 uint64_t CostModel::ReadBytes(const ExecutionPlan& choice) const {
-  const auto key = std::make_tuple(choice.tiled, choice.micro_batch_rows, choice.sublayers_per_unit, choice.cached_units, choice.input_interval,
-                                   choice.input_interval > 1 ? choice.saved_units : 0);
+  const auto key =
+      std::make_tuple(choice.tiled, choice.micro_batch_rows, choice.sublayers_per_unit, choice.cached_units,
+                      choice.input_interval, choice.input_interval > 1 ? choice.saved_units : 0);
   auto known = read_bytes_.find(key);
   if (known == read_bytes_.end()) {
     known = read_bytes_.emplace(key, PlannedReadBytes(*in_.skeleton, *in_.calibration, choice, *in_.needs)).first;
@@ -134,29 +134,31 @@ uint64_t CostModel::ReadBytes(const ExecutionPlan& choice) const {
   return known->second;
 }
 
-uint64_t CostModel::tokens() const { return static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen; }
+uint64_t CostModel::tokens() const {
+  return static_cast<uint64_t>(in_.calibration->nsamples) * in_.calibration->seqlen;
+}
 
 uint64_t CostModel::HiddenBytes() const { return tokens() * in_.skeleton->hidden_size() * element_size(); }
 
-uint64_t CostModel::SliceTokens(const ExecutionPlan& choice) const {
+uint64_t CostModel::MicroBatchTokens(const ExecutionPlan& choice) const {
   return static_cast<uint64_t>(shape(choice).most_rows()) * in_.calibration->seqlen;
 }
 
-uint64_t CostModel::BoundaryBytes(const ExecutionPlan& choice) const {
-  const uint64_t slots = schedule(choice).saved_count() + schedule(choice).place_count();
+uint64_t CostModel::InputBytes(const ExecutionPlan& choice) const {
+  const uint64_t slots = schedule(choice).saved_count() + schedule(choice).recomputed_count();
   return HiddenBytes() * (1 + gradients() * slots);
 }
 
-uint64_t CostModel::UpBytes() const { return HiddenBytes() * in_.needs->count(); }
+uint64_t CostModel::ActivationBytes() const { return HiddenBytes() * in_.needs->count(); }
 
-uint64_t CostModel::DownBytes() const { return HiddenBytes() * gradients(); }
+uint64_t CostModel::GradientBytes() const { return HiddenBytes() * gradients(); }
 
 uint64_t CostModel::HeadSumBytes() const {
   return tokens() * in_.skeleton->hidden_size() * gradients() * (4 + element_size());
 }
 
-uint64_t CostModel::KeptBytes(const ExecutionPlan& choice) const {
-  return tokens() * gradients() * Of(choice).kept[choice.saved_units] * element_size();
+uint64_t CostModel::SavedBytes(const ExecutionPlan& choice) const {
+  return tokens() * gradients() * Of(choice).saved[choice.saved_units] * element_size();
 }
 
 uint64_t CostModel::ChunkBytes(const ExecutionPlan& choice) const {
@@ -172,17 +174,18 @@ std::vector<PlanItem> CostModel::Footprint(const ExecutionPlan& choice) const {
     items.push_back({"process before the run", in_.floor_bytes});
     items.push_back({"LibTorch's code and buffers", RuntimeBytes(choice, Sum(items))});
   }
-  items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }), items.end());
+  items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }),
+              items.end());
   return items;
 }
 
 std::vector<PlanItem> CostModel::LastingItems(const ExecutionPlan& choice) const {
-  const uint64_t kept = KeptBytes(choice);
+  const uint64_t saved = SavedBytes(choice);
   return {
-      {"block boundaries", choice.inputs_in_ram() ? BoundaryBytes(choice) : 0},
-      {"activations or gradients between units", choice.passing_in_ram() ? UpBytes() : 0},
-      {"kept activations", kept + kept / kKeptPerGap},
-      {"kept weights", Of(choice).weights[choice.cached_units]},
+      {"saved inputs", choice.inputs_in_ram() ? InputBytes(choice) : 0},
+      {"activations or gradients between units", choice.transient_in_ram() ? ActivationBytes() : 0},
+      {"saved activations", saved + saved / kSavedPerGap},
+      {"cached weights", Of(choice).weights[choice.cached_units]},
       {"calibration ids", tokens() * 4},
   };
 }
@@ -191,33 +194,38 @@ std::vector<PlanItem> CostModel::UnitItems(const ExecutionPlan& choice) const {
   const BatchShape shape = this->shape(choice);
   const UnitSizes& unit = sizes(choice);
   const uint64_t hidden = in_.skeleton->hidden_size(), element = element_size();
-  const uint64_t slice_tokens = SliceTokens(choice);
+  const uint64_t micro_batch_tokens = MicroBatchTokens(choice);
   const uint64_t chunk = ChunkBytes(choice);
   const uint64_t tile = std::min(chunk / element * 2 + unit.row_bytes, unit.slot_bytes);
-  // Two slots take every other unit each, down as well as up; units that run forward again come in another order. Pages of a
-  // slot that no unit fills are not there.
+  // Two slots take every other unit each, down as well as up; units that run forward again come in another order. Pages
+  // of a slot that no unit fills are not there.
   const bool in_turns = choice.unit_slots == 2 && choice.input_interval == 1;
   const uint64_t slots = in_turns ? unit.two_slots_bytes : choice.unit_slots * unit.slot_bytes;
-  // The first kept graph is differentiated while all are there: beside them are two hidden states and what it
-  // makes again. They are freed one by one before the first recomputed one is there, which may be larger than all of them.
-  const uint64_t kept = KeptBytes(choice), passing = slice_tokens * unit.passing * element;
-  const uint64_t recomputed = slice_tokens * unit.graph * element, beside_kept = slice_tokens * (2 * hidden + unit.remade) * element;
-  const uint64_t graph = kept > 0 ? std::max(beside_kept, recomputed - std::min(kept, recomputed)) : recomputed;
-  // Scratch of the forward pass is gone when the gradients pass, and lies in their place but for what LibTorch allocates itself.
+  // The first saved graph is differentiated while all are there: beside them are two hidden states and what it
+  // recomputes. They are freed one by one before the first recomputed one is there, which may be larger than all of
+  // them.
+  const uint64_t saved = SavedBytes(choice), transient = micro_batch_tokens * unit.transient * element;
+  const uint64_t recomputed = micro_batch_tokens * unit.graph * element,
+                 beside_saved = micro_batch_tokens * (2 * hidden + unit.recomputed) * element;
+  const uint64_t graph = saved > 0 ? std::max(beside_saved, recomputed - std::min(saved, recomputed)) : recomputed;
+  // Scratch of the forward pass is gone when the gradients pass, and lies in their place but for what LibTorch
+  // allocates itself.
   const uint64_t rows_at_once = std::min<uint64_t>(in_.threads, shape.most_rows());
   const uint64_t forward = unit.shared_scratch + rows_at_once * unit.row_scratch;
-  const uint64_t scratch = std::max(in_.threads * unit.thread_scratch, forward - std::min(forward, passing)) +
+  const uint64_t scratch = std::max(in_.threads * unit.thread_scratch, forward - std::min(forward, transient)) +
                            rows_at_once * unit.row_scratch_outside;
   return {
-      {choice.tiled ? "weight tiles" : "weight slots", choice.tiled ? choice.unit_slots * (tile + unit.small_slot_bytes) : slots},
+      {choice.tiled ? "weight tiles" : "weight slots",
+       choice.tiled ? choice.unit_slots * (tile + unit.small_slot_bytes) : slots},
       {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
-      // Of a chunk there is the gradient; where it is not kept the chunk itself, dequantized; and what a quantizer that works in
-      // bfloat16 makes of it before it is in its place.
+      // Of a chunk there is the gradient; where it is not saved the chunk itself, dequantized; and what a quantizer that
+      // works in bfloat16 makes of it before it is in its place.
       {"row chunks", ((choice.cache_weights ? 1 : 2) + (in_.precision.dtype == Dtype::kF32 ? 0 : 1)) * chunk},
       {"weight gradients of a batch", shape.cut() ? unit.weights * 4 : 0},
-      {"activations", graph + passing},
+      {"activations", graph + transient},
       // Rounded copies of a product's input and gradient, and what it gives before that is widened.
-      {"operands of the backward pass", rounds_operands() ? slice_tokens * unit.widest_input * 3 * operand_size() : 0},
+      {"operands of the backward pass",
+       rounds_operands() ? micro_batch_tokens * unit.widest_input * 3 * operand_size() : 0},
       {"operands widened to float32", WidenedUnitBytes(choice)},
       {"scratch of attention", scratch},
       {"temporaries of activation quantizers", in_.needs->quantizes_activations ? in_.threads * kQuantizerScratch : 0},
@@ -235,47 +243,52 @@ std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {
     measured = measured || needs.scored;
   }
   const bool copied = skeleton.head().weight->dtype != in_.precision.dtype;
-  const uint64_t logits = SliceTokens(choice) * rows * (4 + (operand < 4 ? operand : 0)), states = SliceTokens(choice) * hidden * 4;
+  const uint64_t logits = MicroBatchTokens(choice) * rows * (4 + (operand < 4 ? operand : 0)),
+                 states = MicroBatchTokens(choice) * hidden * 4;
   return {
       {"head tiles", choice.unit_slots * rows * (skeleton.head().weight->bytes / skeleton.vocab_size())},
       {"dequantized head tile", rows * hidden * ((quantized + copied) * element + (rounds_operands() ? operand : 0))},
       {"gradient of a head tile", measured ? 2 * rows * hidden * operand : 0},
       {"logits of a tile", logits},
       // Two or, quantized, three of them beside the logits; six once those are gone.
-      {"hidden states", std::max((in_.needs->quantizes_activations && measured ? 3 : 2) * states, 6 * states - std::min(logits, 6 * states))},
+      {"hidden states", std::max((in_.needs->quantizes_activations && measured ? 3 : 2) * states,
+                                 6 * states - std::min(logits, 6 * states))},
       {"operands widened to float32", WidenedHeadBytes(choice)},
-      {"gradients and running sums of the head", choice.passing_in_ram() ? DownBytes() + HeadSumBytes() : 0},
+      {"gradients and running sums of the head", choice.transient_in_ram() ? GradientBytes() + HeadSumBytes() : 0},
   };
 }
 
 uint64_t CostModel::WidenedUnitBytes(const ExecutionPlan& choice) const {
   if (!widens_operands()) return 0;
-  const int64_t tokens = static_cast<int64_t>(SliceTokens(choice));
+  const int64_t tokens = static_cast<int64_t>(MicroBatchTokens(choice));
   uint64_t most = 0;
   for (const auto& [out, in] : sizes(choice).shapes) {
     const int64_t chunk = static_cast<int64_t>(ChunkBytes(choice) / (in * element_size())) + 1;
     const int64_t rows = choice.cache_weights ? out : std::min(out, chunk);
     // The result, the gradient of the input and that of the weight.
-    most = std::max({most, WidenedBytes(tokens, in, rows), WidenedBytes(tokens, rows, in), WidenedBytes(rows, tokens, in)});
+    most = std::max(
+        {most, WidenedBytes(tokens, in, rows), WidenedBytes(tokens, rows, in), WidenedBytes(rows, tokens, in)});
   }
   return most;
 }
 
 uint64_t CostModel::WidenedHeadBytes(const ExecutionPlan& choice) const {
   if (!widens_operands()) return 0;
-  const int64_t tokens = static_cast<int64_t>(SliceTokens(choice)), hidden = in_.skeleton->hidden_size();
+  const int64_t tokens = static_cast<int64_t>(MicroBatchTokens(choice)), hidden = in_.skeleton->hidden_size();
   const int64_t rows = std::min<int64_t>(choice.head_tile_rows, in_.skeleton->vocab_size());
-  return std::max({WidenedBytes(tokens, hidden, rows), WidenedBytes(tokens, rows, hidden), WidenedBytes(rows, tokens, hidden)});
+  return std::max(
+      {WidenedBytes(tokens, hidden, rows), WidenedBytes(tokens, rows, hidden), WidenedBytes(rows, tokens, hidden)});
 }
 
 uint64_t CostModel::RuntimeBytes(const ExecutionPlan& choice, uint64_t others) const {
   const UnitSizes& unit = sizes(choice);
   const uint64_t operand = operand_size(), chunk = ChunkBytes(choice), element = element_size();
-  const uint64_t left = SliceTokens(choice) * unit.widest_input * operand;
+  const uint64_t left = MicroBatchTokens(choice) * unit.widest_input * operand;
   const uint64_t weights = choice.cache_weights ? unit.largest_weight * element : chunk;
   const bool narrow = operand < 4 && !widens_operands();
   uint64_t packed = left + chunk / element * operand;
-  if (!narrow) packed = (element < 4 ? WidenedUnitBytes(choice) : left * 4 / operand + std::min(weights, kMostPacked)) / 4 * 3;
+  if (!narrow)
+    packed = (element < 4 ? WidenedUnitBytes(choice) : left * 4 / operand + std::min(weights, kMostPacked)) / 4 * 3;
   return kRuntimeBytes + in_.threads * kRuntimeThreadBytes + (narrow ? kBFloat16RuntimeBytes : 0) + packed +
          (std::max(others, kSmallRun) - kSmallRun) / kRuntimePart;
 }
@@ -288,10 +301,10 @@ double CostModel::Flops(const ExecutionPlan& choice) const {
   const std::vector<int> again = schedule.Recomputes();
   double flops = 0;
   for (int u = 0; u < static_cast<int>(units.size()); ++u) {
-    const bool kept = u >= schedule.first_saved();
+    const bool saved = u >= schedule.first_saved();
     for (const auto& [layer, recomputed] : units[u].linears) {
       const double product = 2.0 * tokens * layer->out_features * layer->in_features;
-      flops += product * (forward_only + gradients * ((!kept && recomputed ? 4 : 3) + again[u]));
+      flops += product * (forward_only + gradients * ((!saved && recomputed ? 4 : 3) + again[u]));
     }
   }
   const LinearLayer& head = in_.skeleton->head();
@@ -304,27 +317,28 @@ double CostModel::Flops(const ExecutionPlan& choice) const {
 
 double CostModel::Seconds(const ExecutionPlan& choice, const MachineRates& rates) const {
   const BatchShape shape = this->shape(choice);
-  const double slices = static_cast<double>(shape.micro_batches().size());
-  const double slice_tokens = static_cast<double>(SliceTokens(choice));
-  const double trajectories = in_.needs->count();
+  const double micro_batches = static_cast<double>(shape.micro_batches().size());
+  const double micro_batch_tokens = static_cast<double>(MicroBatchTokens(choice));
+  const double variants = in_.needs->count();
   const UnitSizes& unit = sizes(choice);
   const double weights = static_cast<double>(unit.weights) * unit.count;
 
   // Products of few rows, and of small chunks of weights, run below the machine's best.
-  double seconds = Flops(choice) / rates.flops * (1 + 48 / slice_tokens) *
+  double seconds = Flops(choice) / rates.flops * (1 + 48 / micro_batch_tokens) *
                    (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
-  const std::vector<int> again_of_units = schedule(choice).Recomputes();
-  const double again = std::accumulate(again_of_units.begin(), again_of_units.end(), 0.0) / unit.count;
-  seconds += weights * in_.quantize_s * (trajectories * (choice.cache_weights ? 2 : 3 * slices) +
-                                        static_cast<double>(gradients()) * again * (choice.cache_weights ? 1 : slices));
-  seconds += 2.0 * static_cast<double>(BoundaryBytes(choice)) / (choice.inputs_in_ram() ? kCopyRate : rates.spill_bytes);
+  const std::vector<int> recomputes = schedule(choice).Recomputes();
+  const double again = std::accumulate(recomputes.begin(), recomputes.end(), 0.0) / unit.count;
+  seconds += weights * in_.quantize_s *
+             (variants * (choice.cache_weights ? 2 : 3 * micro_batches) +
+              static_cast<double>(gradients()) * again * (choice.cache_weights ? 1 : micro_batches));
+  seconds += 2.0 * static_cast<double>(InputBytes(choice)) / (choice.inputs_in_ram() ? kCopyRate : rates.spill_bytes);
   // What passes goes in and out at every unit, the head's sums and inputs at every tile.
   const double tiles = static_cast<double>(in_.skeleton->vocab_size()) / static_cast<double>(choice.head_tile_rows);
-  seconds += (2.0 * unit.count * static_cast<double>(UpBytes() + DownBytes()) +
-              tiles * static_cast<double>(2 * HeadSumBytes() + UpBytes())) /
-             (choice.passing_in_ram() ? kCopyRate : rates.spill_bytes);
-  seconds += tiles * slices * slice_tokens * trajectories * in_.skeleton->hidden_size() * 8 / kCopyRate;
-  if (shape.cut()) seconds += weights * trajectories * 4 * (slices + 1) / 8e9;
+  seconds += (2.0 * unit.count * static_cast<double>(ActivationBytes() + GradientBytes()) +
+              tiles * static_cast<double>(2 * HeadSumBytes() + ActivationBytes())) /
+             (choice.transient_in_ram() ? kCopyRate : rates.spill_bytes);
+  seconds += tiles * micro_batches * micro_batch_tokens * variants * in_.skeleton->hidden_size() * 8 / kCopyRate;
+  if (shape.cut()) seconds += weights * variants * 4 * (micro_batches + 1) / 8e9;
 
   const double read_s = static_cast<double>(ReadBytes(choice)) / rates.read_bytes;
   return choice.unit_slots > 1 ? std::max(seconds, read_s) + 0.1 * read_s : seconds + read_s;

@@ -16,7 +16,7 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kNoLimit = ~uint64_t{0};
 
-// Everything that the plan may choose but what is kept for speed: that fills the room which is left.
+// All that the plan may choose, except what is saved for speed, which fills the room that is left.
 std::vector<ExecutionPlan> Choices(const PlanInput& in, const CostModel& costs) {
   struct Sizes {
     uint64_t chunk_bytes;
@@ -36,18 +36,18 @@ std::vector<ExecutionPlan> Choices(const PlanInput& in, const CostModel& costs) 
     }
   };
   for (const bool tiled : {false, true}) {
-    for (const int segments : {0, 1}) {
-      const int units = costs.units(segments);
+    for (const int sublayers : {0, 1}) {
+      const int units = costs.units(sublayers);
       for (const bool cache : {true, false}) {
         for (const int slots : {2, 1}) {
           for (const Sizes& sizes : {Sizes{8 * kMiB, 8192}, {8 * kMiB, 4096}, {4 * kMiB, 2048}, {kMiB, 512}}) {
             for (int64_t rows = in.batch_size; rows >= 1; rows = rows == 1 ? 0 : (rows + 1) / 2) {
-              if (tiled && (cache || segments == 0)) continue;
+              if (tiled && (cache || sublayers == 0)) continue;
               if (rows != in.batch_size && in.needs->activations_span_batch) continue;
               ExecutionPlan choice;
               choice.batch_size = in.batch_size;
               choice.tiled = tiled;
-              choice.sublayers_per_unit = segments;
+              choice.sublayers_per_unit = sublayers;
               choice.unit_slots = slots;
               choice.head_tile_rows = sizes.head_tile_rows;
               choice.micro_batch_rows = rows == in.batch_size ? 0 : rows;
@@ -65,7 +65,7 @@ std::vector<ExecutionPlan> Choices(const PlanInput& in, const CostModel& costs) 
 
 // Spends what `limit` leaves on activations that need not be recomputed, then on weights that need not be read again.
 // (Where nobody named a budget the page cache keeps those.)
-void KeepForSpeed(const PlanInput& in, const CostModel& costs, uint64_t limit, ExecutionPlan& choice) {
+void SaveForSpeed(const PlanInput& in, const CostModel& costs, uint64_t limit, ExecutionPlan& choice) {
   if (choice.tiled || costs.PeakBytes(choice) > limit) return;
   const int units = costs.sizes(choice).count;
   const auto most = [&](int& knob) {
@@ -86,15 +86,15 @@ Plan Describe(const CostModel& costs, const ExecutionPlan& choice, const Machine
   Plan plan;
   plan.resident = costs.Footprint(choice);
   plan.peak_bytes = costs.PeakBytes(choice);
-  plan.boundaries_in_ram = choice.inputs_in_ram();
-  plan.boundary_interval = choice.input_interval;
+  plan.inputs_in_ram = choice.inputs_in_ram();
+  plan.input_interval = choice.input_interval;
   plan.spill_bytes = costs.SpillBytes(choice);
   plan.read_bytes = costs.ReadBytes(choice);
   plan.flops = costs.Flops(choice);
   plan.estimated_s = costs.Seconds(choice, rates);
   plan.slots = choice.unit_slots;
-  plan.slice_rows = costs.shape(choice).most_rows();
-  plan.kept_units = choice.saved_units;
+  plan.micro_batch_rows = costs.shape(choice).most_rows();
+  plan.saved_units = choice.saved_units;
   plan.cached_units = choice.cached_units;
   plan.units = costs.sizes(choice).count;
   plan.tile_bytes = choice.tiled ? choice.chunk_bytes : 0;
@@ -111,7 +111,7 @@ class Candidates {
   // The smallest budget that is sure to do.
   uint64_t least() const { return least_; }
 
-  // By estimate, of those that keep to the limit; null if none does.
+  // The fastest by estimate among those that keep to the limit; null if none does.
   const ExecutionPlan* Fastest(uint64_t limit) const {
     const ExecutionPlan* best = nullptr;
     double best_s = 0;
@@ -156,17 +156,17 @@ absl::StatusOr<Budget> TakeBudget(const PlanInput& in, const CostModel& costs, c
     return budget;
   }
   budget.limit = std::max(kFrugalBytes, full_speed);
-  budget.reason = full_speed > kFrugalBytes ? "what full speed needs without kept activations" : "the default";
+  budget.reason = full_speed > kFrugalBytes ? "what full speed needs without saved activations" : "the default";
   if (in.free.has_value() && budget.limit > in.free->bytes / 2) {
     const std::string whose =
         in.free->cgroup.empty() ? "the system has" : absl::StrCat("cgroup ", Quoted(in.free->cgroup), " has");
     const uint64_t held = std::min(in.floor_bytes, candidates.least());  // is in memory already
     if (candidates.least() - held > in.free->bytes) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("this run needs at least ", MiBText(candidates.least()),
-                       held > 0 ? absl::StrCat(", of which the process holds ", MiBText(held), " already,") : "", " and ", whose,
-                       " only ", MiBText(in.free->bytes), " free: free some, or give a smaller batch_size or seqlen",
-                       in.may_spill ? "" : ", or let it spill"));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "this run needs at least ", MiBText(candidates.least()),
+          held > 0 ? absl::StrCat(", of which the process holds ", MiBText(held), " already,") : "", " and ", whose,
+          " only ", MiBText(in.free->bytes), " free: free some, or give a smaller batch_size or seqlen",
+          in.may_spill ? "" : ", or let it spill"));
     }
     budget.limit = in.free->bytes / 2;
     budget.reason = absl::StrCat("half of what ", whose, " free");
@@ -201,7 +201,7 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
   PlannedRun run;
   run.choice = *best;
   run.warning = budget.warning;
-  KeepForSpeed(input, costs, budget.for_speed, run.choice);
+  SaveForSpeed(input, costs, budget.for_speed, run.choice);
   run.plan = Describe(costs, run.choice, rates);
   run.plan.least_bytes = candidates.least();
   run.plan.budget_bytes = budget.limit == kNoLimit ? 0 : budget.limit;

@@ -25,16 +25,16 @@ struct PlanInput {
   const ScorerNeeds* needs = nullptr;
   int64_t batch_size = 8;
   Precision precision;
-  int64_t max_ram_bytes = 0;        // as in Options
-  uint64_t floor_bytes = 0;         // what the process holds before the run; 0 when the budget is the library's alone
-  bool may_spill = true;            // to disk
-  std::optional<FreeMemory> free;   // what a budget that nobody has named is taken from; nothing = unknown
+  int64_t max_ram_bytes = 0;       // as in Options
+  uint64_t floor_bytes = 0;        // what the process holds before the run; 0 when the budget is the library's alone
+  bool may_spill = true;           // to disk
+  std::optional<FreeMemory> free;  // what a budget that nobody has named is taken from; nothing = unknown
   int threads = 1;
-  double quantize_s = 4e-10;        // of one weight, by the dearest scheme
+  double quantize_s = 4e-10;  // of one weight, by the dearest scheme
 };
 
-// What floor_bytes should be a multiple of, rounded up: two starts of one program differ by some hundred KiB, and their plans
-// should not. The least budget that is named leaves room for one step more.
+// What floor_bytes should be a multiple of, rounded up: two starts of one program differ by some hundred KiB, and their
+// plans should not. The least budget that is named leaves room for one step more.
 inline constexpr uint64_t kFloorStepBytes = uint64_t{4} << 20;
 
 struct PlannedRun {

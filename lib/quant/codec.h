@@ -56,8 +56,8 @@ std::unique_ptr<GroupCodec> MakeNvfp4Codec(const Side& side);
 std::unique_ptr<GroupCodec> MakeE5m3Codec();
 // docs/algorithm.md 4.6: fp.
 std::unique_ptr<GroupCodec> MakeFp8Codec(const Side& side);
-// docs/algorithm.md 4.7: k-quants, without an importance matrix. The gradient is the identity: the result is a constant for
-// scoring.
+// docs/algorithm.md 4.7: k-quants, without an importance matrix. The gradient is the identity: the result is a constant
+// for scoring.
 std::unique_ptr<GroupCodec> MakeKQuantCodec(const DataType& type);
 
 }  // namespace autoscheme

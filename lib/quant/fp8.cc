@@ -35,40 +35,40 @@ class Fp8Codec : public GroupCodec {
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const override {
     const at::Tensor wide = tiles_ ? x : x.to(at::kFloat);
-    const at::Tensor peak = prepared.defined() ? prepared.to(wide.scalar_type()) : wide.abs().amax(1, true);
-    const at::Tensor scale = peak.div(kMax).clamp_min_(kLeastScale);
+    const at::Tensor amax = prepared.defined() ? prepared.to(wide.scalar_type()) : wide.abs().amax(1, true);
+    const at::Tensor scale = amax.div(kMax).clamp_min_(kLeastScale);
     return Round(wide.div(scale)).mul_(scale).to(x.scalar_type());
   }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::Tensor wide = tiles_ ? x : x.to(at::kFloat), g = grad.to(at::kFloat);
-    const auto [peak, argpeak] = wide.abs().max(1, true);
-    const at::Tensor unfloored = peak.div(kMax);
+    const auto [amax, argmax] = wide.abs().max(1, true);
+    const at::Tensor unfloored = amax.div(kMax);
     const at::Tensor u = wide / unfloored.clamp_min(kLeastScale);
     const at::Tensor passed = g * u.abs().le(kMax);
-    if (x.scalar_type() == at::kBFloat16 && tiles_) return NarrowTileBackward(wide, peak, unfloored, u, grad);
+    if (x.scalar_type() == at::kBFloat16 && tiles_) return NarrowTileBackward(wide, amax, unfloored, u, grad);
     at::Tensor dx = passed.clone();
-    at::Tensor dpeak = (g * Round(u).to(at::kFloat) - passed * u.to(at::kFloat)).sum(1, true) / kMax;
-    dpeak = dpeak * unfloored.ge(kLeastScale);
+    at::Tensor damax = (g * Round(u).to(at::kFloat) - passed * u.to(at::kFloat)).sum(1, true) / kMax;
+    damax = damax * unfloored.ge(kLeastScale);
     if (tiles_) {
-      const at::Tensor holders = wide.abs().eq(peak);
-      dx.add_(wide.sign().mul_(holders) * (dpeak / holders.sum(1, true)));
+      const at::Tensor holders = wide.abs().eq(amax);
+      dx.add_(wide.sign().mul_(holders) * (damax / holders.sum(1, true)));
     } else {
-      AddAt(dx, argpeak, dpeak * wide.gather(1, argpeak).sign());
+      AddAt(dx, argmax, damax * wide.gather(1, argmax).sign());
     }
     return dx.to(x.scalar_type());
   }
 
  private:
   // Every product rounded to bfloat16, and the two sums that make the gradient of the scale.
-  static at::Tensor NarrowTileBackward(const at::Tensor& x, const at::Tensor& peak, const at::Tensor& unfloored,
+  static at::Tensor NarrowTileBackward(const at::Tensor& x, const at::Tensor& amax, const at::Tensor& unfloored,
                                        const at::Tensor& u, const at::Tensor& grad) {
     const at::Tensor scale = unfloored.clamp_min(kLeastScale);
     const at::Tensor du = grad * scale * u.abs().le(kMax);
     const at::Tensor dscale = (grad * Round(u)).sum(1, true) - (du * (u / scale)).sum(1, true);
-    const at::Tensor holders = x.abs().eq(peak);
-    const at::Tensor dpeak = dscale.div(kMax) * unfloored.ge(kLeastScale) / holders.sum(1, true);
-    return du.div(scale) + x.sign().mul_(holders) * dpeak;
+    const at::Tensor holders = x.abs().eq(amax);
+    const at::Tensor damax = dscale.div(kMax) * unfloored.ge(kLeastScale) / holders.sum(1, true);
+    return du.div(scale) + x.sign().mul_(holders) * damax;
   }
 
   static at::Tensor Round(const at::Tensor& u) {

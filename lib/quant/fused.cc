@@ -96,7 +96,7 @@ class Buffers {
   std::vector<std::vector<float>> data_;
 };
 
-// 2-D tiles: the rows of a strip twice, for the tiles' peaks and for the elements.
+// 2-D tiles: the rows of a strip twice, for the tiles' amaxes and for the elements.
 void ForwardTiles(const Format& format, const GroupSize& group, const at::Tensor& x, at::Tensor& y) {
   const int64_t width = x.size(-1), height = x.numel() / width, tile = group.size;
   const int64_t across = std::clamp<int64_t>(kPieceElements / tile, 1, cpu::kMostGroups) * tile,
@@ -110,17 +110,17 @@ void ForwardTiles(const Format& format, const GroupSize& group, const at::Tensor
                     left = i % chunks * across;
       const int64_t n = std::min(across, width - left), count = CeilDiv(n, tile);
       const Groups groups{count, tile, n - (count - 1) * tile};
-      float peaks[cpu::kMostGroups] = {}, row_peaks[cpu::kMostGroups];
+      float amaxes[cpu::kMostGroups] = {}, row_amaxes[cpu::kMostGroups];
       for (int64_t row = top; row < bottom; ++row) {
-        BestKernels().peaks(source.Read(row * width + left, n, buffers[0]), groups, row_peaks);
+        BestKernels().amaxes(source.Read(row * width + left, n, buffers[0]), groups, row_amaxes);
         for (int64_t g = 0; g < count; ++g) {
-          if (!(row_peaks[g] <= peaks[g])) peaks[g] = row_peaks[g];  // NaN stays
+          if (!(row_amaxes[g] <= amaxes[g])) amaxes[g] = row_amaxes[g];  // NaN stays
         }
       }
       for (int64_t row = top; row < bottom; ++row) {
         const int64_t at = row * width + left;
         float* out = sink.Begin(at, buffers[0]);
-        BestKernels().forward(format, source.Read(at, n, buffers[0]), groups, peaks, 0, out);
+        BestKernels().forward(format, source.Read(at, n, buffers[0]), groups, amaxes, 0, out);
         sink.Done(at, n, out);
       }
     }
@@ -138,20 +138,20 @@ bool FusableInto(const at::Tensor& x, const at::Tensor& y) {
   return Fusable(x) && Fusable(y) && y.scalar_type() != at::kHalf;
 }
 
-float PeakMagnitude(const at::Tensor& x) {
+float Amax(const at::Tensor& x) {
   const Source source(x);
   const auto larger = [](float a, float b) { return b <= a || a != a ? a : b; };
   return at::parallel_reduce(
       0, CeilDiv(x.numel(), kPieceElements), kGrainElements / kPieceElements, 0.0f,
-      [&](int64_t begin, int64_t end, float peak) {
+      [&](int64_t begin, int64_t end, float amax) {
         Buffers buffers(kPieceElements, {source.in_place()});
         for (int64_t i = begin; i < end; ++i) {
           const int64_t at = i * kPieceElements, n = std::min(kPieceElements, x.numel() - at);
           float own;
-          BestKernels().peaks(source.Read(at, n, buffers[0]), {1, n, n}, &own);
-          peak = larger(peak, own);
+          BestKernels().amaxes(source.Read(at, n, buffers[0]), {1, n, n}, &own);
+          amax = larger(amax, own);
         }
-        return peak;
+        return amax;
       },
       larger);
 }
@@ -161,14 +161,14 @@ void FusedForward(const Format& format, const GroupSize& group, const at::Tensor
   const Pieces pieces(group, x);
   const Source source(x);
   const Sink sink(y);
-  const float* peaks = group.size == 0 ? &whole : nullptr;  // a piece is then one group
+  const float* amaxes = group.size == 0 ? &whole : nullptr;  // a piece is then one group
   at::parallel_for(0, pieces.count(), pieces.grain(), [&](int64_t begin, int64_t end) {
     Buffers buffers(pieces.most_elements(), {source.in_place() && sink.in_place()});  // a result may take x's place
     for (int64_t i = begin; i < end; ++i) {
       const Groups groups = pieces.groups(i);
       const int64_t at = pieces.first(i), n = groups.elements();
       float* out = sink.Begin(at, buffers[0]);
-      BestKernels().forward(format, source.Read(at, n, buffers[0]), groups, peaks, whole, out);
+      BestKernels().forward(format, source.Read(at, n, buffers[0]), groups, amaxes, whole, out);
       sink.Done(at, n, out);
     }
   });
@@ -181,7 +181,7 @@ void FusedBackward(const Format& format, const GroupSize& group, const at::Tenso
   const Sink sink(dx);
   const bool per_tensor = group.size == 0;
   const bool through_whole = per_tensor || (format.family == cpu::Family::kNvfp4 && !constant_whole);
-  const float* peaks = per_tensor ? &whole : nullptr;
+  const float* amaxes = per_tensor ? &whole : nullptr;
   std::vector<WholeGradient> parts(through_whole ? pieces.count() : 0);
   // Piece i into its place, after `add` has seen it.
   const auto differentiate = [&](int64_t i, Buffers& buffers, WholeGradient* part, const auto& add) {
@@ -189,7 +189,7 @@ void FusedBackward(const Format& format, const GroupSize& group, const at::Tenso
     const int64_t at = pieces.first(i), n = groups.elements();
     const float* values = source.Read(at, n, buffers[0]);
     float* out = sink.Begin(at, buffers[1]);  // it may take the place of the gradient
-    BestKernels().backward(format, values, gradient.Read(at, n, buffers[1]), groups, peaks, whole, out, part);
+    BestKernels().backward(format, values, gradient.Read(at, n, buffers[1]), groups, amaxes, whole, out, part);
     add(values, n, out);
     sink.Done(at, n, out);
   };

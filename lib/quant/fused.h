@@ -18,9 +18,9 @@ bool Fusable(const at::Tensor& x);
 bool FusableInto(const at::Tensor& x, const at::Tensor& y);
 
 // The largest magnitude of x, NaN where there is one; float32.
-float PeakMagnitude(const at::Tensor& x);
+float Amax(const at::Tensor& x);
 
-// Groups of `group`; size 0 (one for the tensor) and 2-D tiles only for Family::kFp8. `whole`: PeakMagnitude of the
+// Groups of `group`; size 0 (one for the tensor) and 2-D tiles only for Family::kFp8. `whole`: Amax of the
 // tensor, where the family or the group size needs it.
 void FusedForward(const cpu::Format& format, const GroupSize& group, const at::Tensor& x, float whole, at::Tensor& y);
 

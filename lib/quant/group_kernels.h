@@ -63,7 +63,7 @@ void NarrowBFloat16(const float* x, int64_t n, uint16_t* y) {
 // ---- the range of a group ----
 
 // Magnitudes order as their bits do, NaN above all.
-AUTOSCHEME_INLINE float PeakOf(const float* x, int64_t n) {
+AUTOSCHEME_INLINE float AmaxOf(const float* x, int64_t n) {
   const I magnitude = SetBits(0x7fffffff);
   I most = SetBits(0);
   int64_t j = 0;
@@ -93,15 +93,17 @@ AUTOSCHEME_INLINE void ForEachGroup(const Groups& groups, const Body& body) {
     body(g, g * groups.size, g + 1 == groups.count ? groups.last : groups.size);
 }
 
-void Peaks(const float* x, const Groups& groups, float* peaks) {
+void Amaxes(const float* x, const Groups& groups, float* amaxes) {
   if (groups.size == 16) {
-    ForEachGroup(
-        groups, [&](int64_t g, int64_t at, int64_t n) { peaks[g] = n == 16 ? PeakOf(x + at, 16) : PeakOf(x + at, n); });
+    ForEachGroup(groups, [&](int64_t g, int64_t at, int64_t n) {
+      amaxes[g] = n == 16 ? AmaxOf(x + at, 16) : AmaxOf(x + at, n);
+    });
   } else if (groups.size == 32) {
-    ForEachGroup(
-        groups, [&](int64_t g, int64_t at, int64_t n) { peaks[g] = n == 32 ? PeakOf(x + at, 32) : PeakOf(x + at, n); });
+    ForEachGroup(groups, [&](int64_t g, int64_t at, int64_t n) {
+      amaxes[g] = n == 32 ? AmaxOf(x + at, 32) : AmaxOf(x + at, n);
+    });
   } else {
-    ForEachGroup(groups, [&](int64_t g, int64_t at, int64_t n) { peaks[g] = PeakOf(x + at, n); });
+    ForEachGroup(groups, [&](int64_t g, int64_t at, int64_t n) { amaxes[g] = AmaxOf(x + at, n); });
   }
 }
 
@@ -124,7 +126,8 @@ struct Element {
   F even_up, even_down, top, bottom;
 };
 
-// Half to even. MX formats round by floor(|u| + 0.5), whose float32 sum carries the number just below a half (see mx.cc).
+// Half to even. MX formats round by floor(|u| + 0.5), whose float32 sum carries the number just below a half (see
+// mx.cc).
 template <bool kMx>
 AUTOSCHEME_INLINE F RoundCode(F u) {
   return kMx ? Round(Select(Abs(u) == AsFloat(SetBits(0x3effffff)), u + u, u)) : Round(u);
@@ -176,12 +179,12 @@ AUTOSCHEME_INLINE I Log2(F v, bool ceil) {
 }
 
 // The shared exponent of an MX group before it is clamped to what E8M0 holds.
-AUTOSCHEME_INLINE I MxExponent(const Format& f, F peak) {
+AUTOSCHEME_INLINE I MxExponent(const Format& f, F amax) {
   const auto pick = [&](M m, I a, I b) { return Bits(Select(m, AsFloat(a), AsFloat(b))); };
-  const F v = f.ceil_scale ? peak / Set(f.top) : peak;
+  const F v = f.ceil_scale ? amax / Set(f.top) : amax;
   const I offset = SetBits(static_cast<uint32_t>(f.ceil_scale ? 0 : f.max_exponent));
   const I e = pick(IsFinite(v), Log2(v, f.ceil_scale), SetBits(1000));
-  return pick(peak == Set(0), SetBits(1), e) - offset;
+  return pick(amax == Set(0), SetBits(1), e) - offset;
 }
 
 // What elements are multiplied with or divided by, and what codes are multiplied with.
@@ -190,19 +193,19 @@ struct Scales {
 };
 
 // kMx, kNvfp4: by = 1 / back. kE5m3, kFp8: divide by `by`.
-AUTOSCHEME_INLINE void ScalesOf(const Format& f, F peak, float whole, F* by, F* back) {
+AUTOSCHEME_INLINE void ScalesOf(const Format& f, F amax, float whole, F* by, F* back) {
   switch (f.family) {
     case Family::kMx: {
       const I limit = SetBits(static_cast<uint32_t>(-127));
-      I e = Max(MxExponent(f, peak), limit);
+      I e = Max(MxExponent(f, amax), limit);
       e = SetBits(0) - Max(SetBits(0) - e, limit);
-      *by = Select(peak == peak, PowerOfTwo(SetBits(0) - e), peak);
-      *back = Select(peak == peak, PowerOfTwo(e), peak);
+      *by = Select(amax == amax, PowerOfTwo(SetBits(0) - e), amax);
+      *back = Select(amax == amax, PowerOfTwo(e), amax);
       return;
     }
     case Family::kNvfp4: {
       const float global = (whole == 0 ? 0.0f : 1.0f / whole) * 2688.0f, inverse = global == 0 ? 0.0f : 1.0f / global;
-      const F unrounded = peak * Set(1.0f / 6) * Set(global);
+      const F unrounded = amax * Set(1.0f / 6) * Set(global);
       const F finite = Select(unrounded == unrounded, unrounded, Set(0));
       *by = ReciprocalOrZero(ToE4m3(finite) * Set(inverse));
       *back = ReciprocalOrZero(*by);
@@ -210,7 +213,7 @@ AUTOSCHEME_INLINE void ScalesOf(const Format& f, F peak, float whole, F* by, F* 
     }
     case Family::kE5m3: {
       // A mantissa that would carry stays at 7/8, and nothing above zero becomes zero.
-      const F v = Clamp(peak * Set(1.0f / 6), Set(0), Set(114688));
+      const F v = Clamp(amax * Set(1.0f / 6), Set(0), Set(114688));
       const F fraction = AsFloat((Bits(v) & SetBits(0x7fffff)) | SetBits(0x3f800000)) - Set(1);
       const F mantissa = Min(Set(7), Round(fraction * Set(8))) * Set(0.125f) + Set(1);
       const F normal = mantissa * AsFloat(Bits(v) & SetBits(0x7f800000));
@@ -221,7 +224,7 @@ AUTOSCHEME_INLINE void ScalesOf(const Format& f, F peak, float whole, F* by, F* 
       return;
     }
     default: {
-      const F unfloored = peak / Set(f.top);
+      const F unfloored = amax / Set(f.top);
       *by = *back = Max(Set(f.least_scale), f.narrow ? ToBFloat16(unfloored) : unfloored);
       return;
     }
@@ -295,7 +298,7 @@ void MapAsym(const Format& f, const float* x, const Groups& groups, const PerGro
   });
 }
 
-void Forward(const Format& f, const float* x, const Groups& groups, const float* given_peaks, float whole, float* y) {
+void Forward(const Format& f, const float* x, const Groups& groups, const float* given_amaxes, float whole, float* y) {
   if (f.family == Family::kIntSym || f.family == Family::kIntAsym) {
     PerGroup low = {}, high = {};
     Ranges(x, groups, low, high);
@@ -313,10 +316,10 @@ void Forward(const Format& f, const float* x, const Groups& groups, const float*
     return f.narrow ? MapSym<true>(f, x, groups, low, y) : MapSym<false>(f, x, groups, low, y);
   }
   Scales s = {};
-  if (given_peaks == nullptr) {
-    Peaks(x, groups, s.by.v);
+  if (given_amaxes == nullptr) {
+    Amaxes(x, groups, s.by.v);
   } else {
-    for (int64_t g = 0; g < groups.count; ++g) s.by.v[g] = given_peaks[g];
+    for (int64_t g = 0; g < groups.count; ++g) s.by.v[g] = given_amaxes[g];
   }
   for (int64_t g = 0; g < groups.count; g += kLanes) {
     F by, back;
@@ -368,16 +371,17 @@ AUTOSCHEME_INLINE void SlopeAndCode(const Element& e, F least_normal, F u, F* sl
 // Per group the sum of g (q - slope u), and the first element of the largest magnitude.
 template <Family kFamily, bool kBinades>
 void MapElementGradient(const Format& f, const float* x, const float* g, const Groups& groups, const Scales& s,
-                        const float* peaks, float whole, float* dx, PerGroup& sums, int64_t* firsts, WholeGradient* w) {
+                        const float* amaxes, float whole, float* dx, PerGroup& sums, int64_t* firsts,
+                        WholeGradient* w) {
   constexpr bool kDivide = kFamily == Family::kE5m3 || kFamily == Family::kFp8;
   const Element e(f);
-  // As float32 rounds logarithms, E4M3's binade -6 begins two units early.
+  // Since float32 rounds logarithms, E4M3's binade -6 begins two units early.
   const float normal = FloatOf((f.least_exponent + 127) << 23);
   const F least_normal = Set(f.least_exponent == -6 ? FloatOf(((f.least_exponent + 127) << 23) - 2) : normal);
   const F largest = Set(whole);
   int64_t holders = 0;
   ForEachGroup(groups, [&](int64_t i, int64_t at, int64_t n) {
-    const F by = Set(s.by.v[i]), peak = Set(peaks[i]);
+    const F by = Set(s.by.v[i]), amax = Set(amaxes[i]);
     F sum = Set(0);
     int64_t first = -1;
     MapGradient(x + at, g + at, n, dx + at, [&](F v, F grad, int64_t j) {
@@ -388,7 +392,7 @@ void MapElementGradient(const Format& f, const float* x, const float* g, const G
       // Where the slope is 0 so is the product, whatever u.
       sum = sum + (kFamily == Family::kMx ? grad * (code - Where(!(slope == Set(0)), slope * u))
                                           : grad * code - Where(!(slope == Set(0)), passed * u));
-      Note(Abs(v) == peak, j, &first);
+      Note(Abs(v) == amax, j, &first);
       if (kFamily == Family::kNvfp4 && w != nullptr) holders += __builtin_popcount(Mask(Abs(v) == largest));
       return passed;
     });
@@ -399,41 +403,41 @@ void MapElementGradient(const Format& f, const float* x, const float* g, const G
 }
 
 template <Family kFamily, bool kBinades>
-void ElementBackward(const Format& f, const float* x, const float* g, const Groups& groups, const float* given_peaks,
+void ElementBackward(const Format& f, const float* x, const float* g, const Groups& groups, const float* given_amaxes,
                      float whole, float* dx, WholeGradient* w) {
-  PerGroup peaks = {}, sums = {};
+  PerGroup amaxes = {}, sums = {};
   Scales s = {};
   int64_t firsts[kMostGroups];
-  if (given_peaks == nullptr) {
-    Peaks(x, groups, peaks.v);
+  if (given_amaxes == nullptr) {
+    Amaxes(x, groups, amaxes.v);
   } else {
-    for (int64_t i = 0; i < groups.count; ++i) peaks.v[i] = given_peaks[i];
+    for (int64_t i = 0; i < groups.count; ++i) amaxes.v[i] = given_amaxes[i];
   }
   for (int64_t i = 0; i < groups.count; i += kLanes) {
     F by, back;
-    ScalesOf(f, Load(peaks.v + i), whole, &by, &back);
+    ScalesOf(f, Load(amaxes.v + i), whole, &by, &back);
     Store(by, s.by.v + i), Store(back, s.back.v + i);
   }
-  MapElementGradient<kFamily, kBinades>(f, x, g, groups, s, peaks.v, whole, dx, sums, firsts, w);
-  if (given_peaks != nullptr) {
+  MapElementGradient<kFamily, kBinades>(f, x, g, groups, s, amaxes.v, whole, dx, sums, firsts, w);
+  if (given_amaxes != nullptr) {
     for (int64_t i = 0; i < groups.count; ++i) {
       w->sum += sums.v[i];
       if (w->first_holder < 0) w->first_holder = firsts[i];
     }
     return;
   }
-  PerGroup dpeak;
+  PerGroup damax;
   for (int64_t i = 0; i < groups.count; i += kLanes) {
-    const F peak = Load(peaks.v + i), sum = Load(sums.v + i);
+    const F amax = Load(amaxes.v + i), sum = Load(sums.v + i);
     F d;
     if (kFamily == Family::kMx) {
       // A group of zeros cannot move its scale: 0, where autograd gives 0 * inf (docs/algorithm.md 5.1).
-      const I e = MxExponent(f, peak), limit = SetBits(127);
-      const M inside = !(limit < e) & !(e < SetBits(0) - limit) & !(peak == Set(0));
-      d = Where(inside, sum * (Load(s.back.v + i) / peak));
+      const I e = MxExponent(f, amax), limit = SetBits(127);
+      const M inside = !(limit < e) & !(e < SetBits(0) - limit) & !(amax == Set(0));
+      d = Where(inside, sum * (Load(s.back.v + i) / amax));
     } else if (kFamily == Family::kNvfp4) {
       const float global = (whole == 0 ? 0.0f : 1.0f / whole) * 2688.0f;
-      const F unrounded = peak * Set(1.0f / 6) * Set(global);
+      const F unrounded = amax * Set(1.0f / 6) * Set(global);
       // A group whose scale is 0 is all zeros and stays so: no gradient.
       const F dd = Where(!(Load(s.by.v + i) == Set(0)), sum);
       const M inside = !((Set(448) < unrounded) & (unrounded < Set(__builtin_inff())));  // infinity counts as 448
@@ -441,7 +445,7 @@ void ElementBackward(const Format& f, const float* x, const float* g, const Grou
       if (w != nullptr) {
         PerGroup terms;
         const F finite = Select(unrounded == unrounded, unrounded, Set(0));
-        Store(dd, terms.v), Store(ToE4m3(finite), terms.v + 16), Store(Where(inside, peak), terms.v + 32);
+        Store(dd, terms.v), Store(ToE4m3(finite), terms.v + 16), Store(Where(inside, amax), terms.v + 32);
         for (int k = 0; k < kLanes && i + k < groups.count; ++k) {
           const double of_global =
               static_cast<double>(terms.v[32 + k]) / 6 - static_cast<double>(terms.v[16 + k]) / global;
@@ -449,14 +453,14 @@ void ElementBackward(const Format& f, const float* x, const float* g, const Grou
         }
       }
     } else if (kFamily == Family::kE5m3) {
-      d = Where(peak * Set(1.0f / 6) <= Set(114688), sum / Set(6));
+      d = Where(amax * Set(1.0f / 6) <= Set(114688), sum / Set(6));
     } else {
-      d = Where(Set(f.least_scale) <= peak / Set(f.top), sum / Set(f.top));
+      d = Where(Set(f.least_scale) <= amax / Set(f.top), sum / Set(f.top));
     }
-    Store(d, dpeak.v + i);
+    Store(d, damax.v + i);
   }
   for (int64_t i = 0; i < groups.count; ++i) {
-    if (firsts[i] >= 0) dx[firsts[i]] += dpeak.v[i] * SignOf(x[firsts[i]]);
+    if (firsts[i] >= 0) dx[firsts[i]] += damax.v[i] * SignOf(x[firsts[i]]);
   }
 }
 
@@ -510,18 +514,18 @@ void SymBackward(const Format& f, const float* x, const float* g, const Groups& 
   }
 }
 
-void Backward(const Format& f, const float* x, const float* g, const Groups& groups, const float* peaks, float whole,
+void Backward(const Format& f, const float* x, const float* g, const Groups& groups, const float* amaxes, float whole,
               float* dx, WholeGradient* w) {
   switch (f.family) {
     case Family::kMx:
-      return f.binades ? ElementBackward<Family::kMx, true>(f, x, g, groups, peaks, whole, dx, w)
-                       : ElementBackward<Family::kMx, false>(f, x, g, groups, peaks, whole, dx, w);
+      return f.binades ? ElementBackward<Family::kMx, true>(f, x, g, groups, amaxes, whole, dx, w)
+                       : ElementBackward<Family::kMx, false>(f, x, g, groups, amaxes, whole, dx, w);
     case Family::kNvfp4:
-      return ElementBackward<Family::kNvfp4, true>(f, x, g, groups, peaks, whole, dx, w);
+      return ElementBackward<Family::kNvfp4, true>(f, x, g, groups, amaxes, whole, dx, w);
     case Family::kE5m3:
-      return ElementBackward<Family::kE5m3, true>(f, x, g, groups, peaks, whole, dx, w);
+      return ElementBackward<Family::kE5m3, true>(f, x, g, groups, amaxes, whole, dx, w);
     case Family::kFp8:
-      return ElementBackward<Family::kFp8, true>(f, x, g, groups, peaks, whole, dx, w);
+      return ElementBackward<Family::kFp8, true>(f, x, g, groups, amaxes, whole, dx, w);
     default:
       return f.narrow ? SymBackward<true>(f, x, g, groups, dx) : SymBackward<false>(f, x, g, groups, dx);
   }

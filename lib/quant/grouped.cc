@@ -81,7 +81,7 @@ class GroupedSide {
   // The largest magnitude, where the codec asks for it.
   at::Tensor Prepare(const at::Tensor& x) const {
     at::NoGradGuard no_grad;
-    return x.numel() > 0 && needs_whole_tensor() ? LargestMagnitude(x.detach()) : at::Tensor();
+    return x.numel() > 0 && needs_whole_tensor() ? AmaxTensor(x.detach()) : at::Tensor();
   }
 
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const {
@@ -167,7 +167,7 @@ class GroupedSide {
   // Without `prepared`, x is the whole.
   float Whole(const at::Tensor& x, const at::Tensor& prepared) const {
     if (!needs_whole_tensor()) return 0;
-    return prepared.defined() ? prepared.item<float>() : PeakMagnitude(x);
+    return prepared.defined() ? prepared.item<float>() : Amax(x);
   }
 
   Side side_;

@@ -28,7 +28,7 @@ at::Tensor QuantizeScales(const at::Tensor& t, int bits) {
 
 at::Tensor QuantizeSignedScales(const at::Tensor& t, int bits) {
   const double half = 1 << (bits - 1);
-  const at::Tensor factor = t.gather(1, FirstArgAbsMax(t)).div_(-half);
+  const at::Tensor factor = t.gather(1, FirstArgAmax(t)).div_(-half);
   return t.mul(ReciprocalOrZeroBelowEps(factor)).round_().clamp_(-half, half - 1).mul_(factor);
 }
 

@@ -24,7 +24,7 @@ at::Tensor QuantizeSignedScales(const at::Tensor& t, int bits);
 // from w at 2^-100 of its size, kept finite. w: float32 [groups, size].
 at::Tensor WithoutOverflow(const at::Tensor& w, const std::function<at::Tensor(const at::Tensor&)>& quantize);
 
-// With an importance matrix: float32 [in_features], not negative. Shapes that the search cannot take are quantized
+// The importance matrix is float32 [in_features], not negative. Shapes that the search cannot take are quantized
 // without it. Without Side::fused the tensor expressions run alone, as for a codec.
 std::unique_ptr<WeightQuantizer> MakeKQuantSearch(const Side& side, const at::Tensor& imatrix);
 

@@ -1,5 +1,5 @@
-// k-quants (docs/algorithm.md 4.7, 4.8), for kernels_*.cc only (see lanes.h): sixteen groups, then sixteen super-groups, side by
-// side, each in a lane of its own while all trials of its search run.
+// k-quants (docs/algorithm.md 4.7, 4.8), for kernels_*.cc only (see lanes.h): sixteen groups, then sixteen
+// super-groups, side by side, each in a lane of its own while all trials of its search run.
 //
 // Sums run as LibTorch's do with eight lanes (every eighth element first, then the eight partial sums): results are
 // those of the plain tensor expressions, which matters because the searches are decided by last bits.
@@ -25,7 +25,7 @@ AUTOSCHEME_INLINE F At(const Tile& t, int j) { return Load(t.v[j]); }
 AUTOSCHEME_INLINE F ReciprocalOrZeroBelowEps(F v) { return Select(Abs(v) < Set(1e-30f), Set(0), Set(1) / v); }
 AUTOSCHEME_INLINE F ZeroBelowEps(F v) { return Select(Abs(v) < Set(1e-30f), Set(0), v); }
 
-// Of term(j) over the elements.
+// Sum of term(j) over the elements.
 template <int kSize, typename Term>
 AUTOSCHEME_INLINE F SumOf(const Term& term) {
   F sum = Set(0);
@@ -220,7 +220,7 @@ void RangeGroups(const KFormat& f, const float* x, int64_t count, PerGroup& scal
 
 template <int kSize, int kGroups, bool kSym>
 bool KQuantOf(const KFormat& f, const float* x, int64_t count, const float* importance, int64_t importance_groups,
-             int64_t first, float* y) {
+              int64_t first, float* y) {
   PerGroup scale = {}, minimum = {}, weight = {};
   const bool search = importance != nullptr;
   if (search) {
@@ -272,7 +272,7 @@ bool KQuantOf(const KFormat& f, const float* x, int64_t count, const float* impo
 }
 
 bool KQuant(const KFormat& f, const float* x, int64_t count, const float* importance, int64_t importance_groups,
-           int64_t first, float* y) {
+            int64_t first, float* y) {
   if (f.sym) return KQuantOf<16, 16, true>(f, x, count, importance, importance_groups, first, y);
   if (f.group == 16) return KQuantOf<16, 16, false>(f, x, count, importance, importance_groups, first, y);
   return KQuantOf<32, 8, false>(f, x, count, importance, importance_groups, first, y);

@@ -145,7 +145,7 @@ struct SignedFit {
 };
 
 SignedFit FitSigned(const at::Tensor& x, const at::Tensor& w, int half, bool search) {
-  const at::Tensor peak = x.gather(1, FirstArgAbsMax(x));
+  const at::Tensor peak = x.gather(1, FirstArgAmax(x));
   const auto round = [&](const at::Tensor& inverse) { return (inverse * x).round_().clamp_(-half, half - 1); };
   SignedFit fit;
   const at::Tensor wx = w * x;

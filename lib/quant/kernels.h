@@ -62,15 +62,16 @@ struct Kernels {
   void (*narrow_bfloat16)(const float* x, int64_t n, uint16_t* y);
 
   // The largest magnitude of each group; NaN where there is one.
-  void (*peaks)(const float* x, const Groups& groups, float* peaks);
+  void (*amaxes)(const float* x, const Groups& groups, float* amaxes);
 
-  // Quant-dequant. `peaks`: of each group, where they are known (null: found here). `whole`: the largest magnitude of
+  // Quant-dequant. `amaxes`: of each group, where they are known (null: found here). `whole`: the largest magnitude of
   // the tensor (kNvfp4 only). x may be y.
-  void (*forward)(const Format& format, const float* x, const Groups& groups, const float* peaks, float whole,
+  void (*forward)(const Format& format, const float* x, const Groups& groups, const float* amaxes, float whole,
                   float* y);
-  // dx for dL/dy = g; dx may be g. With `peaks`, groups share one scale, and dx lacks what flows through it, as it does
-  // for kNvfp4 with a `whole_gradient`: its terms are added to that. Null: the groups' own scales are all there is.
-  void (*backward)(const Format& format, const float* x, const float* g, const Groups& groups, const float* peaks,
+  // dx for dL/dy = g; dx may be g. With `amaxes`, groups share one scale, and dx lacks what flows through it, as it
+  // does for kNvfp4 with a `whole_gradient`: its terms are added to that. Null: the groups' own scales are all there
+  // is.
+  void (*backward)(const Format& format, const float* x, const float* g, const Groups& groups, const float* amaxes,
                    float whole, float* dx, WholeGradient* whole_gradient);
   // dx += share * sign(x) where |x| is `whole`.
   void (*add_share)(const float* x, int64_t n, float whole, float share, float* dx);

@@ -4,5 +4,5 @@
 #include "quant/kernels.h"
 
 namespace autoscheme::cpu {
-const Kernels kAvx512Kernels = {WidenBFloat16, WidenHalf, NarrowBFloat16, Peaks, Forward, Backward, AddShare, KQuant};
+const Kernels kAvx512Kernels = {WidenBFloat16, WidenHalf, NarrowBFloat16, Amaxes, Forward, Backward, AddShare, KQuant};
 }  // namespace autoscheme::cpu

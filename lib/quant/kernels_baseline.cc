@@ -4,5 +4,6 @@
 #include "quant/kernels.h"
 
 namespace autoscheme::cpu {
-const Kernels kBaselineKernels = {WidenBFloat16, WidenHalf, NarrowBFloat16, Peaks, Forward, Backward, AddShare, KQuant};
+const Kernels kBaselineKernels = {WidenBFloat16, WidenHalf, NarrowBFloat16, Amaxes,
+                                  Forward,       Backward,  AddShare,       KQuant};
 }  // namespace autoscheme::cpu

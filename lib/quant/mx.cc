@@ -43,8 +43,8 @@ class MxCodec : public GroupCodec {
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::Tensor wide = x.to(at::kFloat), g = grad.to(at::kFloat);
-    const auto [peak, argpeak] = wide.abs().max(1, true);
-    const at::Tensor raw = Exponent(peak);
+    const auto [amax, argmax] = wide.abs().max(1, true);
+    const at::Tensor raw = Exponent(amax);
     const at::Tensor scale = at::pow(2.0, raw.clamp(-127, 127));
     const at::Tensor t0 = wide / scale;
     const at::Tensor t = t0.clamp(-format_.max_norm, format_.max_norm);
@@ -58,17 +58,17 @@ class MxCodec : public GroupCodec {
     at::Tensor ds = (g * (o - slope * t0)).sum(1, true);
     ds.masked_fill_(raw.lt(-127).logical_or_(raw.gt(127)), 0);
     // An all-zero group has no direction to move its scale in: 0, where autograd gives 0 * inf (docs/algorithm.md 5.1).
-    const at::Tensor dpeak = (ds * (scale / peak)).masked_fill_(peak.eq(0), 0);
-    AddAt(dx, argpeak, dpeak * wide.gather(1, argpeak).sign());
+    const at::Tensor damax = (ds * (scale / amax)).masked_fill_(amax.eq(0), 0);
+    AddAt(dx, argmax, damax * wide.gather(1, argmax).sign());
     return dx.to(x.scalar_type());
   }
 
  private:
   // Before the clamp to what an E8M0 scale can hold.
-  at::Tensor Exponent(const at::Tensor& peak) const {
-    const at::Tensor zero = peak.eq(0);
-    if (ceil_scale_) return peak.div(format_.max_norm).log2_().ceil_().masked_fill_(zero, 1);
-    return peak.log2().masked_fill_(zero, 1).floor_().sub_(format_.max_exponent);
+  at::Tensor Exponent(const at::Tensor& amax) const {
+    const at::Tensor zero = amax.eq(0);
+    if (ceil_scale_) return amax.div(format_.max_norm).log2_().ceil_().masked_fill_(zero, 1);
+    return amax.log2().masked_fill_(zero, 1).floor_().sub_(format_.max_exponent);
   }
 
   // Undefined for a format without element exponents.

@@ -22,7 +22,7 @@ cpu::Format FormatOf(cpu::Family family) {
 
 class Nvfp4Codec : public GroupCodec {
  public:
-  // Of a weight the global scale is a constant; of an activation it moves with the largest element.
+  // The global scale of a weight is a constant; that of an activation moves with the largest element.
   explicit Nvfp4Codec(bool global_scale_is_constant) : constant_(global_scale_is_constant) {}
 
   bool backward_needs_whole_tensor() const override { return !constant_; }
@@ -38,8 +38,8 @@ class Nvfp4Codec : public GroupCodec {
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor& prepared, const at::Tensor& grad) const override {
     const at::Tensor wide = x.to(at::kFloat), g = grad.to(at::kFloat);
-    const auto [peak, argpeak] = wide.abs().max(1, true);
-    const Scales s = ScalesOf(peak, prepared);
+    const auto [amax, argmax] = wide.abs().max(1, true);
+    const Scales s = ScalesOf(amax, prepared);
     const at::Tensor u = wide * s.multiplier;
     const at::Tensor t = u.clamp(-kElementMax, kElementMax);
     const at::Tensor passed = g * u.abs().le(kElementMax).logical_and_(t.ne(0));
@@ -47,8 +47,8 @@ class Nvfp4Codec : public GroupCodec {
     // Per group, the gradient of D = scale / global. A group whose scale is 0 is all zeros and stays so: no gradient.
     const at::Tensor dd = (g * RoundE2m1(t) - passed * u).sum(1, true).masked_fill_(s.multiplier.eq(0), 0);
     const at::Tensor inside = s.unrounded.abs().le(kE4m3Max);
-    AddAt(dx, argpeak, dd / kElementMax * inside * wide.gather(1, argpeak).sign());
-    if (!constant_) AddGlobal(wide, prepared, s, dd.to(at::kDouble), peak.to(at::kDouble) * inside, dx);
+    AddAt(dx, argmax, dd / kElementMax * inside * wide.gather(1, argmax).sign());
+    if (!constant_) AddGlobal(wide, prepared, s, dd.to(at::kDouble), amax.to(at::kDouble) * inside, dx);
     return dx.to(x.scalar_type());
   }
 
@@ -60,10 +60,10 @@ class Nvfp4Codec : public GroupCodec {
     at::Tensor multiplier;  // what an element is multiplied with; 0 where the scale is
   };
 
-  static Scales ScalesOf(const at::Tensor& peak, const at::Tensor& largest) {
+  static Scales ScalesOf(const at::Tensor& amax, const at::Tensor& largest) {
     Scales s;
     s.global = ReciprocalOrZero(largest).mul_(kE4m3Max * kElementMax);
-    s.unrounded = peak.mul(1.0 / kElementMax).mul_(s.global).nan_to_num_(0, kE4m3Max, 0);
+    s.unrounded = amax.mul(1.0 / kElementMax).mul_(s.global).nan_to_num_(0, kE4m3Max, 0);
     s.rounded = RoundE4m3(s.unrounded.clamp(-kE4m3Max, kE4m3Max));
     s.multiplier = ReciprocalOrZero(s.rounded * ReciprocalOrZero(s.global));
     return s;
@@ -97,14 +97,14 @@ class E5m3Codec : public GroupCodec {
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::Tensor wide = x.to(at::kFloat), g = grad.to(at::kFloat);
-    const auto [peak, argpeak] = wide.abs().max(1, true);
-    const at::Tensor unrounded = peak.mul(1.0 / kElementMax);
+    const auto [amax, argmax] = wide.abs().max(1, true);
+    const at::Tensor unrounded = amax.mul(1.0 / kElementMax);
     const at::Tensor u = Quotient(wide, RoundScale(unrounded));
     const at::Tensor t = u.clamp(-kElementMax, kElementMax);
     const at::Tensor passed = g * u.abs().le(kElementMax).logical_and_(t.ne(0));
     at::Tensor dx = passed;
     const at::Tensor dd = (g * RoundE2m1(t) - passed * u).sum(1, true);
-    AddAt(dx, argpeak, dd / kElementMax * unrounded.le(kE5m3Max) * wide.gather(1, argpeak).sign());
+    AddAt(dx, argmax, dd / kElementMax * unrounded.le(kE5m3Max) * wide.gather(1, argmax).sign());
     return dx.to(x.scalar_type());
   }
 

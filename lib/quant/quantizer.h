@@ -52,7 +52,7 @@ class ActivationQuantizer {
  public:
   virtual ~ActivationQuantizer() = default;
   virtual at::Tensor Forward(const at::Tensor& x) const = 0;
-  // As WeightQuantizer::ForwardInto.
+  // Writes into `out` as WeightQuantizer::ForwardInto does.
   virtual void ForwardInto(const at::Tensor& x, at::Tensor& out) const = 0;
   // dL/dx for dL/dxq = grad (docs/algorithm.md 5). Zero groups give finite gradients (docs/algorithm.md 5.1).
   virtual at::Tensor Backward(const at::Tensor& x, const at::Tensor& grad) const = 0;

@@ -8,14 +8,14 @@
 
 namespace autoscheme {
 
-at::Tensor FirstArgAbsMax(const at::Tensor& x) { return std::get<1>(x.abs().max(1, true)); }
+at::Tensor FirstArgAmax(const at::Tensor& x) { return std::get<1>(x.abs().max(1, true)); }
 
 void AddAt(at::Tensor& dx, const at::Tensor& index, const at::Tensor& value) {
   dx.scatter_add_(1, index, value.to(dx.scalar_type()));
 }
 
-at::Tensor LargestMagnitude(const at::Tensor& x) {
-  if (Fusable(x)) return at::scalar_tensor(PeakMagnitude(x), at::kFloat);
+at::Tensor AmaxTensor(const at::Tensor& x) {
+  if (Fusable(x)) return at::scalar_tensor(Amax(x), at::kFloat);
   return x.abs().amax().to(at::kFloat);
 }
 

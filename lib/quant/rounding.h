@@ -7,13 +7,13 @@
 namespace autoscheme {
 
 // First position of the largest |x|, largest x, smallest x in each row: [rows, 1] int64. Ties go to the first.
-at::Tensor FirstArgAbsMax(const at::Tensor& x);
+at::Tensor FirstArgAmax(const at::Tensor& x);
 
 // dx[r, index[r]] += value[r]; index and value [rows, 1].
 void AddAt(at::Tensor& dx, const at::Tensor& index, const at::Tensor& value);
 
 // Largest |x| of all, float32 without dimensions.
-at::Tensor LargestMagnitude(const at::Tensor& x);
+at::Tensor AmaxTensor(const at::Tensor& x);
 
 // t rounded to `dtype`, finite values and infinities no further than its largest.
 at::Tensor Saturated(const at::Tensor& t, at::ScalarType dtype);

@@ -12,21 +12,25 @@
 namespace autoscheme {
 namespace {
 
-// A quantizer for one layer of a k-quant; without the importance matrix where the weighted search cannot hold the shape.
-absl::StatusOr<std::shared_ptr<const WeightQuantizer>> ForLayer(const Scheme& scheme, const LayerInfo& layer, const at::Tensor* imatrix) {
+// A quantizer for one layer of a k-quant; without the importance matrix where the weighted search cannot hold the
+// shape.
+absl::StatusOr<std::shared_ptr<const WeightQuantizer>> ForLayer(const Scheme& scheme, const LayerInfo& layer,
+                                                                const at::Tensor* imatrix) {
   if (imatrix != nullptr) {
     auto made = MakeWeightQuantizer(scheme, *imatrix);
     if (!made.ok()) {
-      return absl::Status(made.status().code(), absl::StrCat("layer ", Quoted(layer.name), ": ", made.status().message(),
-                                                             "; squares of what the layer takes in may have overflowed"));
+      return absl::Status(made.status().code(),
+                          absl::StrCat("layer ", Quoted(layer.name), ": ", made.status().message(),
+                                       "; squares of what the layer takes in may have overflowed"));
     }
     std::shared_ptr<const WeightQuantizer> weighted = *std::move(made);
     if (weighted->CheckShape(layer.out_features, layer.in_features).ok()) return weighted;
   }
   AUTOSCHEME_ASSIGN_OR_RETURN(std::shared_ptr<const WeightQuantizer> plain, MakeWeightQuantizer(scheme));
   if (absl::Status s = plain->CheckShape(layer.out_features, layer.in_features); !s.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("layer ", Quoted(layer.name), ": ", s.message(),
-                                                   "; leave the layer out with ignore_layers, or the scheme off the menu"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("layer ", Quoted(layer.name), ": ", s.message(),
+                     "; leave the layer out with ignore_layers, or the scheme off the menu"));
   }
   return plain;
 }
@@ -97,7 +101,7 @@ void DeltaLoss::SayNeeds() {
     say(skeleton.head());
     if (variant.activation != nullptr) {
       needs_.quantizes_activations = true;
-      needs_.activations_span_batch |= SpansBatch(menu[schemes_[v]]);
+      needs_.activations_span_batch |= SpansBatch(input_.menu[terms_.schemes[v]]);
     }
     needs_.variants.push_back(std::move(needs));
   }
@@ -112,16 +116,18 @@ absl::StatusOr<Treatment> DeltaLoss::Treat(int variant, const LinearLayer& layer
   treatment.weight = weight.quantizer;
   if (!weight.weighs || input_.imatrix == nullptr) return treatment;
   const auto row = input_.imatrix->find(layer.name);
-  AUTOSCHEME_ASSIGN_OR_RETURN(treatment.weight,
-                              ForLayer(weight.scheme, input_.layers[l], row == input_.imatrix->end() ? nullptr : &row->second));
+  AUTOSCHEME_ASSIGN_OR_RETURN(treatment.weight, ForLayer(weight.scheme, input_.layers[l],
+                                                         row == input_.imatrix->end() ? nullptr : &row->second));
   return treatment;
 }
 
-void DeltaLoss::OnInputGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& x, const at::Tensor& xq) {
+void DeltaLoss::OnInputGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& x,
+                                const at::Tensor& xq) {
   terms_.terms[variant][kActivation][Find(layer)] += SumAbsGradTimesError(grad, x, xq);
 }
 
-void DeltaLoss::OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
+void DeltaLoss::OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w,
+                                 const at::Tensor& wq) {
   terms_.terms[variant][kWeight][Find(layer)] += SumAbsGradTimesError(grad, w, wq);
 }
 

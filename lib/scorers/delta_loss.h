@@ -16,16 +16,18 @@ namespace autoscheme {
 
 class DeltaLoss : public Scorer {
  public:
-  // The variants are the schemes of the menu that quantize. Layers that are fixed or not listed stay as they are. A layer that
-  // cannot hold a k-quant is scored with its stand-in. The importance matrix is looked at when a layer is treated; layers that it
-  // lacks are quantized without. UNIMPLEMENTED for a scheme whose quantizer this build lacks; INVALID_ARGUMENT for one that
-  // cannot hold a layer's shape (names both).
+  // The variants are the schemes of the menu that quantize. Layers that are fixed or not listed stay as they are. A
+  // layer that cannot hold a k-quant is scored with its stand-in. The importance matrix is looked at when a layer is
+  // treated; layers that it lacks are quantized without. UNIMPLEMENTED for a scheme whose quantizer this build lacks;
+  // INVALID_ARGUMENT for one that cannot hold a layer's shape (names both).
   static absl::StatusOr<std::unique_ptr<DeltaLoss>> Create(const ScorerInput& input);
 
   const ScorerNeeds& needs() const override { return needs_; }
   absl::StatusOr<Treatment> Treat(int variant, const LinearLayer& layer) override;
-  void OnInputGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& x, const at::Tensor& xq) override;
-  void OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) override;
+  void OnInputGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& x,
+                       const at::Tensor& xq) override;
+  void OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w,
+                        const at::Tensor& wq) override;
   // "weight" and "activation", by the layers that were given.
   ScoreTerms terms() const override { return terms_; }
 
@@ -57,7 +59,7 @@ class DeltaLoss : public Scorer {
   ScoreTerms terms_;
 };
 
-// As RunScorers makes one.
+// Made by RunScorers' table.
 absl::StatusOr<std::unique_ptr<Scorer>> MakeDeltaLoss(const ScorerInput& input);
 
 }  // namespace autoscheme

@@ -1,12 +1,13 @@
 #include "scorers/imatrix.h"
 
-#include <utility>
-
 #include <ATen/ATen.h>
+
+#include <utility>
 
 namespace autoscheme {
 
-ImatrixScorer::ImatrixScorer(const MetaSkeleton& skeleton, bool with_head) : left_out_(with_head ? nullptr : &skeleton.head()) {
+ImatrixScorer::ImatrixScorer(const MetaSkeleton& skeleton, bool with_head)
+    : left_out_(with_head ? nullptr : &skeleton.head()) {
   VariantNeeds needs;
   needs.name = "the importance matrix";
   needs.forward_only = true;

@@ -19,12 +19,14 @@ struct NamedScorer {
 constexpr NamedScorer kScorers[] = {{"deltaloss", MakeDeltaLoss}};
 
 const NamedScorer* FindScorer(const std::string& name) {
-  const auto found = std::find_if(std::begin(kScorers), std::end(kScorers), [&](const NamedScorer& s) { return s.name == name; });
+  const auto found =
+      std::find_if(std::begin(kScorers), std::end(kScorers), [&](const NamedScorer& s) { return s.name == name; });
   return found == std::end(kScorers) ? nullptr : found;
 }
 
 bool ScoresHead(const std::vector<LayerInfo>& layers) {
-  return std::any_of(layers.begin(), layers.end(), [](const LayerInfo& l) { return l.is_head && !l.fixed.has_value(); });
+  return std::any_of(layers.begin(), layers.end(),
+                     [](const LayerInfo& l) { return l.is_head && !l.fixed.has_value(); });
 }
 
 }  // namespace

@@ -39,8 +39,8 @@ std::vector<std::vector<std::string>> RuntimeGroups(absl::string_view runtime, b
   return {};
 }
 
-std::vector<LayerGroup> GroupLayers(const std::vector<LayerInfo>& layers, const std::vector<std::vector<std::string>>& requested,
-                                    const Context& context) {
+std::vector<LayerGroup> GroupLayers(const std::vector<LayerInfo>& layers,
+                                    const std::vector<std::vector<std::string>>& requested, const Context& context) {
   std::vector<std::vector<std::string>> shared_layers;
   for (const std::vector<std::string>& entries : requested) {
     bool runtime = false;

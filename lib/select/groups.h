@@ -18,19 +18,20 @@ std::vector<std::vector<std::string>> RuntimeGroups(absl::string_view runtime, b
 
 // Layers that are chosen together, as indices into the model's layers.
 struct LayerGroup {
-  std::vector<int> members;    // not fixed, no embeddings
+  std::vector<int> members;     // not fixed, no embeddings
   std::vector<int> bystanders;  // fixed layers and embeddings that the group names too
-  bool shared = false;         // by shared_layers: a runtime holds all of them in one format
+  bool shared = false;          // by shared_layers: a runtime holds all of them in one format
 };
 
-// The groups of all layers, in the order in which the reference decides: those of several layers first, then every other layer
-// by itself, in model order. A group without members is one that names fixed layers or embeddings only.
+// The groups of all layers, in the order in which the reference decides: those of several layers first, then every
+// other layer by itself, in model order. A group without members is one that names fixed layers or embeddings only.
 //
-// Each entry of `shared_layers` is one group of patterns, or the name of a runtime alone. If all are exact names they form one group
-// over the whole model; otherwise they group what they match within each block. Groups that share a layer are merged. The experts
-// of a block are always one group. A pattern that is no valid expression, or that matches nothing, is reported through the
-// context.
-std::vector<LayerGroup> GroupLayers(const std::vector<LayerInfo>& layers, const std::vector<std::vector<std::string>>& shared_layers,
+// Each entry of `shared_layers` is one group of patterns, or the name of a runtime alone. If all are exact names they
+// form one group over the whole model; otherwise they group what they match within each block. Groups that share a
+// layer are merged. The experts of a block are always one group. A pattern that is no valid expression, or that matches
+// nothing, is reported through the context.
+std::vector<LayerGroup> GroupLayers(const std::vector<LayerInfo>& layers,
+                                    const std::vector<std::vector<std::string>>& shared_layers,
                                     const Context& context = {});
 
 }  // namespace autoscheme

@@ -39,7 +39,8 @@ absl::StatusOr<ParetoFront> FindParetoFront(const ScoreTable& table, const Selec
     point.avg_bits = static_cast<double>(point.total_bits) / static_cast<double>(problem.total_params);
     point.loss = curve[i].loss + problem.fixed_loss;
     if (i + 1 < curve.size()) {
-      point.marginal_value = (curve[i].loss - curve[i + 1].loss) / static_cast<double>(curve[i + 1].bits - curve[i].bits);
+      point.marginal_value =
+          (curve[i].loss - curve[i + 1].loss) / static_cast<double>(curve[i + 1].bits - curve[i].bits);
     }
     front.points.push_back(point);
   }

@@ -38,11 +38,11 @@ absl::Status CheckTable(const ScoreTable& table);
 absl::StatusOr<std::vector<int>> ResolveMenu(const ScoreTable& table, const std::vector<std::string>& names);
 absl::Status CheckStandIns(const Problem& problem, const Context& context);
 void ReplaceFixed(Problem* problem, const Context& context);
-absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses, Problem* problem,
-                             const Context& context);
+absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses,
+                             Problem* problem, const Context& context);
 void CountBits(Accounting accounting, bool ignore_scale_zp_bits, Problem* problem);
-absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses, Problem* problem,
-                      const Context& context);
+absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses,
+                      Problem* problem, const Context& context);
 
 }  // namespace
 
@@ -172,11 +172,12 @@ absl::Status CheckStandIns(const Problem& problem, const Context& context) {
       if (layer.fixed.has_value()) continue;
       const std::optional<Scheme> stand_in = StandIn(table.schemes[s], layer);
       if (!stand_in.has_value()) continue;
-      const std::string example = absl::StrCat(Quoted(layer.name), " with rows of ", layer.in_features, ": ", Quoted(stand_in->name),
-                                               " for ", Quoted(table.schemes[s].name));
+      const std::string example = absl::StrCat(Quoted(layer.name), " with rows of ", layer.in_features, ": ",
+                                               Quoted(stand_in->name), " for ", Quoted(table.schemes[s].name));
       if (problem.reference_rules && table.scores[s][l].stand_in) {
-        return absl::InvalidArgumentError(absl::StrCat("these scores were measured with the stand-ins of k-quants (", example,
-                                                       "), which reference_rules leaves out: score again with reference_rules"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("these scores were measured with the stand-ins of k-quants (", example,
+                         "), which reference_rules leaves out: score again with reference_rules"));
       }
       replaced.Add(example);
       if (!layer.is_embedding && !table.scores[s][l].stand_in) unmeasured.Add(example);
@@ -184,11 +185,13 @@ absl::Status CheckStandIns(const Problem& problem, const Context& context) {
   }
   if (problem.reference_rules) return absl::OkStatus();
   if (replaced.count > 0) {
-    context.Warn(absl::StrCat("k-quants hold rows of multiples of 256 weights only: others take their place and are charged, such as in ",
-                              replaced.first));
+    context.Warn(absl::StrCat(
+        "k-quants hold rows of multiples of 256 weights only: others take their place and are charged, such as in ",
+        replaced.first));
   }
   if (unmeasured.count > 0) {
-    context.Warn(absl::StrCat("the scores lack the loss of ", Count(unmeasured.count, "stand-in"), ", such as ", unmeasured.first,
+    context.Warn(absl::StrCat("the scores lack the loss of ", Count(unmeasured.count, "stand-in"), ", such as ",
+                              unmeasured.first,
                               "; that of the k-quant is taken instead: score again for a better choice"));
   }
   return absl::OkStatus();
@@ -202,14 +205,15 @@ void ReplaceFixed(Problem* problem, const Context& context) {
     const LayerInfo& layer = problem->table->layers[l];
     std::optional<Scheme> stand_in = fixed.has_value() ? StandIn(*fixed, layer) : std::nullopt;
     if (!stand_in.has_value()) continue;
-    replaced.Add(absl::StrCat(Quoted(layer.name), ", whose rows of ", layer.in_features, " weights ", Quoted(fixed->name),
-                              " cannot hold, gets ", Quoted(stand_in->name)));
+    replaced.Add(absl::StrCat(Quoted(layer.name), ", whose rows of ", layer.in_features, " weights ",
+                              Quoted(fixed->name), " cannot hold, gets ", Quoted(stand_in->name)));
     fixed = std::move(stand_in);
   }
   if (replaced.count > 0) {
-    context.Warn(absl::StrCat(replaced.count, replaced.count == 1 ? " fixed layer gets" : " fixed layers get",
-                              " another scheme than the one asked for, because its blocks of 256 weights do not divide the rows: ",
-                              replaced.first));
+    context.Warn(absl::StrCat(
+        replaced.count, replaced.count == 1 ? " fixed layer gets" : " fixed layers get",
+        " another scheme than the one asked for, because its blocks of 256 weights do not divide the rows: ",
+        replaced.first));
   }
 }
 
@@ -226,38 +230,48 @@ absl::Status GroupError(const Problem& problem, const LayerGroup& group, const s
   for (size_t i = 0; i < all.size() && i < 4; ++i) names.push_back(Quoted(layers[all[i]].name));
   if (all.size() > names.size()) names.push_back(absl::StrCat("and ", all.size() - names.size(), " more"));
   const int block = layers[all[0]].block;
-  const bool one_block = block >= 0 && std::all_of(all.begin(), all.end(), [&](int l) { return layers[l].block == block; });
+  const bool one_block =
+      block >= 0 && std::all_of(all.begin(), all.end(), [&](int l) { return layers[l].block == block; });
   return absl::InvalidArgumentError(absl::StrCat("shared_layers: ", absl::StrJoin(names, ", "),
-                                                 one_block ? absl::StrCat(" of block ", block) : "", " must have one scheme, but ", why));
+                                                 one_block ? absl::StrCat(" of block ", block) : "",
+                                                 " must have one scheme, but ", why));
 }
 
 // Gives the free layers of a shared group the scheme of its fixed ones.
-absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses, Problem* problem,
-                             const Context& context) {
+absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses,
+                             Problem* problem, const Context& context) {
   const auto& layers = problem->table->layers;
   Tally taken;
   int64_t unmeasured = 0;
   for (const LayerGroup& group : groups) {
     if (!group.shared || group.bystanders.empty()) continue;
     const int given = group.bystanders[0];
-    const auto by = [&](int l) { return absl::StrCat(Quoted(layers[l].name), " is fixed at ", Quoted(problem->fixed[l]->name)); };
+    const auto by = [&](int l) {
+      return absl::StrCat(Quoted(layers[l].name), " is fixed at ", Quoted(problem->fixed[l]->name));
+    };
     for (int l : group.bystanders) {
       if (group.bystanders.size() + group.members.size() == 1) break;
       if (!problem->fixed[l].has_value()) {
-        return GroupError(*problem, group, absl::StrCat(Quoted(layers[l].name), " is the embedding, whose scheme follows a rule of its own; take it out"));
+        return GroupError(*problem, group,
+                          absl::StrCat(Quoted(layers[l].name),
+                                       " is the embedding, whose scheme follows a rule of its own; take it out"));
       }
       if (!Alike(*problem->fixed[l], *problem->fixed[given])) {
-        return GroupError(*problem, group, absl::StrCat(by(given), " and ", by(l), "; fix them alike, or take one out of the group"));
+        return GroupError(*problem, group,
+                          absl::StrCat(by(given), " and ", by(l), "; fix them alike, or take one out of the group"));
       }
     }
     for (int l : group.members) {
       const Scheme& scheme = *problem->fixed[given];
       if (!SuitsShape(scheme, layers[l]) || StandIn(scheme, layers[l]).has_value()) {
-        return GroupError(*problem, group, absl::StrCat(by(given), ", which does not suit ", Quoted(layers[l].name), " [", layers[l].out_features,
-                                                        ", ", layers[l].in_features, "]; fix another scheme, or take one out of the group"));
+        return GroupError(
+            *problem, group,
+            absl::StrCat(by(given), ", which does not suit ", Quoted(layers[l].name), " [", layers[l].out_features,
+                         ", ", layers[l].in_features, "]; fix another scheme, or take one out of the group"));
       }
       problem->fixed[l] = scheme;
-      taken.Add(absl::StrCat(Quoted(layers[l].name), " takes ", Quoted(scheme.name), " from ", Quoted(layers[given].name)));
+      taken.Add(
+          absl::StrCat(Quoted(layers[l].name), " takes ", Quoted(scheme.name), " from ", Quoted(layers[given].name)));
       if (scheme.IsPassThrough()) continue;
       bool measured = false;
       for (size_t k = 0; k < problem->menu.size() && !measured; ++k) {
@@ -268,9 +282,11 @@ absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::v
     }
   }
   if (taken.count > 0) {
-    context.Warn(absl::StrCat(taken.count, taken.count == 1 ? " layer is" : " layers are",
-                              " fixed because another of the same shared group is: ", taken.first,
-                              unmeasured > 0 ? absl::StrCat("; the loss of ", unmeasured, " of them was not measured and counts as none") : ""));
+    context.Warn(absl::StrCat(
+        taken.count, taken.count == 1 ? " layer is" : " layers are",
+        " fixed because another of the same shared group is: ", taken.first,
+        unmeasured > 0 ? absl::StrCat("; the loss of ", unmeasured, " of them was not measured and counts as none")
+                       : ""));
   }
   return absl::OkStatus();
 }
@@ -299,15 +315,16 @@ void CountBits(Accounting accounting, bool ignore_scale_zp_bits, Problem* proble
   }
 }
 
-// The options that all of a group can have: each suits every layer, and in a shared group it is the same type for all of them.
-// Under the reference's rules all, where none is.
+// The options that all of a group can have: each suits every layer, and in a shared group it is the same type for all
+// of them. Under the reference's rules all, where none is.
 std::vector<bool> SuitsGroup(const Problem& problem, const LayerGroup& group) {
   std::vector<bool> suits(problem.menu.size(), true);
   for (size_t k = 0; k < suits.size(); ++k) {
     const int option = static_cast<int>(k);
     for (int l : group.members) {
       suits[k] = suits[k] && SuitsShape(problem.scheme(option), problem.table->layers[l]);
-      if (group.shared) suits[k] = suits[k] && Alike(problem.Charged(option, group.members[0]), problem.Charged(option, l));
+      if (group.shared)
+        suits[k] = suits[k] && Alike(problem.Charged(option, group.members[0]), problem.Charged(option, l));
     }
   }
   const bool none = std::find(suits.begin(), suits.end(), true) == suits.end();
@@ -321,15 +338,20 @@ absl::Status NothingSuits(const Problem& problem, const LayerGroup& group) {
   const std::string menu = absl::StrJoin(schemes, ", ");
   const LayerInfo& layer = problem.table->layers[group.members[0]];
   if (group.shared && group.members.size() > 1) {
-    return GroupError(problem, group, absl::StrCat("none of ", menu, " suits all of them as one type; add a scheme that does, or take one out of the group"));
+    return GroupError(
+        problem, group,
+        absl::StrCat("none of ", menu,
+                     " suits all of them as one type; add a scheme that does, or take one out of the group"));
   }
-  return absl::InvalidArgumentError(absl::StrCat("none of ", menu, " suits ", Quoted(layer.name), " [", layer.out_features, ", ", layer.in_features,
+  return absl::InvalidArgumentError(absl::StrCat("none of ", menu, " suits ", Quoted(layer.name), " [",
+                                                 layer.out_features, ", ", layer.in_features,
                                                  "]: add a scheme that does, or put the layer into ignore_layers"));
 }
 
-// Options that do not suit a shape or have no finite loss are left out, with a warning; a group that has none left is an error.
-absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses, Problem* problem,
-                      const Context& context) {
+// Options that do not suit a shape or have no finite loss are left out, with a warning; a group that has none left is
+// an error.
+absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses,
+                      Problem* problem, const Context& context) {
   const ScoreTable& table = *problem->table;
   const size_t menu_size = problem->menu.size();
   std::vector<double> scheme_loss(menu_size, 0.0);
@@ -354,7 +376,8 @@ absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<s
       }
       scheme_loss[k] += option.loss;
       if (!suits[k]) {
-        unsuited.Add(absl::StrCat(Quoted(table.layers[members[0]].name), " under ", Quoted(table.schemes[problem->menu[k]].name)));
+        unsuited.Add(absl::StrCat(Quoted(table.layers[members[0]].name), " under ",
+                                  Quoted(table.schemes[problem->menu[k]].name)));
         continue;
       }
       if (!std::isfinite(option.loss)) {
@@ -369,7 +392,8 @@ absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<s
                                               ", and no other scheme gives it a finite one; score again with other "
                                               "schemes, tokens or dtype, or put the layer into ignore_layers"));
     }
-    if (members.size() == 1 && table.layers[members[0]].is_head) problem->head_group = static_cast<int>(problem->keys.size());
+    if (members.size() == 1 && table.layers[members[0]].is_head)
+      problem->head_group = static_cast<int>(problem->keys.size());
     int64_t least = std::numeric_limits<int64_t>::max();
     for (const SolverOption& option : key) least = std::min(least, option.bits);
     problem->least_group_bits += least;

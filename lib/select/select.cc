@@ -28,22 +28,25 @@ struct Target {
 
 // What is solved for a target: a budget, what the rules leave, and what came out.
 struct Attempt {
-  Attempt(const Problem& problem, double avg_bits, int64_t bits) : budget(bits), special(ApplyRules(problem, avg_bits, bits)) {}
+  Attempt(const Problem& problem, double avg_bits, int64_t bits)
+      : budget(bits), special(ApplyRules(problem, avg_bits, bits)) {}
   int64_t budget = 0;  // bits for the layers that are not fixed
   SpecialLayers special;
-  std::vector<std::vector<int>> options;  // options[g][j]: the index into problem.menu that solution.choice[g] == j means
+  std::vector<std::vector<int>>
+      options;  // options[g][j]: the index into problem.menu that solution.choice[g] == j means
   Solution solution;
 };
 
 absl::StatusOr<Recipe> SelectOne(const Problem& problem, const Target& target, const SelectOptions& options,
                                  const Context& context);
 void AddSmallerBudgets(const Problem& problem, std::vector<Attempt>* attempts);
-absl::StatusOr<bool> Solve(const Problem& problem, const Target& target, const std::optional<Attempt>& best, Attempt* attempt,
-                           const Context& context);
+absl::StatusOr<bool> Solve(const Problem& problem, const Target& target, const std::optional<Attempt>& best,
+                           Attempt* attempt, const Context& context);
 double Average(const Problem& problem, int64_t bits);
 absl::StatusOr<int64_t> Budget(const Problem& problem, double target);
 absl::StatusOr<int64_t> SizeBudget(const Problem& problem, int64_t target_bytes);
-Recipe MakeRecipe(const Problem& problem, const std::vector<int>& choice, const Target& target, bool ignore_scale_zp_bits);
+Recipe MakeRecipe(const Problem& problem, const std::vector<int>& choice, const Target& target,
+                  bool ignore_scale_zp_bits);
 
 }  // namespace
 
@@ -72,7 +75,7 @@ absl::StatusOr<std::vector<Recipe>> SelectRecipes(const ScoreTable& table, const
     }
   }
   if (!options.target_bytes.empty()) {
-    // What it warns of has been said where there are targets in bits too.
+    // Its warnings have been said where there are targets in bits too.
     Context quiet = context;
     if (!options.avg_bits.empty()) quiet.log = nullptr;
     AUTOSCHEME_ASSIGN_OR_RETURN(const Problem problem, MakeProblem(table, options, quiet, Accounting::kFile));
@@ -87,8 +90,8 @@ absl::StatusOr<std::vector<Recipe>> SelectRecipes(const ScoreTable& table, const
 
 namespace {
 
-// The target's own budget and rules, and the smaller budgets at whose end the rules said something else: a larger target never
-// gives a worse choice than a smaller one.
+// The target's own budget and rules, and the smaller budgets at whose end the rules said something else: a larger
+// target never gives a worse choice than a smaller one.
 absl::StatusOr<Recipe> SelectOne(const Problem& problem, const Target& target, const SelectOptions& options,
                                  const Context& context) {
   std::vector<Attempt> attempts = {Attempt(problem, target.avg_bits, target.budget)};
@@ -118,7 +121,8 @@ absl::StatusOr<Recipe> SelectOne(const Problem& problem, const Target& target, c
   return recipe;
 }
 
-// One attempt for every other thing that the rules say below the first attempt's budget, each at the largest such budget.
+// One attempt for every other thing that the rules say below the first attempt's budget, each at the largest such
+// budget.
 void AddSmallerBudgets(const Problem& problem, std::vector<Attempt>* attempts) {
   const int64_t least = problem.LeastBits() - problem.fixed_bits;
   std::vector<int64_t> steps = RuleSteps(problem);
@@ -126,14 +130,15 @@ void AddSmallerBudgets(const Problem& problem, std::vector<Attempt>* attempts) {
   for (const int64_t step : steps) {
     if (step >= attempts->front().budget || step < least) continue;
     Attempt attempt(problem, Average(problem, step + problem.fixed_bits), step);
-    const bool known = std::any_of(attempts->begin(), attempts->end(), [&](const Attempt& a) { return a.special == attempt.special; });
+    const bool known =
+        std::any_of(attempts->begin(), attempts->end(), [&](const Attempt& a) { return a.special == attempt.special; });
     if (!known) attempts->push_back(std::move(attempt));
   }
 }
 
 // False for an attempt that cannot be better than `best`.
-absl::StatusOr<bool> Solve(const Problem& problem, const Target& target, const std::optional<Attempt>& best, Attempt* attempt,
-                           const Context& context) {
+absl::StatusOr<bool> Solve(const Problem& problem, const Target& target, const std::optional<Attempt>& best,
+                           Attempt* attempt, const Context& context) {
   int64_t budget = attempt->budget;
   if (attempt->special.embedding >= 0) budget -= problem.EmbeddingBits(attempt->special.embedding);
   std::vector<SolverKey> keys = problem.keys;
@@ -153,8 +158,9 @@ absl::StatusOr<bool> Solve(const Problem& problem, const Target& target, const s
   if (best.has_value() && Relax(keys, budget).bound >= best->solution.loss) return false;
   absl::StatusOr<Solution> solution = SolveBudget(keys, budget, {}, context);
   if (absl::IsOutOfRange(solution.status())) {
-    return absl::InvalidArgumentError(absl::StrCat("the target of ", target.text, " leaves too little: ", solution.status().message(),
-                                                   "; raise the target to at least ", Average(problem, problem.LeastBits()), " bits"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the target of ", target.text, " leaves too little: ", solution.status().message(),
+                     "; raise the target to at least ", Average(problem, problem.LeastBits()), " bits"));
   }
   if (!solution.ok()) return solution.status();
   attempt->solution = *std::move(solution);
@@ -181,7 +187,8 @@ absl::StatusOr<int64_t> Budget(const Problem& problem, double target) {
   if (!(target >= low && target <= limit)) {
     std::string averages;
     for (size_t k = 0; k < problem.menu.size(); ++k) {
-      absl::StrAppend(&averages, k == 0 ? "" : ", ", problem.scheme(static_cast<int>(k)).name, " ", Average(problem, problem.total_bits[k]));
+      absl::StrAppend(&averages, k == 0 ? "" : ", ", problem.scheme(static_cast<int>(k)).name, " ",
+                      Average(problem, problem.total_bits[k]));
     }
     return absl::InvalidArgumentError(absl::StrCat(
         "the target of ", target, " bits is outside the reachable range [", low, ", ", high, "] (averages: ", averages,
@@ -195,19 +202,22 @@ absl::StatusOr<int64_t> SizeBudget(const Problem& problem, int64_t target_bytes)
   const ScoreTable& table = *problem.table;
   if (table.other_bytes < 0) {
     return absl::InvalidArgumentError(
-        "the scores do not say how large the model's other tensors are; score again with this version, or give a target in bits");
+        "the scores do not say how large the model's other tensors are; score again with this version, or give a "
+        "target in bits");
   }
   const int64_t least = problem.LeastBits() / 8 + table.other_bytes;
   if (target_bytes < least) {
-    return absl::InvalidArgumentError(absl::StrCat("the target of ", target_bytes, " bytes is below the ", least,
-                                                   " bytes of the smallest model that these schemes make, of which ", table.other_bytes,
-                                                   " are tensors that stay as they are; raise the target or choose other schemes"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the target of ", target_bytes, " bytes is below the ", least,
+                     " bytes of the smallest model that these schemes make, of which ", table.other_bytes,
+                     " are tensors that stay as they are; raise the target or choose other schemes"));
   }
   const int64_t most = problem.MostBits() / 8 + table.other_bytes;
   return 8 * (std::min(target_bytes, most) - table.other_bytes) - problem.fixed_bits;
 }
 
-Recipe MakeRecipe(const Problem& problem, const std::vector<int>& choice, const Target& target, bool ignore_scale_zp_bits) {
+Recipe MakeRecipe(const Problem& problem, const std::vector<int>& choice, const Target& target,
+                  bool ignore_scale_zp_bits) {
   Recipe recipe;
   recipe.target_bytes = target.bytes;
   recipe.total_params = problem.total_params;

@@ -83,7 +83,7 @@ struct BlockStreamer::Rep {
   std::vector<Load> loads;  // by step
   uint64_t planned_bytes = 0, slots_bytes = 0;
 
-  // Of the thread that calls Next.
+  // These belong to the thread that calls Next.
   int step = -1;
   absl::Status failed;
 
@@ -360,8 +360,7 @@ absl::Status BlockStreamer::Rep::NameTensor(const Load& load, int number, ByteRa
       among.emplace_back(bytes, range.info);
     }
   }
-  std::sort(among.begin(), among.end(),
-            [](const auto& a, const auto& b) { return a.first.begin < b.first.begin; });
+  std::sort(among.begin(), among.end(), [](const auto& a, const auto& b) { return a.first.begin < b.first.begin; });
   auto named = std::find_if(among.begin(), among.end(), [&](const auto& tensor) {
     std::byte last;
     const uint64_t offset = std::min(tensor.first.end, read.end) - 1;

@@ -44,7 +44,7 @@ ExtentReader::ExtentReader(const Context& context, const Checkpoint& checkpoint,
 absl::Status ExtentReader::Read(absl::Span<const Extent> extents, std::byte* slot, Place* failed) {
   Cursor cursor{extents, slot};
   absl::Status status;
-  // Of several reads that fail, the first in the file is told: where a file ends, say.
+  // If several reads fail, the first in the file is told: where a file ends, say.
   const auto fail = [&](absl::Status error, const Place& place) {
     if (status.ok() || (failed->shard >= 0 &&
                         std::tie(place.shard, place.bytes.begin) < std::tie(failed->shard, failed->bytes.begin))) {

@@ -24,10 +24,10 @@ namespace autoscheme {
 // in the slot's slack (extents.h).
 class ExtentReader {
  public:
-  // Of a buffered read, which is the only one under way: large enough for full disk speed, small enough that a cancel
+  // Bytes of a buffered read, which is the only one under way: large enough for full disk speed, small enough that a cancel
   // between two of them is seen within milliseconds.
   static constexpr uint64_t kChunkBytes = 4 << 20;
-  // Of the direct engine: bytes of a read, reads under way, and threads. On a virtual disk of 1.2 GB/s (ext4, kernel
+  // The direct engine's bytes of a read, reads under way, and threads. On a virtual disk of 1.2 GB/s (ext4, kernel
   // 6.18, cold) reads of 0.5 to 8 MiB with 8 to 32 MiB under way are equally fast, within the disk's noise; the
   // smallest of them that serves is taken, for the shortest wait at a cancel.
   static constexpr uint64_t kDirectChunkBytes = 1 << 20;
@@ -56,7 +56,7 @@ class ExtentReader {
 
   // The engine that reads: kBuffered once kDirect has been refused.
   IoEngine engine() const { return engine_.load(std::memory_order_relaxed); }
-  // Of extents; thread-safe.
+  // Bytes of extents that were read; thread-safe.
   uint64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
 
  private:

@@ -1,4 +1,4 @@
-// What a step of the stream reads: its tensors as few, large pieces of the shard files, and where they land in a slot.
+// What a step of the stream reads: its tensors as few, large extents of the shard files, and where they land in a slot.
 #ifndef AUTOSCHEME_STREAM_EXTENTS_H_
 #define AUTOSCHEME_STREAM_EXTENTS_H_
 

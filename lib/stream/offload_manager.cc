@@ -71,7 +71,7 @@ struct OffloadManager::Rep {
         mode(options.mode),
         spill(c, options.work_dir, "released tensors") {}
 
-  // Of the named tensors (all if empty), those that are resident or not as asked for, once each. Adds to `missing` the
+  // The named tensors (all if empty) that are resident or not as asked for, once each. Adds to `missing` the
   // names that were never registered.
   std::vector<Entry*> Select(absl::Span<const std::string> names, bool resident, std::vector<std::string>* missing);
   absl::Status CheckCheckpoint(absl::Span<Entry* const> wanted) const;

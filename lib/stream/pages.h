@@ -1,4 +1,4 @@
-// Pages: one large, page-aligned piece of anonymous memory that goes back to the system when it is dropped.
+// Pages: one large, page-aligned block of anonymous memory that goes back to the system when it is dropped.
 #ifndef AUTOSCHEME_STREAM_PAGES_H_
 #define AUTOSCHEME_STREAM_PAGES_H_
 

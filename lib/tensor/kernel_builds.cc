@@ -16,8 +16,8 @@ InstructionSet ChosenInstructionSet() {
 bool CanRun(InstructionSet set) {
 #if defined(__x86_64__)
   if (set == InstructionSet::kAvx512) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   }
   if (set == InstructionSet::kAvx2) return __builtin_cpu_supports("avx2");
 #endif

@@ -1,6 +1,6 @@
 // One set of loops in all the builds that Room.cmake makes of it (autoscheme_kernels), and which of them to call.
 //
-// Not for the files that are such a build: see lanes.h.
+// The files that are such a build must not include this: see lanes.h.
 #ifndef AUTOSCHEME_TENSOR_KERNEL_BUILDS_H_
 #define AUTOSCHEME_TENSOR_KERNEL_BUILDS_H_
 

@@ -1,9 +1,9 @@
 // Sixteen lanes of float32 or int32, in the registers that the including file is compiled for: AVX-512, AVX2, or plain
 // C++ for the rest. All three give the same bits: nothing is fused or reordered.
 //
-// For the files that Room.cmake compiles once for each of them (autoscheme_kernels), and no others. Everything here is local to
-// the including file, and no header with inline functions may be included beside it: the linker would merge copies that were
-// compiled for different processors.
+// For the files that Room.cmake compiles once for each of them (autoscheme_kernels), and no others. Everything here is
+// local to the including file, and no header with inline functions may be included beside it: the linker would merge
+// copies that were compiled for different processors.
 #ifndef AUTOSCHEME_TENSOR_LANES_H_
 #define AUTOSCHEME_TENSOR_LANES_H_
 

@@ -1,13 +1,13 @@
 #include "tensor/products.h"
 
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/Version.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <string>
-
-#include <ATen/ATen.h>
-#include <ATen/Context.h>
-#include <ATen/Version.h>
 
 #include "tensor/tensor_pool.h"
 
@@ -22,7 +22,7 @@ bool ProcessorMultipliesBfloat16() {
 #endif
 }
 
-// As oneDNN reads its settings: under its present name, else under its former one.
+// Read as oneDNN reads its settings: under its present name, else under its former one.
 std::string OneDnnSetting(const char* name) {
   for (const char* prefix : {"ONEDNN_", "DNNL_"}) {
     const char* value = std::getenv((std::string(prefix) + name).c_str());
@@ -33,7 +33,8 @@ std::string OneDnnSetting(const char* name) {
 
 // In the layout that `piece` has, so that a transposed matrix is read as it lies in memory.
 at::Tensor Widened(const at::Tensor& piece) {
-  return piece.stride(0) == 1 && piece.stride(1) != 1 ? Converted(piece.t(), at::kFloat).t() : Converted(piece, at::kFloat);
+  return piece.stride(0) == 1 && piece.stride(1) != 1 ? Converted(piece.t(), at::kFloat).t()
+                                                      : Converted(piece, at::kFloat);
 }
 
 bool MustWiden(const at::Tensor& a) { return a.scalar_type() == at::kBFloat16 && a.is_cpu() && !MultipliesBfloat16(); }
@@ -47,16 +48,16 @@ void ForEachStretch(int64_t all, int64_t most, const Body& body) {
 }  // namespace
 
 bool MultipliesBfloat16() {
-  static const bool does = MultipliesBfloat16(ProcessorMultipliesBfloat16() && at::hasMKLDNN(), at::get_cpu_capability(),
-                                              OneDnnSetting("MAX_CPU_ISA"));
+  static const bool does = MultipliesBfloat16(ProcessorMultipliesBfloat16() && at::hasMKLDNN(),
+                                              at::get_cpu_capability(), OneDnnSetting("MAX_CPU_ISA"));
   return does && at::globalContext().userEnabledMkldnn();
 }
 
 bool MultipliesBfloat16(bool processor_does, const std::string& capability, const std::string& onednn_most) {
   std::string most = onednn_most;
   std::transform(most.begin(), most.end(), most.begin(), [](unsigned char c) { return std::tolower(c); });
-  for (const char* lesser : {"sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_mic", "avx512_mic_4ops", "avx512_core",
-                             "avx512_core_vnni"}) {
+  for (const char* lesser : {"sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_mic", "avx512_mic_4ops",
+                             "avx512_core", "avx512_core_vnni"}) {
     if (most == lesser) return false;
   }
   return processor_does && capability == "AVX512";

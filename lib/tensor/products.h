@@ -1,25 +1,27 @@
 // Matrix products, of bfloat16 numbers also where the processor cannot multiply those.
 //
-// LibTorch does it there one number at a time and in one thread, which takes hundreds of times as long as in float32. So
-// pieces of the operands are widened to float32 and multiplied; sums are rounded once, as bfloat16 instructions round them.
+// LibTorch does it there one number at a time and in one thread, which takes hundreds of times as long as in float32.
+// So pieces of the operands are widened to float32 and multiplied; sums are rounded once, as bfloat16 instructions
+// round them.
 #ifndef AUTOSCHEME_TENSOR_PRODUCTS_H_
 #define AUTOSCHEME_TENSOR_PRODUCTS_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <string>
-
-#include <ATen/core/Tensor.h>
 
 #include "tensor/widened.h"
 
 namespace autoscheme {
 
-// Whether LibTorch multiplies bfloat16 numbers by instructions for them: the processor has some (AVX512_BF16, as every one
-// with AMX does), and ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and DNNL_MAX_CPU_ISA do not keep it from them.
+// Whether LibTorch multiplies bfloat16 numbers by instructions for them: the processor has some (AVX512_BF16, as every
+// one with AMX does), and ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and DNNL_MAX_CPU_ISA do not keep it from them.
 bool MultipliesBfloat16();
 
-// The same for given settings. `capability`: LibTorch's own instruction set ("AVX512", "AVX2", ...); `onednn_most`: the value
-// of ONEDNN_MAX_CPU_ISA, upper or lower case; a name that oneDNN does not know (or an empty one) limits nothing there.
+// The same for given settings. `capability`: LibTorch's own instruction set ("AVX512", "AVX2", ...); `onednn_most`: the
+// value of ONEDNN_MAX_CPU_ISA, upper or lower case; a name that oneDNN does not know (or an empty one) limits nothing
+// there.
 bool MultipliesBfloat16(bool processor_does, const std::string& capability, const std::string& onednn_most);
 
 // out = a b; out += a b. Matrices of one dtype, each of which may be a view.

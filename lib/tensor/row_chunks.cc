@@ -1,10 +1,10 @@
 #include "tensor/row_chunks.h"
 
-#include <algorithm>
-
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
+
+#include <algorithm>
 
 namespace autoscheme {
 namespace {
@@ -15,7 +15,8 @@ constexpr int64_t kChunkElements = 32768;  // of float32: a handful of them fit 
 
 void ForEachRowChunk(const at::Tensor& like, int64_t rows, int64_t elements_per_row,
                      const std::function<void(int64_t first, int64_t count)>& body) {
-  const int64_t chunk = like.is_cpu() ? std::max<int64_t>(kChunkElements / std::max<int64_t>(elements_per_row, 1), 1) : rows;
+  const int64_t chunk =
+      like.is_cpu() ? std::max<int64_t>(kChunkElements / std::max<int64_t>(elements_per_row, 1), 1) : rows;
   const auto work = [&](int64_t begin, int64_t end) {
     at::AutoDispatchBelowADInplaceOrView no_autograd;  // a property of the thread
     for (int64_t first = begin; first < end; first += chunk) body(first, std::min(chunk, end - first));

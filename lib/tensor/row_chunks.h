@@ -3,16 +3,16 @@
 #ifndef AUTOSCHEME_TENSOR_ROW_CHUNKS_H_
 #define AUTOSCHEME_TENSOR_ROW_CHUNKS_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <functional>
 
-#include <ATen/core/Tensor.h>
-
 namespace autoscheme {
 
-// Calls body(first, count) for stretches that cover [0, rows), without autograd. On the CPU by several threads, of about
-// `elements_per_row` x count = 32,768 elements each; on other devices, which have a parallelism of their own, once.
-// Tensors that the body closes over must not require a gradient.
+// Calls body(first, count) for stretches that cover [0, rows), without autograd. On the CPU by several threads, of
+// about `elements_per_row` x count = 32,768 elements each; on other devices, which have a parallelism of their own,
+// once. Tensors that the body closes over must not require a gradient.
 void ForEachRowChunk(const at::Tensor& like, int64_t rows, int64_t elements_per_row,
                      const std::function<void(int64_t first, int64_t count)>& body);
 

@@ -1,5 +1,8 @@
 #include "tensor/tensor_pool.h"
 
+#include <ATen/ATen.h>
+#include <ATen/EmptyTensor.h>
+#include <c10/core/CPUAllocator.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -11,21 +14,17 @@
 #include <utility>
 #include <vector>
 
-#include <ATen/ATen.h>
-#include <ATen/EmptyTensor.h>
-#include <c10/core/CPUAllocator.h>
-
 #include "base/system_limits.h"
 
 namespace autoscheme {
 namespace {
 
-constexpr size_t kPieceMultiple = 4096;
+constexpr size_t kBlockMultiple = 4096;
 constexpr size_t kLargePage = size_t{2} << 20;
-constexpr size_t kLeastStretch = size_t{64} << 20;  // of address space, which costs nothing
+constexpr size_t kLeastRegion = size_t{64} << 20;  // of address space, which costs nothing
 constexpr size_t kSmallPool = size_t{64} << 20;
 
-size_t RoundUp(size_t bytes, size_t multiple = kPieceMultiple) { return (bytes + multiple - 1) / multiple * multiple; }
+size_t RoundUp(size_t bytes, size_t multiple = kBlockMultiple) { return (bytes + multiple - 1) / multiple * multiple; }
 
 // Memory becomes accessible by large pages, so that it can consist of them: one that begins accessible only in part is
 // made of small pages for good. Not in a small pool, of which the rest of a large page would be much.
@@ -33,19 +32,19 @@ size_t AccessibleFor(size_t bytes) { return bytes < kSmallPool ? bytes : RoundUp
 
 using Gaps = std::map<size_t, size_t>;  // offset -> bytes
 
-// Of address space; pages cost memory once they are touched.
-struct Stretch {
+// Reserves address space; pages cost memory once they are touched.
+struct Region {
   std::byte* data = nullptr;
   size_t size = 0, accessible = 0;  // from the start
   Gaps gaps;
 };
 
-// Room for all that the system could give, so that one stretch will do; an eighth of that where address space is limited,
-// which others need too, and a run has two pools.
+// Room for all that the system could give, so that one region will do; an eighth of that where address space is
+// limited, which others need too, and a run has two pools.
 size_t MostAddresses() {
   rlimit limit{};
   const auto free = ReadFreeMemory(Io::Posix());
-  const size_t memory = RoundUp(std::max<size_t>(free.has_value() ? free->bytes : 0, kLeastStretch), kLargePage);
+  const size_t memory = RoundUp(std::max<size_t>(free.has_value() ? free->bytes : 0, kLeastRegion), kLargePage);
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return memory;
   return std::min<size_t>(memory, RoundUp(limit.rlim_cur / 8, kLargePage));
 }
@@ -54,27 +53,27 @@ size_t MostAddresses() {
 
 struct TensorPool::State {
   ~State() {
-    for (const Stretch& stretch : stretches) munmap(stretch.data, stretch.size);
+    for (const Region& region : regions) munmap(region.data, region.size);
   }
   std::mutex mutex;
-  std::vector<Stretch> stretches;
+  std::vector<Region> regions;
   uint64_t used = 0, peak = 0;
 
   // Its gap becomes smaller or goes; nothing changes when this throws.
-  std::unique_ptr<Piece> Find(const std::shared_ptr<State>& self, size_t bytes);
-  void AddStretch(size_t bytes);
-  void Free(Piece& piece) noexcept;
+  std::unique_ptr<Block> Find(const std::shared_ptr<State>& self, size_t bytes);
+  void AddRegion(size_t bytes);
+  void Free(Block& block) noexcept;
 };
 
 // In use. Brings the gap along that it will be again, so that freeing allocates nothing and cannot fail.
-struct TensorPool::Piece {
+struct TensorPool::Block {
   std::shared_ptr<State> state;
-  size_t stretch, offset, bytes;
+  size_t region, offset, bytes;
   Gaps::node_type gap;
 };
 
-void TensorPool::State::AddStretch(size_t bytes) {
-  stretches.reserve(stretches.size() + 1);
+void TensorPool::State::AddRegion(size_t bytes) {
+  regions.reserve(regions.size() + 1);
   // Without access until it is used, so that none of it counts as promised.
   bytes = RoundUp(bytes, kLargePage);
   for (size_t size = std::max(MostAddresses(), bytes);; size = std::max(RoundUp(size / 4, kLargePage), bytes)) {
@@ -82,54 +81,56 @@ void TensorPool::State::AddStretch(size_t bytes) {
     void* mapped = mmap(nullptr, size + kLargePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped != MAP_FAILED) {
       std::byte* start = static_cast<std::byte*>(mapped);
-      const size_t before = RoundUp(reinterpret_cast<uintptr_t>(start), kLargePage) - reinterpret_cast<uintptr_t>(start);
+      const size_t before =
+          RoundUp(reinterpret_cast<uintptr_t>(start), kLargePage) - reinterpret_cast<uintptr_t>(start);
       if (before > 0) munmap(start, before);
       if (before < kLargePage) munmap(start + before + size, kLargePage - before);
-      Stretch stretch;
-      stretch.data = start + before, stretch.size = size;
+      Region region;
+      region.data = start + before, region.size = size;
       // Fewer and cheaper faults where the system has large pages.
-      madvise(stretch.data, size, MADV_HUGEPAGE);
-      stretch.gaps[0] = size;
-      stretches.push_back(std::move(stretch));
+      madvise(region.data, size, MADV_HUGEPAGE);
+      region.gaps[0] = size;
+      regions.push_back(std::move(region));
       return;
     }
     if (size == bytes) throw std::bad_alloc();
   }
 }
 
-// The smallest gap that fits, the lowest of equals: tensors of a few sizes that come and go in turns then find the places
-// that they had before.
-std::unique_ptr<TensorPool::Piece> TensorPool::State::Find(const std::shared_ptr<State>& self, size_t bytes) {
+// The smallest gap that fits, the lowest of equals: tensors of a few sizes that come and go in turns then find the
+// places that they had before.
+std::unique_ptr<TensorPool::Block> TensorPool::State::Find(const std::shared_ptr<State>& self, size_t bytes) {
   for (size_t s = 0;; ++s) {
-    if (s == stretches.size()) AddStretch(bytes);
-    Stretch& stretch = stretches[s];
-    auto best = stretch.gaps.end();
-    for (auto gap = stretch.gaps.begin(); gap != stretch.gaps.end(); ++gap) {
-      if (gap->second >= bytes && (best == stretch.gaps.end() || gap->second < best->second)) best = gap;
+    if (s == regions.size()) AddRegion(bytes);
+    Region& region = regions[s];
+    auto best = region.gaps.end();
+    for (auto gap = region.gaps.begin(); gap != region.gaps.end(); ++gap) {
+      if (gap->second >= bytes && (best == region.gaps.end() || gap->second < best->second)) best = gap;
     }
-    if (best == stretch.gaps.end()) continue;
+    if (best == region.gaps.end()) continue;
     const size_t offset = best->first;
-    if (offset + bytes > stretch.accessible) {
-      const size_t grown = std::min(AccessibleFor(offset + bytes), stretch.size);
-      if (mprotect(stretch.data + stretch.accessible, grown - stretch.accessible, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
-      stretch.accessible = grown;
+    if (offset + bytes > region.accessible) {
+      const size_t grown = std::min(AccessibleFor(offset + bytes), region.size);
+      if (mprotect(region.data + region.accessible, grown - region.accessible, PROT_READ | PROT_WRITE) != 0)
+        throw std::bad_alloc();
+      region.accessible = grown;
     }
     Gaps own = {{offset, bytes}};
-    std::unique_ptr<Piece> piece(new Piece{self, s, offset, bytes, own.extract(offset)});
-    Gaps::node_type rest = stretch.gaps.extract(best);
+    std::unique_ptr<Block> block(new Block{self, s, offset, bytes, own.extract(offset)});
+    Gaps::node_type rest = region.gaps.extract(best);
     if (rest.mapped() > bytes) {
       rest.key() += bytes, rest.mapped() -= bytes;
-      stretch.gaps.insert(std::move(rest));
+      region.gaps.insert(std::move(rest));
     }
-    return piece;
+    return block;
   }
 }
 
-void TensorPool::State::Free(Piece& piece) noexcept {
+void TensorPool::State::Free(Block& block) noexcept {
   std::lock_guard<std::mutex> lock(mutex);
-  used -= piece.bytes;
-  Gaps& gaps = stretches[piece.stretch].gaps;
-  auto gap = gaps.insert(std::move(piece.gap)).position;
+  used -= block.bytes;
+  Gaps& gaps = regions[block.region].gaps;
+  auto gap = gaps.insert(std::move(block.gap)).position;
   if (auto after = std::next(gap); after != gaps.end() && gap->first + gap->second == after->first) {
     gap->second += after->second;
     gaps.erase(after);
@@ -143,7 +144,8 @@ void TensorPool::State::Free(Piece& piece) noexcept {
 
 // To whoever counts the thread's tensors, as LibTorch's own allocator does.
 static void Report(void* data, int64_t bytes) {
-  if (c10::memoryProfilingEnabled()) c10::reportMemoryUsageToProfiler(data, bytes, 0, 0, c10::Device(c10::DeviceType::CPU));
+  if (c10::memoryProfilingEnabled())
+    c10::reportMemoryUsageToProfiler(data, bytes, 0, 0, c10::Device(c10::DeviceType::CPU));
 }
 
 TensorPool::TensorPool() : state_(std::make_shared<State>()) {}
@@ -152,24 +154,25 @@ TensorPool::~TensorPool() = default;
 c10::DataPtr TensorPool::allocate(size_t bytes) {
   if (bytes < kSmall) return c10::GetDefaultCPUAllocator()->allocate(bytes);
   std::lock_guard<std::mutex> lock(state_->mutex);
-  std::unique_ptr<Piece> piece = state_->Find(state_, RoundUp(bytes));
-  state_->used += piece->bytes;
+  std::unique_ptr<Block> block = state_->Find(state_, RoundUp(bytes));
+  state_->used += block->bytes;
   state_->peak = std::max(state_->peak, state_->used);
-  std::byte* data = state_->stretches[piece->stretch].data + piece->offset;
-  Report(data, static_cast<int64_t>(piece->bytes));
+  std::byte* data = state_->regions[block->region].data + block->offset;
+  Report(data, static_cast<int64_t>(block->bytes));
   const auto release = [](void* context) {
-    std::unique_ptr<Piece> mine(static_cast<Piece*>(context));
+    std::unique_ptr<Block> mine(static_cast<Block*>(context));
     Report(nullptr, -static_cast<int64_t>(mine->bytes));
     mine->state->Free(*mine);
   };
-  return {data, piece.release(), release, c10::Device(c10::DeviceType::CPU)};
+  return {data, block.release(), release, c10::Device(c10::DeviceType::CPU)};
 }
 
 void TensorPool::Trim() {
   std::lock_guard<std::mutex> lock(state_->mutex);
-  for (const Stretch& stretch : state_->stretches) {
-    for (const auto& [offset, bytes] : stretch.gaps) {
-      if (offset < stretch.accessible) madvise(stretch.data + offset, std::min(bytes, stretch.accessible - offset), MADV_DONTNEED);
+  for (const Region& region : state_->regions) {
+    for (const auto& [offset, bytes] : region.gaps) {
+      if (offset < region.accessible)
+        madvise(region.data + offset, std::min(bytes, region.accessible - offset), MADV_DONTNEED);
     }
   }
 }

@@ -2,24 +2,24 @@
 #ifndef AUTOSCHEME_TENSOR_TENSOR_POOL_H_
 #define AUTOSCHEME_TENSOR_TENSOR_POOL_H_
 
+#include <ATen/core/Tensor.h>
+#include <c10/core/Allocator.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
-#include <ATen/core/Tensor.h>
-#include <c10/core/Allocator.h>
-
 namespace autoscheme {
 
 // The host's malloc either keeps what is freed, so that a process holds more than is alive, or gives it back, so that
-// every large tensor is made of fresh pages that the system must zero. A pool does neither: it is one stretch of memory
-// whose pages, once touched, serve the next tensor, and its size is that of the tensors alive at the busiest moment (and
-// of the gaps between them).
+// every large tensor is made of fresh pages that the system must zero. A pool does neither: it is one region of memory
+// whose pages, once touched, serve the next tensor, and its size is that of the tensors alive at the busiest moment
+// (and of the gaps between them).
 //
-// It serves what is asked of it by name: at::empty and the host's own tensors stay with the host's allocator. A tensor's
-// storage knows its allocator, so tensors that NewLike makes of it lie in the same pool. Thread-safe. Memory goes back to the
-// system with the pool and the last of its tensors: LibTorch may hold on to some of a backward pass that failed until the
-// thread's next one.
+// It serves what is asked of it by name: at::empty and the host's own tensors stay with the host's allocator. A
+// tensor's storage knows its allocator, so tensors that NewLike makes of it lie in the same pool. Thread-safe. Memory
+// goes back to the system with the pool and the last of its tensors: LibTorch may hold on to some of a backward pass
+// that failed until the thread's next one.
 class TensorPool final : public c10::Allocator {
  public:
   TensorPool();
@@ -31,8 +31,8 @@ class TensorPool final : public c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override;
   void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
 
-  // Gives the pages of all gaps back to the system: between stages whose tensors differ. What comes next is made of fresh
-  // pages.
+  // Gives the pages of all gaps back to the system: between stages whose tensors differ. What comes next is made of
+  // fresh pages.
   void Trim();
 
   // Largest sum of tensors alive at once, bytes.
@@ -42,8 +42,8 @@ class TensorPool final : public c10::Allocator {
 
  private:
   struct State;
-  struct Piece;
-  const std::shared_ptr<State> state_;  // pieces in use share it
+  struct Block;
+  const std::shared_ptr<State> state_;  // blocks in use share it
 };
 
 // Uninitialized, contiguous, on the device of `like`, and in its pool where it lies in one.

@@ -6,8 +6,8 @@
 
 namespace autoscheme {
 
-// Most rows or columns of a result's piece, and most numbers that are multiplied at once for one of the result. A number is widened once
-// for so many products that it shows by a few percent, and the pieces take at most 20 MiB.
+// Most rows or columns of a result's piece, and most numbers that are multiplied at once for one of the result. A
+// number is widened once for so many products that it shows by a few percent, and the pieces take at most 20 MiB.
 inline constexpr int64_t kMostSide = 1024, kMostTerms = 2048;
 
 // Bytes of the pieces that MultiplyWidened holds at a time, for [m, k] times [k, n].

@@ -4,8 +4,8 @@
 #include "autoscheme/recipe.h"
 #include "base/io.h"
 #include "base/output_file.h"
-#include "writers/json_text.h"
 #include "formats/scheme_json.h"
+#include "writers/json_text.h"
 
 namespace autoscheme {
 namespace {

@@ -26,9 +26,12 @@ struct NumberMember {
   const char* name;
   double RunStats::*field;
 };
-inline constexpr NumberMember kRunNumbers[] = {{"total_s", &RunStats::total_s},       {"forward_s", &RunStats::forward_s},
-                                               {"head_s", &RunStats::head_s},         {"backward_s", &RunStats::backward_s},
-                                               {"stall_s", &RunStats::stall_s},       {"product_s", &RunStats::product_s},
+inline constexpr NumberMember kRunNumbers[] = {{"total_s", &RunStats::total_s},
+                                               {"forward_s", &RunStats::forward_s},
+                                               {"head_s", &RunStats::head_s},
+                                               {"backward_s", &RunStats::backward_s},
+                                               {"stall_s", &RunStats::stall_s},
+                                               {"product_s", &RunStats::product_s},
                                                {"product_flops", &RunStats::product_flops}};
 
 }  // namespace autoscheme

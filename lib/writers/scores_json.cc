@@ -7,12 +7,12 @@
 #include "autoscheme/recipe.h"
 #include "base/io.h"
 #include "base/output_file.h"
-#include "writers/json_text.h"
-#include "writers/run_members.h"
 #include "formats/bits.h"
 #include "formats/scheme_json.h"
 #include "formats/stand_in.h"
 #include "select/losses.h"
+#include "writers/json_text.h"
+#include "writers/run_members.h"
 
 namespace autoscheme {
 namespace {

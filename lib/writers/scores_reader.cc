@@ -12,11 +12,11 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/status_macros.h"
-#include "writers/run_members.h"
 #include "formats/bits.h"
 #include "formats/data_types.h"
 #include "formats/scheme_json.h"
 #include "formats/stand_in.h"
+#include "writers/run_members.h"
 
 namespace autoscheme {
 namespace {
@@ -106,7 +106,8 @@ absl::Status Reader::ReadModel(const JsonValue& model) {
   AUTOSCHEME_ASSIGN_OR_RETURN(table_.other_bytes, JsonIntOr(model, "other_bytes", -1, where));
   // 2^53, as for weights: sums stay far inside an int64.
   if (table_.other_bytes < -1 || table_.other_bytes > int64_t{1} << 53) {
-    return absl::InvalidArgumentError(absl::StrCat(where, ": other_bytes is ", table_.other_bytes, ", must be from 0 to 2^53"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ": other_bytes is ", table_.other_bytes, ", must be from 0 to 2^53"));
   }
   AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* layers, Object(model, "layers", where));
   for (const auto& member : layers->GetObject()) AUTOSCHEME_RETURN_IF_ERROR(ReadLayer(Text(member.name), member.value));
@@ -229,8 +230,9 @@ absl::Status Reader::ReadScore(const std::string& where, const JsonValue& value,
   if (!stand_in.empty()) {
     measured = StoredScheme(measured, info);
     if (stand_in != measured.name || !StandIn(table_.schemes[scheme], info).has_value()) {
-      return absl::InvalidArgumentError(absl::StrCat(where, ": stand_in is ", Quoted(stand_in), "; for this scheme and shape it is ",
-                                                     StandIn(table_.schemes[scheme], info).has_value() ? Quoted(measured.name) : "none"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, ": stand_in is ", Quoted(stand_in), "; for this scheme and shape it is ",
+                       StandIn(table_.schemes[scheme], info).has_value() ? Quoted(measured.name) : "none"));
     }
     score.stand_in = true;
   }
@@ -253,7 +255,8 @@ absl::Status Reader::ReadScore(const std::string& where, const JsonValue& value,
 absl::Status Reader::ReadRun(const JsonValue& run) {
   const std::string where = absl::StrCat(what_, ", run");
   RunStats stats;
-  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string engine, JsonStringOr(run, "io_engine", std::string(IoEngineName(stats.io_engine)), where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string engine,
+                              JsonStringOr(run, "io_engine", std::string(IoEngineName(stats.io_engine)), where));
   // Earlier versions had another engine that read past the page cache.
   const auto known = IoEngineFromName(engine == "uring" ? "direct" : engine);
   if (!known.ok() || *known == IoEngine::kAuto) {

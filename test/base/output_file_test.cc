@@ -6,9 +6,9 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -211,12 +211,12 @@ TEST_CASE("What replaces a file with an access list gives its group no more than
   CHECK(ModeOf(path) == 0644);
   // A real one, where the file system takes it: the group has nothing, user 12345 reads and writes.
   REQUIRE(chmod(path.c_str(), 0600) == 0);
-  const unsigned char list[] = {2,    0,    0,    0,                             // version
-                                1,    0,    6,    0, 0xff, 0xff, 0xff, 0xff,     // owner
-                                2,    0,    6,    0, 0x39, 0x30, 0x00, 0x00,     // user 12345
-                                4,    0,    0,    0, 0xff, 0xff, 0xff, 0xff,     // group
-                                0x10, 0,    6,    0, 0xff, 0xff, 0xff, 0xff,     // mask
-                                0x20, 0,    0,    0, 0xff, 0xff, 0xff, 0xff};    // others
+  const unsigned char list[] = {2,    0, 0, 0,                           // version
+                                1,    0, 6, 0, 0xff, 0xff, 0xff, 0xff,   // owner
+                                2,    0, 6, 0, 0x39, 0x30, 0x00, 0x00,   // user 12345
+                                4,    0, 0, 0, 0xff, 0xff, 0xff, 0xff,   // group
+                                0x10, 0, 6, 0, 0xff, 0xff, 0xff, 0xff,   // mask
+                                0x20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff};  // others
   if (setxattr(path.c_str(), "system.posix_acl_access", list, sizeof(list), 0) != 0) return;
   CHECK(ModeOf(path) == 0660);
   REQUIRE(Write(path, "newer").ok());

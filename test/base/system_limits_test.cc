@@ -16,7 +16,8 @@ constexpr uint64_t kGiB = uint64_t{1} << 30;
 
 const std::string kMeminfo = "MemTotal:       16777216 kB\nMemFree:         1000000 kB\nMemAvailable:    8388608 kB\n";
 const std::string kV2Mount =
-    "25 1 0:22 / /proc rw - proc proc rw\n30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+    "25 1 0:22 / /proc rw - proc proc rw\n30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 "
+    "rw,nsdelegate\n";
 const std::string kV1Mounts =
     "31 23 0:28 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755\n"
     "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
@@ -48,7 +49,8 @@ TEST_CASE("Without a limit of a group the system's memory is free") {
 }
 
 TEST_CASE("A group of version 2 leaves its limit less what it uses, without the page cache of files") {
-  const auto group = [](const std::string& max, const std::string& high, const std::string& current, const std::string& stat) {
+  const auto group = [](const std::string& max, const std::string& high, const std::string& current,
+                        const std::string& stat) {
     return std::map<std::string, std::string>{{"/proc/self/cgroup", "0::/a.slice/b.scope\n"},
                                               {"/proc/self/mountinfo", kV2Mount},
                                               {"/sys/fs/cgroup/a.slice/b.scope/memory.max", max},
@@ -57,7 +59,8 @@ TEST_CASE("A group of version 2 leaves its limit less what it uses, without the 
                                               {"/sys/fs/cgroup/a.slice/b.scope/memory.stat", stat}};
   };
   const std::string folder = "/sys/fs/cgroup/a.slice/b.scope";
-  LeavesFree(group("1073741824\n", "max\n", "300000000\n", "anon 7\nfile 500000000\ninactive_file 100000000\nactive_file 50000000\n"),
+  LeavesFree(group("1073741824\n", "max\n", "300000000\n",
+                   "anon 7\nfile 500000000\ninactive_file 100000000\nactive_file 50000000\n"),
              kGiB - 150000000, folder);
   LeavesFree(group("1073741824\n", "800000000\n", "300000000\n", ""), 500000000, folder);
   LeavesFree(group("1073741824\n", "max\n", "1073741824\n", "inactive_file 0\n"), 0, folder);
@@ -83,7 +86,8 @@ TEST_CASE("Groups of version 1 are found by their controller, hybrid systems hav
       {"/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "1073741824\n"},
       {"/sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes", "500000000\n"},
       {"/sys/fs/cgroup/memory/docker/abc/memory.stat",
-       "cache 5\ninactive_file 1\nhierarchical_memory_limit 1073741824\ntotal_inactive_file 200000000\ntotal_active_file 50000000\n"}};
+       "cache 5\ninactive_file 1\nhierarchical_memory_limit 1073741824\ntotal_inactive_file "
+       "200000000\ntotal_active_file 50000000\n"}};
   LeavesFree(files, kGiB - 250000000, "/sys/fs/cgroup/memory/docker/abc");
   files["/sys/fs/cgroup/unified/init.scope/memory.max"] = "400000000";
   LeavesFree(files, 400000000, "/sys/fs/cgroup/unified/init.scope");
@@ -114,22 +118,24 @@ TEST_CASE("In a container the mount shows the own group as its root, and a limit
 }
 
 TEST_CASE("A mount of part of the groups counts only if the own one is in it, and folders may have blanks") {
-  LeavesFree({{"/proc/self/cgroup", "0::/ab\n"},
-              {"/proc/self/mountinfo",
-               "30 23 0:26 /a /sys/a rw - cgroup2 cgroup2 rw\n31 23 0:26 / /sys/my\\040groups rw - cgroup2 cgroup2 rw\n"},
-              {"/sys/a/b/memory.max", "1\n"},
-              {"/sys/a/memory.max", "1\n"},
-              {"/sys/my groups/ab/memory.max", "700000000\n"}},
-             700000000, "/sys/my groups/ab");
+  LeavesFree(
+      {{"/proc/self/cgroup", "0::/ab\n"},
+       {"/proc/self/mountinfo",
+        "30 23 0:26 /a /sys/a rw - cgroup2 cgroup2 rw\n31 23 0:26 / /sys/my\\040groups rw - cgroup2 cgroup2 rw\n"},
+       {"/sys/a/b/memory.max", "1\n"},
+       {"/sys/a/memory.max", "1\n"},
+       {"/sys/my groups/ab/memory.max", "700000000\n"}},
+      700000000, "/sys/my groups/ab");
 }
 
 TEST_CASE("A mount table longer than any buffer is read to its end") {
   std::string mounts;
   for (int i = 0; i < 2000; ++i)
     mounts += std::to_string(i + 100) + " 1 0:99 / /layers/" + std::to_string(i) + " rw - overlay overlay rw\n";
-  LeavesFree(
-      {{"/proc/self/cgroup", "0::/\n"}, {"/proc/self/mountinfo", mounts + kV2Mount}, {"/sys/fs/cgroup/memory.max", "500\n"}}, 500,
-      "/sys/fs/cgroup");
+  LeavesFree({{"/proc/self/cgroup", "0::/\n"},
+              {"/proc/self/mountinfo", mounts + kV2Mount},
+              {"/sys/fs/cgroup/memory.max", "500\n"}},
+             500, "/sys/fs/cgroup");
 }
 
 TEST_CASE("The quota of processors is the least of the own group and those above") {
@@ -138,8 +144,9 @@ TEST_CASE("The quota of processors is the least of the own group and those above
     return ReadCpuQuota(system);
   };
   CHECK_FALSE(quota({}).has_value());
-  std::map<std::string, std::string> v2 = {
-      {"/proc/self/cgroup", "0::/a/b\n"}, {"/proc/self/mountinfo", kV2Mount}, {"/sys/fs/cgroup/a/b/cpu.max", "max 100000\n"}};
+  std::map<std::string, std::string> v2 = {{"/proc/self/cgroup", "0::/a/b\n"},
+                                           {"/proc/self/mountinfo", kV2Mount},
+                                           {"/sys/fs/cgroup/a/b/cpu.max", "max 100000\n"}};
   CHECK_FALSE(quota(v2).has_value());
   v2["/sys/fs/cgroup/a/cpu.max"] = "150000 100000\n";
   CHECK(quota(v2) == 1.5);

@@ -3,12 +3,16 @@
 //
 //   autoscheme_roofline MODEL [--tokens 16x256] [--batch-size 8] [--dtype float32] [--threads N] [--json]
 //
-// For every linear layer the output X W^T, the gradient of the input G W and of the weight G^T X; for the head the first
-// two. "8 FLOP": the output is computed twice, forward and again for the gradient (8 per parameter and token); "6 FLOP":
-// once, activations kept. Seconds are of one scheme over all tokens.
+// For every linear layer the output X W^T, the gradient of the input G W and of the weight G^T X; for the head the
+// first two. "8 FLOP": the output is computed twice, forward and again for the gradient (8 per parameter and token); "6
+// FLOP": once, activations kept. Seconds are of one scheme over all tokens.
 //
-// Each product is timed twice: on the same matrices again and again, which then lie in the processor's cache as far as they
-// fit it, and on as many sets of matrices in turn as make a GiB, as a model's layers come: "of matrices from memory".
+// Each product is timed twice: on the same matrices again and again, which then lie in the processor's cache as far as
+// they fit it, and on as many sets of matrices in turn as make a GiB, as a model's layers come: "of matrices from
+// memory".
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -23,10 +27,6 @@
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <ATen/core/grad_mode.h>
 
 #include "autoscheme/meta_skeleton.h"
 #include "checkpoint/checkpoint.h"
@@ -52,8 +52,12 @@ struct Products {
 // One layer's matrices.
 struct Matrices {
   Matrices(int64_t tokens, int64_t out, int64_t in, at::ScalarType dtype, bool head)
-      : x(at::randn({tokens, in}).to(dtype)), w(at::randn({out, in}).to(dtype)), g(at::randn({tokens, out}).to(dtype)),
-        y(at::zeros({tokens, out}, dtype)), dx(at::zeros({tokens, in}, dtype)), dw(at::zeros({head ? 0 : out, in}, dtype)) {}
+      : x(at::randn({tokens, in}).to(dtype)),
+        w(at::randn({out, in}).to(dtype)),
+        g(at::randn({tokens, out}).to(dtype)),
+        y(at::zeros({tokens, out}, dtype)),
+        dx(at::zeros({tokens, in}, dtype)),
+        dw(at::zeros({head ? 0 : out, in}, dtype)) {}
   at::Tensor x, w, g, y, dx, dw;
   int64_t bytes() const { return static_cast<int64_t>(x.nbytes() + w.nbytes() + y.nbytes()); }  // of one product
 };
@@ -167,11 +171,13 @@ int Run(const Flags& flags) {
     sets.emplace_back(batch_tokens, out, in, dtype, head);
     const Products seconds = Measure(sets, head);
     add(cached, seconds, times, head);
-    for (int64_t bytes = sets[0].bytes(), all = bytes; all < int64_t{1} << 30; all += bytes) sets.emplace_back(batch_tokens, out, in, dtype, head);
+    for (int64_t bytes = sets[0].bytes(), all = bytes; all < int64_t{1} << 30; all += bytes)
+      sets.emplace_back(batch_tokens, out, in, dtype, head);
     add(uncached, sets.size() == 1 ? seconds : Measure(sets, head), times, head);
     six_flops += (head ? 2 : 3) * times * flops, eight_flops += (head ? 2 : 4) * times * flops;
     char line[200];
-    std::snprintf(line, sizeof(line), "%6ld x %-6ld %5d layers   GFLOP/s: output %6.0f   input gradient %6.0f   weight gradient %6.0f\n",
+    std::snprintf(line, sizeof(line),
+                  "%6ld x %-6ld %5d layers   GFLOP/s: output %6.0f   input gradient %6.0f   weight gradient %6.0f\n",
                   out, in, count, flops / seconds.output / 1e9, flops / seconds.input_gradient / 1e9,
                   flops / seconds.weight_gradient / 1e9);
     if (!head) lines += line;
@@ -182,20 +188,24 @@ int Run(const Flags& flags) {
   const double disk = DiskRate(checkpoint.directory() + "/" + checkpoint.shards()[0].name);
 
   if (flags.json) {
-    std::printf("{\"dtype\": \"%s\", \"threads\": %d, \"tokens\": %ld, \"batch_tokens\": %ld, \"seconds_8_flop\": %.4g, \"seconds_6_flop\": %.4g, "
-                "\"seconds_head\": %.4g, \"uncached_seconds_8_flop\": %.4g, \"uncached_seconds_6_flop\": %.4g, \"flops_8\": %.6g, \"flops_6\": %.6g, "
-                "\"gflops_per_s\": %.4g, \"disk_bytes_per_s\": %.4g}\n",
-                flags.dtype.c_str(), at::get_num_threads(), flags.rows * flags.length, batch_tokens, cached.eight_s, cached.six_s,
-                cached.head_s, uncached.eight_s, uncached.six_s, eight_flops, six_flops, eight_flops / cached.eight_s / 1e9, disk);
+    std::printf(
+        "{\"dtype\": \"%s\", \"threads\": %d, \"tokens\": %ld, \"batch_tokens\": %ld, \"seconds_8_flop\": %.4g, "
+        "\"seconds_6_flop\": %.4g, "
+        "\"seconds_head\": %.4g, \"uncached_seconds_8_flop\": %.4g, \"uncached_seconds_6_flop\": %.4g, \"flops_8\": "
+        "%.6g, \"flops_6\": %.6g, "
+        "\"gflops_per_s\": %.4g, \"disk_bytes_per_s\": %.4g}\n",
+        flags.dtype.c_str(), at::get_num_threads(), flags.rows * flags.length, batch_tokens, cached.eight_s,
+        cached.six_s, cached.head_s, uncached.eight_s, uncached.six_s, eight_flops, six_flops,
+        eight_flops / cached.eight_s / 1e9, disk);
     return 0;
   }
-  std::printf("%s: %ld tokens in batches of %ld, %s, %d threads\n%s", flags.model.c_str(), flags.rows * flags.length, batch_tokens,
-              flags.dtype.c_str(), at::get_num_threads(), lines.c_str());
+  std::printf("%s: %ld tokens in batches of %ld, %s, %d threads\n%s", flags.model.c_str(), flags.rows * flags.length,
+              batch_tokens, flags.dtype.c_str(), at::get_num_threads(), lines.c_str());
   std::printf("head %ld x %ld: %.2f s\n", head.out_features, head.in_features, cached.head_s);
-  std::printf("8 FLOP, head included: %.2f s for %.2f TFLOP, %.0f GFLOP/s; of matrices from memory: %.2f s\n", cached.eight_s,
-              eight_flops / 1e12, eight_flops / cached.eight_s / 1e9, uncached.eight_s);
-  std::printf("6 FLOP, head included: %.2f s for %.2f TFLOP; of matrices from memory: %.2f s\n", cached.six_s, six_flops / 1e12,
-              uncached.six_s);
+  std::printf("8 FLOP, head included: %.2f s for %.2f TFLOP, %.0f GFLOP/s; of matrices from memory: %.2f s\n",
+              cached.eight_s, eight_flops / 1e12, eight_flops / cached.eight_s / 1e9, uncached.eight_s);
+  std::printf("6 FLOP, head included: %.2f s for %.2f TFLOP; of matrices from memory: %.2f s\n", cached.six_s,
+              six_flops / 1e12, uncached.six_s);
   std::printf("disk, one reader with O_DIRECT: %.2f GB/s\n", disk / 1e9);
   return 0;
 }
@@ -205,7 +215,10 @@ int Run(const Flags& flags) {
 int main(int argc, char** argv) {
   Flags flags;
   if (!Parse(argc, argv, &flags)) {
-    std::fprintf(stderr, "usage: %s MODEL [--tokens 16x256] [--batch-size 8] [--dtype float32|bfloat16] [--threads N] [--json]\n", argv[0]);
+    std::fprintf(
+        stderr,
+        "usage: %s MODEL [--tokens 16x256] [--batch-size 8] [--dtype float32|bfloat16] [--threads N] [--json]\n",
+        argv[0]);
     return 2;
   }
   return Run(flags);

@@ -102,11 +102,13 @@ TEST_CASE("sizes are read with their units") {
     REQUIRE(tiny.Set(AUTOSCHEME_OPTION_MAX_RAM_BYTES, free).ok());
     CHECK(bytes(free) == -1);
     const char* text = nullptr;
-    REQUIRE(autoscheme_options_get_str(tiny.options.get(), AUTOSCHEME_OPTION_MAX_RAM_BYTES, &text, nullptr) == AUTOSCHEME_OK);
+    REQUIRE(autoscheme_options_get_str(tiny.options.get(), AUTOSCHEME_OPTION_MAX_RAM_BYTES, &text, nullptr) ==
+            AUTOSCHEME_OK);
     CHECK(std::string(text) == "free");
   }
   CHECK(bytes("0") == 0);
-  for (const char* bad : {"", "x", "-1", "freed", "400M", "1.5.2GB", "5 bananas", "9e99", "99999999TiB", "9223372036854775808"}) {
+  for (const char* bad :
+       {"", "x", "-1", "freed", "400M", "1.5.2GB", "5 bananas", "9e99", "99999999TiB", "9223372036854775808"}) {
     INFO(bad);
     CHECK(bytes(bad) == -1);
   }
@@ -307,18 +309,20 @@ TEST_CASE("a model's files are named: those that are read, no others") {
   TinyCase single, sharded(2);
   CHECK(files_of(single) == std::set<std::string>{"config.json", "model.safetensors"});
   CHECK(files_of(sharded) == std::set<std::string>{"config.json", "model.safetensors.index.json",
-                                                   "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"});
+                                                   "model-00001-of-00002.safetensors",
+                                                   "model-00002-of-00002.safetensors"});
   CHECK(autoscheme_skeleton_file_count(nullptr) == 0);
   CHECK(autoscheme_skeleton_file_at(nullptr, 0) == nullptr);
 }
 
 TEST_CASE("result files are looked at before hours of work") {
   TinyCase tiny;
-  const std::string out = tiny.dir / "out.json", same = tiny.dir / "model/../out.json", gone = tiny.dir / "gone/out.json";
+  const std::string out = tiny.dir / "out.json", same = tiny.dir / "model/../out.json",
+                    gone = tiny.dir / "gone/out.json";
   const auto check = [&](std::vector<const char*> outputs, std::vector<const char*> inputs) {
     return Call([&](autoscheme_error** e) {
-      return autoscheme_check_outputs(tiny.context.get(), outputs.data(), static_cast<int64_t>(outputs.size()), inputs.data(),
-                                      static_cast<int64_t>(inputs.size()), e);
+      return autoscheme_check_outputs(tiny.context.get(), outputs.data(), static_cast<int64_t>(outputs.size()),
+                                      inputs.data(), static_cast<int64_t>(inputs.size()), e);
     });
   };
   CHECK(check({}, {}).ok());

@@ -132,7 +132,9 @@ inline std::string JsonOf(const ScoresPtr& scores) {
 }
 
 // Without what the run has cost, which differs from run to run.
-inline std::string WithoutRun(const std::string& scores_json) { return scores_json.substr(0, scores_json.find("\n  \"run\": {")); }
+inline std::string WithoutRun(const std::string& scores_json) {
+  return scores_json.substr(0, scores_json.find("\n  \"run\": {"));
+}
 
 }  // namespace autoscheme
 

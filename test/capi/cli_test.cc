@@ -41,9 +41,11 @@ TEST_CASE("option files that are missing, empty or of another kind are said to b
   refused("--layer-config", shell.dir.Write("braces", "{ }\n"), {"braces': ", "holds no layer"});
   refused("--layer-config", "{}", {"holds no layer"});
   refused("--layer-config", shell.dir.Write("broken", "{\"a\": W4A16}"), {"broken': ", "not valid JSON"});
-  refused("--layer-config", shell.dir.Write("scores", "{\"format\": \"autoscheme-scores\"}"), {"scores': ", "autoscheme select"});
-  const Run inline_json = shell({"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--out", shell.dir / "s.json",
-                                 "--schemes", "[\"W8A16\"]", "--layer-config", "{\"k_proj\": \"W4A16\"}", "--threads", "1"});
+  refused("--layer-config", shell.dir.Write("scores", "{\"format\": \"autoscheme-scores\"}"),
+          {"scores': ", "autoscheme select"});
+  const Run inline_json =
+      shell({"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--out", shell.dir / "s.json", "--schemes",
+             "[\"W8A16\"]", "--layer-config", "{\"k_proj\": \"W4A16\"}", "--threads", "1"});
   CAPTURE(inline_json.err);
   CHECK(inline_json.code == 0);
   CHECK_THAT(Slurp(shell.dir / "s.json"), Contains("W4A16"));
@@ -52,7 +54,8 @@ TEST_CASE("option files that are missing, empty or of another kind are said to b
 TEST_CASE("the menu can be given by AutoRound's name for it too, but once") {
   Shell shell;
   const std::string scores = shell.dir / "s.json";
-  const std::vector<std::string> score = {"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--out", scores, "--options", "W8A16"};
+  const std::vector<std::string> score = {"score", "--model", shell.model_dir, "--tokens", shell.tokens,
+                                          "--out", scores,    "--options",     "W8A16"};
   CHECK(shell(score).code == 0);
   std::vector<std::string> twice = score;
   twice.insert(twice.end(), {"--schemes", "W4A16"});
@@ -144,9 +147,11 @@ TEST_CASE("help is printed to stdout and is a success") {
     CHECK(shell({"help", command}).out == one.out);
   }
   const Run run = shell({"run", "--help"});
-  for (const char* flag : {"--model", "--schemes", "--tokens", "--avg-bits", "--out", "--max-ram", "--nsamples",
-                           "--seqlen", "--max-tokens", "--batch-size", "--threads", "--dtype", "--device", "--work-dir", "--no-spill", "--io-engine",
-                           "--ignore-layers", "--layer-config", "--shared-layers", "--progress", "--quiet"}) {
+  for (const char* flag :
+       {"--model",         "--schemes",  "--tokens",     "--avg-bits",   "--out",           "--max-ram",
+        "--nsamples",      "--seqlen",   "--max-tokens", "--batch-size", "--threads",       "--dtype",
+        "--device",        "--work-dir", "--no-spill",   "--io-engine",  "--ignore-layers", "--layer-config",
+        "--shared-layers", "--progress", "--quiet"}) {
     CHECK_THAT(run.out, Contains(flag));
   }
   CHECK(shell({"--version"}).out == "autoscheme " AUTOSCHEME_VERSION "\n");

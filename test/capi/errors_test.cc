@@ -255,8 +255,9 @@ TEST_CASE("a budget that cannot be kept is RESOURCE_EXHAUSTED before any work, w
   CHECK(std::string(info.budget_reason) != "as given");
   const char* json = nullptr;
   REQUIRE(autoscheme_plan_json(plan, &json, nullptr, nullptr) == AUTOSCHEME_OK);
-  CHECK_THAT(std::string(json), Contains("\"least_bytes\":" + std::to_string(info.least_bytes)) &&
-                                    Contains("\"budget_bytes\":" + std::to_string(info.budget_bytes) + ",\"budget_reason\":\""));
+  CHECK_THAT(std::string(json),
+             Contains("\"least_bytes\":" + std::to_string(info.least_bytes)) &&
+                 Contains("\"budget_bytes\":" + std::to_string(info.budget_bytes) + ",\"budget_reason\":\""));
   autoscheme_plan_free(plan);
 
   REQUIRE(tiny.Set(AUTOSCHEME_OPTION_MAX_RAM_BYTES, "1").ok());

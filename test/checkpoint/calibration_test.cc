@@ -86,12 +86,14 @@ TEST_CASE("Rows of a dataset are read, and JSON with a byte order mark") {
 // Beside the ids [[1,2,3],[4,5,2147483647]], in every form that can hold it.
 void WithCompanion(const std::string& name, const std::vector<int64_t>& values, const std::vector<std::string>& words) {
   const auto list = [](const std::vector<int64_t>& v, size_t row) {
-    return "[" + std::to_string(v[3 * row]) + "," + std::to_string(v[3 * row + 1]) + "," + std::to_string(v[3 * row + 2]) + "]";
+    return "[" + std::to_string(v[3 * row]) + "," + std::to_string(v[3 * row + 1]) + "," +
+           std::to_string(v[3 * row + 2]) + "]";
   };
-  std::vector<std::string> files = {"{\"" + name + "\":[" + list(values, 0) + "," + list(values, 1) + "],\"input_ids\":[" +
-                                        list(kIds, 0) + "," + list(kIds, 1) + "]}",
+  std::vector<std::string> files = {"{\"" + name + "\":[" + list(values, 0) + "," + list(values, 1) +
+                                        "],\"input_ids\":[" + list(kIds, 0) + "," + list(kIds, 1) + "]}",
                                     "[{\"input_ids\":" + list(kIds, 0) + ",\"" + name + "\":" + list(values, 0) +
-                                        "},{\"input_ids\":" + list(kIds, 1) + ",\"" + name + "\":" + list(values, 1) + "}]"};
+                                        "},{\"input_ids\":" + list(kIds, 1) + ",\"" + name + "\":" + list(values, 1) +
+                                        "}]"};
   for (const auto& [type, bytes] : {std::pair<const char*, int>{"I64", 8}, {"I32", 4}}) {
     files.push_back(SafetensorsBytes(
         {{name, type, {2, 3}, LittleEndian(values, bytes)}, {"input_ids", "I64", {2, 3}, LittleEndian(kIds, 8)}}));
@@ -105,7 +107,8 @@ void WithCompanion(const std::string& name, const std::vector<int64_t>& values, 
   }
 }
 
-TEST_CASE("Padding, labels and positions beside the ids pass when they say what is done anyway, else the row is named") {
+TEST_CASE(
+    "Padding, labels and positions beside the ids pass when they say what is done anyway, else the row is named") {
   WithCompanion("attention_mask", {1, 1, 1, 1, 1, 1}, {});
   WithCompanion("attention_mask", {1, 1, 1, 0, 0, 1},
                 {"row 1 of attention_mask is not 1 at 2 of 3 positions", "0 at column 0", "padding"});
@@ -136,10 +139,12 @@ TEST_CASE("A mask may be of truth values or floats, and must have a number for e
   refused("[[1,1],[1,\"1\"]]", "no number at row 1, column 1");
   const RawTensor ids{"input_ids", "I32", {1, 2}, LittleEndian({7, 8}, 4)};
   CHECK(Read(SafetensorsBytes({ids, {"attention_mask", "BOOL", {1, 2}, "\1\1"}})).ok());
-  CHECK(Read(SafetensorsBytes({ids, {"attention_mask", "F32", {1, 2}, LittleEndian({0x3f800000, 0x3f800000}, 4)}})).ok());
-  Refused(SafetensorsBytes({ids, {"attention_mask", "BOOL", {1, 2}, std::string("\1\0", 2)}}), StatusCode::kInvalidArgument,
-          {"0 at column 1"});
-  Refused(SafetensorsBytes({ids, {"attention_mask", "U8", {2}, "\1\1"}}), StatusCode::kInvalidArgument, {"the shape [2]"});
+  CHECK(
+      Read(SafetensorsBytes({ids, {"attention_mask", "F32", {1, 2}, LittleEndian({0x3f800000, 0x3f800000}, 4)}})).ok());
+  Refused(SafetensorsBytes({ids, {"attention_mask", "BOOL", {1, 2}, std::string("\1\0", 2)}}),
+          StatusCode::kInvalidArgument, {"0 at column 1"});
+  Refused(SafetensorsBytes({ids, {"attention_mask", "U8", {2}, "\1\1"}}), StatusCode::kInvalidArgument,
+          {"the shape [2]"});
   Refused(SafetensorsBytes({ids, {"attention_mask", "F8_E4M3", {1, 2}, "ab"}}), StatusCode::kInvalidArgument,
           {"the type F8_E4M3"});
 }
@@ -164,7 +169,8 @@ TEST_CASE("What else stands beside the ids is named in one warning") {
 TEST_CASE("Ids of other than two dimensions are told their shape and how to mend it") {
   Refused("[[[1,2]],[[3,4]],[[5,6]]]", StatusCode::kInvalidArgument, {"[3, 1, 2]", "reshape(3, 2)"});
   Refused("[[[1,2],[3,4],[5,6]]]", StatusCode::kInvalidArgument, {"[1, 3, 2]", "reshape(3, 2)"});
-  Refused("{\"input_ids\":[[[1,2],[3,4]],[[5,6],[7,8]]]}", StatusCode::kInvalidArgument, {"[2, 2, 2]", "reshape(-1, 2)"});
+  Refused("{\"input_ids\":[[[1,2],[3,4]],[[5,6],[7,8]]]}", StatusCode::kInvalidArgument,
+          {"[2, 2, 2]", "reshape(-1, 2)"});
   Refused("[[[1,2,3]]]", StatusCode::kInvalidArgument, {"[1, 1, 3]", "reshape(1, 3)"});
   Refused("[1,2,3]", StatusCode::kInvalidArgument, {"[3]", "[[...]]"});
   Refused("[\"some text\"]", StatusCode::kInvalidArgument, {"holds text", "tokenizer"});
@@ -199,7 +205,9 @@ TEST_CASE("Files of other kinds are recognized by their bytes, with what is acce
            {"ARROW1\0\0"s + rest, StatusCode::kUnimplemented, {"Arrow"}},
            {"\xff\xff\xff\xff\x38\x01\0\0"s + rest, StatusCode::kUnimplemented, {"Arrow stream"}},
            {"FEA1"s + rest, StatusCode::kUnimplemented, {"Feather"}},
-           {"\x1f\x8b\x08\x00\0\0\0\0\x02\xff"s + std::string(600000, 'x'), StatusCode::kUnimplemented, {"gzip", "unpack"}},
+           {"\x1f\x8b\x08\x00\0\0\0\0\x02\xff"s + std::string(600000, 'x'),
+            StatusCode::kUnimplemented,
+            {"gzip", "unpack"}},
            {"\x28\xb5\x2f\xfd\x24"s + rest, StatusCode::kUnimplemented, {"Zstandard", "unpack"}},
            {"GGUF\3\0\0\0"s + rest, StatusCode::kUnimplemented, {"GGUF", "--imatrix"}},
            {imatrix, StatusCode::kUnimplemented, {"importance matrix", "--imatrix"}},

@@ -1,13 +1,12 @@
 #include "checkpoint/imatrix_file.h"
 
+#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
-
-#include <catch2/catch.hpp>
 
 #include "support/imatrix_writer.h"
 #include "support/temp_dir.h"
@@ -22,7 +21,8 @@ absl::StatusOr<ImatrixFile> Read(const std::string& bytes) {
   return ReadImatrixFile({}, dir.Write("imatrix", bytes));
 }
 
-const ImatrixRows kRows = {{"blk.0.attn_q.weight", {1, 2, 3}}, {"blk.0.ffn_down.weight", {0, 4.5f}}, {"output.weight", {7}}};
+const ImatrixRows kRows = {
+    {"blk.0.attn_q.weight", {1, 2, 3}}, {"blk.0.ffn_down.weight", {0, 4.5f}}, {"output.weight", {7}}};
 
 TEST_CASE("both formats of llama-imatrix are read") {
   for (const std::string& bytes : {LegacyImatrix(kRows), GgufImatrix(kRows)}) {

@@ -1,13 +1,13 @@
 #include "exec/quantized_linear.h"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <catch2/catch.hpp>
 #include <cstring>
 #include <memory>
 #include <optional>
 #include <vector>
-
-#include <ATen/ATen.h>
-#include <catch2/catch.hpp>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "autoscheme/score_table.h"
 #include "exec/weights.h"
@@ -49,15 +49,15 @@ struct Options {
 // Sums up what it is shown as DeltaLoss does.
 class Summing : public Scorer {
  public:
-  explicit Summing(const LinearNeeds& needs) {
-    needs_.variants.push_back({"test", false, {needs}});
-  }
+  explicit Summing(const LinearNeeds& needs) { needs_.variants.push_back({"test", false, {needs}}); }
   const ScorerNeeds& needs() const override { return needs_; }
   absl::StatusOr<Treatment> Treat(int, const LinearLayer&) override { return Treatment(); }
-  void OnInputGradient(int, const LinearLayer&, const at::Tensor& grad, const at::Tensor& x, const at::Tensor& xq) override {
+  void OnInputGradient(int, const LinearLayer&, const at::Tensor& grad, const at::Tensor& x,
+                       const at::Tensor& xq) override {
     score.activation += SumAbsGradTimesError(grad, x, xq);
   }
-  void OnWeightGradient(int, const LinearLayer&, const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) override {
+  void OnWeightGradient(int, const LinearLayer&, const at::Tensor& grad, const at::Tensor& w,
+                        const at::Tensor& wq) override {
     score.weight += SumAbsGradTimesError(grad, w, wq);
   }
   LayerScore score;
@@ -86,15 +86,20 @@ LinearLayer LayerOf(const StoredWeight& w) {
 
 ExecutionPlan PlanOf(const Options& options) {
   ExecutionPlan plan;
-  plan.chunk_bytes = options.chunk_bytes, plan.cache_weights = options.cache_weight, plan.micro_batch_rows = options.sliced;
+  plan.chunk_bytes = options.chunk_bytes, plan.cache_weights = options.cache_weight,
+  plan.micro_batch_rows = options.sliced;
   return plan;
 }
 
 // A QuantizedLinear whose weight is in memory.
 struct Bound {
-  Bound(const StoredWeight& w, const TensorView& bias, const WeightQuantizer* weight, const ActivationQuantizer* activation,
-        const Options& options)
-      : run(context), layer(LayerOf(w)), scorer(NeedsOf(weight, activation, options.measure)), scorers({&scorer}), quantizer(activation) {
+  Bound(const StoredWeight& w, const TensorView& bias, const WeightQuantizer* weight,
+        const ActivationQuantizer* activation, const Options& options)
+      : run(context),
+        layer(LayerOf(w)),
+        scorer(NeedsOf(weight, activation, options.measure)),
+        scorers({&scorer}),
+        quantizer(activation) {
     run.precision = options.precision;
     linear.emplace(run, PlanOf(options), layer, Treatment{Borrowed(weight), Borrowed(activation)},
                    scorer.needs().variants[0].linears[0], scorers, 0);
@@ -332,7 +337,8 @@ TEST_CASE("an input that was dropped is made again once for all its readers, wit
         input.reset();
         torch::autograd::backward({y, z}, {g, h});
         CHECK(node->made == (drop && known ? 1 : 0));
-        results.push_back({y, leaf.grad(), {a.score().weight + b.score().weight, a.score().activation + b.score().activation}});
+        results.push_back(
+            {y, leaf.grad(), {a.score().weight + b.score().weight, a.score().activation + b.score().activation}});
       }
       CHECK(at::equal(results[0].dx, results[1].dx));
       CHECK(results[0].score.weight == results[1].score.weight);
@@ -372,7 +378,8 @@ TEST_CASE("a NaN or infinite weight is named with its count and place") {
     t.view({-1})[899999] = -INFINITY;
     const absl::Status status = CheckFinite(view);
     CHECK(status.code() == absl::StatusCode::kDataLoss);
-    CHECK_THAT(std::string(status.message()), Catch::Contains("\"model.norm.weight\"") && Catch::Contains("2 NaN") && Catch::Contains("at element 432109;"));
+    CHECK_THAT(std::string(status.message()), Catch::Contains("\"model.norm.weight\"") && Catch::Contains("2 NaN") &&
+                                                  Catch::Contains("at element 432109;"));
   }
 }
 

@@ -1,12 +1,11 @@
 // Every choice of the plan, run on a tiny model: the scores stay, and the bytes read are those planned.
 #include "exec/sweep.h"
 
+#include <catch2/catch.hpp>
 #include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <catch2/catch.hpp>
 
 #include "autoscheme/scheme.h"
 #include "support/scored_run.h"
@@ -37,7 +36,8 @@ struct Swept {
 };
 
 // Linears of all blocks and the head, 5 rows of 12 tokens in batches of 3: the last batch is short.
-Swept Sweep(const Tiny& tiny, const std::string& menu, ExecutionPlan plan, bool cache_weights = true, uint64_t chunk_bytes = 4096) {
+Swept Sweep(const Tiny& tiny, const std::string& menu, ExecutionPlan plan, bool cache_weights = true,
+            uint64_t chunk_bytes = 4096) {
   Swept swept;
   swept.layers = LayersOf(*tiny.skeleton, /*with_head=*/true);
   plan.batch_size = 3;
@@ -150,7 +150,8 @@ TEST_CASE("activations that stay give the scores of recomputed ones") {
   }
 }
 
-TEST_CASE("inputs that are computed again give the scores of stored ones, and the units that run again are read again") {
+TEST_CASE(
+    "inputs that are computed again give the scores of stored ones, and the units that run again are read again") {
   const Tiny tiny;
   for (const char* menu : {"W4A16,MXFP8", "W4A16,NVFP4"}) {
     const Swept expected = Sweep(tiny, menu, {});
@@ -210,7 +211,8 @@ TEST_CASE("what passes between units gives the same scores on disk, and only wha
   }
   // 5 rows of 12 tokens of 64 float32: the embedded input once, for each of two schemes two more inputs.
   CHECK(spilled[1] == 5 * 12 * 64 * 4 * (1 + 2 * 2));
-  // And for each scheme: the last output, four gradients, and of 11 predictions a row what the head puts at its one tile.
+  // And for each scheme: the last output, four gradients, and of 11 predictions a row what the head puts at its one
+  // tile.
   CHECK(spilled[0] == spilled[1] + 5 * 12 * 64 * 4 * 2 * (1 + 4) + 5 * 11 * 64 * 4 * 2 * 2);
 }
 
@@ -230,7 +232,8 @@ TEST_CASE("k-quants with a collected importance matrix score the same under ever
   plan = {};
   plan.sublayers_per_unit = 1;
   plan.tiled = true;
-  // The search takes the best of discrete trials: a last bit of the importance matrix, which row tiles change, tips some.
+  // The search takes the best of discrete trials: a last bit of the importance matrix, which row tiles change, tips
+  // some.
   CheckSame(expected, Sweep(tiny, menu, plan, /*cache_weights=*/false), 5e-3);
 }
 

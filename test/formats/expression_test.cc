@@ -45,8 +45,8 @@ TEST_CASE("Expressions match parts of names, or whole ones between ^ and $") {
     CHECK(Matches(pattern, name));
   }
   for (const char* pattern :
-       {"^k_proj", "model$", R"(layers\.1\.)", "[^a-z._0-9]", R"(^(?!model).*$)", R"(layers\.(?=11))", R"(\Bself)", "_attn_",
-        R"(^.{31}$)", R"(\d{3})", R"(^(?!(?=model\.layers).*k_proj$).*$)", "proj.", R"(\s)"}) {
+       {"^k_proj", "model$", R"(layers\.1\.)", "[^a-z._0-9]", R"(^(?!model).*$)", R"(layers\.(?=11))", R"(\Bself)",
+        "_attn_", R"(^.{31}$)", R"(\d{3})", R"(^(?!(?=model\.layers).*k_proj$).*$)", "proj.", R"(\s)"}) {
     CHECK_FALSE(Matches(pattern, name));
   }
   CHECK(Matches(R"(^(?!model\.layers\.1\.self_attn\.k_proj$).*$)", "model.layers.1.self_attn.q_proj"));

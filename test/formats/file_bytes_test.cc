@@ -1,6 +1,6 @@
-#include "formats/bits.h"
-
 #include <catch2/catch.hpp>
+
+#include "formats/bits.h"
 
 namespace autoscheme {
 namespace {

@@ -27,7 +27,8 @@ TEST_CASE("layers may be fixed by a recipe, or by a file that holds one") {
     CHECK(fixed->at(1).first == "a.k_proj");
     CHECK(fixed->at(1).second.bits == 8);
   }
-  const std::string two = R"({"format": "autoscheme-recipe", "version": 1, "recipes": [)" + recipe + "," + recipe + "]}";
+  const std::string two =
+      R"({"format": "autoscheme-recipe", "version": 1, "recipes": [)" + recipe + "," + recipe + "]}";
   Refused(ParseLayerConfig(two).status(), "2 recipes");
   Refused(ParseLayerConfig(two).status(), "jq");
   Refused(ParseLayerConfig(R"({"format": "autoscheme-recipe"})").status(), "0 recipes");

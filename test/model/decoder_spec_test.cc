@@ -9,11 +9,13 @@ namespace autoscheme {
 namespace {
 
 ModelSpec Read(const std::string& type, const std::string& more = "") {
-  const Json config = ParseJson(R"({"model_type": ")" + type +
-                                    R"(", "hidden_size": 8, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 16,
-                                       "num_attention_heads": 2, "head_dim": 4)" + more + "}",
-                                "config.json")
-                          .value();
+  const Json config =
+      ParseJson(R"({"model_type": ")" + type +
+                    R"(", "hidden_size": 8, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 16,
+                                       "num_attention_heads": 2, "head_dim": 4)" +
+                    more + "}",
+                "config.json")
+          .value();
   return ReadModelSpec(config).value();
 }
 

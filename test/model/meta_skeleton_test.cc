@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <fstream>
 #include <limits>
 #include <string>
-
-#include <catch2/catch.hpp>
 
 #include "base/io.h"
 #include "checkpoint/checkpoint.h"
@@ -171,7 +170,8 @@ TEST_CASE("every absent tensor is counted and the first are named") {
   WriteTinyWeights(tensors, 1, dir.path());
   const absl::Status status = OpenStatus(dir.path());
   CHECK(status.code() == absl::StatusCode::kNotFound);
-  CHECK_THAT(std::string(status.message()), Catch::Contains("3 tensors") && Catch::Contains("model.layers.1.mlp.gate_proj.weight"));
+  CHECK_THAT(std::string(status.message()),
+             Catch::Contains("3 tensors") && Catch::Contains("model.layers.1.mlp.gate_proj.weight"));
 }
 
 TEST_CASE("a tensor of another shape than the config's is named with both") {

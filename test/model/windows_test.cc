@@ -70,9 +70,11 @@ Windows MistralWindows(const std::string& more) {
 TEST_CASE("windows: Mistral has its window in every block, or in those that layer_types names") {
   CHECK(MistralWindows(R"("sliding_window": 7)") == Windows{7, 7, 7});
   CHECK(MistralWindows(R"("sliding_window": null)") == Windows{0, 0, 0});
-  CHECK(MistralWindows(R"("sliding_window": 7, "layer_types": ["full_attention", "full_attention", "full_attention"])") ==
-        Windows{0, 0, 0});
-  CHECK(MistralWindows(R"("sliding_window": 7, "layer_types": ["full_attention", "full_attention", "sliding_attention"])") ==
+  CHECK(
+      MistralWindows(R"("sliding_window": 7, "layer_types": ["full_attention", "full_attention", "full_attention"])") ==
+      Windows{0, 0, 0});
+  CHECK(MistralWindows(
+            R"("sliding_window": 7, "layer_types": ["full_attention", "full_attention", "sliding_attention"])") ==
         Windows{0, 0, 7});
 }
 

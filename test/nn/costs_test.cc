@@ -12,8 +12,8 @@ TEST_CASE("costs: attention saves its input, q, k, v and its output, and the hea
   Attention attention{0, 1, 2, 3, {}, {}, /*heads=*/4, /*kv_heads=*/2, /*head_dim=*/8, 0};
   const auto cost = [&](bool quantized) { return ActivationsOf({{{Norm{0}, attention}}}, /*hidden=*/30, quantized); };
   CHECK(cost(false).saved == 30 + 2 * 32 + 2 * 16);
-  CHECK(cost(false).graph == cost(false).saved + 30);           // the normed input
-  CHECK(cost(true).graph == cost(false).saved + 2 * 30 + 32);   // also quantized, as is o_proj's input
+  CHECK(cost(false).graph == cost(false).saved + 30);          // the normed input
+  CHECK(cost(true).graph == cost(false).saved + 2 * 30 + 32);  // also quantized, as is o_proj's input
   CHECK(cost(false).transient == 2 * 30 + 2 * 32 + 2 * 16);
   attention.q_norm.weight = 1, attention.k_norm.weight = 2;
   CHECK(cost(false).saved == 30 + 3 * 32 + 3 * 16);

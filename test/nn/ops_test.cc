@@ -1,16 +1,16 @@
 // The differentiable pieces of blocks against plain formulas in float64, values and gradients.
 #include "nn/ops.h"
 
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <catch2/catch.hpp>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <memory>
 #include <vector>
-
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <catch2/catch.hpp>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "nn/attention.h"
 #include "nn/node.h"
@@ -58,13 +58,17 @@ at::Tensor PlainNorm(const at::Tensor& x, const at::Tensor& weight, double eps) 
 
 at::Tensor PlainAttention(const Tensors& in, const at::Tensor& tables, const AttentionShape& shape) {
   const int64_t rows = in[0].size(0), seq = in[0].size(1), half = shape.head_dim / 2;
-  const auto heads = [&](const at::Tensor& t, int64_t n) { return t.view({rows, seq, n, shape.head_dim}).transpose(1, 2); };
+  const auto heads = [&](const at::Tensor& t, int64_t n) {
+    return t.view({rows, seq, n, shape.head_dim}).transpose(1, 2);
+  };
   const auto rotated = [&](const at::Tensor& t) {
-    const at::Tensor a = t.narrow(-1, 0, half), b = t.narrow(-1, half, half), c = tables[0].to(at::kDouble), s = tables[1].to(at::kDouble);
+    const at::Tensor a = t.narrow(-1, 0, half), b = t.narrow(-1, half, half), c = tables[0].to(at::kDouble),
+                     s = tables[1].to(at::kDouble);
     return at::cat({a * c - b * s, b * c + a * s}, -1);
   };
   const int64_t group = shape.heads / shape.kv_heads;
-  const at::Tensor q = rotated(heads(in[0], shape.heads)), k = rotated(heads(in[1], shape.kv_heads)).repeat_interleave(group, 1),
+  const at::Tensor q = rotated(heads(in[0], shape.heads)),
+                   k = rotated(heads(in[1], shape.kv_heads)).repeat_interleave(group, 1),
                    v = heads(in[2], shape.kv_heads).repeat_interleave(group, 1);
   const at::Tensor position = at::arange(seq), distance = position.unsqueeze(1) - position.unsqueeze(0);
   at::Tensor hidden = distance.lt(0);
@@ -81,16 +85,18 @@ TEST_CASE("attention and its gradients are those of the formula") {
     AttentionShape shape;
     int64_t rows, seq;
   };
-  // Stretches are of 64 queries: none, one, and several, the last one ragged; windows narrower and wider than a stretch.
-  const Case cases[] = {{"one token", {2, 1, 8, 0}, 1, 1},         {"own keys", {3, 3, 16, 0}, 2, 17},
-                        {"shared keys", {6, 2, 16, 0}, 3, 64},     {"several stretches", {4, 2, 32, 0}, 2, 150},
-                        {"narrow window", {4, 2, 16, 5}, 2, 150},  {"window of a stretch", {2, 1, 16, 64}, 1, 200},
-                        {"wide window", {2, 2, 16, 100}, 1, 230},  {"window beyond the row", {2, 1, 8, 500}, 1, 90},
+  // Stretches are of 64 queries: none, one, and several, the last one ragged; windows narrower and wider than a
+  // stretch.
+  const Case cases[] = {{"one token", {2, 1, 8, 0}, 1, 1},        {"own keys", {3, 3, 16, 0}, 2, 17},
+                        {"shared keys", {6, 2, 16, 0}, 3, 64},    {"several stretches", {4, 2, 32, 0}, 2, 150},
+                        {"narrow window", {4, 2, 16, 5}, 2, 150}, {"window of a stretch", {2, 1, 16, 64}, 1, 200},
+                        {"wide window", {2, 2, 16, 100}, 1, 230}, {"window beyond the row", {2, 1, 8, 500}, 1, 90},
                         {"window of one", {2, 1, 8, 1}, 1, 70}};
   for (const Case& c : cases) {
     INFO(c.name);
     const int64_t q = c.shape.heads * c.shape.head_dim, kv = c.shape.kv_heads * c.shape.head_dim;
-    const Tensors inputs = {Random({c.rows, c.seq, q}, 1), Random({c.rows, c.seq, kv}, 2), Random({c.rows, c.seq, kv}, 3)};
+    const Tensors inputs = {Random({c.rows, c.seq, q}, 1), Random({c.rows, c.seq, kv}, 2),
+                            Random({c.rows, c.seq, kv}, 3)};
     const at::Tensor tables = RopeTables(RopeConfig(), c.shape.head_dim, c.seq);
     const Function ours = [&](const Tensors& in) { return CausalAttention(in[0], in[1], in[2], tables, c.shape); };
     const Function plain = [&](const Tensors& in) { return PlainAttention(in, tables, c.shape); };
@@ -132,8 +138,8 @@ TEST_CASE("SwiGLU and the residual are those of the formula") {
     const double tolerance = dtype == at::kFloat ? 1e-6 : dtype == at::kHalf ? 4e-3 : 2e-2;
     Compare([](const Tensors& in) { return SwiGlu(in[0], in[1]); },
             [](const Tensors& in) { return in[0] * in[0].sigmoid() * in[1]; }, inputs, dtype, tolerance);
-    Compare([](const Tensors& in) { return Residual(in[0], in[1]); }, [](const Tensors& in) { return in[0] + in[1]; }, inputs,
-            dtype, tolerance);
+    Compare([](const Tensors& in) { return Residual(in[0], in[1]); }, [](const Tensors& in) { return in[0] + in[1]; },
+            inputs, dtype, tolerance);
   }
 }
 
@@ -153,7 +159,8 @@ TEST_CASE("what a norm for several readers and SwiGLU gave is made again with th
 }
 
 TEST_CASE("a reader of a norm that hands nothing back counts as one that hands back zeros") {
-  const at::Tensor x = Random({4, 96}, 5).to(at::kFloat), weight = Random({96}, 7).to(at::kFloat), g = Random({4, 96}, 8).to(at::kFloat);
+  const at::Tensor x = Random({4, 96}, 5).to(at::kFloat), weight = Random({96}, 7).to(at::kFloat),
+                   g = Random({4, 96}, 8).to(at::kFloat);
   const auto gradient = [&](const auto& pick) {
     const at::Tensor in = x.clone().requires_grad_(true);
     return torch::autograd::grad({pick(RmsNormBranches(in, weight, 1e-5, 3))}, {in}, {g})[0];
@@ -165,7 +172,8 @@ TEST_CASE("a reader of a norm that hands nothing back counts as one that hands b
 }
 
 TEST_CASE("a gradient that is one number for all elements is taken as it comes") {
-  const at::Tensor weight = Random({96}, 7).to(at::kFloat), x = Random({4, 96}, 5).to(at::kFloat), up = Random({4, 96}, 6).to(at::kFloat);
+  const at::Tensor weight = Random({96}, 7).to(at::kFloat), x = Random({4, 96}, 5).to(at::kFloat),
+                   up = Random({4, 96}, 6).to(at::kFloat);
   const auto gradient = [&](const auto& f, bool dense) {
     const at::Tensor in = x.clone().requires_grad_(true);
     const at::Tensor y = f(in);

@@ -1,9 +1,9 @@
 #include "nn/rope_tables.h"
 
-#include <cmath>
-
 #include <ATen/ATen.h>
+
 #include <catch2/catch.hpp>
+#include <cmath>
 
 namespace autoscheme {
 namespace {

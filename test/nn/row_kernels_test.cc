@@ -1,13 +1,13 @@
 #include "nn/row_kernels.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
-
-#include <ATen/ATen.h>
-#include <catch2/catch.hpp>
 
 #include "nn/fused.h"
 
@@ -36,7 +36,8 @@ struct Gradients {
   at::Tensor gate, up;
 };
 template <typename T>
-Gradients SwiGluGradient(const cpu::RowKernels<T>& kernels, const at::Tensor& gate, const at::Tensor& up, const at::Tensor& g) {
+Gradients SwiGluGradient(const cpu::RowKernels<T>& kernels, const at::Tensor& gate, const at::Tensor& up,
+                         const at::Tensor& g) {
   Gradients out = {at::empty_like(gate), at::empty_like(up)};
   kernels.swiglu_gradient(Data<T>(gate), Data<T>(up), Data<T>(g), gate.numel(), Data<T>(out.gate), Data<T>(out.up));
   return out;
@@ -47,7 +48,8 @@ TEST_CASE("the gradient of SwiGLU is that of the formula wherever the gate lies"
   const at::Tensor gate = at::cat({at::linspace(-200, 200, 4001), at::tensor({-3e38f, 3e38f, 0.0f, -0.0f, 1e-30f})});
   const at::Tensor up = Random(gate.sizes(), 1), g = Random(gate.sizes(), 2);
   const at::Tensor a = gate.to(at::kDouble), s = a.sigmoid();
-  const at::Tensor of_gate = g.to(at::kDouble) * up.to(at::kDouble) * (s * (1 + a * (1 - s))), of_up = g.to(at::kDouble) * (a * s);
+  const at::Tensor of_gate = g.to(at::kDouble) * up.to(at::kDouble) * (s * (1 + a * (1 - s))),
+                   of_up = g.to(at::kDouble) * (a * s);
   for (const cpu::AllRowKernels* kernels : Runnable()) {
     const Gradients found = SwiGluGradient(kernels->of_float, gate, up, g);
     CHECK(found.gate.isfinite().all().item<bool>());
@@ -62,7 +64,8 @@ TEST_CASE("the gradient of a norm is that of the formula, rounded once") {
     for (const int count : {1, 2, 4}) {
       for (const bool passes : {false, true}) {
         for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-          const at::Tensor x = Random({rows, width}, 3).to(dtype), weight = Random({width}, 4), passed = Random({rows, width}, 5).to(dtype);
+          const at::Tensor x = Random({rows, width}, 3).to(dtype), weight = Random({width}, 4),
+                           passed = Random({rows, width}, 5).to(dtype);
           const at::Tensor wide = x.to(at::kDouble), rstd = (wide.square().mean(-1, true) + 1e-5).rsqrt();
           const at::Tensor narrow_rstd = rstd.to(at::kFloat);
           std::vector<at::Tensor> grads;
@@ -80,16 +83,19 @@ TEST_CASE("the gradient of a norm is that of the formula, rounded once") {
             const auto run = [&](const auto& own, auto type) {
               using T = decltype(type);
               cpu::NormGradientRows<T> in = {};
-              in.rows = rows, in.width = width, in.x = Data<T>(x), in.weight = Data<float>(weight), in.rstd = Data<float>(narrow_rstd);
+              in.rows = rows, in.width = width, in.x = Data<T>(x), in.weight = Data<float>(weight),
+              in.rstd = Data<float>(narrow_rstd);
               for (const at::Tensor& grad : grads) in.grads[in.count++] = Data<T>(grad);
               in.passed = passes ? Data<T>(passed) : nullptr;
               in.dx = Data<T>(dx);
               own.norm_gradient(in);
             };
             dtype == at::kFloat ? run(kernels->of_float, float()) : run(kernels->of_bfloat16, uint16_t());
-            // One rounding to bfloat16 is off by at most 1/256 of the number; what float32 adds counts by the largest one.
+            // One rounding to bfloat16 is off by at most 1/256 of the number; what float32 adds counts by the largest
+            // one.
             const at::Tensor allowed = expected.abs() * (dtype == at::kFloat ? 0.0 : 1.0 / 256);
-            CHECK(((dx - expected).abs() - allowed).max().item<double>() <= 4e-6 * std::max(1.0, expected.abs().max().item<double>()));
+            CHECK(((dx - expected).abs() - allowed).max().item<double>() <=
+                  4e-6 * std::max(1.0, expected.abs().max().item<double>()));
             if (!first.defined()) first = dx;
             CHECK(SameBits(dx, first));
           }
@@ -115,7 +121,8 @@ TEST_CASE("a norm's last step and the rotation of whole heads have the bits of L
         const auto run = [&](const auto& own, auto type) {
           using T = decltype(type);
           at::Tensor y = at::zeros_like(x), n = at::empty_like(normalized);
-          own.rotate({positions, half, Data<T>(x) + 2 * half, 4 * half, Data<T>(cos), Data<T>(sin), Data<T>(y) + 2 * half, 4 * half, 1, 1});
+          own.rotate({positions, half, Data<T>(x) + 2 * half, 4 * half, Data<T>(cos), Data<T>(sin),
+                      Data<T>(y) + 2 * half, 4 * half, 1, 1});
           CHECK(SameBits(y, turned));
           own.normalize(Data<T>(x), Data<float>(rstd), Data<T>(weight), 2 * positions, 2 * half, Data<T>(n));
           CHECK(SameBits(n, normalized));
@@ -129,16 +136,21 @@ TEST_CASE("a norm's last step and the rotation of whole heads have the bits of L
 TEST_CASE("a rotation into float32 and one back undo each other, and scale") {
   const int64_t positions = 5, half = 20;
   const at::Tensor x = Random({positions, 2 * half}, 31).to(at::kBFloat16), angle = Random({positions, half}, 32);
-  const at::Tensor cos = angle.cos(), sin = angle.sin(), a = x.narrow(1, 0, half).to(at::kDouble), b = x.narrow(1, half, half).to(at::kDouble);
+  const at::Tensor cos = angle.cos(), sin = angle.sin(), a = x.narrow(1, 0, half).to(at::kDouble),
+                   b = x.narrow(1, half, half).to(at::kDouble);
   const at::Tensor expected = 0.25 * at::cat({a * cos - b * sin, b * cos + a * sin}, 1);
   for (const cpu::AllRowKernels* kernels : Runnable()) {
     at::Tensor wide = at::zeros({positions, 2 * half}), back = at::zeros_like(x), f = at::zeros_like(wide);
     const cpu::RowKernels<uint16_t>& own = kernels->of_bfloat16;
-    own.rotate_from({positions, half, Data<uint16_t>(x), 2 * half, Data<float>(cos), Data<float>(sin), Data<float>(wide), 2 * half, 1, 0.25f});
+    own.rotate_from({positions, half, Data<uint16_t>(x), 2 * half, Data<float>(cos), Data<float>(sin),
+                     Data<float>(wide), 2 * half, 1, 0.25f});
     CHECK((wide - expected).abs().max().item<double>() < 1e-6);
-    own.rotate_to({positions, half, Data<float>(wide), 2 * half, Data<float>(cos), Data<float>(sin), Data<uint16_t>(back), 2 * half, -1, 4.0f});
-    CHECK((back.to(at::kFloat) - x.to(at::kFloat)).abs().sub_(x.to(at::kFloat).abs() / 256).max().item<double>() < 1e-6);
-    kernels->of_float.rotate_to({positions, half, Data<float>(wide), 2 * half, Data<float>(cos), Data<float>(sin), Data<float>(f), 2 * half, -1, 4.0f});
+    own.rotate_to({positions, half, Data<float>(wide), 2 * half, Data<float>(cos), Data<float>(sin),
+                   Data<uint16_t>(back), 2 * half, -1, 4.0f});
+    CHECK((back.to(at::kFloat) - x.to(at::kFloat)).abs().sub_(x.to(at::kFloat).abs() / 256).max().item<double>() <
+          1e-6);
+    kernels->of_float.rotate_to({positions, half, Data<float>(wide), 2 * half, Data<float>(cos), Data<float>(sin),
+                                 Data<float>(f), 2 * half, -1, 4.0f});
     CHECK((f - x).abs().max().item<double>() < 4e-6);
   }
 }
@@ -158,7 +170,8 @@ TEST_CASE("all builds of the row kernels give the same bits, and products those 
         CHECK(SameBits(product, gate * up));
         return SwiGluGradient(own, gate, up, g);
       };
-      const Gradients found = dtype == at::kFloat ? run(kernels->of_float, float()) : run(kernels->of_bfloat16, uint16_t());
+      const Gradients found =
+          dtype == at::kFloat ? run(kernels->of_float, float()) : run(kernels->of_bfloat16, uint16_t());
       CHECK(found.gate[8].isnan().item<bool>());
       if (!first.gate.defined()) first = found;
       CHECK(SameBits(found.gate, first.gate));

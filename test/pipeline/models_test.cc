@@ -23,7 +23,9 @@ Scored Score(const std::string& dir, Options options = {}, const Calibration* to
   const auto skeleton = MetaSkeleton::Open({}, dir).value();
   TempDir scratch;
   const Calibration calibration =
-      tokens != nullptr ? *tokens : ReadCalibration({}, scratch.Write("t.json", TinyTokens(5, 12, skeleton->vocab_size()))).value();
+      tokens != nullptr
+          ? *tokens
+          : ReadCalibration({}, scratch.Write("t.json", TinyTokens(5, 12, skeleton->vocab_size()))).value();
   if (options.schemes.empty()) options.schemes = ParseSchemeList("W2A16G32,W4A16,MXFP8").value();
   options.batch_size = 2;
   const auto generator = SchemeGenerator::Create({}, *skeleton, options).value();
@@ -181,7 +183,8 @@ TEST_CASE("float32 and float16 checkpoints score near the bfloat16 one of the sa
   WriteTinyModel(model, f16.path());
   Options options;
   options.schemes = ParseSchemeList("W4A16").value();
-  const ScoreTable a = Score(bf16.path(), options).table, b = Score(f32.path(), options).table, c = Score(f16.path(), options).table;
+  const ScoreTable a = Score(bf16.path(), options).table, b = Score(f32.path(), options).table,
+                   c = Score(f16.path(), options).table;
   for (size_t l = 0; l < a.layers.size(); ++l) {
     CHECK(a.scores[0][l].weight == Approx(b.scores[0][l].weight).epsilon(0.1));
     CHECK(c.scores[0][l].weight == Approx(b.scores[0][l].weight).epsilon(0.05));
@@ -236,7 +239,8 @@ TEST_CASE("layers that k-quants cannot hold are scored under what stands in for 
     const LayerInfo& layer = replaced.table.layers[l];
     if (layer.is_embedding) continue;
     REQUIRE(!layer.is_head);
-    const auto same = std::find_if(plain.table.layers.begin(), plain.table.layers.end(), [&](const LayerInfo& p) { return p.name == layer.name; });
+    const auto same = std::find_if(plain.table.layers.begin(), plain.table.layers.end(),
+                                   [&](const LayerInfo& p) { return p.name == layer.name; });
     REQUIRE(same != plain.table.layers.end());
     const size_t p = static_cast<size_t>(same - plain.table.layers.begin());
     for (size_t s = 0; s < 3; ++s) {
@@ -329,7 +333,8 @@ TEST_CASE("an importance matrix from a file replaces the collected one") {
   options.imatrix_file = dir.Write("narrow.gguf", GgufImatrix(rows));
   absl::Status status = SchemeGenerator::Create({}, *skeleton, options).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
-  CHECK_THAT(std::string(status.message()), Catch::Contains("255") && Catch::Contains("256") && Catch::Contains("v_proj"));
+  CHECK_THAT(std::string(status.message()),
+             Catch::Contains("255") && Catch::Contains("256") && Catch::Contains("v_proj"));
   options.imatrix_file = dir.Write("other.gguf", GgufImatrix({{"blk.77.attn_q.weight", {1}}}));
   status = SchemeGenerator::Create({}, *skeleton, options).status();
   CHECK_THAT(std::string(status.message()), Catch::Contains("blk.77.attn_q.weight"));

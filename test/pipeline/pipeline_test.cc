@@ -1,15 +1,15 @@
 // The whole through the C++ API, on a tiny model of two blocks.
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cmath>
 #include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <ATen/Parallel.h>
-#include <ATen/core/grad_mode.h>
-#include <catch2/catch.hpp>
 
 #include "autoscheme/scheme_generator.h"
 #include "base/system_limits.h"
@@ -65,7 +65,8 @@ TEST_CASE("the blocks are read exactly twice whatever the number of schemes and 
       f.options.schemes = ParseSchemeList(menu).value();
       f.options.batch_size = batch_size;
       REQUIRE(f.Score().ok());
-      CHECK(f.stats.read_bytes == 2 * blocks + f.skeleton->head().weight->bytes + distinct.size() * row_bytes + norm_bytes);
+      CHECK(f.stats.read_bytes ==
+            2 * blocks + f.skeleton->head().weight->bytes + distinct.size() * row_bytes + norm_bytes);
       CHECK(f.stats.read_bytes == f.stats.planned_read_bytes);
     }
   }
@@ -89,7 +90,7 @@ TEST_CASE("any feasible budget gives the same scores") {
   Fixture f;
   const auto generator = SchemeGenerator::Create({}, *f.skeleton, f.options).value();
   const Plan free = generator->MakePlan(f.calibration).value();
-  CHECK(free.boundaries_in_ram);
+  CHECK(free.inputs_in_ram);
   CHECK(free.least_bytes < free.peak_bytes);
   const ScoreTable unlimited = f.Score().value();
   bool spilled = false;
@@ -105,7 +106,9 @@ TEST_CASE("any feasible budget gives the same scores") {
 }
 
 // What is free on the made system; of a plan there.
-std::string Meminfo(uint64_t available_bytes) { return "MemAvailable: " + std::to_string(available_bytes / 1024) + " kB\n"; }
+std::string Meminfo(uint64_t available_bytes) {
+  return "MemAvailable: " + std::to_string(available_bytes / 1024) + " kB\n";
+}
 
 struct PlanOn {
   Fixture fixture;
@@ -130,7 +133,7 @@ TEST_CASE("without a budget a plan keeps to 1 GiB, or what full speed needs, and
   const Plan plenty = plan_on({{"/proc/meminfo", Meminfo(64 * kGiB)}}).value();
   CHECK(plenty.budget_bytes == kGiB);
   CHECK(plenty.budget_reason == "the default");
-  CHECK(plenty.kept_units > 0);
+  CHECK(plenty.saved_units > 0);
   CHECK(plenty.cached_units == 0);
   const Plan unknown = plan_on({}).value();
   CHECK(unknown.budget_bytes == kGiB);
@@ -160,15 +163,16 @@ TEST_CASE("without a budget a plan keeps to 1 GiB, or what full speed needs, and
   plan_on.fixture.calibration.ids.assign(size_t{1} << 23, 7);
   const Plan large = plan_on({{"/proc/meminfo", Meminfo(640 * kGiB)}}).value();
   CHECK(large.budget_bytes > kGiB);
-  CHECK(large.budget_reason == "what full speed needs without kept activations");
-  CHECK(large.boundaries_in_ram);
+  CHECK(large.budget_reason == "what full speed needs without saved activations");
+  CHECK(large.inputs_in_ram);
   CHECK(large.peak_bytes <= large.budget_bytes);
   const Plan spilled = plan_on({{"/proc/meminfo", Meminfo(kGiB)}}).value();
   CHECK(spilled.peak_bytes <= kGiB / 2);
-  CHECK_FALSE(spilled.boundaries_in_ram);
+  CHECK_FALSE(spilled.inputs_in_ram);
 }
 
-TEST_CASE("where half of what is free is too little the least plan is taken with a warning, and never more than is free") {
+TEST_CASE(
+    "where half of what is free is too little the least plan is taken with a warning, and never more than is free") {
   PlanOn plan_on;
   const uint64_t least = plan_on({}).value().least_bytes;
   const Plan plan = plan_on({{"/proc/meminfo", Meminfo(least * 3 / 2)}}).value();
@@ -178,8 +182,9 @@ TEST_CASE("where half of what is free is too little the least plan is taken with
   CHECK_THAT(plan_on.warnings[0], Catch::Contains(std::to_string(least)) && Catch::Contains("more than half of the"));
   const auto refused = plan_on({{"/proc/meminfo", Meminfo(least * 9 / 10)}});
   CHECK(refused.status().code() == absl::StatusCode::kResourceExhausted);
-  CHECK_THAT(std::string(refused.status().message()), Catch::Contains("at least " + std::to_string(least)) &&
-                                                          Catch::Contains(std::to_string(least * 9 / 10 / 1024 * 1024)));
+  CHECK_THAT(std::string(refused.status().message()),
+             Catch::Contains("at least " + std::to_string(least)) &&
+                 Catch::Contains(std::to_string(least * 9 / 10 / 1024 * 1024)));
   // Who names a budget, or none, knows better.
   for (const int64_t named : {static_cast<int64_t>(least), Options::kAllThatServes}) {
     plan_on.fixture.options.max_ram_bytes = named;
@@ -194,8 +199,8 @@ TEST_CASE("a limit of nothing keeps activations as far as a quarter of what is f
   plan_on.fixture.options.max_ram_bytes = Options::kAllThatServes;
   const Plan none = plan_on({{"/proc/meminfo", Meminfo(1024)}}).value(),
              all = plan_on({{"/proc/meminfo", Meminfo(64 * kGiB)}}).value();
-  CHECK(none.kept_units == 0);
-  CHECK(all.kept_units == all.units);
+  CHECK(none.saved_units == 0);
+  CHECK(all.saved_units == all.units);
   CHECK(all.budget_bytes == 0);
 }
 
@@ -230,11 +235,11 @@ TEST_CASE("a run that may not spill computes inputs again, with the same scores"
   const ScoreTable unlimited = f.Score().value();
   f.options.no_spill = true;
   const Plan free = SchemeGenerator::Create({}, *f.skeleton, f.options).value()->MakePlan(f.calibration).value();
-  CHECK(free.boundary_interval == 1);
+  CHECK(free.input_interval == 1);
   f.options.work_dir = "/nonexistent";  // nobody looks
   f.options.max_ram_bytes = static_cast<int64_t>(free.least_bytes);
   const Plan least = SchemeGenerator::Create({}, *f.skeleton, f.options).value()->MakePlan(f.calibration).value();
-  CHECK(least.boundary_interval > 1);
+  CHECK(least.input_interval > 1);
   CHECK(least.spill_bytes == 0);
   CHECK(least.read_bytes > free.read_bytes);
   const auto table = f.Score();
@@ -244,7 +249,8 @@ TEST_CASE("a run that may not spill computes inputs again, with the same scores"
   CHECK(f.stats.read_bytes == f.stats.planned_read_bytes);
   f.options.no_spill = false;
   f.options.work_dir.clear();
-  CHECK(SchemeGenerator::Create({}, *f.skeleton, f.options).value()->MakePlan(f.calibration).value().least_bytes < free.least_bytes);
+  CHECK(SchemeGenerator::Create({}, *f.skeleton, f.options).value()->MakePlan(f.calibration).value().least_bytes <
+        free.least_bytes);
   f.options.no_spill = true;
   f.options.max_ram_bytes = static_cast<int64_t>(free.least_bytes) - 1;
   const absl::Status status = f.Score().status();

@@ -24,7 +24,8 @@ TEST_CASE("the float just below half a step of an MX format goes up, as in the r
     const char* scheme;
     float largest, step;
   };
-  for (const Case& c : {Case{"MXFP4", 4, 0.5f}, Case{"MXFP6", 4, 0.125f}, Case{"MXFP8", 256, 0.001953125f}, Case{"MXINT4", 1.75f, 0.25f}}) {
+  for (const Case& c : {Case{"MXFP4", 4, 0.5f}, Case{"MXFP6", 4, 0.125f}, Case{"MXFP8", 256, 0.001953125f},
+                        Case{"MXINT4", 1.75f, 0.25f}}) {
     INFO(c.scheme);
     const float half = c.step / 2, below = std::nextafter(half, 0.0f), lower = std::nextafter(below, 0.0f);
     at::Tensor w = at::zeros({1, 32});
@@ -37,8 +38,8 @@ TEST_CASE("the float just below half a step of an MX format goes up, as in the r
 }
 
 TEST_CASE("a value that overflows a k-quant's sums moves no finite value of its block") {
-  // One group of the block reaches both ends of float32: its range is infinite. The other groups have their own scales, of
-  // which the block's common factor leaves only the smallest.
+  // One group of the block reaches both ends of float32: its range is infinite. The other groups have their own scales,
+  // of which the block's common factor leaves only the smallest.
   const at::Tensor calm = at::linspace(-1, 1, 256).view({1, 256});
   at::Tensor w = calm.clone();
   w[0][0] = 3.4028235e38f;
@@ -53,7 +54,8 @@ TEST_CASE("a value that overflows a k-quant's sums moves no finite value of its 
 }
 
 TEST_CASE("quantizing leaves the weight as it was, with an importance matrix too") {
-  const at::Tensor w = at::linspace(-2.3, 3.1, 16 * 256).view({16, 256}), before = w.clone(), h = at::linspace(0.5, 2, 256);
+  const at::Tensor w = at::linspace(-2.3, 3.1, 16 * 256).view({16, 256}), before = w.clone(),
+                   h = at::linspace(0.5, 2, 256);
   for (const Scheme& scheme : SchemeCatalogue()) {
     if (!scheme.QuantizesWeight()) continue;
     INFO(scheme.name);
@@ -69,7 +71,8 @@ TEST_CASE("ceil scales are for activations: weights under MXFP4_RCEIL are those 
     INFO(scheme);
     CHECK(QuantizeWeight(scheme + "_RCEIL", w).equal(QuantizeWeight(scheme, w)));
     const auto floor = MakeActivationQuantizer(FindScheme(scheme).value()).value();
-    CHECK_FALSE(MakeActivationQuantizer(FindScheme(scheme + "_RCEIL").value()).value()->Forward(w).equal(floor->Forward(w)));
+    CHECK_FALSE(
+        MakeActivationQuantizer(FindScheme(scheme + "_RCEIL").value()).value()->Forward(w).equal(floor->Forward(w)));
   }
 }
 

@@ -106,8 +106,8 @@ TEST_CASE("strided inputs give what their contiguous copies give") {
 
 TEST_CASE("quantizing twice changes nothing where a result is on its own grid") {
   const at::Tensor w = Random({64, 256}, 8);
-  // Not for the rest: rounding the scale in fp16, E4M3 or E5M3 moves it once more, and a k-quant's or asymmetric grid is
-  // fitted anew.
+  // Not for the rest: rounding the scale in fp16, E4M3 or E5M3 moves it once more, and a k-quant's or asymmetric grid
+  // is fitted anew.
   for (const char* name : {"MXFP4", "MXFP6", "MXFP8", "MXINT4"}) {
     INFO(name);
     const at::Tensor once = QuantizeWeight(FindScheme(name).value(), w);

@@ -262,7 +262,8 @@ void CheckOwnRules(const ScoreTable& table, SelectOptions options, const Recipe&
   const auto own = SelectRecipes(table, options);
   INFO(own.status());
   if (!own.ok()) {
-    CHECK((absl::StrContains(own.status().message(), "reachable range") || absl::StrContains(own.status().message(), "must have one scheme")));
+    CHECK((absl::StrContains(own.status().message(), "reachable range") ||
+           absl::StrContains(own.status().message(), "must have one scheme")));
     ++tally->refused;
     return;
   }
@@ -271,7 +272,10 @@ void CheckOwnRules(const ScoreTable& table, SelectOptions options, const Recipe&
   for (size_t l = 0; l < own->at(0).layers.size(); ++l) {
     same = same && own->at(0).layers[l].scheme.name == reference.layers[l].scheme.name;
   }
-  if (!same) tally->otherwise.push_back(absl::StrCat(options.avg_bits[0], " bits: loss ", own->at(0).loss, " at ", own->at(0).avg_bits, ", the reference ", reference.loss, " at ", reference.avg_bits));
+  if (!same)
+    tally->otherwise.push_back(absl::StrCat(options.avg_bits[0], " bits: loss ", own->at(0).loss, " at ",
+                                            own->at(0).avg_bits, ", the reference ", reference.loss, " at ",
+                                            reference.avg_bits));
 }
 
 void CheckRun(const Case& c, const Run& run, Tally* tally) {

@@ -1,12 +1,11 @@
 #include "autoscheme/pareto.h"
 
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <map>
 #include <random>
 #include <string>
 #include <vector>
-
-#include <catch2/catch.hpp>
 
 #include "formats/bits.h"
 
@@ -77,7 +76,8 @@ TEST_CASE("the front holds every efficient choice, by brute force") {
       CHECK(front.points[i].loss == Approx(efficient[i].second).epsilon(1e-12));
       if (i + 1 < efficient.size()) {
         const double saved = efficient[i].second - efficient[i + 1].second;
-        CHECK(front.points[i].marginal_value * (efficient[i + 1].first - efficient[i].first) == Approx(saved).epsilon(1e-6));
+        CHECK(front.points[i].marginal_value * (efficient[i + 1].first - efficient[i].first) ==
+              Approx(saved).epsilon(1e-6));
       } else {
         CHECK(front.points[i].marginal_value == 0);
       }
@@ -104,7 +104,8 @@ TEST_CASE("a front too large to list becomes the corners of its convex hull") {
     // and no choice lies below the line to the next one.
     if (i + 1 == hull.points.size()) break;
     for (const ParetoPoint& p : whole.points) {
-      const double line = hull.points[i].loss - hull.points[i].marginal_value * static_cast<double>(p.total_bits - hull.points[i].total_bits);
+      const double line = hull.points[i].loss -
+                          hull.points[i].marginal_value * static_cast<double>(p.total_bits - hull.points[i].total_bits);
       CHECK(p.loss >= line - 1e-9);
     }
   }
@@ -171,8 +172,9 @@ TEST_CASE("a head that is the embedding is stored again only when it is quantize
   const auto average = [&](const Recipe& r) { return r.layer_bytes; };
   const int64_t first = FileBytes(table.schemes[0], table.layers[0].out_features, 128);
   const int64_t head = table.layers[1].out_features * 128;
-  options.avg_bits = {static_cast<double>(LayerBits(table.schemes[0], table.layers[0].out_features, 128, false) + 16 * head) /
-                      static_cast<double>(head + table.layers[0].out_features * 128)};
+  options.avg_bits = {
+      static_cast<double>(LayerBits(table.schemes[0], table.layers[0].out_features, 128, false) + 16 * head) /
+      static_cast<double>(head + table.layers[0].out_features * 128)};
   CHECK(average(SelectRecipes(table, options).value()[0]) == first + 2 * head);
   table.tied_head = true;
   CHECK(average(SelectRecipes(table, options).value()[0]) == first);

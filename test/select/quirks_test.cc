@@ -32,7 +32,8 @@ ScoreTable Table(const std::string& schemes, const std::vector<Shape>& shapes, c
   return table;
 }
 
-std::vector<std::string> Chosen(const ScoreTable& table, const SelectOptions& options, std::string* warnings = nullptr) {
+std::vector<std::string> Chosen(const ScoreTable& table, const SelectOptions& options,
+                                std::string* warnings = nullptr) {
   Context context;
   context.log = [&](LogLevel level, absl::string_view text) {
     if (level == LogLevel::kWarning && warnings != nullptr) *warnings += std::string(text) + "\n";
@@ -48,12 +49,14 @@ std::vector<std::string> Chosen(const ScoreTable& table, const SelectOptions& op
 using Strings = std::vector<std::string>;
 
 TEST_CASE("an option whose groups do not divide a layer is not chosen for it, whichever comes first on the menu") {
-  const std::vector<Shape> shapes = {{"layers.0.even", 128, 128}, {"layers.0.odd_rows", 100, 128}, {"layers.0.odd_columns", 128, 72}};
+  const std::vector<Shape> shapes = {
+      {"layers.0.even", 128, 128}, {"layers.0.odd_rows", 100, 128}, {"layers.0.odd_columns", 128, 72}};
   SelectOptions options;
   options.avg_bits = {7.6};
   std::string warnings;
   // Plenty of budget for one layer of 8 bits only; every layer would be better off with 4 bits.
-  CHECK(Chosen(Table("FP8_STATIC,W4A16", shapes, {1, 0}), options, &warnings) == Strings{"W4A16", "FP8_STATIC", "FP8_STATIC"});
+  CHECK(Chosen(Table("FP8_STATIC,W4A16", shapes, {1, 0}), options, &warnings) ==
+        Strings{"W4A16", "FP8_STATIC", "FP8_STATIC"});
   CHECK(absl::StrContains(warnings, "2 choices are left out"));
   CHECK(absl::StrContains(warnings, "\"layers.0.odd_rows\" under \"W4A16\""));
   // MX formats share scales along rows: only columns count.
@@ -70,7 +73,8 @@ TEST_CASE("layers that share a scheme get one that suits them all, and where non
   const absl::Status none = SelectRecipes(Table("W8A16,W4A16", shapes, {1, 0}), options).status();
   CHECK(none.code() == absl::StatusCode::kInvalidArgument);
   CHECK(none.message() ==
-        "shared_layers: \"layers.0.k_proj\", \"layers.0.q_proj\" of block 0 must have one scheme, but none of \"W8A16\", \"W4A16\" suits "
+        "shared_layers: \"layers.0.k_proj\", \"layers.0.q_proj\" of block 0 must have one scheme, but none of "
+        "\"W8A16\", \"W4A16\" suits "
         "all of them as one type; add a scheme that does, or take one out of the group");
   // The reference gives them one that does not suit.
   options.reference_rules = true;
@@ -78,8 +82,9 @@ TEST_CASE("layers that share a scheme get one that suits them all, and where non
 }
 
 TEST_CASE("every target gets what it would get alone, the embedding's scheme with it") {
-  const ScoreTable table = Table("GGUF:Q2_K_S,GGUF:Q4_K_S,GGUF:Q6_K", {{"embed_tokens", 512, 256}, {"layers.0.a", 256, 256}, {"layers.0.b", 256, 256}},
-                                 {9, 3, 1});
+  const ScoreTable table =
+      Table("GGUF:Q2_K_S,GGUF:Q4_K_S,GGUF:Q6_K",
+            {{"embed_tokens", 512, 256}, {"layers.0.a", 256, 256}, {"layers.0.b", 256, 256}}, {9, 3, 1});
   SelectOptions all;
   all.avg_bits = {2.9, 4.7, 7.2};
   const auto together = SelectRecipes(table, all).value();
@@ -88,7 +93,8 @@ TEST_CASE("every target gets what it would get alone, the embedding's scheme wit
     SelectOptions one;
     one.avg_bits = {all.avg_bits[i]};
     const Recipe alone = SelectRecipes(table, one)->front();
-    for (size_t l = 0; l < alone.layers.size(); ++l) CHECK(together[i].layers[l].scheme.name == alone.layers[l].scheme.name);
+    for (size_t l = 0; l < alone.layers.size(); ++l)
+      CHECK(together[i].layers[l].scheme.name == alone.layers[l].scheme.name);
     CHECK(together[i].total_bits == alone.total_bits);
     CHECK_FALSE(together[i].layers[0].fixed);
     embeddings.push_back(together[i].layers[0].scheme.name);
@@ -99,7 +105,8 @@ TEST_CASE("every target gets what it would get alone, the embedding's scheme wit
 
 TEST_CASE("an embedding is given a scheme that fits with its scales") {
   // 6.9 bits would hold 6 bits for every weight of the embedding, but not its scales beside the cheapest of the layer.
-  const ScoreTable table = Table("GGUF:Q2_K_S,GGUF:Q6_K", {{"embed_tokens", 1024, 256}, {"layers.0.a", 32, 256}}, {9, 1});
+  const ScoreTable table =
+      Table("GGUF:Q2_K_S,GGUF:Q6_K", {{"embed_tokens", 1024, 256}, {"layers.0.a", 32, 256}}, {9, 1});
   SelectOptions options;
   options.avg_bits = {6.9};
   const auto recipes = SelectRecipes(table, options);

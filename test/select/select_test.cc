@@ -229,7 +229,8 @@ TEST_CASE("exact names group across the model, overlapping groups merge, fixed l
         std::vector<std::vector<int>>{{2, 0, 4}, {1}, {3}});
   CHECK(Members(GroupLayers(table.layers, {{"layers.0.a", "layers.1.a"}, {"layers.1.a", "layers.1.b"}})) ==
         std::vector<std::vector<int>>{{0, 2, 3}, {1}, {4}});
-  CHECK(Members(GroupLayers(table.layers, {{"layers.0.a", ".*b$"}})) ==  // an exact name beside a pattern joins all blocks
+  CHECK(Members(
+            GroupLayers(table.layers, {{"layers.0.a", ".*b$"}})) ==  // an exact name beside a pattern joins all blocks
         std::vector<std::vector<int>>{{0, 1, 3}, {2}, {4}});
   table.layers[0].fixed = FindScheme("BF16").value();
   CHECK(Members(GroupLayers(table.layers, {{"a", "b"}})) == std::vector<std::vector<int>>{{1}, {2, 3}, {4}});

@@ -148,16 +148,18 @@ TEST_CASE("medium problems equal the plain dynamic programme") {
   }
 }
 
-// Depth-first branch and bound: the least loss below `known`, or `known`. Written apart from the solver, for sums of bits that
-// no two choices share, where the plain dynamic programme has nothing to merge.
+// Depth-first branch and bound: the least loss below `known`, or `known`. Written apart from the solver, for sums of
+// bits that no two choices share, where the plain dynamic programme has nothing to merge.
 class BranchAndBound {
  public:
-  BranchAndBound(const std::vector<SolverKey>& keys, int64_t budget, double known) : keys_(keys), budget_(budget), best_(known) {
+  BranchAndBound(const std::vector<SolverKey>& keys, int64_t budget, double known)
+      : keys_(keys), budget_(budget), best_(known) {
     for (double slope = 1e-10; slope < 1e-2; slope *= 1.6) {
       std::vector<double> rest(keys.size() + 1, 0);
       for (size_t i = keys.size(); i-- > 0;) {
         double least = std::numeric_limits<double>::infinity();
-        for (const SolverOption& option : keys[i]) least = std::min(least, option.loss + slope * static_cast<double>(option.bits));
+        for (const SolverOption& option : keys[i])
+          least = std::min(least, option.loss + slope * static_cast<double>(option.bits));
         rest[i] = rest[i + 1] + least;
       }
       slopes_.push_back(slope);
@@ -180,7 +182,8 @@ class BranchAndBound {
       if (bits <= budget_ && loss < best_) best_ = loss;
       return;
     }
-    for (auto option = keys_[i].rbegin(); option != keys_[i].rend(); ++option) Visit(i + 1, bits + option->bits, loss + option->loss);
+    for (auto option = keys_[i].rbegin(); option != keys_[i].rend(); ++option)
+      Visit(i + 1, bits + option->bits, loss + option->loss);
   }
 
   const std::vector<SolverKey>& keys_;
@@ -294,11 +297,12 @@ TEST_CASE("5,000 layers by 12 schemes are solved to a proven optimum, a subset s
     double correlated;
     bool random_loss;
   };
-  for (const Kind kind : {Kind{"shapes of a model", false, 0, false}, Kind{"arbitrary sizes", true, 0, false},
-                          Kind{"shapes of a model, any loss", false, 0, true}, Kind{"arbitrary sizes, any loss", true, 0, true},
-                          Kind{"arbitrary sizes, loss nearly tied to bits", true, 0.99, false},
-                          Kind{"shapes of a model, loss tied to bits", false, 1, false},
-                          Kind{"arbitrary sizes, loss tied to bits", true, 1, false}}) {
+  for (const Kind kind :
+       {Kind{"shapes of a model", false, 0, false}, Kind{"arbitrary sizes", true, 0, false},
+        Kind{"shapes of a model, any loss", false, 0, true}, Kind{"arbitrary sizes, any loss", true, 0, true},
+        Kind{"arbitrary sizes, loss nearly tied to bits", true, 0.99, false},
+        Kind{"shapes of a model, loss tied to bits", false, 1, false},
+        Kind{"arbitrary sizes, loss tied to bits", true, 1, false}}) {
     std::mt19937_64 random(7);
     std::uniform_real_distribution<double> uniform(0, 1);
     const double bits_per_weight[12] = {2.140625, 2.28125, 2.5625,    3.1484375, 4.0,    4.15625,
@@ -314,7 +318,8 @@ TEST_CASE("5,000 layers by 12 schemes are solved to a proven optimum, a subset s
       for (double bits : bits_per_weight) {
         double loss = harm * std::pow(0.25, bits) * (0.7 + 0.6 * uniform(random));
         if (kind.random_loss) loss = uniform(random);
-        if (kind.correlated > 0) loss = (16.0 - bits) * static_cast<double>(weights) * (1 - (1 - kind.correlated) * uniform(random));
+        if (kind.correlated > 0)
+          loss = (16.0 - bits) * static_cast<double>(weights) * (1 - (1 - kind.correlated) * uniform(random));
         key.push_back({static_cast<int64_t>(bits * static_cast<double>(weights)), bits == 16.0 ? 0.0 : loss});
       }
     }

@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "stream/boundary_store.h"
+#include "stream/record_store.h"
 #include "stream/stream_model.h"
 
 namespace autoscheme {
@@ -50,7 +50,7 @@ uint64_t Score(absl::Span<const TensorView> tensors, const Activations& x, const
 struct Run {
   Context context;
   const Checkpoint* checkpoint = nullptr;
-  BoundaryStore::Options boundaries;
+  RecordStore::Options boundaries;
   int slots = 2;
   std::function<void(absl::string_view stage, int block)> at;  // called before every block
 };
@@ -59,9 +59,9 @@ absl::StatusOr<std::vector<uint64_t>> ScoreBlocks(const Run& run) {
   const std::vector<Step> blocks = BlockSteps(*run.checkpoint);
   BlockStreamer::Options options;
   options.slots = run.slots;
-  AUTOSCHEME_ASSIGN_OR_RETURN(const auto store, BoundaryStore::Create(run.context, run.boundaries));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const auto streamer, BlockStreamer::Create(run.context, *run.checkpoint,
-                                                                         ForwardAndBack(blocks), options));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const auto store, RecordStore::Create(run.context, run.boundaries));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const auto streamer,
+                              BlockStreamer::Create(run.context, *run.checkpoint, ForwardAndBack(blocks), options));
   std::vector<Activations> state;
   for (int t = 0; t < kVariants; ++t) state.push_back(Input(t));
 

@@ -35,7 +35,8 @@ inline std::string LegacyImatrix(const ImatrixRows& rows) {
 }
 
 // `counts`: of each tensor, one for each of its experts.
-inline std::string GgufImatrix(const ImatrixRows& rows, const std::string& type = "imatrix", const std::vector<float>& counts = {512}) {
+inline std::string GgufImatrix(const ImatrixRows& rows, const std::string& type = "imatrix",
+                               const std::vector<float>& counts = {512}) {
   std::string out = "GGUF";
   const auto text = [&](const std::string& s) {
     PutRaw(out, static_cast<uint64_t>(s.size()));
@@ -66,7 +67,8 @@ inline std::string GgufImatrix(const ImatrixRows& rows, const std::string& type 
     tensor(name + ".counts", counts);
   }
   out.resize((out.size() + kAlignment - 1) / kAlignment * kAlignment);
-  return out + data.substr(0, data.size() - kAlignment + 4 * counts.size());  // the last number of the last tensor ends the file
+  return out + data.substr(0, data.size() - kAlignment +
+                                  4 * counts.size());  // the last number of the last tensor ends the file
 }
 
 }  // namespace autoscheme

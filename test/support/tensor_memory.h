@@ -2,13 +2,13 @@
 #ifndef AUTOSCHEME_TEST_SUPPORT_TENSOR_MEMORY_H_
 #define AUTOSCHEME_TEST_SUPPORT_TENSOR_MEMORY_H_
 
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
-
-#include <c10/core/Allocator.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
 
 namespace autoscheme {
 

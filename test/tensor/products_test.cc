@@ -1,10 +1,10 @@
 #include "tensor/products.h"
 
-#include <string>
-
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+
 #include <catch2/catch.hpp>
+#include <string>
 
 #include "support/tensor_memory.h"
 
@@ -71,7 +71,8 @@ TEST_CASE("widened products are the sums of all terms, rounded once, whatever th
   }
 }
 
-TEST_CASE("bfloat16 products are near exact ones on every machine, and widened ones where nothing else multiplies them") {
+TEST_CASE(
+    "bfloat16 products are near exact ones on every machine, and widened ones where nothing else multiplies them") {
   at::manual_seed(1);
   const at::Tensor a = at::randn({40, 300}).to(at::kBFloat16), w = at::randn({24, 300}).to(at::kBFloat16);
   const at::Tensor before = at::randn({40, 24}).to(at::kBFloat16);

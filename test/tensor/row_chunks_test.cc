@@ -1,11 +1,11 @@
 #include "tensor/row_chunks.h"
 
+#include <ATen/ATen.h>
+
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <stdexcept>
 #include <vector>
-
-#include <ATen/ATen.h>
-#include <catch2/catch.hpp>
 
 namespace autoscheme {
 namespace {
@@ -41,8 +41,9 @@ TEST_CASE("autograd does not see what the body does, and sees again what comes a
 }
 
 TEST_CASE("what the body throws reaches the caller") {
-  CHECK_THROWS_AS(ForEachRowChunk(at::empty({1}), 100'000, 64, [](int64_t, int64_t) { throw std::runtime_error("stop"); }),
-                  std::runtime_error);
+  CHECK_THROWS_AS(
+      ForEachRowChunk(at::empty({1}), 100'000, 64, [](int64_t, int64_t) { throw std::runtime_error("stop"); }),
+      std::runtime_error);
 }
 
 }  // namespace

@@ -1,18 +1,17 @@
 #include "tensor/tensor_pool.h"
 
+#include <ATen/ATen.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <cstring>
 #include <fstream>
 #include <new>
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <ATen/ATen.h>
-#include <catch2/catch.hpp>
 
 #include "base/system_limits.h"
 
@@ -111,7 +110,8 @@ TEST_CASE("a large pool consists of large pages where the system has them") {
   CHECK(reinterpret_cast<uintptr_t>(tensors[0].data_ptr()) % (2 * kMiB) == 0);
   const uint64_t before = ReadProcessMemory().anon;
   if (before == 0) return;  // a system that does not say
-  // No multiple of a large page, one after the other: each ends inside one, which the next begins in, and which is there whole.
+  // No multiple of a large page, one after the other: each ends inside one, which the next begins in, and which is
+  // there whole.
   for (int64_t i = 1; i <= 7; ++i) {
     tensors.push_back(OfMiB(pool, 3).fill_(1));
     const std::byte* end = static_cast<const std::byte*>(tensors[0].data_ptr()) + (80 + 3 * i) * kMiB;

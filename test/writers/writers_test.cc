@@ -142,8 +142,10 @@ TEST_CASE("a score that was measured with a stand-in says so, with the stand-in'
     other.replace(other.find(from), std::string(from).size(), to);
     return std::string(ReadScores({}, dir.Write("other.json", other)).status().message());
   };
-  CHECK(refused("GGUF:Q4_1", "GGUF:Q5_1").find("stand_in is \"GGUF:Q5_1\"; for this scheme and shape it is \"GGUF:Q4_1\"") != std::string::npos);
-  CHECK(refused("\"bits\":28416", "\"bits\":28417").find("bits is 28417; shape and scheme make 28416") != std::string::npos);
+  CHECK(refused("GGUF:Q4_1", "GGUF:Q5_1")
+            .find("stand_in is \"GGUF:Q5_1\"; for this scheme and shape it is \"GGUF:Q4_1\"") != std::string::npos);
+  CHECK(refused("\"bits\":28416", "\"bits\":28417").find("bits is 28417; shape and scheme make 28416") !=
+        std::string::npos);
   CHECK(refused("\"bits\":26112", "\"stand_in\":\"GGUF:Q4_1\",\"bits\":26112").find("it is none") != std::string::npos);
 }
 
@@ -218,10 +220,12 @@ TEST_CASE("what the run has cost is the last member, and survives too") {
 
   std::string bad = json;
   bad.replace(bad.find("\"read_bytes\": 1000"), 18, "\"read_bytes\": -100");
-  CHECK(absl::StrContains(ReadScores({}, dir.Write("bad.json", bad)).status().message(), "read_bytes is negative: -100"));
+  CHECK(
+      absl::StrContains(ReadScores({}, dir.Write("bad.json", bad)).status().message(), "read_bytes is negative: -100"));
   bad = json;
   bad.replace(bad.find("\"direct\""), 8, "\"floppy\"");
-  CHECK(absl::StrContains(ReadScores({}, dir.Write("bad.json", bad)).status().message(), "run: io_engine is \"floppy\""));
+  CHECK(
+      absl::StrContains(ReadScores({}, dir.Write("bad.json", bad)).status().message(), "run: io_engine is \"floppy\""));
 }
 
 TEST_CASE("a path that is no UTF-8 is written with replacement characters") {

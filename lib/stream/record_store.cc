@@ -1,4 +1,4 @@
-#include "stream/boundary_store.h"
+#include "stream/record_store.h"
 
 #include <atomic>
 #include <cstring>
@@ -25,7 +25,7 @@ struct Record {
 
 }  // namespace
 
-struct BoundaryStore::Rep {
+struct RecordStore::Rep {
   uint64_t record_bytes = 0;
   uint64_t stride = 0;  // from one record to the next
   bool in_ram = true;
@@ -35,7 +35,7 @@ struct BoundaryStore::Rep {
   std::atomic<uint64_t> bytes_written{0};
 };
 
-absl::StatusOr<std::unique_ptr<BoundaryStore>> BoundaryStore::Create(const Context& context, const Options& options) {
+absl::StatusOr<std::unique_ptr<RecordStore>> RecordStore::Create(const Context& context, const Options& options) {
   if (options.count < 0 || options.count > std::numeric_limits<int32_t>::max()) {
     return absl::InvalidArgumentError(absl::StrCat("a store of ", options.count, " block inputs cannot be made"));
   }
@@ -58,13 +58,13 @@ absl::StatusOr<std::unique_ptr<BoundaryStore>> BoundaryStore::Create(const Conte
     AUTOSCHEME_ASSIGN_OR_RETURN(rep->spill, SpillFile::Create(context, options.work_dir, *total, what));
   }
   rep->records.resize(count);
-  return std::unique_ptr<BoundaryStore>(new BoundaryStore(std::move(rep)));
+  return std::unique_ptr<RecordStore>(new RecordStore(std::move(rep)));
 }
 
-BoundaryStore::BoundaryStore(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
-BoundaryStore::~BoundaryStore() = default;
+RecordStore::RecordStore(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
+RecordStore::~RecordStore() = default;
 
-absl::Status BoundaryStore::Put(int64_t index, absl::Span<const std::byte> bytes) {
+absl::Status RecordStore::Put(int64_t index, absl::Span<const std::byte> bytes) {
   if (index < 0 || static_cast<size_t>(index) >= rep_->records.size() || bytes.size() > rep_->record_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("block input ", index, " of ", bytes.size(),
                                                    " bytes does not fit a store of ", rep_->records.size(),
@@ -82,7 +82,7 @@ absl::Status BoundaryStore::Put(int64_t index, absl::Span<const std::byte> bytes
   return absl::OkStatus();
 }
 
-absl::Status BoundaryStore::Get(int64_t index, absl::Span<std::byte> out) {
+absl::Status RecordStore::Get(int64_t index, absl::Span<std::byte> out) {
   if (index < 0 || static_cast<size_t>(index) >= rep_->records.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat("block input ", index, " is not one of ", Count(rep_->records.size(), "record")));
@@ -101,14 +101,14 @@ absl::Status BoundaryStore::Get(int64_t index, absl::Span<std::byte> out) {
   return absl::OkStatus();
 }
 
-void BoundaryStore::WillGet(int64_t index) const {
+void RecordStore::WillGet(int64_t index) const {
   if (rep_->in_ram || index < 0 || static_cast<size_t>(index) >= rep_->records.size()) return;
   const Record& record = rep_->records[index];
   if (record.bytes != kNotPut) rep_->spill.WillRead(index * rep_->stride, record.bytes);
 }
 
-uint64_t BoundaryStore::bytes_written() const { return rep_->bytes_written; }
+uint64_t RecordStore::bytes_written() const { return rep_->bytes_written; }
 
-uint64_t BoundaryStore::ram_bytes() const { return rep_->slab.size(); }
+uint64_t RecordStore::ram_bytes() const { return rep_->slab.size(); }
 
 }  // namespace autoscheme

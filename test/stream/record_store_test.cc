@@ -1,4 +1,4 @@
-#include "stream/boundary_store.h"
+#include "stream/record_store.h"
 
 #include <linux/magic.h>
 
@@ -21,15 +21,15 @@ std::vector<std::byte> Record(int64_t index, size_t bytes) {
   return record;
 }
 
-std::unique_ptr<BoundaryStore> MakeStore(const Context& context, const BoundaryStore::Options& options) {
-  auto store = BoundaryStore::Create(context, options);
+std::unique_ptr<RecordStore> MakeStore(const Context& context, const RecordStore::Options& options) {
+  auto store = RecordStore::Create(context, options);
   INFO(store.status());
   REQUIRE(store.ok());
   return *std::move(store);
 }
 
-BoundaryStore::Options SpillOptions(const std::string& dir, int64_t count, uint64_t record_bytes) {
-  BoundaryStore::Options options;
+RecordStore::Options SpillOptions(const std::string& dir, int64_t count, uint64_t record_bytes) {
+  RecordStore::Options options;
   options.count = count;
   options.record_bytes = record_bytes;
   options.in_ram = false;
@@ -61,7 +61,7 @@ TEST_CASE("a hint names the record's bytes on disk, and its failure harms nothin
   REQUIRE(store->Get(1, absl::MakeSpan(back)).ok());
   CHECK(back == record);
 
-  BoundaryStore::Options in_ram = SpillOptions(dir.path(), 3, 5000);
+  RecordStore::Options in_ram = SpillOptions(dir.path(), 3, 5000);
   in_ram.in_ram = true;
   const auto memory = MakeStore(context, in_ram);
   REQUIRE(memory->Put(0, record).ok());
@@ -73,7 +73,7 @@ TEST_CASE("block inputs written forward are read backward, from RAM and from dis
   const TempDir dir;
   for (bool in_ram : {true, false}) {
     CAPTURE(in_ram);
-    BoundaryStore::Options options = SpillOptions(dir.path(), 20, 10007);
+    RecordStore::Options options = SpillOptions(dir.path(), 20, 10007);
     options.in_ram = in_ram;
     const auto store = MakeStore({}, options);
     const uint64_t held = store->ram_bytes();
@@ -101,7 +101,7 @@ TEST_CASE("block inputs written forward are read backward, from RAM and from dis
 TEST_CASE("a record can be replaced, also by a shorter or an empty one") {
   const TempDir dir;
   for (bool in_ram : {true, false}) {
-    BoundaryStore::Options options = SpillOptions(dir.path(), 2, 100);
+    RecordStore::Options options = SpillOptions(dir.path(), 2, 100);
     options.in_ram = in_ram;
     const auto store = MakeStore({}, options);
     REQUIRE(store->Put(1, Record(1, 100)).ok());
@@ -117,7 +117,7 @@ TEST_CASE("a record can be replaced, also by a shorter or an empty one") {
 TEST_CASE("wrong indexes, sizes and unwritten records are errors with the numbers") {
   const TempDir dir;
   for (bool in_ram : {true, false}) {
-    BoundaryStore::Options options = SpillOptions(dir.path(), 3, 100);
+    RecordStore::Options options = SpillOptions(dir.path(), 3, 100);
     options.in_ram = in_ram;
     const auto store = MakeStore({}, options);
     std::vector<std::byte> out(50);
@@ -135,23 +135,23 @@ TEST_CASE("wrong indexes, sizes and unwritten records are errors with the number
 }
 
 TEST_CASE("sizes beyond any machine are refused") {
-  BoundaryStore::Options options;
+  RecordStore::Options options;
   options.count = 10;
   for (uint64_t huge : {UINT64_MAX, UINT64_MAX / 10, uint64_t{1} << 60}) {
     options.record_bytes = huge;
     for (bool in_ram : {true, false}) {
       options.in_ram = in_ram;
-      CHECK(absl::IsResourceExhausted(BoundaryStore::Create({}, options).status()));
+      CHECK(absl::IsResourceExhausted(RecordStore::Create({}, options).status()));
     }
   }
   options.count = -1;
-  CHECK(absl::IsInvalidArgument(BoundaryStore::Create({}, options).status()));
+  CHECK(absl::IsInvalidArgument(RecordStore::Create({}, options).status()));
 }
 
 TEST_CASE("a store of nothing is fine") {
   const TempDir dir;
   for (bool in_ram : {true, false}) {
-    BoundaryStore::Options options = SpillOptions(dir.path(), 0, 100);
+    RecordStore::Options options = SpillOptions(dir.path(), 0, 100);
     options.in_ram = in_ram;
     CHECK(MakeStore({}, options)->bytes_written() == 0);
   }
@@ -163,13 +163,13 @@ TEST_CASE("a full disk and a missing folder are found when the store is made") {
   Context context;
   context.io = &io;
   io.before_allocate = [](int) { return -ENOSPC; };
-  const absl::Status full = BoundaryStore::Create(context, SpillOptions(dir.path(), 5, 8192)).status();
+  const absl::Status full = RecordStore::Create(context, SpillOptions(dir.path(), 5, 8192)).status();
   CHECK(absl::IsResourceExhausted(full));
   CHECK(absl::StrContains(full.message(), "40960"));
   CHECK(absl::StrContains(full.message(), dir.path()));
   CHECK(std::filesystem::is_empty(dir.path()));
   const std::string missing = dir.path() + "/missing";
-  const absl::Status absent = BoundaryStore::Create({}, SpillOptions(missing, 5, 8192)).status();
+  const absl::Status absent = RecordStore::Create({}, SpillOptions(missing, 5, 8192)).status();
   CHECK(absl::IsNotFound(absent));
   CHECK(absl::StrContains(absent.message(), missing));
   CHECK(absl::StrContains(absent.message(), "(option work_dir)"));
@@ -273,7 +273,7 @@ TEST_CASE("a spill folder that vanishes harms no store that is open, and is name
     REQUIRE(store->Get(i, absl::MakeSpan(out)).ok());
     CHECK(out == Record(i, 5000));
   }
-  const absl::Status gone = BoundaryStore::Create({}, SpillOptions(folder, 3, 5000)).status();
+  const absl::Status gone = RecordStore::Create({}, SpillOptions(folder, 3, 5000)).status();
   CHECK(absl::IsNotFound(gone));
   CHECK(absl::StrContains(gone.message(), folder));
 }
