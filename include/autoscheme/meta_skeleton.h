@@ -1,6 +1,6 @@
 // MetaSkeleton: a model's structure, from config.json and tensor headers alone. No weight byte is read to build it, but
 // where config.json ties the head to the embedding and the checkpoint has a tensor for each: these are then compared,
-// in pieces.
+// in chunks.
 #ifndef AUTOSCHEME_META_SKELETON_H_
 #define AUTOSCHEME_META_SKELETON_H_
 

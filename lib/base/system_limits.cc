@@ -24,12 +24,12 @@ std::string ReadText(Io& io, const std::string& path) {
   std::string text;
   const int fd = RetryInterrupted([&] { return io.Open(path.c_str(), O_RDONLY | O_CLOEXEC, 0); });
   if (fd < 0) return text;
-  char piece[4096];
+  char part[4096];
   while (text.size() < kMostBytes) {
     const ssize_t n =
-        RetryInterrupted([&] { return io.Pread(fd, piece, sizeof(piece), static_cast<off_t>(text.size())); });
+        RetryInterrupted([&] { return io.Pread(fd, part, sizeof(part), static_cast<off_t>(text.size())); });
     if (n <= 0) break;
-    text.append(piece, static_cast<size_t>(n));
+    text.append(part, static_cast<size_t>(n));
   }
   io.Close(fd);
   return text;

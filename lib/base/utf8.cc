@@ -34,12 +34,12 @@ bool RedirectsTerminal(uint32_t c) {
 }
 
 // What `text` begins with: a character, or one byte that begins none.
-struct Piece {
+struct Character {
   absl::string_view bytes;
   bool printable;
 };
 
-Piece FirstPiece(absl::string_view text) {
+Character FirstCharacter(absl::string_view text) {
   const size_t valid = Utf8CharLength(text);
   const absl::string_view bytes = text.substr(0, valid == 0 ? 1 : valid);
   return {bytes, valid != 0 && !RedirectsTerminal(CodePoint(bytes))};
@@ -91,20 +91,20 @@ std::string Quoted(absl::string_view text) {
   std::string out = "\"";
   size_t used = 0;
   while (!text.empty()) {
-    const Piece piece = FirstPiece(text);
-    if (used + piece.bytes.size() > kQuotedBytes) {
+    const Character character = FirstCharacter(text);
+    if (used + character.bytes.size() > kQuotedBytes) {
       absl::StrAppend(&out, "...");
       break;
     }
-    if (piece.bytes == "\"" || piece.bytes == "\\") {
-      absl::StrAppend(&out, "\\", piece.bytes);
-    } else if (piece.printable) {
-      absl::StrAppend(&out, piece.bytes);
+    if (character.bytes == "\"" || character.bytes == "\\") {
+      absl::StrAppend(&out, "\\", character.bytes);
+    } else if (character.printable) {
+      absl::StrAppend(&out, character.bytes);
     } else {
-      AppendEscaped(out, piece.bytes);
+      AppendEscaped(out, character.bytes);
     }
-    text.remove_prefix(piece.bytes.size());
-    used += piece.bytes.size();
+    text.remove_prefix(character.bytes.size());
+    used += character.bytes.size();
   }
   out += '"';
   return out;
@@ -121,15 +121,15 @@ std::string OneLine(absl::string_view text) {
   std::string out;
   out.reserve(text.size());
   while (!text.empty()) {
-    const Piece piece = FirstPiece(text);
-    if (piece.printable) {
-      absl::StrAppend(&out, piece.bytes);
-    } else if (piece.bytes == "\n" || piece.bytes == "\r" || piece.bytes == "\t") {
+    const Character character = FirstCharacter(text);
+    if (character.printable) {
+      absl::StrAppend(&out, character.bytes);
+    } else if (character.bytes == "\n" || character.bytes == "\r" || character.bytes == "\t") {
       out += ' ';
     } else {
-      AppendEscaped(out, piece.bytes);
+      AppendEscaped(out, character.bytes);
     }
-    text.remove_prefix(piece.bytes.size());
+    text.remove_prefix(character.bytes.size());
   }
   return out;
 }

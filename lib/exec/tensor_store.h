@@ -31,10 +31,10 @@ class TensorStore {
     store.micro_batches_ = shape.micro_batches(), store.seqlen_ = shape.seqlen;
     store.in_ram_ = in_ram, store.width_ = width, store.variants_ = variants, store.dtype_ = dtype;
     const uint64_t bytes = static_cast<uint64_t>(shape.most_rows()) * shape.seqlen * width * at::elementSize(dtype);
-    store.pieces_ = static_cast<int64_t>(std::clamp<uint64_t>(bytes / kPieceBytes, 1, kMostPieces));
+    store.records_ = static_cast<int64_t>(std::clamp<uint64_t>(bytes / kRecordBytes, 1, kMostRecords));
     RecordStore::Options options;
-    options.count = places * variants * static_cast<int64_t>(store.micro_batches_.size()) * store.pieces_;
-    options.record_bytes = store.PieceBytes(bytes);
+    options.count = places * variants * static_cast<int64_t>(store.micro_batches_.size()) * store.records_;
+    options.record_bytes = store.RecordBytes(bytes);
     options.in_ram = in_ram;
     options.work_dir = run.work_dir;
     auto opened = RecordStore::Create(run.context, options);
@@ -46,22 +46,22 @@ class TensorStore {
   absl::Status Put(int64_t place, int64_t variant, int64_t m, const at::Tensor& value) {
     const at::Tensor flat = value.contiguous();
     const auto* data = static_cast<const std::byte*>(flat.const_data_ptr());
-    return ForEachPiece(flat.nbytes(), [&](int64_t piece, uint64_t at, uint64_t bytes) {
-      return store_->Put(Index(place, variant, m) + piece, {data + at, bytes});
+    return ForEachRecord(flat.nbytes(), [&](int64_t record, uint64_t at, uint64_t bytes) {
+      return store_->Put(Index(place, variant, m) + record, {data + at, bytes});
     });
   }
   absl::StatusOr<at::Tensor> Get(int64_t place, int64_t variant, int64_t m) {
     at::Tensor value = NewTensor(&run_.activations, {micro_batches_[m].rows, seqlen_, width_}, dtype_);
     auto* data = static_cast<std::byte*>(value.data_ptr());
-    absl::Status status = ForEachPiece(value.nbytes(), [&](int64_t piece, uint64_t at, uint64_t bytes) {
-      return store_->Get(Index(place, variant, m) + piece, {data + at, bytes});
+    absl::Status status = ForEachRecord(value.nbytes(), [&](int64_t record, uint64_t at, uint64_t bytes) {
+      return store_->Get(Index(place, variant, m) + record, {data + at, bytes});
     });
     if (!status.ok()) return status;
     return value;
   }
   // Get with the same arguments follows soon.
   void WillGet(int64_t place, int64_t variant, int64_t m) const {
-    for (int64_t piece = 0; piece < pieces_; ++piece) store_->WillGet(Index(place, variant, m) + piece);
+    for (int64_t record = 0; record < records_; ++record) store_->WillGet(Index(place, variant, m) + record);
   }
   // Written so far, 0 in RAM.
   uint64_t spilled_bytes() const { return in_ram_ ? 0 : store_->bytes_written(); }
@@ -69,22 +69,22 @@ class TensorStore {
  private:
   explicit TensorStore(RunResources& run) : run_(run) {}
   int64_t Index(int64_t place, int64_t variant, int64_t m) const {
-    return ((place * variants_ + variant) * static_cast<int64_t>(micro_batches_.size()) + m) * pieces_;
+    return ((place * variants_ + variant) * static_cast<int64_t>(micro_batches_.size()) + m) * records_;
   }
-  // Bytes of one piece but the last; whole pages, as a spilled record begins on one.
-  uint64_t PieceBytes(uint64_t tensor_bytes) const {
-    const uint64_t even = (tensor_bytes + pieces_ - 1) / pieces_;
-    return pieces_ == 1 ? even : (even + 4095) / 4096 * 4096;
+  // Bytes of one record but the last; whole pages, as a spilled record begins on one.
+  uint64_t RecordBytes(uint64_t tensor_bytes) const {
+    const uint64_t even = (tensor_bytes + records_ - 1) / records_;
+    return records_ == 1 ? even : (even + 4095) / 4096 * 4096;
   }
-  // body(piece, offset, bytes) for a tensor's pieces, by several threads: copying and check sums are bound by one core.
+  // body(record, offset, bytes) for a tensor's records, by several threads: copying and check sums are bound by one core.
   template <typename Body>
-  absl::Status ForEachPiece(uint64_t tensor_bytes, const Body& body) const {
-    const uint64_t step = PieceBytes(tensor_bytes);
-    std::vector<absl::Status> statuses(pieces_);
-    at::parallel_for(0, pieces_, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t piece = begin; piece < end; ++piece) {
-        const uint64_t at = std::min(piece * step, tensor_bytes);
-        statuses[piece] = body(piece, at, std::min(step, tensor_bytes - at));
+  absl::Status ForEachRecord(uint64_t tensor_bytes, const Body& body) const {
+    const uint64_t step = RecordBytes(tensor_bytes);
+    std::vector<absl::Status> statuses(records_);
+    at::parallel_for(0, records_, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t record = begin; record < end; ++record) {
+        const uint64_t at = std::min(record * step, tensor_bytes);
+        statuses[record] = body(record, at, std::min(step, tensor_bytes - at));
       }
     });
     for (const absl::Status& status : statuses) {
@@ -94,8 +94,8 @@ class TensorStore {
   }
   RunResources& run_;
   std::vector<MicroBatch> micro_batches_;
-  static constexpr uint64_t kPieceBytes = uint64_t{1} << 20, kMostPieces = 16;
-  int64_t seqlen_ = 0, width_ = 0, variants_ = 0, pieces_ = 1;
+  static constexpr uint64_t kRecordBytes = uint64_t{1} << 20, kMostRecords = 16;
+  int64_t seqlen_ = 0, width_ = 0, variants_ = 0, records_ = 1;
   bool in_ram_ = true;
   at::ScalarType dtype_ = at::kFloat;
   std::unique_ptr<RecordStore> store_;

@@ -47,10 +47,10 @@ struct NonFinite {
 template <typename Word>
 NonFinite FindNonFinite(const std::byte* data, int64_t n, Word exponent_mask) {
   const auto look = [&](int64_t from, int64_t to, NonFinite found) {
-    constexpr int64_t kStretch = 4096;
-    for (int64_t begin = from; begin < to; begin += kStretch) {
-      const int64_t m = std::min(kStretch, to - begin);
-      Word words[kStretch];
+    constexpr int64_t kChunk = 4096;
+    for (int64_t begin = from; begin < to; begin += kChunk) {
+      const int64_t m = std::min(kChunk, to - begin);
+      Word words[kChunk];
       std::memcpy(words, data + begin * sizeof(Word), m * sizeof(Word));
       int64_t bad = 0;
       for (int64_t i = 0; i < m; ++i) bad += (words[i] & exponent_mask) == exponent_mask;
@@ -121,9 +121,12 @@ absl::Status CheckFinite(const TensorView& view) {
     case Dtype::kF16:
       found = FindNonFinite<uint16_t>(view.data, n, 0x7C00);
       break;
-    default:
+    case Dtype::kF32:
       found = FindNonFinite<uint32_t>(view.data, n, 0x7F800000u);
       break;
+    default:
+      return absl::UnimplementedError(absl::StrCat("tensor ", Quoted(info.name), " is ", DtypeName(info.dtype),
+                                                   "; weights of BF16, F16 and F32 can be computed with"));
   }
   if (found.count == 0) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("tensor ", Quoted(info.name), " holds ", found.count,

@@ -107,10 +107,10 @@ namespace {
 
 std::vector<std::string> IgnoreEntries(const RuleOptions& options) {
   std::vector<std::string> entries;
-  for (absl::string_view piece :
+  for (absl::string_view part :
        absl::StrSplit(absl::StrReplaceAll(options.ignore_layers, {{" ", ""}}), ',', absl::SkipEmpty())) {
-    entries.emplace_back(piece);
-    if (absl::ascii_isdigit(static_cast<unsigned char>(piece.back()))) entries.back().push_back('.');
+    entries.emplace_back(part);
+    if (absl::ascii_isdigit(static_cast<unsigned char>(part.back()))) entries.back().push_back('.');
   }
   return entries;
 }

@@ -167,10 +167,10 @@ float NumberAt(const std::vector<std::byte>& bytes, Dtype dtype, int64_t index) 
   return Load<float>(bytes.data(), index);
 }
 
-// Whether two tensors hold the same numbers, whatever their types. Reads pieces of both until a number differs.
+// Whether two tensors hold the same numbers, whatever their types. Reads chunks of both until a number differs.
 absl::StatusOr<bool> SameNumbers(const Context& context, const Checkpoint& checkpoint, const TensorInfo& a,
                                  const TensorInfo& b) {
-  constexpr int64_t kPiece = int64_t{1} << 19;  // numbers
+  constexpr int64_t kChunk = int64_t{1} << 19;  // numbers
   if (a.shape != b.shape || !IsFloat(a) || !IsFloat(b)) return false;
   std::vector<std::byte> bytes_a, bytes_b;
   const auto read = [&](const TensorInfo& info, int64_t begin, int64_t count, std::vector<std::byte>& bytes) {
@@ -178,9 +178,9 @@ absl::StatusOr<bool> SameNumbers(const Context& context, const Checkpoint& check
     bytes.resize(static_cast<size_t>(count * width));
     return checkpoint.Read(info, static_cast<uint64_t>(begin * width), absl::MakeSpan(bytes));
   };
-  for (int64_t begin = 0; begin < a.numel(); begin += kPiece) {
+  for (int64_t begin = 0; begin < a.numel(); begin += kChunk) {
     AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
-    const int64_t count = std::min(kPiece, a.numel() - begin);
+    const int64_t count = std::min(kChunk, a.numel() - begin);
     AUTOSCHEME_RETURN_IF_ERROR(read(a, begin, count, bytes_a));
     AUTOSCHEME_RETURN_IF_ERROR(read(b, begin, count, bytes_b));
     if (a.dtype == b.dtype) {

@@ -64,10 +64,10 @@ void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double
 
 // One key head of one row of the batch, with the query heads that read it: all that attention needs at a time.
 // Everything here is float32 and serial.
-class Piece {
+class RowHead {
  public:
   // q, k, v: [seq, heads, dim] of one row.
-  Piece(const AttentionShape& shape, const at::Tensor& tables, const at::Tensor& k, const at::Tensor& v, int64_t head)
+  RowHead(const AttentionShape& shape, const at::Tensor& tables, const at::Tensor& k, const at::Tensor& v, int64_t head)
       : shape_(shape), head_(head), tables_(tables), seqlen_(k.size(0)), step_(QueriesAtOnce(shape, seqlen_)) {
     keys_ = NewLike(k, {1, seqlen_, shape.head_dim}, at::kFloat);
     Rotate(k.narrow(1, head, 1).transpose(0, 1), tables_, 1, 1, keys_);
@@ -111,7 +111,7 @@ class Piece {
     }
   }
 
-  // The matrix of a stretch in a buffer for the longest one.
+  // The matrix of a chunk in a buffer for the longest one.
   at::Tensor Part(const at::Tensor& buffer, const Stretch& s, int64_t width) const {
     const int64_t rows = shape_.group() * s.queries();
     return buffer.narrow(0, 0, rows * width).view({rows, width});
@@ -123,7 +123,7 @@ class Piece {
 
   at::Tensor TablesOf(const Stretch& s) const { return tables_.narrow(1, s.first, s.queries()); }
 
-  // Softmax of the scaled products of a stretch's queries, which are left in queries_, with the keys.
+  // Softmax of the scaled products of a chunk's queries, which are left in queries_, with the keys.
   at::Tensor Probabilities(const at::Tensor& q, const Stretch& s) {
     const int64_t dim = shape_.head_dim, n = s.queries();
     at::Tensor rotated = Part(queries_, s, dim), scores = Part(scores_, s, s.keys());
@@ -146,13 +146,13 @@ class Piece {
   const at::Tensor& tables_;
   const int64_t seqlen_, step_;
   at::Tensor keys_, values_;     // [seq, dim], rotated; as they are
-  at::Tensor queries_, scores_;  // of a stretch
+  at::Tensor queries_, scores_;  // of a chunk
   at::Tensor outside_;
 };
 
-// Pieces (row, key head) over threads, without autograd.
+// Pairs (row, key head) over threads, without autograd.
 template <typename Body>
-void ForEachPiece(int64_t rows, int64_t kv_heads, const Body& body) {
+void ForEachHead(int64_t rows, int64_t kv_heads, const Body& body) {
   at::parallel_for(0, rows * kv_heads, 1, [&](int64_t begin, int64_t end) {
     at::AutoDispatchBelowADInplaceOrView no_autograd;  // a property of the thread
     for (int64_t i = begin; i < end; ++i) body(i / kv_heads, i % kv_heads);
@@ -223,7 +223,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
       one(out).copy_(Compose(one(q), one(k), one(v), own_tables, mask, shape));
     };
     if (q.size(0) >= at::get_num_threads()) {
-      ForEachPiece(q.size(0), 1, compute);
+      ForEachHead(q.size(0), 1, compute);
     } else {  // the kernel spreads over heads
       for (int64_t row = 0; row < q.size(0); ++row) compute(row, 0);
     }
@@ -240,8 +240,8 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     const at::Tensor qh = Heads(q, shape.heads), kh = Heads(k, shape.kv_heads), vh = Heads(v, shape.kv_heads),
                      gh = Heads(grads[0].contiguous(), shape.heads), dqh = Heads(dq, shape.heads),
                      dkh = Heads(dk, shape.kv_heads), dvh = Heads(dv, shape.kv_heads);
-    ForEachPiece(q.size(0), shape.kv_heads, [&](int64_t row, int64_t head) {
-      Piece(shape, tables, kh[row], vh[row], head).Backward(qh[row], gh[row], dqh[row], dkh[row], dvh[row]);
+    ForEachHead(q.size(0), shape.kv_heads, [&](int64_t row, int64_t head) {
+      RowHead(shape, tables, kh[row], vh[row], head).Backward(qh[row], gh[row], dqh[row], dkh[row], dvh[row]);
     });
     return {dq, dk, dv, at::Tensor(), at::Tensor()};
   }

@@ -16,7 +16,7 @@ namespace autoscheme {
 //
 // Forward row by row, with the bits of LibTorch's own operators: what the reference computes. Differentiable in q, k
 // and v; keeps those three and nothing else: no rotated copies, no matrix of scores. The gradient is worked in float32
-// whatever the dtype, a stretch of queries at a time.
+// whatever the dtype, a chunk of queries at a time.
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                            const AttentionShape& shape);
 

@@ -5,8 +5,8 @@
 namespace autoscheme {
 namespace {
 
-// Scores of one stretch of queries, of all heads that share a key head: in a second-level cache with what stands beside
-// them. Causality leaves out more the shorter a stretch is, products are quicker the longer it is.
+// Scores of one chunk of queries, of all heads that share a key head: in a second-level cache with what stands beside
+// them. Causality leaves out more the shorter a chunk is, products are quicker the longer it is.
 constexpr int64_t kScoreElements = 1 << 17, kMostQueries = 64, kLeastQueries = 16;
 
 }  // namespace

@@ -19,7 +19,7 @@ using cpu::Format;
 using cpu::Groups;
 using cpu::WholeGradient;
 
-constexpr int64_t kPieceElements = 2048;   // of float32: with its result half of a first-level cache
+constexpr int64_t kChunkElements = 2048;   // of float32: with its result half of a first-level cache
 constexpr int64_t kGrainElements = 32768;  // what a thread is worth waking for
 
 // A tensor's elements as float32: in place, or by way of the caller's buffer.
@@ -54,29 +54,29 @@ class Sink {
   void* data_;
 };
 
-// The groups of a matrix in pieces of whole groups, each of which lies in one stretch of memory. A row that its groups
+// The groups of a matrix in chunks of whole groups, each of which lies in one run of memory. A row that its groups
 // do not fill ends in a shorter one; zeros that would fill it up change no range, and are not there.
-class Pieces {
+class Chunks {
  public:
-  Pieces(const GroupSize& group, const at::Tensor& x) {
+  Chunks(const GroupSize& group, const at::Tensor& x) {
     const int64_t width = x.size(-1);
     run_ = x.numel();
     if (group.size == 0) {
-      size_ = std::min(kPieceElements, run_);
+      size_ = std::min(kChunkElements, run_);
     } else {
       size_ = group.size < 0 || width < group.size ? width : group.size;
       if (width % size_ != 0) run_ = width;
     }
-    elements_ = std::clamp<int64_t>(kPieceElements / size_, 1, cpu::kMostGroups) * size_;
+    elements_ = std::clamp<int64_t>(kChunkElements / size_, 1, cpu::kMostGroups) * size_;
     per_run_ = CeilDiv(run_, elements_);
     count_ = x.numel() / run_ * per_run_;
   }
   int64_t count() const { return count_; }
   int64_t grain() const { return std::max<int64_t>(1, kGrainElements / std::min(elements_, run_)); }
   int64_t most_elements() const { return std::min(elements_, run_); }
-  int64_t first(int64_t piece) const { return piece / per_run_ * run_ + piece % per_run_ * elements_; }
-  Groups groups(int64_t piece) const {
-    const int64_t n = std::min(elements_, run_ - piece % per_run_ * elements_), count = CeilDiv(n, size_);
+  int64_t first(int64_t chunk) const { return chunk / per_run_ * run_ + chunk % per_run_ * elements_; }
+  Groups groups(int64_t chunk) const {
+    const int64_t n = std::min(elements_, run_ - chunk % per_run_ * elements_), count = CeilDiv(n, size_);
     return {count, size_, n - (count - 1) * size_};
   }
 
@@ -99,7 +99,7 @@ class Buffers {
 // 2-D tiles: the rows of a strip twice, for the tiles' amaxes and for the elements.
 void ForwardTiles(const Format& format, const GroupSize& group, const at::Tensor& x, at::Tensor& y) {
   const int64_t width = x.size(-1), height = x.numel() / width, tile = group.size;
-  const int64_t across = std::clamp<int64_t>(kPieceElements / tile, 1, cpu::kMostGroups) * tile,
+  const int64_t across = std::clamp<int64_t>(kChunkElements / tile, 1, cpu::kMostGroups) * tile,
                 chunks = CeilDiv(width, across);
   const Source source(x);
   const Sink sink(y);
@@ -142,11 +142,11 @@ float Amax(const at::Tensor& x) {
   const Source source(x);
   const auto larger = [](float a, float b) { return b <= a || a != a ? a : b; };
   return at::parallel_reduce(
-      0, CeilDiv(x.numel(), kPieceElements), kGrainElements / kPieceElements, 0.0f,
+      0, CeilDiv(x.numel(), kChunkElements), kGrainElements / kChunkElements, 0.0f,
       [&](int64_t begin, int64_t end, float amax) {
-        Buffers buffers(kPieceElements, {source.in_place()});
+        Buffers buffers(kChunkElements, {source.in_place()});
         for (int64_t i = begin; i < end; ++i) {
-          const int64_t at = i * kPieceElements, n = std::min(kPieceElements, x.numel() - at);
+          const int64_t at = i * kChunkElements, n = std::min(kChunkElements, x.numel() - at);
           float own;
           BestKernels().amaxes(source.Read(at, n, buffers[0]), {1, n, n}, &own);
           amax = larger(amax, own);
@@ -158,15 +158,15 @@ float Amax(const at::Tensor& x) {
 
 void FusedForward(const Format& format, const GroupSize& group, const at::Tensor& x, float whole, at::Tensor& y) {
   if (group.rows > 0) return ForwardTiles(format, group, x, y);
-  const Pieces pieces(group, x);
+  const Chunks chunks(group, x);
   const Source source(x);
   const Sink sink(y);
-  const float* amaxes = group.size == 0 ? &whole : nullptr;  // a piece is then one group
-  at::parallel_for(0, pieces.count(), pieces.grain(), [&](int64_t begin, int64_t end) {
-    Buffers buffers(pieces.most_elements(), {source.in_place() && sink.in_place()});  // a result may take x's place
+  const float* amaxes = group.size == 0 ? &whole : nullptr;  // a chunk is then one group
+  at::parallel_for(0, chunks.count(), chunks.grain(), [&](int64_t begin, int64_t end) {
+    Buffers buffers(chunks.most_elements(), {source.in_place() && sink.in_place()});  // a result may take x's place
     for (int64_t i = begin; i < end; ++i) {
-      const Groups groups = pieces.groups(i);
-      const int64_t at = pieces.first(i), n = groups.elements();
+      const Groups groups = chunks.groups(i);
+      const int64_t at = chunks.first(i), n = groups.elements();
       float* out = sink.Begin(at, buffers[0]);
       BestKernels().forward(format, source.Read(at, n, buffers[0]), groups, amaxes, whole, out);
       sink.Done(at, n, out);
@@ -176,17 +176,17 @@ void FusedForward(const Format& format, const GroupSize& group, const at::Tensor
 
 void FusedBackward(const Format& format, const GroupSize& group, const at::Tensor& x, const at::Tensor& grad,
                    float whole, bool constant_whole, at::Tensor& dx) {
-  const Pieces pieces(group, x);
+  const Chunks chunks(group, x);
   const Source source(x), gradient(grad);
   const Sink sink(dx);
   const bool per_tensor = group.size == 0;
   const bool through_whole = per_tensor || (format.family == cpu::Family::kNvfp4 && !constant_whole);
   const float* amaxes = per_tensor ? &whole : nullptr;
-  std::vector<WholeGradient> parts(through_whole ? pieces.count() : 0);
-  // Piece i into its place, after `add` has seen it.
+  std::vector<WholeGradient> parts(through_whole ? chunks.count() : 0);
+  // Chunk i into its place, after `add` has seen it.
   const auto differentiate = [&](int64_t i, Buffers& buffers, WholeGradient* part, const auto& add) {
-    const Groups groups = pieces.groups(i);
-    const int64_t at = pieces.first(i), n = groups.elements();
+    const Groups groups = chunks.groups(i);
+    const int64_t at = chunks.first(i), n = groups.elements();
     const float* values = source.Read(at, n, buffers[0]);
     float* out = sink.Begin(at, buffers[1]);  // it may take the place of the gradient
     BestKernels().backward(format, values, gradient.Read(at, n, buffers[1]), groups, amaxes, whole, out, part);
@@ -194,8 +194,8 @@ void FusedBackward(const Format& format, const GroupSize& group, const at::Tenso
     sink.Done(at, n, out);
   };
   const auto in_place = {source.in_place(), gradient.in_place() && sink.in_place()};
-  at::parallel_for(0, pieces.count(), pieces.grain(), [&](int64_t begin, int64_t end) {
-    Buffers buffers(pieces.most_elements(), in_place);
+  at::parallel_for(0, chunks.count(), chunks.grain(), [&](int64_t begin, int64_t end) {
+    Buffers buffers(chunks.most_elements(), in_place);
     for (int64_t i = begin; i < end; ++i) {
       differentiate(i, buffers, through_whole ? &parts[i] : nullptr, [](const float*, int64_t, float*) {});
     }
@@ -206,11 +206,11 @@ void FusedBackward(const Format& format, const GroupSize& group, const at::Tenso
   // all of them evenly (NVFP4; in float64, as its factors span the square of the tensor's range).
   WholeGradient total;
   int64_t first = -1;
-  for (int64_t i = 0; i < pieces.count(); ++i) {
+  for (int64_t i = 0; i < chunks.count(); ++i) {
     total.sum += parts[i].sum, total.holders += parts[i].holders;
     if (first < 0 && parts[i].first_holder >= 0) first = i;
   }
-  Buffers buffers(pieces.most_elements(), in_place);
+  Buffers buffers(chunks.most_elements(), in_place);
   WholeGradient unused;
   if (per_tensor) {
     if (first < 0 || !(whole / format.top >= format.least_scale)) return;
@@ -224,7 +224,7 @@ void FusedBackward(const Format& format, const GroupSize& group, const at::Tenso
   const double largest = whole;
   const double share = total.sum * -2688 / (largest * largest) / static_cast<double>(total.holders);
   if (!std::isfinite(share)) return;
-  for (int64_t i = 0; i < pieces.count(); ++i) {
+  for (int64_t i = 0; i < chunks.count(); ++i) {
     if (parts[i].holders == 0) continue;
     differentiate(i, buffers, &unused, [&](const float* values, int64_t n, float* out) {
       BestKernels().add_share(values, n, whole, static_cast<float>(share), out);

@@ -60,13 +60,13 @@ absl::Status ExtentReader::Read(absl::Span<const Extent> extents, std::byte* slo
     if (replaced && under_way() == 0) {
       queue_.reset();
     } else if (status.ok() && more && !replaced && under_way() < kDepth) {
-      Piece piece;
+      Request request;
       if (absl::Status interrupted = interrupt_(); !interrupted.ok()) {
         fail(std::move(interrupted), place);
       } else if (direct && queue_ == nullptr) {
         queue_ = std::make_unique<ReadQueue>(IoOf(context_), kThreads, kDepth);
-      } else if (more = NextPiece(cursor, direct, &piece); more && !(piece.direct && Start(piece))) {
-        absl::Status read = ReadBuffered(cursor, piece, 0, &place);
+      } else if (more = NextRequest(cursor, direct, &request); more && !(request.direct && Start(request))) {
+        absl::Status read = ReadBuffered(cursor, request, 0, &place);
         if (!read.ok()) fail(std::move(read), place);
       }
     } else if (under_way() > 0) {
@@ -78,16 +78,16 @@ absl::Status ExtentReader::Read(absl::Span<const Extent> extents, std::byte* slo
   }
 }
 
-bool ExtentReader::NextPiece(Cursor& cursor, bool direct, Piece* piece) {
+bool ExtentReader::NextRequest(Cursor& cursor, bool direct, Request* request) {
   if (cursor.next == cursor.extents.size()) return false;
   const Extent& extent = cursor.extents[cursor.next];
-  piece->first_extent = cursor.next;
-  piece->shard = extent.shard;
-  piece->direct = direct && extent.direct;
-  uint64_t& begin = piece->bytes.begin;
-  uint64_t& end = piece->bytes.end;
+  request->first_extent = cursor.next;
+  request->shard = extent.shard;
+  request->direct = direct && extent.direct;
+  uint64_t& begin = request->bytes.begin;
+  uint64_t& end = request->bytes.end;
   size_t last = cursor.next;
-  if (piece->direct) {
+  if (request->direct) {
     begin = std::max(PageFloor(extent.file_offset), cursor.offset);
     const uint64_t most = begin + kDirectChunkBytes;
     while (last + 1 < cursor.extents.size() && cursor.extents[last].file_end() < most &&
@@ -100,38 +100,38 @@ bool ExtentReader::NextPiece(Cursor& cursor, bool direct, Piece* piece) {
     begin = std::max(extent.file_offset, cursor.offset);
     end = std::min(extent.file_end(), PageFloor(begin + kChunkBytes));
   }
-  piece->to = cursor.slot + (extent.slot_offset + begin - extent.file_offset);
+  request->to = cursor.slot + (extent.slot_offset + begin - extent.file_offset);
 
   cursor.offset = end;
   while (cursor.next < cursor.extents.size() && cursor.extents[cursor.next].file_end() <= end && cursor.next <= last) {
     ++cursor.next;
   }
   const bool goes_on = cursor.next < cursor.extents.size() &&
-                       (cursor.next == piece->first_extent || SharesPages(extent, cursor.extents[cursor.next]));
+                       (cursor.next == request->first_extent || SharesPages(extent, cursor.extents[cursor.next]));
   if (!goes_on) cursor.offset = 0;
   return true;
 }
 
-bool ExtentReader::Start(const Piece& piece) {
-  if (!OpenShard(piece.shard)) return false;
+bool ExtentReader::Start(const Request& request) {
+  if (!OpenShard(request.shard)) return false;
   const int tag = free_tags_.back();
   queue_->Submit(
-      {direct_files_[piece.shard].fd(), piece.to, piece.bytes.end - piece.bytes.begin, piece.bytes.begin, tag});
+      {direct_files_[request.shard].fd(), request.to, request.bytes.end - request.bytes.begin, request.bytes.begin, tag});
   free_tags_.pop_back();
-  under_way_[tag] = piece;
+  under_way_[tag] = request;
   return true;
 }
 
 absl::Status ExtentReader::Complete(const Cursor& cursor, Place* failed) {
   const ReadQueue::Completion completion = queue_->Wait();
   free_tags_.push_back(completion.tag);
-  const Piece& piece = under_way_[completion.tag];
-  uint64_t wanted = 0, wanted_end = piece.bytes.begin;
-  ForEachWanted(cursor.extents, piece.first_extent, piece.bytes, [&](const Extent&, uint64_t begin, uint64_t end) {
+  const Request& request = under_way_[completion.tag];
+  uint64_t wanted = 0, wanted_end = request.bytes.begin;
+  ForEachWanted(cursor.extents, request.first_extent, request.bytes, [&](const Extent&, uint64_t begin, uint64_t end) {
     wanted += end - begin;
     wanted_end = end;
   });
-  if (completion.result >= static_cast<ssize_t>(wanted_end - piece.bytes.begin)) {
+  if (completion.result >= static_cast<ssize_t>(wanted_end - request.bytes.begin)) {
     bytes_read_ += wanted;
     return absl::OkStatus();
   }
@@ -142,38 +142,38 @@ absl::Status ExtentReader::Complete(const Cursor& cursor, Place* failed) {
     case EOPNOTSUPP:
     case ENOSYS:
       GiveUpDirect(ErrnoText(error));
-      return ReadBuffered(cursor, piece, 0, failed);
+      return ReadBuffered(cursor, request, 0, failed);
     case EAGAIN:
     case EINTR:
-      return ReadBuffered(cursor, piece, 0, failed);
+      return ReadBuffered(cursor, request, 0, failed);
     default:
       break;
   }
   // A short read is the file's end, before the last wanted byte, or a file system's whim: the usual way finds out.
-  if (completion.result >= 0) return ReadBuffered(cursor, piece, completion.result, failed);
-  *failed = {piece.shard, piece.bytes};
+  if (completion.result >= 0) return ReadBuffered(cursor, request, completion.result, failed);
+  *failed = {request.shard, request.bytes};
   return ErrnoStatus(error,
-                     absl::StrCat("cannot read ", Count(piece.bytes.end - piece.bytes.begin, "byte"), " at offset ",
-                                  piece.bytes.begin, " of ", Quoted(direct_files_[piece.shard].path())));
+                     absl::StrCat("cannot read ", Count(request.bytes.end - request.bytes.begin, "byte"), " at offset ",
+                                  request.bytes.begin, " of ", Quoted(direct_files_[request.shard].path())));
 }
 
-absl::Status ExtentReader::ReadBuffered(const Cursor& cursor, const Piece& piece, uint64_t done, Place* failed) {
-  const File& file = checkpoint_.shards()[piece.shard].file;
+absl::Status ExtentReader::ReadBuffered(const Cursor& cursor, const Request& request, uint64_t done, Place* failed) {
+  const File& file = checkpoint_.shards()[request.shard].file;
   absl::Status status;
   uint64_t wanted = 0;
   const auto read = [&](const Extent& extent, uint64_t begin, uint64_t end) {
     wanted += end - begin;
-    begin = std::max(begin, piece.bytes.begin + done);
+    begin = std::max(begin, request.bytes.begin + done);
     if (!status.ok() || begin >= end) return;
     std::byte* to = cursor.slot + extent.slot_offset + (begin - extent.file_offset);
     status = file.ReadAt(begin, absl::MakeSpan(to, end - begin));
     if (!status.ok()) {
-      *failed = {piece.shard, {begin, end}};
+      *failed = {request.shard, {begin, end}};
     } else if (options_.drop_page_cache) {
       file.DropCache(PageFloor(begin), RoundUp(end, kPageBytes) - PageFloor(begin));
     }
   };
-  ForEachWanted(cursor.extents, piece.first_extent, piece.bytes, read);
+  ForEachWanted(cursor.extents, request.first_extent, request.bytes, read);
   if (status.ok()) bytes_read_ += wanted;
   return status;
 }

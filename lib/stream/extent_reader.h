@@ -61,14 +61,14 @@ class ExtentReader {
 
  private:
   // A read: whole pages of consecutive extents if direct, else bytes of one extent.
-  struct Piece {
+  struct Request {
     size_t first_extent = 0;  // the first that it has bytes of
     int shard = 0;
     bool direct = false;
     ByteRange bytes;
     std::byte* to = nullptr;
   };
-  // Cuts extents into pieces, in order.
+  // Cuts extents into requests, in order.
   struct Cursor {
     absl::Span<const Extent> extents;
     std::byte* slot = nullptr;
@@ -76,12 +76,12 @@ class ExtentReader {
     uint64_t offset = 0;  // from where in the file; 0: from its first byte or page
   };
 
-  static bool NextPiece(Cursor& cursor, bool direct, Piece* piece);
-  // Starts the read of a direct piece, or says false: it has to be read in another way.
-  bool Start(const Piece& piece);
+  static bool NextRequest(Cursor& cursor, bool direct, Request* request);
+  // Starts the read of a direct request, or says false: it has to be read in another way.
+  bool Start(const Request& request);
   absl::Status Complete(const Cursor& cursor, Place* failed);
-  // Reads what is wanted of a piece, from its byte `done` on, through the page cache.
-  absl::Status ReadBuffered(const Cursor& cursor, const Piece& piece, uint64_t done, Place* failed);
+  // Reads what is wanted of a request, from its byte `done` on, through the page cache.
+  absl::Status ReadBuffered(const Cursor& cursor, const Request& request, uint64_t done, Place* failed);
   bool OpenShard(int shard);
   // Makes kBuffered take over, now and for later streams.
   void GiveUpDirect(absl::string_view why);
@@ -94,7 +94,7 @@ class ExtentReader {
   std::atomic<IoEngine> engine_;
   std::atomic<uint64_t> bytes_read_{0};
   std::vector<File> direct_files_;  // by shard; opened when first read
-  std::array<Piece, kDepth> under_way_;
+  std::array<Request, kDepth> under_way_;
   std::vector<int> free_tags_;
   std::unique_ptr<ReadQueue> queue_;  // after the files: its reads end before they are closed
 };

@@ -1,4 +1,4 @@
-// SpillSpace: spill files as one growing room that is handed out in pieces and taken back.
+// SpillSpace: spill files as one growing room that is handed out in spans and taken back.
 #ifndef AUTOSCHEME_STREAM_SPILL_SPACE_H_
 #define AUTOSCHEME_STREAM_SPILL_SPACE_H_
 
@@ -15,8 +15,8 @@
 
 namespace autoscheme {
 
-// Grows by one preallocated file for all pieces of a request that do not fit in what was given back, so that the same
-// pieces taken and returned again and again use the disk, and a descriptor, once. One thread at a time.
+// Grows by one preallocated file for all spans of a request that do not fit in what was given back, so that the same
+// spans taken and returned again and again use the disk, and a descriptor, once. One thread at a time.
 class SpillSpace {
  public:
   struct Place {

@@ -31,15 +31,15 @@ std::string OneDnnSetting(const char* name) {
   return "";
 }
 
-// In the layout that `piece` has, so that a transposed matrix is read as it lies in memory.
-at::Tensor Widened(const at::Tensor& piece) {
-  return piece.stride(0) == 1 && piece.stride(1) != 1 ? Converted(piece.t(), at::kFloat).t()
-                                                      : Converted(piece, at::kFloat);
+// In the layout that `panel` has, so that a transposed matrix is read as it lies in memory.
+at::Tensor Widened(const at::Tensor& panel) {
+  return panel.stride(0) == 1 && panel.stride(1) != 1 ? Converted(panel.t(), at::kFloat).t()
+                                                      : Converted(panel, at::kFloat);
 }
 
 bool MustWiden(const at::Tensor& a) { return a.scalar_type() == at::kBFloat16 && a.is_cpu() && !MultipliesBfloat16(); }
 
-// body(first, count), over [0, all) by stretches of at most `most`.
+// body(first, count), over [0, all) by ranges of at most `most`.
 template <typename Body>
 void ForEachStretch(int64_t all, int64_t most, const Body& body) {
   for (int64_t first = 0; first < all; first += most) body(first, std::min(most, all - first));

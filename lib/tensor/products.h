@@ -1,7 +1,7 @@
 // Matrix products, of bfloat16 numbers also where the processor cannot multiply those.
 //
 // LibTorch does it there one number at a time and in one thread, which takes hundreds of times as long as in float32.
-// So pieces of the operands are widened to float32 and multiplied; sums are rounded once, as bfloat16 instructions
+// So panels of the operands are widened to float32 and multiplied; sums are rounded once, as bfloat16 instructions
 // round them.
 #ifndef AUTOSCHEME_TENSOR_PRODUCTS_H_
 #define AUTOSCHEME_TENSOR_PRODUCTS_H_

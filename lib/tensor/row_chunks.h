@@ -1,4 +1,4 @@
-// Row by row work in one pass over memory: several operators on a piece that stays in a core's cache, instead of each
+// Row by row work in one pass over memory: several operators on a chunk that stays in a core's cache, instead of each
 // operator over the whole.
 #ifndef AUTOSCHEME_TENSOR_ROW_CHUNKS_H_
 #define AUTOSCHEME_TENSOR_ROW_CHUNKS_H_
@@ -10,7 +10,7 @@
 
 namespace autoscheme {
 
-// Calls body(first, count) for stretches that cover [0, rows), without autograd. On the CPU by several threads, of
+// Calls body(first, count) for ranges that cover [0, rows), without autograd. On the CPU by several threads, of
 // about `elements_per_row` x count = 32,768 elements each; on other devices, which have a parallelism of their own,
 // once. Tensors that the body closes over must not require a gradient.
 void ForEachRowChunk(const at::Tensor& like, int64_t rows, int64_t elements_per_row,
