@@ -15,7 +15,8 @@ SMOLLM2 = ROOT / "build/models/smollm2_135m"
 TOKENS = ROOT / "examples/smollm2/tokens.json"
 MENU = "W2A16,W4A16,W8A16,MXFP4,MXFP8,NVFP4,FP8_STATIC,GGUF:Q4_K_S"
 # What a plan chooses, as far as the last bits of a score may depend on it: by its names of then and of now.
-CHOICES = {"micro_batch_rows", "micro_batch_rows", "tile_bytes", "saved_units", "saved_units", "units"}
+CHOICES = {"slice_rows": "micro_batch_rows", "kept_units": "saved_units", "micro_batch_rows": "micro_batch_rows",
+           "saved_units": "saved_units", "tile_bytes": "tile_bytes", "units": "units"}
 
 failures = 0
 
@@ -41,7 +42,7 @@ def score(program, flags, folder):
 
 def choices(program, flags):
     plan = json.loads(run(program, "plan", *flags, "--json"))
-    return sorted((key in CHOICES and str(value)) for key, value in plan.items() if key in CHOICES)
+    return {CHOICES[key]: value for key, value in plan.items() if key in CHOICES}
 
 
 def numbers(scores):
