@@ -33,7 +33,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// The tensors outside blocks, embedding and head, for FinalNorm.
+// The tensors outside blocks, embedding and head, for EmbeddedRows and HeadInputs.
 class OuterOps : public BlockOps {
  public:
   absl::Status Load(const MetaSkeleton& skeleton, at::ScalarType dtype) {
@@ -48,11 +48,10 @@ class OuterOps : public BlockOps {
   }
   at::Tensor Linear(int, const at::Tensor&) override { TORCH_CHECK(false, "no linear layer outside the blocks"); }
   const at::Tensor& Param(int index) override { return params_.at(index); }
-  const at::Tensor& position_tables() const override { return none_; }
+  const at::Tensor& position_tables(int) const override { TORCH_CHECK(false, "no attention outside the blocks"); }
 
  private:
   std::vector<at::Tensor> params_;  // by ModelSpec::others
-  at::Tensor none_;
 };
 
 class Sweeps {
@@ -114,10 +113,10 @@ class Sweeps {
     AUTOSCHEME_ASSIGN_OR_RETURN(EmbeddingRows rows, EmbeddingRows::Read(skeleton_, calibration_));
     at::NoGradGuard no_grad;
     for (int m = 0; m < micro_batch_count(); ++m) {
-      at::Tensor place = NewTensor(
-          &run_.activations, {micro_batches_[m].rows, calibration_.seqlen, skeleton_.hidden_size()}, run_.dtype());
-      AUTOSCHEME_RETURN_IF_ERROR(
-          activations_.PutEmbedded(m, rows.Of(calibration_, micro_batches_[m], std::move(place))));
+      at::Tensor place =
+          NewTensor(&run_.activations, {micro_batches_[m].rows, calibration_.seqlen, spec_.input.width}, run_.dtype());
+      const at::Tensor embedded = rows.Of(calibration_, micro_batches_[m], std::move(place));
+      AUTOSCHEME_RETURN_IF_ERROR(activations_.PutEmbedded(m, EmbeddedRows(spec_, embedded, outer_)));
     }
     return absl::OkStatus();
   }
@@ -214,12 +213,12 @@ class Sweeps {
     input.label_rows = activations_.label_rows();
     input.hidden = [&](int v, int m) -> absl::StatusOr<at::Tensor> {
       AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, activations_.LastOutput(v, m));
-      return FinalNorm(spec_, x, outer_);
+      return HeadInputs(spec_, x, outer_);
     };
     input.take_gradient = [&](int v, int m, const at::Tensor& grad) -> absl::Status {
       AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, activations_.LastOutput(v, m));
       return PutGradient(v, m,
-                         Graph(x, [&](const at::Tensor& in) { return FinalNorm(spec_, in, outer_); }).Pullback(grad));
+                         Graph(x, [&](const at::Tensor& in) { return HeadInputs(spec_, in, outer_); }).Pullback(grad));
     };
     input.step = [&](int64_t done, int64_t total) { return Report("head", done, total); };
     AUTOSCHEME_ASSIGN_OR_RETURN(losses, RunHead(run_, skeleton_, calibration_, plan_, scorers_, input));
@@ -267,7 +266,7 @@ class Sweeps {
   Clock::time_point started_;
   uint64_t bytes_before_ = 0;  // by the checkpoint's own counter
   OuterOps outer_;
-  at::Tensor tables_;
+  std::vector<at::Tensor> tables_;
   // Linear layers that saved graphs point at, by unit and variant; and the graphs, by micro-batch too.
   absl::flat_hash_map<std::pair<int, int>, std::unique_ptr<UnitLinears>> saved_linears_;
   absl::flat_hash_map<std::tuple<int, int, int>, Graph> saved_graphs_;

@@ -10,7 +10,7 @@ namespace autoscheme {
 // What one sublayer sees: its block's linears and params.
 class UnitRunner::PartOps : public BlockOps {
  public:
-  PartOps(const Block& block, const at::Tensor& tables) : block_(block), tables_(tables) {}
+  PartOps(const Block& block, const std::vector<at::Tensor>& tables) : block_(block), tables_(tables) {}
   void AddParam(int index, at::Tensor value) { params_.emplace(index, std::move(value)); }
   // For the next run; `last_values`: whether products that are only added to the sublayer's output are computed.
   void Prepare(UnitLinears& linears, bool last_values) { linears_ = &linears, last_values_ = last_values; }
@@ -20,18 +20,18 @@ class UnitRunner::PartOps : public BlockOps {
     return linears_->Apply(layer, x, last_values_ || !layer.last_product);
   }
   const at::Tensor& Param(int index) override { return params_.at(index); }
-  const at::Tensor& position_tables() const override { return tables_; }
+  const at::Tensor& position_tables(int table) const override { return tables_.at(table); }
 
  private:
   const Block& block_;
-  const at::Tensor& tables_;
+  const std::vector<at::Tensor>& tables_;
   UnitLinears* linears_ = nullptr;
   bool last_values_ = true;
   absl::flat_hash_map<int, at::Tensor> params_;
 };
 
 UnitRunner::UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Span<const TensorView> views,
-                       at::ScalarType dtype, const at::Tensor& position_tables)
+                       at::ScalarType dtype, const std::vector<at::Tensor>& position_tables)
     : spec_(skeleton.spec()), unit_(unit) {
   for (const TensorView& view : views) views_.emplace(view.info->name, view);
   for (const Unit::Part& part : unit.parts) {

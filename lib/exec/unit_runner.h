@@ -20,7 +20,7 @@ namespace autoscheme {
 class UnitRunner {
  public:
   UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Span<const TensorView> views, at::ScalarType dtype,
-             const at::Tensor& position_tables);
+             const std::vector<at::Tensor>& position_tables);
   ~UnitRunner();
 
   // A view without data when the unit does not hold it, or not in memory.

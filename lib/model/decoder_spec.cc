@@ -5,17 +5,22 @@ namespace {
 
 struct Uses {
   std::vector<int> linears, params, last_products;
-  void Read(const Norm& norm) {
-    if (norm.weight >= 0) params.push_back(norm.weight);
+  void Read(const Norm& norm) { Read(norm.weight, params), Read(norm.bias, params); }
+  static void Read(int index, std::vector<int>& of) {
+    if (index >= 0) of.push_back(index);
   }
-  void operator()(const Attention& a) {
-    linears.insert(linears.end(), {a.q, a.k, a.v, a.out});
+  void Read(std::initializer_list<int> indices) {
+    for (const int index : indices) Read(index, linears);
+  }
+  // The index of the body's last product.
+  int operator()(const Attention& a) {
+    Read({a.q, a.k, a.v, a.out});
     Read(a.q_norm), Read(a.k_norm);
-    last_products.push_back(a.out);
+    return a.out;
   }
-  void operator()(const GatedMlp& m) {
-    linears.insert(linears.end(), {m.gate, m.up, m.down});
-    last_products.push_back(m.down);
+  int operator()(const Mlp& m) {
+    Read({m.gate, m.up, m.down});
+    return m.down;
   }
 };
 
@@ -23,8 +28,11 @@ Uses UsesOf(const Sublayer& sublayer) {
   Uses uses;
   for (const Branch& branch : sublayer.branches) {
     uses.Read(branch.before);
-    std::visit([&](const auto& body) { uses(body); }, branch.body);
+    const int last = std::visit([&](const auto& body) { return uses(body); }, branch.body);
+    uses.Read(branch.after);
+    if (branch.after.kind == Norm::kNone && sublayer.after_sum.kind == Norm::kNone) uses.last_products.push_back(last);
   }
+  uses.Read(sublayer.after_sum);
   return uses;
 }
 

@@ -1,21 +1,21 @@
-// Llama 1 to 3.x, and models that publish under its name (TinyLlama, SmolLM2, ...).
-#include "base/status_macros.h"
-#include "model/decoder_config.h"
+// Llama 1 to 3.x, and models that publish under its name (TinyLlama, SmolLM2, Yi, ...).
 #include "model/families.h"
+#include "model/llama_like.h"
 
 namespace autoscheme {
 
 absl::StatusOr<ModelSpec> CreateLlama(const Json& config) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(DecoderConfig c, ReadDecoderConfig(config, "llama"));
-  AUTOSCHEME_ASSIGN_OR_RETURN(c.qkv_bias, JsonBoolOr(config, "attention_bias", false, "config.json"));
-  AUTOSCHEME_ASSIGN_OR_RETURN(c.mlp_bias, JsonBoolOr(config, "mlp_bias", false, "config.json"));
-  c.o_bias = c.qkv_bias;
-  if (JsonFind(config, "sliding_window") != nullptr) {
-    c.warnings.push_back(
+  DecoderBuilder d(config, "llama");
+  d.ReadCommonKeys();
+  LlamaLike family;
+  family.qkv_bias = family.out_bias = d.Bool("attention_bias", false);
+  family.mlp_bias = d.Bool("mlp_bias", false);
+  if (d.Has("sliding_window")) {
+    d.Warn(
         "config.json: a llama model has no \"sliding_window\", ignored here as in transformers: every block attends to "
         "all");
   }
-  return MakeDecoder(config, std::move(c));
+  return DescribeLlamaLike(d, family);
 }
 
 }  // namespace autoscheme

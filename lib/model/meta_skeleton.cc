@@ -213,7 +213,7 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
   const ModelSpec& spec = rep->spec;
 
   TensorFinder finder(checkpoint);
-  rep->embedding = finder.Find(spec.embedding, {spec.vocab_size, spec.hidden_size});
+  rep->embedding = finder.Find(spec.input.embedding, {spec.vocab_size, spec.input.width});
   for (const ParamSpec& param : spec.others) rep->others.push_back(finder.Find(param.name, param.shape));
   for (const BlockSpec& block : spec.blocks) {
     AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());

@@ -1,17 +1,18 @@
-// Mistral: no biases; one sliding window for all blocks, for some, or none.
-#include "base/status_macros.h"
-#include "model/decoder_config.h"
+// Mistral and Ministral: no biases; one sliding window for all blocks, for some, or none.
 #include "model/families.h"
+#include "model/llama_like.h"
 
 namespace autoscheme {
 
 absl::StatusOr<ModelSpec> CreateMistral(const Json& config) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(DecoderConfig c, ReadDecoderConfig(config, "mistral"));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t window, ReadSlidingWindow(config));
+  DecoderBuilder d(config, "mistral");
+  d.ReadCommonKeys();
+  LlamaLike family;
+  const int64_t window = d.SlidingWindow(4096);
   // A config with layer_types is one that transformers calls ministral.
-  AUTOSCHEME_ASSIGN_OR_RETURN(const bool by_type, ReadLayerTypes(config, window, c));
-  if (!by_type) c.window.assign(c.blocks, window);
-  return MakeDecoder(config, std::move(c));
+  family.windows = d.WindowsByType(window);
+  if (family.windows.empty()) family.windows.assign(d.blocks, window);
+  return DescribeLlamaLike(d, family);
 }
 
 }  // namespace autoscheme

@@ -12,32 +12,7 @@ namespace autoscheme {
 namespace {
 
 constexpr char kWhat[] = "config.json";
-constexpr double kDefaultTheta = 10000.0;  // of all families
-
-absl::StatusOr<const JsonValue*> DecidingObject(const Json& config, const char** key,
-                                                std::vector<std::string>* warnings);
-absl::StatusOr<RopeConfig> ReadNested(const Json& config, const JsonValue& object, const std::string& where,
-                                      absl::Span<const std::string> attention_types,
-                                      std::vector<std::string>* warnings);
-absl::StatusOr<RopeConfig> ReadFlat(const Json& config, const JsonValue& fields, const std::string& where,
-                                    std::vector<std::string>* warnings);
-absl::Status CheckWholeHeads(const JsonValue& object, const std::string& where);
-bool IsNested(const JsonValue& object);
-
-}  // namespace
-
-absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, absl::Span<const std::string> attention_types,
-                                          std::vector<std::string>* warnings) {
-  AUTOSCHEME_RETURN_IF_ERROR(CheckWholeHeads(config, kWhat));
-  const char* key = nullptr;
-  AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* object, DecidingObject(config, &key, warnings));
-  if (object == nullptr) return ReadFlat(config, JsonValue(rapidjson::kObjectType), kWhat, warnings);
-  const std::string where = absl::StrCat(kWhat, ": ", key);
-  return IsNested(*object) ? ReadNested(config, *object, where, attention_types, warnings)
-                           : ReadFlat(config, *object, where, warnings);
-}
-
-namespace {
+constexpr char kOriginalMaxPositions[] = "original_max_position_embeddings";
 
 // rope_scaling or rope_parameters; null if neither says anything.
 absl::StatusOr<const JsonValue*> DecidingObject(const Json& config, const char** key,
@@ -66,38 +41,6 @@ bool IsNested(const JsonValue& object) {
                      [](const auto& member) { return member.value.IsObject(); });
 }
 
-absl::StatusOr<RopeConfig> ReadNested(const Json& config, const JsonValue& object, const std::string& where,
-                                      absl::Span<const std::string> attention_types,
-                                      std::vector<std::string>* warnings) {
-  for (const auto& member : object.GetObject()) {
-    if (member.value.IsObject() || member.value.IsNull()) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, " has ", Quoted({member.name.GetString(), member.name.GetStringLength()}),
-                     " beside objects for attention types; it must be one object or be nested by type"));
-  }
-  RopeConfig first;
-  for (const std::string& type : attention_types) {
-    const JsonValue* fields = JsonFind(object, type);
-    if (fields == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(where, " is nested, but has nothing for ", type, ", which the model's blocks have"));
-    }
-    AUTOSCHEME_ASSIGN_OR_RETURN(const RopeConfig rope,
-                                ReadFlat(config, *fields, absl::StrCat(where, ".", type), warnings));
-    const auto values = [](const RopeConfig& r) {
-      return std::tie(r.theta, r.type, r.factor, r.low_freq_factor, r.high_freq_factor, r.original_max_positions);
-    };
-    if (type == attention_types.front()) {
-      first = rope;
-    } else if (values(rope) != values(first)) {
-      return absl::UnimplementedError(absl::StrCat(where, " gives ", attention_types.front(), " and ", type,
-                                                   " different frequencies (theta ", first.theta, " and ", rope.theta,
-                                                   "); only the same for all blocks are supported"));
-    }
-  }
-  return first;
-}
-
 absl::StatusOr<std::string> ReadType(const JsonValue& fields, const std::string& where) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string old_type, JsonStringOr(fields, "type", "", where));
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string type, JsonStringOr(fields, "rope_type", old_type, where));
@@ -108,12 +51,14 @@ absl::StatusOr<std::string> ReadType(const JsonValue& fields, const std::string&
   if (type.empty() && JsonFind(fields, "factor") != nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(where, " has a factor, but no rope_type that says how it is meant"));
   }
+  if (type == "su") return "longrope";    // its first name
+  if (type == "mrope") return "default";  // all positions of text are one
   return type.empty() ? "default" : type;
 }
 
-absl::StatusOr<double> ReadTheta(const Json& config, const JsonValue& fields, const std::string& where,
+absl::StatusOr<double> ReadTheta(const Json& config, const JsonValue& fields, const std::string& where, double fallback,
                                  std::vector<std::string>* warnings) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(const double beside, JsonDoubleOr(config, "rope_theta", kDefaultTheta, kWhat));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const double beside, JsonDoubleOr(config, "rope_theta", fallback, kWhat));
   AUTOSCHEME_ASSIGN_OR_RETURN(const double theta, JsonDoubleOr(fields, "rope_theta", beside, where));
   if (!(theta > 0))
     return absl::InvalidArgumentError(absl::StrCat(kWhat, ": rope_theta is ", theta, ", must be positive"));
@@ -125,70 +70,207 @@ absl::StatusOr<double> ReadTheta(const Json& config, const JsonValue& fields, co
   return theta;
 }
 
-// In transformers 5 a number beside the object goes before the one inside, in transformers 4 only the latter is known.
-absl::StatusOr<double> ReadOriginalMaxPositions(const Json& config, const JsonValue& fields, const std::string& where) {
-  constexpr char kKey[] = "original_max_position_embeddings";
-  if (JsonFind(config, kKey) == nullptr) return JsonDouble(fields, kKey, where);
-  AUTOSCHEME_ASSIGN_OR_RETURN(const double beside, JsonDouble(config, kKey, kWhat));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const double inside, JsonDoubleOr(fields, kKey, beside, where));
+// Fallback 0: the number must be there. In transformers 5 a number beside the object goes before the one inside, in
+// transformers 4 only the latter is known to most types.
+absl::StatusOr<double> ReadOriginalMaxPositions(const Json& config, const JsonValue& fields, const std::string& where,
+                                                double fallback) {
+  if (JsonFind(config, kOriginalMaxPositions) == nullptr) {
+    return fallback > 0 ? JsonDoubleOr(fields, kOriginalMaxPositions, fallback, where)
+                        : JsonDouble(fields, kOriginalMaxPositions, where);
+  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(const double beside, JsonDouble(config, kOriginalMaxPositions, kWhat));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const double inside, JsonDoubleOr(fields, kOriginalMaxPositions, beside, where));
   if (inside == beside) return inside;
-  return absl::InvalidArgumentError(absl::StrCat(where, " has an ", kKey, " of ", inside, ", config.json one of ",
-                                                 beside, " beside it; remove the wrong one"));
+  return absl::InvalidArgumentError(absl::StrCat(where, " has an ", kOriginalMaxPositions, " of ", inside,
+                                                 ", config.json one of ", beside, " beside it; remove the wrong one"));
 }
 
-// Names of non-null members that are none of `known`.
-std::vector<std::string> OtherKeys(const JsonValue& object, const std::vector<std::string>& known) {
-  std::vector<std::string> others;
-  for (const auto& member : object.GetObject()) {
+// One type of rotary embedding: the members that it reads.
+struct RopeType {
+  const char* name;
+  std::vector<std::string> members;
+};
+
+const std::vector<RopeType>& RopeTypes() {
+  static const auto* const types = new std::vector<RopeType>{
+      {"default", {"mrope_section", "mrope_interleaved"}},
+      {"linear", {"factor"}},
+      {"dynamic", {"factor", kOriginalMaxPositions}},
+      {"llama3", {"factor", "low_freq_factor", "high_freq_factor", kOriginalMaxPositions}},
+      {"yarn",
+       {"factor", kOriginalMaxPositions, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
+        "truncate", "finetuned"}},
+      {"longrope", {"factor", kOriginalMaxPositions, "attention_factor", "short_factor", "long_factor"}},
+  };
+  return *types;
+}
+
+// A member that no type knows might change the numbers; one that only others know means nothing.
+absl::Status CheckMembers(const JsonValue& fields, const RopeType& type, const std::string& where,
+                          std::vector<std::string>* warnings) {
+  const auto holds = [](const std::vector<std::string>& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  std::vector<std::string> vain;
+  for (const auto& member : fields.GetObject()) {
     const std::string name(member.name.GetString(), member.name.GetStringLength());
-    if (!member.value.IsNull() && std::find(known.begin(), known.end(), name) == known.end()) others.push_back(name);
+    if (member.value.IsNull() || holds(type.members, name) ||
+        holds({"rope_theta", "rope_type", "type", "partial_rotary_factor"}, name)) {
+      continue;
+    }
+    if (std::none_of(RopeTypes().begin(), RopeTypes().end(),
+                     [&](const RopeType& t) { return holds(t.members, name); })) {
+      return absl::InvalidArgumentError(absl::StrCat(where, " has ", Quoted(name), ", which rope type ", type.name,
+                                                     " does not know: remove it if it means nothing"));
+    }
+    vain.push_back(name);
   }
-  return others;
+  if (!vain.empty()) {
+    warnings->push_back(absl::StrCat(where, ": ", FirstNames(vain), vain.size() == 1 ? " means" : " mean",
+                                     " nothing for rope type ", type.name, " and ", vain.size() == 1 ? "is" : "are",
+                                     " ignored"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadLlama3(const Json& config, const JsonValue& fields, const std::string& where, RopeConfig& rope) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.low_freq_factor, JsonDouble(fields, "low_freq_factor", where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.high_freq_factor, JsonDouble(fields, "high_freq_factor", where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.original_max_positions, ReadOriginalMaxPositions(config, fields, where, 0));
+  if (rope.high_freq_factor > rope.low_freq_factor && rope.original_max_positions > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      where, ": rope type llama3 needs high_freq_factor > low_freq_factor and ", kOriginalMaxPositions, " > 0"));
+}
+
+absl::Status ReadYarn(const Json& config, const JsonValue& fields, const std::string& where, double max_positions,
+                      RopeConfig& rope) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.original_max_positions,
+                              ReadOriginalMaxPositions(config, fields, where, max_positions));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.beta_fast, JsonDoubleOr(fields, "beta_fast", 32, where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.beta_slow, JsonDoubleOr(fields, "beta_slow", 1, where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.truncate, JsonBoolOr(fields, "truncate", true, where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const double mscale, JsonDoubleOr(fields, "mscale", 0, where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const double mscale_all, JsonDoubleOr(fields, "mscale_all_dim", 0, where));
+  const auto grown = [&](double by) { return rope.factor <= 1 ? 1.0 : 0.1 * by * std::log(rope.factor) + 1; };
+  const double usual = mscale != 0 && mscale_all != 0 ? grown(mscale) / grown(mscale_all) : grown(1);
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.attention_scale, JsonDoubleOr(fields, "attention_factor", usual, where));
+  if (rope.beta_fast > 0 && rope.beta_slow > 0 && rope.original_max_positions > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(where, ": rope type yarn needs beta_fast, beta_slow and ", kOriginalMaxPositions, " above 0"));
+}
+
+absl::StatusOr<std::vector<double>> ReadFactors(const JsonValue& fields, const char* key, const std::string& where) {
+  const JsonValue* list = JsonFind(fields, key);
+  std::vector<double> factors;
+  bool numbers = list != nullptr && list->IsArray() && !list->Empty();
+  for (rapidjson::SizeType i = 0; numbers && i < list->Size(); ++i) {
+    numbers = (*list)[i].IsNumber() && (*list)[i].GetDouble() > 0;
+    if (numbers) factors.push_back((*list)[i].GetDouble());
+  }
+  if (numbers) return factors;
+  return absl::InvalidArgumentError(
+      absl::StrCat(where, ": rope type longrope needs ", key, ", a list of positive numbers"));
+}
+
+absl::Status ReadLongrope(const Json& config, const JsonValue& fields, const std::string& where, double max_positions,
+                          RopeConfig& rope) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.short_factors, ReadFactors(fields, "short_factor", where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.long_factors, ReadFactors(fields, "long_factor", where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.original_max_positions,
+                              ReadOriginalMaxPositions(config, fields, where, max_positions));
+  // How far the model was stretched: by its own number of positions where the config has both, as transformers counts.
+  const bool both =
+      JsonFind(config, kOriginalMaxPositions) != nullptr || JsonFind(fields, kOriginalMaxPositions) != nullptr;
+  AUTOSCHEME_ASSIGN_OR_RETURN(const double given, JsonDoubleOr(fields, "factor", 1, where));
+  rope.factor = both && max_positions > 0 ? max_positions / rope.original_max_positions : given;
+  const double usual =
+      rope.factor <= 1 ? 1 : std::sqrt(1 + std::log(rope.factor) / std::log(rope.original_max_positions));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.attention_scale, JsonDoubleOr(fields, "attention_factor", usual, where));
+  if (rope.original_max_positions > 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(where, ": rope type longrope needs ", kOriginalMaxPositions, " or max_position_embeddings"));
+}
+
+absl::StatusOr<double> ReadPart(const JsonValue& object, const std::string& where, const RopeDefaults& defaults,
+                                const char* key, double fallback) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(const double part, JsonDoubleOr(object, key, fallback, where));
+  if (!defaults.may_be_partial && part != 1) {
+    return absl::UnimplementedError(
+        absl::StrCat(where, ": ", key, " is ", part, "; these models rotate whole heads, so only 1 is supported"));
+  }
+  if (part > 0 && part <= 1) return part;
+  return absl::InvalidArgumentError(absl::StrCat(where, ": ", key, " is ", part, ", must be above 0 and at most 1"));
 }
 
 absl::StatusOr<RopeConfig> ReadFlat(const Json& config, const JsonValue& fields, const std::string& where,
-                                    std::vector<std::string>* warnings) {
-  AUTOSCHEME_RETURN_IF_ERROR(CheckWholeHeads(fields, where));
+                                    const RopeDefaults& defaults, double* part, std::vector<std::string>* warnings) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(*part, ReadPart(config, kWhat, defaults, defaults.part_key, defaults.part));
+  AUTOSCHEME_ASSIGN_OR_RETURN(*part, ReadPart(fields, where, defaults, "partial_rotary_factor", *part));
   RopeConfig rope;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, ReadTheta(config, fields, where, warnings));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, ReadTheta(config, fields, where, defaults.theta, warnings));
   AUTOSCHEME_ASSIGN_OR_RETURN(rope.type, ReadType(fields, where));
-  std::vector<std::string> known = {"rope_theta", "rope_type", "type", "partial_rotary_factor"};
-  if (rope.type == "linear" || rope.type == "llama3") {
-    known.push_back("factor");
-    AUTOSCHEME_ASSIGN_OR_RETURN(rope.factor, JsonDouble(fields, "factor", where));
-    if (!(rope.factor > 0)) {
-      return absl::InvalidArgumentError(absl::StrCat(where, ": factor is ", rope.factor, ", must be positive"));
-    }
+  const auto type = std::find_if(RopeTypes().begin(), RopeTypes().end(),
+                                 [&](const RopeType& known) { return rope.type == known.name; });
+  if (type == RopeTypes().end()) {
+    return absl::UnimplementedError(absl::StrCat(where, ": rope type ", Quoted(rope.type),
+                                                 " is not supported; known: default, linear, dynamic, llama3, yarn, "
+                                                 "longrope"));
   }
-  if (rope.type == "llama3") {
-    known.insert(known.end(), {"low_freq_factor", "high_freq_factor", "original_max_position_embeddings"});
-    AUTOSCHEME_ASSIGN_OR_RETURN(rope.low_freq_factor, JsonDouble(fields, "low_freq_factor", where));
-    AUTOSCHEME_ASSIGN_OR_RETURN(rope.high_freq_factor, JsonDouble(fields, "high_freq_factor", where));
-    AUTOSCHEME_ASSIGN_OR_RETURN(rope.original_max_positions, ReadOriginalMaxPositions(config, fields, where));
-    if (rope.high_freq_factor <= rope.low_freq_factor || rope.original_max_positions <= 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          where,
-          ": rope type llama3 needs high_freq_factor > low_freq_factor and original_max_position_embeddings > 0"));
-    }
-  } else if (rope.type != "default" && rope.type != "linear") {
-    return absl::UnimplementedError(
-        absl::StrCat(where, ": rope type ", Quoted(rope.type), " is not supported; known: default, linear, llama3"));
+  AUTOSCHEME_RETURN_IF_ERROR(CheckMembers(fields, *type, where, warnings));
+  const double max_positions = static_cast<double>(defaults.max_positions);
+  if (rope.type == "longrope") {
+    AUTOSCHEME_RETURN_IF_ERROR(ReadLongrope(config, fields, where, max_positions, rope));
+    return rope;
   }
-  if (const std::vector<std::string> vain = OtherKeys(fields, known); !vain.empty()) {
-    warnings->push_back(absl::StrCat(where, ": ", FirstNames(vain), vain.size() == 1 ? " means" : " mean",
-                                     " nothing for rope type ", rope.type, " and ", vain.size() == 1 ? "is" : "are",
-                                     " ignored"));
+  if (rope.type == "default") return rope;
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.factor, JsonDouble(fields, "factor", where));
+  if (!(rope.factor > 0)) {
+    return absl::InvalidArgumentError(absl::StrCat(where, ": factor is ", rope.factor, ", must be positive"));
+  }
+  if (rope.type == "llama3") AUTOSCHEME_RETURN_IF_ERROR(ReadLlama3(config, fields, where, rope));
+  if (rope.type == "yarn") AUTOSCHEME_RETURN_IF_ERROR(ReadYarn(config, fields, where, max_positions, rope));
+  if (rope.type == "dynamic") {
+    rope.original_max_positions = max_positions;
+    if (max_positions < 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, ": rope type dynamic needs max_position_embeddings in config.json"));
+    }
   }
   return rope;
 }
 
-absl::Status CheckWholeHeads(const JsonValue& object, const std::string& where) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(const double part, JsonDoubleOr(object, "partial_rotary_factor", 1.0, where));
-  if (part == 1) return absl::OkStatus();
-  return absl::UnimplementedError(absl::StrCat(where, ": partial_rotary_factor is ", part,
-                                               "; these models rotate whole heads, so only 1 is supported"));
+}  // namespace
+
+bool RopeConfig::operator==(const RopeConfig& other) const {
+  const auto values = [](const RopeConfig& r) {
+    return std::tie(r.theta, r.type, r.factor, r.low_freq_factor, r.high_freq_factor, r.original_max_positions,
+                    r.attention_scale, r.beta_fast, r.beta_slow, r.truncate, r.short_factors, r.long_factors);
+  };
+  return values(*this) == values(other);
 }
 
-}  // namespace
+absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, const std::string& attention_type,
+                                          const RopeDefaults& defaults, double* part,
+                                          std::vector<std::string>* warnings) {
+  const char* key = nullptr;
+  AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* object, DecidingObject(config, &key, warnings));
+  if (object == nullptr) {
+    return ReadFlat(config, JsonValue(rapidjson::kObjectType), kWhat, defaults, part, warnings);
+  }
+  const std::string where = absl::StrCat(kWhat, ": ", key);
+  if (!IsNested(*object)) return ReadFlat(config, *object, where, defaults, part, warnings);
+  for (const auto& member : object->GetObject()) {
+    if (member.value.IsObject() || member.value.IsNull()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, " has ", Quoted({member.name.GetString(), member.name.GetStringLength()}),
+                     " beside objects for attention types; it must be one object or be nested by type"));
+  }
+  const JsonValue* fields = JsonFind(*object, attention_type);
+  if (fields == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, " is nested, but has nothing for ", attention_type, ", which the model's blocks have"));
+  }
+  return ReadFlat(config, *fields, absl::StrCat(where, ".", attention_type), defaults, part, warnings);
+}
 
 }  // namespace autoscheme

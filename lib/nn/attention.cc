@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <torch/csrc/autograd/custom_function.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,16 +12,16 @@
 #include <vector>
 
 #include "nn/fused.h"
+#include "nn/node.h"
 #include "tensor/products.h"
 #include "tensor/tensor_pool.h"
 
 namespace autoscheme {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-double Scale(const AttentionShape& shape) { return 1.0 / std::sqrt(static_cast<double>(shape.head_dim)); }
+double Scale(const AttentionShape& shape) {
+  return shape.scale != 0 ? shape.scale : 1.0 / std::sqrt(static_cast<double>(shape.head_dim));
+}
 
 // Queries that are worked on at once, [first, last), and the keys that any of them sees.
 struct Stretch {
@@ -30,10 +30,19 @@ struct Stretch {
   int64_t keys() const { return last - first_key; }
 };
 
-// Rotary embedding: x, y [heads, positions, dim], tables [2, positions, dim / 2]; with direction -1 the inverse.
-// Where the tables are of x's and y's dtype products are rounded to it; else the tables and one of x and y are float32.
-void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double scale, const at::Tensor& y) {
-  const int64_t half = x.size(-1) / 2;
+// Rotary embedding of the first numbers of each head: x, y [heads, positions, dim], tables [2, positions, dims / 2];
+// with direction -1 the inverse. Where the tables are of x's and y's dtype products are rounded to it; else the tables
+// and one of x and y are float32. Numbers behind them are only scaled, as all are without tables.
+void Rotate(const at::Tensor& all_x, const at::Tensor& tables, bool interleaved, int direction, double scale,
+            const at::Tensor& all_y) {
+  const int64_t half = tables.defined() ? tables.size(-1) : 0, rest = all_x.size(-1) - 2 * half;
+  if (rest > 0) {
+    const at::Tensor behind = all_y.narrow(-1, 2 * half, rest);
+    behind.copy_(all_x.narrow(-1, 2 * half, rest));
+    if (scale != 1) behind.mul_(scale);
+  }
+  if (half == 0) return;
+  const at::Tensor x = all_x.narrow(-1, 0, 2 * half), y = all_y.narrow(-1, 0, 2 * half);
   const at::Tensor cos = tables[0], sin = tables[1], &like = x.scalar_type() == at::kFloat ? y : x;
   const auto run = [&](auto kernel, auto in, auto table, auto out) {
     using In = decltype(in);
@@ -45,7 +54,7 @@ void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double
               static_cast<float>(scale)});
     }
   };
-  const bool dense = cos.is_contiguous() && x.stride(-1) == 1 && y.stride(-1) == 1;
+  const bool dense = !interleaved && cos.is_contiguous() && x.stride(-1) == 1 && y.stride(-1) == 1;
   if (dense && WithRowKernels(like, [&](const auto& kernels, auto type) {
         if (tables.scalar_type() == like.scalar_type()) {
           run(kernels.rotate, type, type, type);
@@ -57,9 +66,12 @@ void Rotate(const at::Tensor& x, const at::Tensor& tables, int direction, double
       })) {
     return;
   }
-  const at::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
-  y.narrow(-1, 0, half).copy_((a * cos - b * (sin * direction)) * scale);
-  y.narrow(-1, half, half).copy_((b * cos + a * (sin * direction)) * scale);
+  const auto part = [&](const at::Tensor& t, int64_t which) {
+    return interleaved ? t.slice(-1, which, 2 * half, 2) : t.narrow(-1, which * half, half);
+  };
+  const at::Tensor a = part(x, 0), b = part(x, 1);
+  part(y, 0).copy_((a * cos - b * (sin * direction)) * scale);
+  part(y, 1).copy_((b * cos + a * (sin * direction)) * scale);
 }
 
 // One key head of one row of the batch, with the query heads that read it: all that attention needs at a time.
@@ -70,13 +82,24 @@ class RowHead {
   RowHead(const AttentionShape& shape, const at::Tensor& tables, const at::Tensor& k, const at::Tensor& v, int64_t head)
       : shape_(shape), head_(head), tables_(tables), seqlen_(k.size(0)), step_(QueriesAtOnce(shape, seqlen_)) {
     keys_ = NewLike(k, {1, seqlen_, shape.head_dim}, at::kFloat);
-    Rotate(k.narrow(1, head, 1).transpose(0, 1), tables_, 1, 1, keys_);
+    Rotate(k.narrow(1, head, 1).transpose(0, 1), tables_, shape.interleaved, 1, 1, keys_);
     keys_ = keys_[0];
     values_ = Converted(v.select(1, head), at::kFloat);
     const int64_t rows = shape.group() * step_;
     queries_ = NewLike(k, {rows * shape.head_dim}, at::kFloat);
     scores_ = NewLike(k, {rows * std::min(seqlen_, MostKeys())}, at::kFloat);
+    if (shape.softcap > 0) slopes_ = NewLike(scores_);
     outside_ = at::full({step_, step_}, -std::numeric_limits<float>::infinity(), keys_.options()).triu_(1);
+  }
+
+  // out as q.
+  void Forward(const at::Tensor& q, const at::Tensor& out) {
+    at::Tensor sums = NewLike(queries_);
+    ForEachStretch([&](const Stretch& s) {
+      at::Tensor of_queries = Part(sums, s, shape_.head_dim);
+      at::mm_out(of_queries, Probabilities(q, s), values_.narrow(0, s.first_key, s.keys()));
+      Of(out, s).copy_(of_queries.view({shape_.group(), s.queries(), shape_.head_dim}));
+    });
   }
 
   // dq, dk, dv as q, k, v.
@@ -92,11 +115,13 @@ class RowHead {
       of_values.narrow(0, s.first_key, s.keys()).addmm_(p.t(), go);
       at::mm_out(ds, go, values_.narrow(0, s.first_key, s.keys()).t());
       at::_softmax_backward_data_out(ds, ds, p, -1, at::kFloat);
+      if (slopes_.defined()) ds.mul_(Part(slopes_, s, s.keys()));
       of_keys.narrow(0, s.first_key, s.keys()).addmm_(ds.t(), Part(queries_, s, dim));
       at::mm_out(dqs, ds, keys_.narrow(0, s.first_key, s.keys()));
-      Rotate(dqs.view({shape_.group(), s.queries(), dim}), TablesOf(s), -1, Scale(shape_), Of(dq, s));
+      Rotate(dqs.view({shape_.group(), s.queries(), dim}), TablesOf(s), shape_.interleaved, -1, Scale(shape_),
+             Of(dq, s));
     });
-    Rotate(of_keys.unsqueeze(0), tables_, -1, 1, dk.narrow(1, head_, 1).transpose(0, 1));
+    Rotate(of_keys.unsqueeze(0), tables_, shape_.interleaved, -1, 1, dk.narrow(1, head_, 1).transpose(0, 1));
     dv.select(1, head_).copy_(of_values);
   }
 
@@ -121,14 +146,22 @@ class RowHead {
     return t.narrow(0, s.first, s.queries()).narrow(1, head_ * shape_.group(), shape_.group()).transpose(0, 1);
   }
 
-  at::Tensor TablesOf(const Stretch& s) const { return tables_.narrow(1, s.first, s.queries()); }
+  at::Tensor TablesOf(const Stretch& s) const {
+    return tables_.defined() ? tables_.narrow(1, s.first, s.queries()) : tables_;
+  }
 
   // Softmax of the scaled products of a chunk's queries, which are left in queries_, with the keys.
   at::Tensor Probabilities(const at::Tensor& q, const Stretch& s) {
     const int64_t dim = shape_.head_dim, n = s.queries();
     at::Tensor rotated = Part(queries_, s, dim), scores = Part(scores_, s, s.keys());
-    Rotate(Of(q, s), TablesOf(s), 1, Scale(shape_), rotated.view({shape_.group(), n, dim}));
+    Rotate(Of(q, s), TablesOf(s), shape_.interleaved, 1, Scale(shape_), rotated.view({shape_.group(), n, dim}));
     at::mm_out(scores, rotated, keys_.narrow(0, s.first_key, s.keys()).t());
+    if (slopes_.defined()) {
+      scores.div_(shape_.softcap).tanh_();
+      at::Tensor slopes = Part(slopes_, s, s.keys());
+      at::mul_out(slopes, scores, scores).neg_().add_(1);
+      scores.mul_(shape_.softcap);
+    }
     const at::Tensor by_head = scores.view({shape_.group(), n, s.keys()});
     by_head.narrow(-1, s.first - s.first_key, n).add_(outside_.narrow(0, 0, n).narrow(1, 0, n));
     // The first query sees all keys there are, those behind it miss one more each.
@@ -147,6 +180,7 @@ class RowHead {
   const int64_t seqlen_, step_;
   at::Tensor keys_, values_;     // [seq, dim], rotated; as they are
   at::Tensor queries_, scores_;  // of a chunk
+  at::Tensor slopes_;            // of the cap, by score
   at::Tensor outside_;
 };
 
@@ -163,11 +197,12 @@ at::Tensor Heads(const at::Tensor& t, int64_t heads) {
   return t.view({t.size(0), t.size(1), heads, t.size(2) / heads});
 }
 
-// [batch, heads, seq, dim] rotated; the tables are of its dtype.
-at::Tensor Rotated(const at::Tensor& x, const at::Tensor& tables) {
-  at::Tensor y = NewLike(x);
-  for (int64_t row = 0; row < x.size(0); ++row) Rotate(x[row], tables, 1, 1, y[row]);
-  return y;
+// [batch, heads, seq, dim] rotated; the tables are of its dtype, or float32.
+at::Tensor Rotated(const at::Tensor& x, const at::Tensor& tables, bool interleaved) {
+  if (!tables.defined()) return x;
+  const at::Tensor in = Converted(x, tables.scalar_type()), y = NewLike(in);
+  for (int64_t row = 0; row < x.size(0); ++row) Rotate(in[row], tables, interleaved, 1, 1, y[row]);
+  return Converted(y, x.scalar_type());
 }
 
 // [batch, kv_heads, seq, dim] with every head as often as query heads read it.
@@ -195,47 +230,55 @@ std::optional<at::Tensor> WindowMask(const at::Tensor& q, const AttentionShape& 
   return mask;
 }
 
-// Gives the bits of LibTorch's operators in the dtype of q, k, v and the tables; a narrow type that cannot be multiplied
-// is rotated as such, and float32 from there. Without autograd.
+// Gives the bits of LibTorch's operators in the dtype of q, k, v and the tables; a narrow type that cannot be
+// multiplied is rotated as such, and float32 from there. Without autograd.
 at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                    const std::optional<at::Tensor>& mask, const AttentionShape& shape) {
   const auto split = [](const at::Tensor& t, int64_t heads) { return Heads(t, heads).transpose(1, 2); };
   const auto given = [&](const at::Tensor& t) { return Converted(t, ComposedType(q)); };
-  return at::scaled_dot_product_attention(given(Rotated(split(q, shape.heads), tables)),
-                                          Repeated(given(Rotated(split(k, shape.kv_heads), tables)), shape.group()),
-                                          Repeated(given(split(v, shape.kv_heads)), shape.group()), mask,
-                                          /*dropout_p=*/0.0,
-                                          /*is_causal=*/!mask.has_value(), Scale(shape))
+  return at::scaled_dot_product_attention(
+             given(Rotated(split(q, shape.heads), tables, shape.interleaved)),
+             Repeated(given(Rotated(split(k, shape.kv_heads), tables, shape.interleaved)), shape.group()),
+             Repeated(given(split(v, shape.kv_heads)), shape.group()), mask,
+             /*dropout_p=*/0.0,
+             /*is_causal=*/!mask.has_value(), Scale(shape))
       .transpose(1, 2)
       .reshape(q.sizes());
 }
 
-struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const at::Tensor& tables, const AttentionShape& shape) {
-    at::Tensor out = NewLike(q);
-    // Row by row, so that no copies of all rows exist. By LibTorch's own kernel, as in the reference: under 4-bit
-    // activations a last bit that differs grows to percents over the blocks.
-    const std::optional<at::Tensor> mask = WindowMask(q, shape);
-    const at::Tensor own_tables = Converted(tables, q.scalar_type());
-    const auto compute = [&](int64_t row, int64_t) {
-      const auto one = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
-      one(out).copy_(Compose(one(q), one(k), one(v), own_tables, mask, shape));
-    };
-    if (q.size(0) >= at::get_num_threads()) {
-      ForEachHead(q.size(0), 1, compute);
-    } else {  // the kernel spreads over heads
-      for (int64_t row = 0; row < q.size(0); ++row) compute(row, 0);
-    }
-    ctx->save_for_backward({q, k, v, tables});
-    ctx->saved_data["shape"] = std::vector<int64_t>{shape.heads, shape.kv_heads, shape.head_dim, shape.window};
+// Row by row, so that no copies of all rows exist. By LibTorch's own kernel, as in the reference: under 4-bit
+// activations a last bit that differs grows to percents over the blocks.
+at::Tensor Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
+                  const AttentionShape& shape) {
+  at::Tensor out = NewLike(q);
+  if (shape.softcap > 0) {
+    const at::Tensor qh = Heads(q, shape.heads), kh = Heads(k, shape.kv_heads), vh = Heads(v, shape.kv_heads),
+                     oh = Heads(out, shape.heads);
+    ForEachHead(q.size(0), shape.kv_heads, [&](int64_t row, int64_t head) {
+      RowHead(shape, tables, kh[row], vh[row], head).Forward(qh[row], oh[row]);
+    });
     return out;
   }
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const variable_list saved = ctx->get_saved_variables();
-    const std::vector<int64_t> numbers = ctx->saved_data["shape"].toIntVector();
-    const AttentionShape shape{numbers[0], numbers[1], numbers[2], numbers[3]};
-    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &tables = saved[3];
+  const std::optional<at::Tensor> mask = WindowMask(q, shape);
+  const at::Tensor own_tables = tables.defined() && !shape.wide_rotation ? Converted(tables, q.scalar_type()) : tables;
+  const auto compute = [&](int64_t row, int64_t) {
+    const auto one = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
+    one(out).copy_(Compose(one(q), one(k), one(v), own_tables, mask, shape));
+  };
+  if (q.size(0) >= at::get_num_threads()) {
+    ForEachHead(q.size(0), 1, compute);
+  } else {  // the kernel spreads over heads
+    for (int64_t row = 0; row < q.size(0); ++row) compute(row, 0);
+  }
+  return out;
+}
+
+struct AttentionNode : torch::autograd::Node {
+  at::Tensor q, k, v, tables;
+  AttentionShape shape;
+
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
+    at::NoGradGuard no_grad;
     at::Tensor dq = NewLike(q), dk = NewLike(k), dv = NewLike(v);
     const at::Tensor qh = Heads(q, shape.heads), kh = Heads(k, shape.kv_heads), vh = Heads(v, shape.kv_heads),
                      gh = Heads(grads[0].contiguous(), shape.heads), dqh = Heads(dq, shape.heads),
@@ -243,15 +286,27 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     ForEachHead(q.size(0), shape.kv_heads, [&](int64_t row, int64_t head) {
       RowHead(shape, tables, kh[row], vh[row], head).Backward(qh[row], gh[row], dqh[row], dkh[row], dvh[row]);
     });
-    return {dq, dk, dv, at::Tensor(), at::Tensor()};
+    return {dq, dk, dv};
   }
+  void release_variables() override { q.reset(), k.reset(), v.reset(); }
 };
 
 }  // namespace
 
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
-                           const AttentionShape& shape) {
-  return AttentionFunction::apply(q, k, v, tables, Seen(shape, q.size(1)));
+                           const AttentionShape& given) {
+  const AttentionShape shape = Seen(given, q.size(1));
+  at::Tensor out;
+  {
+    at::NoGradGuard no_grad;
+    out = Attend(q, k, v, tables, shape);
+  }
+  if (torch::autograd::compute_requires_grad(q, k, v)) {
+    auto node = NewNode<AttentionNode>(q, k, v);
+    node->q = q.detach(), node->k = k.detach(), node->v = v.detach(), node->tables = tables, node->shape = shape;
+    torch::autograd::set_history(out, node);
+  }
+  return out;
 }
 
 }  // namespace autoscheme

@@ -4,14 +4,21 @@
 
 #include <cstdint>
 
+#include "model/decoder_spec.h"
+
 namespace autoscheme {
 
 struct AttentionShape {
   int64_t heads = 1, kv_heads = 1, head_dim = 2;
-  int64_t window = 0;  // > 0: a query sees itself and the window - 1 positions before it
+  int64_t window = 0;                               // > 0: a query sees itself and the window - 1 positions before it
+  double scale = 0;                                 // of the scores; 0: 1 / sqrt(head_dim)
+  double softcap = 0;                               // > 0: scores become softcap tanh(scores / softcap)
+  bool interleaved = false, wide_rotation = false;  // see Rotary
 
   int64_t group() const { return heads / kv_heads; }  // query heads that share a key head
 };
+
+AttentionShape ShapeOf(const Attention& attention);
 
 // The shape for rows of seqlen: a window that hides nothing is none.
 AttentionShape Seen(AttentionShape shape, int64_t seqlen);

@@ -7,40 +7,49 @@
 namespace autoscheme {
 namespace {
 
-// What a branch adds to the sublayer's input, which is saved once.
+// What a body adds to the sublayer's input, which is saved once.
 Activations Cost(const Attention& a, int64_t hidden, int64_t copies) {
   const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
-  // Saved: q, k and v; attention's output; what the norms of heads give. In a graph the normed input too. Then the
-  // sublayer's output and its gradient; the gradients of q, k, v and attention's output, or of the normed input from
-  // each of the three.
-  const int64_t normed_heads = (a.q_norm.weight >= 0 ? q : 0) + (a.k_norm.weight >= 0 ? kv : 0);
-  const int64_t saved = 2 * q + 2 * kv + normed_heads;
-  return {saved, saved + copies * hidden + (copies - 1) * q, 2 * hidden + std::max(2 * q + 2 * kv, 3 * hidden)};
+  // Saved: q, k and v, twice if they are clamped; attention's output; what the norms of heads give. In a graph the
+  // normed input too. Then the sublayer's output and its gradient; the gradients of q, k, v and attention's output, and
+  // of the linear that gives them together, or of the normed input from each of the three.
+  const int64_t normed_heads = (a.q_norm.kind != Norm::kNone ? q : 0) + (a.k_norm.kind != Norm::kNone ? kv : 0);
+  const int64_t saved = 2 * q + 2 * kv + normed_heads + (a.clip > 0 ? q + 2 * kv : 0);
+  const int64_t apart = std::max(2 * q + 2 * kv, 3 * hidden), together = 3 * q + 4 * kv;
+  return {saved, saved + copies * hidden + (copies - 1) * q,
+          2 * hidden + (a.inputs == Attention::kSeparate ? apart : together)};
 }
 
-Activations Cost(const GatedMlp& m, int64_t hidden, int64_t copies) {
+Activations Cost(const Mlp& m, int64_t hidden, int64_t copies) {
   // Saved: gate and up. In a graph the normed input and the product of gate and up too. Then the sublayer's output and
-  // its gradient, and two gradients of the inner width beyond what is freed before them.
-  const int64_t saved = 2 * m.width;
-  return {saved, saved + copies * (hidden + m.width), 2 * hidden + 2 * m.width};
+  // its gradient, and two gradients of the inner width beyond what is freed before them, twice if one linear gives
+  // both.
+  const int64_t saved = (m.gated() ? 2 : 1) * m.width;
+  return {saved, saved + copies * (hidden + m.width), 2 * hidden + (m.fused ? 4 : 2) * m.width};
 }
 
 Scratch ScratchOf(const Attention& a, int64_t seqlen) {
-  const AttentionShape shape{a.heads, a.kv_heads, a.head_dim, a.window};
+  const AttentionShape shape = ShapeOf(a);
   return {AttentionMaskBytes(shape, seqlen), AttentionForwardBytes(shape, seqlen), AttentionKernelBytes(shape, seqlen),
           AttentionBackwardBytes(shape, seqlen)};
 }
 
-Scratch ScratchOf(const GatedMlp&, int64_t) { return {}; }
+Scratch ScratchOf(const Mlp&, int64_t) { return {}; }
 
 }  // namespace
 
 Activations ActivationsOf(const Sublayer& sublayer, int64_t hidden, bool quantized_inputs) {
-  Activations sum{hidden, hidden, 0};
+  // The input of a norm behind a branch is saved, and so is that of one behind the sum. Branches that are through wait
+  // for the sum.
+  const int64_t after_sum = sublayer.after_sum.kind != Norm::kNone ? hidden : 0;
+  const int64_t waiting = (static_cast<int64_t>(sublayer.branches.size()) - 1) * hidden;
+  Activations sum{hidden + after_sum, hidden + after_sum, 0};
   for (const Branch& branch : sublayer.branches) {
     const Activations cost =
         std::visit([&](const auto& body) { return Cost(body, hidden, quantized_inputs ? 2 : 1); }, branch.body);
-    sum.saved += cost.saved, sum.graph += cost.graph, sum.transient = std::max(sum.transient, cost.transient);
+    const int64_t after = branch.after.kind != Norm::kNone ? hidden : 0;
+    sum.saved += cost.saved + after, sum.graph += cost.graph + after;
+    sum.transient = std::max(sum.transient, cost.transient + after + after_sum + waiting);
   }
   return sum;
 }

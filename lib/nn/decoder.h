@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "model/decoder_spec.h"
 
@@ -18,18 +19,21 @@ class BlockOps {
   virtual at::Tensor Linear(int index, const at::Tensor& x) = 0;
   // The `index`-th param of the block, or of ModelSpec::others, in the compute dtype.
   virtual const at::Tensor& Param(int index) = 0;
-  // PositionTables for the run's sequence length.
-  virtual const at::Tensor& position_tables() const = 0;
+  // One of PositionTables for the run's sequence length.
+  virtual const at::Tensor& position_tables(int table) const = 0;
 };
 
-// Whatever depends on positions alone (rotary cos and sin), float32.
-at::Tensor PositionTables(const ModelSpec& spec, int64_t seqlen);
+// Rotary cos and sin (RopeTables), by ModelSpec::tables.
+std::vector<at::Tensor> PositionTables(const ModelSpec& spec, int64_t seqlen);
 
 // [batch, seq, hidden] -> same. Differentiable in x where autograd is on.
 at::Tensor Forward(const Sublayer& sublayer, const at::Tensor& x, BlockOps& ops);
 
-// Output of the last block -> input of the head.
-at::Tensor FinalNorm(const ModelSpec& spec, const at::Tensor& x, BlockOps& ops);
+// The embedding's rows [batch, seq, width] of some tokens -> input of the first block [batch, seq, hidden].
+at::Tensor EmbeddedRows(const ModelSpec& spec, const at::Tensor& rows, BlockOps& ops);
+
+// Output of the last block -> input of the head [batch, seq, in_features]. Differentiable in x.
+at::Tensor HeadInputs(const ModelSpec& spec, const at::Tensor& x, BlockOps& ops);
 
 }  // namespace autoscheme
 

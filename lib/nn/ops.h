@@ -1,5 +1,5 @@
 // The differentiable operations that blocks are made of. Each keeps for the backward pass only what it needs; what
-// RmsNormBranches and SwiGlu give can be made again from that (RecomputableNode).
+// NormBranches and Activated give can be made again from that (RecomputableNode).
 #ifndef AUTOSCHEME_NN_OPS_H_
 #define AUTOSCHEME_NN_OPS_H_
 
@@ -8,11 +8,19 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/decoder_spec.h"
+
 namespace autoscheme {
 
-// x / rms(x) * weight over the last dimension; the mean square in float32, the weight applied in x's dtype.
+// A Norm and its tensors, in the compute dtype. Weight and bias may be undefined.
+struct LoadedNorm {
+  Norm norm;
+  at::Tensor weight, bias;
+};
+
+// The norm over the last dimension of the weight; a weight [heads, n] is for x [..., heads * n]. Moments in float32.
 // Gradient for x only.
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor Normed(const LoadedNorm& norm, const at::Tensor& x);
 
 // The same once, for `count` readers, and x for the residual path: what flows back from all of them is summed in one
 // pass.
@@ -20,13 +28,21 @@ struct NormedBranches {
   at::Tensor x;
   std::vector<at::Tensor> normed;  // of one memory
 };
-NormedBranches RmsNormBranches(const at::Tensor& x, const at::Tensor& weight, double eps, int64_t count);
+NormedBranches NormBranches(const LoadedNorm& norm, const at::Tensor& x, int64_t count);
 
-// silu(gate) * up.
-at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up);
+// activation(gate) * up; activation(up) where gate is undefined.
+at::Tensor Activated(Activation activation, const at::Tensor& gate, const at::Tensor& up);
 
-// x + change.
-at::Tensor Residual(const at::Tensor& x, const at::Tensor& change);
+// Columns of x [..., groups * sum of widths]: result i is [..., groups * widths[i]], the i-th part of every group.
+std::vector<at::Tensor> Split(const at::Tensor& x, int64_t groups, const std::vector<int64_t>& widths);
+
+// x + scale * (sum of changes). `residual_last`: x is added last.
+at::Tensor Residual(const at::Tensor& x, const std::vector<at::Tensor>& changes, double scale = 1,
+                    bool residual_last = false);
+
+// The value, and d activation(x) / dx * grad. Without autograd.
+at::Tensor ActivationValue(Activation activation, const at::Tensor& x);
+at::Tensor ActivationGradient(Activation activation, const at::Tensor& grad, const at::Tensor& x);
 
 }  // namespace autoscheme
 

@@ -10,8 +10,9 @@
 
 namespace autoscheme {
 
-// [2, seqlen, head_dim / 2]: cos and sin of position x frequency, float32.
-at::Tensor RopeTables(const RopeConfig& rope, int64_t head_dim, int64_t seqlen);
+// [2, seqlen, dims / 2]: cos and sin of position x frequency, float32 (docs/algorithm.md 1.4). Those of types dynamic
+// and longrope depend on seqlen.
+at::Tensor RopeTables(const RopeConfig& rope, int64_t dims, int64_t seqlen);
 
 }  // namespace autoscheme
 

@@ -1,0 +1,26 @@
+// The decoder that Llama, Mistral, Qwen2 and Qwen3 share: pre-norm, rotary grouped-query attention, gated MLP.
+#ifndef AUTOSCHEME_MODEL_LLAMA_LIKE_H_
+#define AUTOSCHEME_MODEL_LLAMA_LIKE_H_
+
+#include <string>
+#include <vector>
+
+#include "model/decoder_builder.h"
+
+namespace autoscheme {
+
+struct LlamaLike {
+  int64_t head_dim = 0;  // without a head_dim key; 0: hidden / heads
+  bool qkv_bias = false, out_bias = false, mlp_bias = false;
+  bool qk_norm = false;          // RMS norm of every query and key head
+  std::vector<int64_t> windows;  // by block; empty: all attend to all
+  std::vector<bool> rotates;     // by block; empty: all do
+  double theta = 10000.0;        // without a rope_theta key
+};
+
+// Reads the rest of config.json and describes the model. `decoder` has read the common keys.
+absl::StatusOr<ModelSpec> DescribeLlamaLike(DecoderBuilder& decoder, const LlamaLike& family);
+
+}  // namespace autoscheme
+
+#endif  // AUTOSCHEME_MODEL_LLAMA_LIKE_H_
