@@ -20,7 +20,7 @@ namespace autoscheme {
 class Checkpoint;  // lib/checkpoint/checkpoint.h
 struct ModelSpec;  // lib/model/decoder_spec.h
 
-// A linear layer: weight [out_features, in_features], optional bias [out_features].
+// A linear layer: weight [out_features, in_features] (but see `transposed`), optional bias [out_features].
 struct LinearLayer {
   std::string name;  // "model.layers.0.self_attn.q_proj"
   int64_t out_features = 0;
@@ -29,7 +29,8 @@ struct LinearLayer {
   const TensorInfo* bias = nullptr;    // null when the layer has none
   int index = 0;                       // in the model's order, over all blocks; the head's is the last
   int sublayer = 0;                    // of its block
-  // It alone reads its input, and its product is only added to what the sublayer hands on.
+  bool transposed = false;             // the weight is stored as [in_features, out_features]
+  // Its product is only added to what the sublayer hands on, so no gradient depends on its values.
   bool last_product = false;
 };
 

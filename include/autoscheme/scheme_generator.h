@@ -28,8 +28,8 @@ struct Options {
   // another CPU products of bfloat16 are formed in float32 and rounded, in about the time of float32.
   std::string dtype = "float32";
   std::string device = "cpu";
-  // LibTorch's threads, for the calling thread only; 0 = leave as the process has it, -1 = the same, but no more than the
-  // cgroups' CPU quota gives time to.
+  // LibTorch's threads, for the calling thread only; 0 = leave as the process has it, -1 = the same, but no more than
+  // the cgroups' CPU quota gives time to.
   int threads = 0;
   // A promise: with process_budget the peak RSS of the whole process (what the autoscheme program uses), else what the
   // library itself holds. 0: the larger of 1 GiB and what full speed needs without saved activations, but at most half

@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
 #include "exec/weights.h"
+#include "model/decoder_spec.h"
 #include "plan/reads.h"
 #include "tensor/row_chunks.h"
 #include "tensor/tensor_pool.h"
@@ -39,6 +40,8 @@ class HeadRun {
         scorers_(scorers),
         in_(input),
         layer_(skeleton.head()),
+        multiplier_(skeleton.spec().output.multiplier),
+        softcap_(skeleton.spec().output.softcap),
         variants_(scorers.needs().count()),
         forward_only_(scorers.needs().forward_only()),
         micro_batches_(input.shape.micro_batches()),
@@ -184,7 +187,16 @@ class HeadRun {
   at::Tensor Logits(const at::Tensor& x, const at::Tensor& wq, int64_t first) const {
     at::Tensor logits = Product(run_.products, x, wq.t());
     if (bias_.defined()) logits.add_(bias_.narrow(0, first, wq.size(0)));
-    return Converted(logits, at::kFloat);
+    at::Tensor wide = Converted(logits, at::kFloat);
+    if (multiplier_ != 1) wide.mul_(multiplier_);
+    return softcap_ > 0 ? wide.div_(softcap_).tanh_().mul_(softcap_) : wide;
+  }
+
+  // What a unit of the product X W^T changes logits by, where that is not 1.
+  bool has_slopes() const { return multiplier_ != 1 || softcap_ > 0; }
+  at::Tensor Slopes(const at::Tensor& logits) const {
+    if (softcap_ <= 0) return at::full({1}, multiplier_, logits.options());
+    return logits.div(softcap_).square_().neg_().add_(1).mul_(multiplier_);
   }
 
   absl::Status Accumulate(int64_t first, const TensorView& tile) {
@@ -200,7 +212,8 @@ class HeadRun {
         // Predictions whose label lies in this tile.
         at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
         at::Tensor columns = r.labels.index_select(0, here) - first;
-        r.label_logit.index_copy_(0, here, logits.index({here, columns}));
+        const at::Tensor label_logits = logits.index({here, columns});
+        r.label_logit.index_copy_(0, here, label_logits);
 
         const at::Tensor maximum = at::empty_like(r.maximum), sums = at::empty_like(r.sum);
         const bool wide = run_.operands() == at::kFloat;
@@ -208,8 +221,10 @@ class HeadRun {
         ForEachRowChunk(logits, logits.size(0), logits.size(1), [&](int64_t row, int64_t rows) {
           at::Tensor l = logits.narrow(0, row, rows), most = maximum.narrow(0, row, rows);
           at::maximum_out(most, r.maximum.narrow(0, row, rows), l.amax(1));
+          const at::Tensor slopes = has_slopes() ? Slopes(l) : at::Tensor();
           l.sub_(most.unsqueeze(1)).exp_();
           sums.narrow(0, row, rows).copy_(l.sum(1));
+          if (slopes.defined()) l.mul_(slopes);
           if (!wide) p.narrow(0, row, rows).copy_(l);
         });
         at::Tensor rescale = (r.maximum - maximum).exp_();
@@ -225,7 +240,9 @@ class HeadRun {
           AUTOSCHEME_ASSIGN_OR_RETURN(label_rows, in_.label_rows->Get(0, v - forward_only_, m));
           label_rows = label_rows.view_as(x);
         }
-        label_rows.index_copy_(0, here, wq.index_select(0, columns));
+        at::Tensor rows_here = wq.index_select(0, columns);
+        if (has_slopes()) rows_here.mul_(Slopes(label_logits).unsqueeze(-1));
+        label_rows.index_copy_(0, here, rows_here);
         AUTOSCHEME_RETURN_IF_ERROR(in_.sums->Put(0, v - forward_only_, m, sum));
         AUTOSCHEME_RETURN_IF_ERROR(in_.label_rows->Put(0, v - forward_only_, m, label_rows));
       }
@@ -278,14 +295,17 @@ class HeadRun {
         Running& r = at(v, m);
         const double predictions = Predictions(m);
         at::Tensor p = Logits(x, wq, first);
+        const at::Tensor slopes = has_slopes() ? NewLike(p) : at::Tensor();
         ForEachRowChunk(p, p.size(0), p.size(1), [&](int64_t row, int64_t rows) {
           at::Tensor l = p.narrow(0, row, rows);
+          if (has_slopes()) slopes.narrow(0, row, rows).copy_(Slopes(l));
           l.sub_(r.maximum.narrow(0, row, rows).unsqueeze(1)).exp_();
           l.div_((r.sum.narrow(0, row, rows) * predictions).unsqueeze(1));
         });
         at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
         at::Tensor columns = r.labels.index_select(0, here) - first;
         p.index_put_({here, columns}, at::full({here.size(0)}, -1.0 / predictions, at::kFloat), /*accumulate=*/true);
+        if (slopes.defined()) p.mul_(slopes);
         const at::Tensor part =
             Product(run_.products, Converted(p, run_.operands()).t(), Converted(x, run_.operands()));
         dw = dw.defined() ? dw.add_(part) : part;
@@ -311,6 +331,7 @@ class HeadRun {
   const Scorers& scorers_;
   const HeadInput& in_;
   const LinearLayer& layer_;
+  const double multiplier_, softcap_;
   const int variants_, forward_only_;
   const std::vector<MicroBatch> micro_batches_;
   const int count_;  // of micro-batches

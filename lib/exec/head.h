@@ -38,8 +38,10 @@ inline BatchShape HeadStoreShape(BatchShape shape) {
 
 // L = mean cross entropy over rows x (seq - 1) predictions of a batch, labels = the next id; returns L[variant][batch].
 // With logits X W^T this is attention with keys = values = W: a running maximum and rescaled sums over vocabulary tiles
-// (online softmax) give L and dL/dX = (softmax(X W^T) W - W[label]) / N while each tile is read once. A head that is
-// itself scored is read a second time, when the normalizers are known, to form the gradient of its weight by tiles.
+// (online softmax) give L and dL/dX = (softmax(X W^T) W - W[label]) / N while each tile is read once. Where logits are
+// scaled and capped (ModelSpec::output) every row of W there is multiplied by the slope of that at its logit. A head
+// that is itself scored is read a second time, when the normalizers are known, to form the gradient of its weight by
+// tiles.
 absl::StatusOr<std::vector<std::vector<double>>> RunHead(RunResources& run, const MetaSkeleton& skeleton,
                                                          const Calibration& calibration, const ExecutionPlan& plan,
                                                          const Scorers& scorers, const HeadInput& input);

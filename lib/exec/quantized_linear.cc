@@ -37,15 +37,14 @@ QuantizedLinear::QuantizedLinear(RunResources& run, const ExecutionPlan& plan, c
                                  Treatment treatment, const LinearNeeds& needs, const Scorers& scorers, int variant)
     : run_(run),
       layer_(layer),
-      weight_(*layer.weight),
       treatment_(std::move(treatment)),
       needs_(needs),
       scorers_(scorers),
       variant_(variant),
       caches_(plan.cache_weights),
       micro_batches_(plan.micro_batch_rows > 0),
-      chunk_rows_(ChunkRows(treatment_.weight.get(), weight_.shape[0], weight_.shape[1], run.precision.element_bytes(),
-                            plan.chunk_bytes)) {}
+      chunk_rows_(ChunkRows(treatment_.weight.get(), layer.out_features, layer.in_features,
+                            run.precision.element_bytes(), plan.chunk_bytes)) {}
 
 void QuantizedLinear::Bind(WeightRows& weights, const TensorView& bias) {
   at::NoGradGuard no_grad;
@@ -74,7 +73,7 @@ void QuantizedLinear::Unbind() {
 }
 
 at::Tensor QuantizedLinear::Rows(const std::byte* data, int64_t count) const {
-  const at::Tensor stored = StoredRows(data, weight_.dtype, count, cols());
+  const at::Tensor stored = StoredRows(data, layer_.weight->dtype, count, cols());
   return run_.dtype() == at::kFloat ? stored : stored.to(run_.dtype());
 }
 

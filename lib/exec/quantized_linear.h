@@ -43,7 +43,7 @@ class QuantizedLinear {
 
  private:
   friend struct QuantizedLinearNode;
-  void ForEachChunk(const WeightRows::Body& body) { weights_->ForEach(weight_, chunk_rows_, body); }
+  void ForEachChunk(const WeightRows::Body& body) { weights_->ForEach(layer_, chunk_rows_, body); }
   at::Tensor Multiply(const at::Tensor& x);
   // What of the input is multiplied, as a matrix [tokens, in].
   at::Tensor Operand(LinearInput& input) const;
@@ -55,12 +55,11 @@ class QuantizedLinear {
   // Quantized rows in the compute dtype, from `w` = Rows(), or from the cache.
   at::Tensor QuantizedRows(int64_t first, const at::Tensor& w) const;
   void QuantizeInto(const at::Tensor& w, at::Tensor& out) const;
-  int64_t rows() const { return weight_.shape[0]; }
-  int64_t cols() const { return weight_.shape[1]; }
+  int64_t rows() const { return layer_.out_features; }
+  int64_t cols() const { return layer_.in_features; }
 
   RunResources& run_;
   const LinearLayer& layer_;
-  const TensorInfo& weight_;
   const Treatment treatment_;
   const LinearNeeds needs_;
   const Scorers& scorers_;

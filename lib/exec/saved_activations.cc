@@ -6,11 +6,12 @@
 namespace autoscheme {
 
 SavedActivations::SavedActivations(RunResources& run, const ExecutionPlan& plan, const BatchShape& shape,
-                                   int64_t hidden, int units, int variants, int forward_only)
+                                   int64_t hidden, int64_t head_width, int units, int variants, int forward_only)
     : run_(run),
       plan_(plan),
       shape_(shape),
       hidden_(hidden),
+      head_width_(head_width),
       units_(units),
       variants_(variants),
       forward_only_(forward_only),
@@ -20,20 +21,21 @@ absl::Status SavedActivations::Open() {
   const int gradients = variants_ - forward_only_;
   const BatchShape head_shape = HeadStoreShape(shape_);
   const at::ScalarType dtype = run_.dtype();
-  AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, plan_.inputs_in_ram(), shape_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(saved_, schedule_.saved_count(), gradients, plan_.inputs_in_ram(), shape_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, plan_.inputs_in_ram(), shape_, hidden_, dtype));
   AUTOSCHEME_RETURN_IF_ERROR(
-      Open(recomputed_, schedule_.recomputed_count(), gradients, plan_.inputs_in_ram(), shape_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(activations_, 1, variants_, plan_.transient_in_ram(), shape_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(gradients_, 1, gradients, plan_.transient_in_ram(), shape_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(sums_, 1, gradients, plan_.transient_in_ram(), head_shape, at::kFloat));
-  return Open(label_rows_, 1, gradients, plan_.transient_in_ram(), head_shape, dtype);
+      Open(saved_, schedule_.saved_count(), gradients, plan_.inputs_in_ram(), shape_, hidden_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(
+      Open(recomputed_, schedule_.recomputed_count(), gradients, plan_.inputs_in_ram(), shape_, hidden_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(activations_, 1, variants_, plan_.transient_in_ram(), shape_, hidden_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(gradients_, 1, gradients, plan_.transient_in_ram(), shape_, hidden_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(sums_, 1, gradients, plan_.transient_in_ram(), head_shape, head_width_, at::kFloat));
+  return Open(label_rows_, 1, gradients, plan_.transient_in_ram(), head_shape, head_width_, dtype);
 }
 
 absl::Status SavedActivations::Open(std::unique_ptr<TensorStore>& store, int64_t places, int64_t variants, bool in_ram,
-                                    const BatchShape& shape, at::ScalarType dtype) {
+                                    const BatchShape& shape, int64_t width, at::ScalarType dtype) {
   if (places == 0 || variants == 0) return absl::OkStatus();
-  AUTOSCHEME_ASSIGN_OR_RETURN(store, TensorStore::Create(run_, shape, hidden_, places, variants, dtype, in_ram));
+  AUTOSCHEME_ASSIGN_OR_RETURN(store, TensorStore::Create(run_, shape, width, places, variants, dtype, in_ram));
   return absl::OkStatus();
 }
 

@@ -30,8 +30,8 @@ namespace autoscheme {
 // Gradients pass likewise on the way down.
 class SavedActivations {
  public:
-  SavedActivations(RunResources& run, const ExecutionPlan& plan, const BatchShape& shape, int64_t hidden, int units,
-                   int variants, int forward_only);
+  SavedActivations(RunResources& run, const ExecutionPlan& plan, const BatchShape& shape, int64_t hidden,
+                   int64_t head_width, int units, int variants, int forward_only);
 
   // Makes all stores at once, though some are used late: a disk without room shows before any work, and memory is not
   // touched yet.
@@ -67,7 +67,7 @@ class SavedActivations {
 
  private:
   absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t places, int64_t variants, bool in_ram,
-                    const BatchShape& shape, at::ScalarType dtype);
+                    const BatchShape& shape, int64_t width, at::ScalarType dtype);
   void Close(std::unique_ptr<TensorStore>& store);
   TensorStore& StoreOf(int k) const { return schedule_.Saved(k) ? *saved_ : *recomputed_; }
   // Whether the forward pass leaves it for the backward pass.
@@ -78,7 +78,7 @@ class SavedActivations {
   RunResources& run_;
   const ExecutionPlan& plan_;
   const BatchShape shape_;
-  const int64_t hidden_;
+  const int64_t hidden_, head_width_;
   const int units_, variants_, forward_only_;
   const Schedule schedule_;
   std::unique_ptr<TensorStore> embedded_, saved_, recomputed_, activations_, gradients_, sums_, label_rows_;

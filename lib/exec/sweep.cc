@@ -72,7 +72,8 @@ class Sweeps {
         micro_batches_(shape_.micro_batches()),
         source_(run, plan, skeleton.checkpoint(), units_),
         tiles_(run, skeleton.checkpoint(), plan.unit_slots),
-        activations_(run, plan, shape_, skeleton.hidden_size(), unit_count_, variants_, forward_only_) {}
+        activations_(run, plan, shape_, skeleton.hidden_size(), skeleton.head().in_features, unit_count_, variants_,
+                     forward_only_) {}
 
   absl::StatusOr<Losses> Run() {
     started_ = Clock::now();

@@ -11,14 +11,16 @@
 
 namespace autoscheme {
 
-void WeightTiles::ForEach(const TensorInfo& weight, int64_t rows_at_once, const Body& body) {
-  if (status_.ok()) status_ = Read(weight, rows_at_once, body);
+void WeightTiles::ForEach(const LinearLayer& layer, int64_t rows_at_once, const Body& body) {
+  if (status_.ok()) status_ = Read(layer, rows_at_once, body);
 }
 
-absl::Status WeightTiles::Read(const TensorInfo& weight, int64_t rows_at_once, const Body& body) {
+absl::Status WeightTiles::Read(const LinearLayer& layer, int64_t rows_at_once, const Body& body) {
+  const TensorInfo& weight = *layer.weight;
+  const int64_t stored_rows = weight.shape[0], at_once = layer.transposed ? stored_rows : rows_at_once;
   std::vector<BlockStreamer::RangeStep> order;
-  for (int64_t first = 0; first < weight.shape[0]; first += rows_at_once) {
-    order.push_back({{&weight, first, std::min(rows_at_once, weight.shape[0] - first)}});
+  for (int64_t first = 0; first < stored_rows; first += at_once) {
+    order.push_back({{&weight, first, std::min(at_once, stored_rows - first)}});
   }
   const size_t tiles = order.size();
   BlockStreamer::Options options;
@@ -33,7 +35,11 @@ absl::Status WeightTiles::Read(const TensorInfo& weight, int64_t rows_at_once, c
     info.shape[0] = view.ranges[0].rows;
     const TensorView tile{&info, view.tensors[0].data};
     if (check_finite_) AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(tile));
-    body(view.ranges[0].first_row, view.ranges[0].rows, tile.data);
+    if (layer.transposed) {
+      ForEachResidentRow(layer, tile.data, rows_at_once, body);
+    } else {
+      body(view.ranges[0].first_row, view.ranges[0].rows, tile.data);
+    }
   }
   const StreamStats stats = streamer->stats();
   run_.stats.read_bytes += stats.bytes_read;

@@ -11,7 +11,8 @@
 
 namespace autoscheme {
 
-// Holds `slots` tiles while one matrix is gone through, nothing in between. One thread.
+// Holds `slots` tiles while one matrix is gone through, nothing in between; a transposed matrix is one tile. One
+// thread.
 class WeightTiles : public WeightRows {
  public:
   WeightTiles(RunResources& run, const Checkpoint& checkpoint, int slots)
@@ -19,14 +20,14 @@ class WeightTiles : public WeightRows {
 
   // It is called in the midst of autograd, which has no way to return a status: after an error nothing is read any
   // more, `body` is not called, and status() tells.
-  void ForEach(const TensorInfo& weight, int64_t rows_at_once, const Body& body) override;
+  void ForEach(const LinearLayer& layer, int64_t rows_at_once, const Body& body) override;
   const absl::Status& status() const { return status_; }
 
   // Whether tiles are looked through for NaN and infinite values.
   void set_check_finite(bool check) { check_finite_ = check; }
 
  private:
-  absl::Status Read(const TensorInfo& weight, int64_t rows_at_once, const Body& body);
+  absl::Status Read(const LinearLayer& layer, int64_t rows_at_once, const Body& body);
   RunResources& run_;
   const Checkpoint& checkpoint_;
   const int slots_;

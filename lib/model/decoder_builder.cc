@@ -339,6 +339,12 @@ void DecoderBuilder::EachBlock(const std::string& prefix,
 
 absl::StatusOr<ModelSpec> DecoderBuilder::Finish() {
   if (!status_.ok()) return status_;
+  // Some ways to scale frequencies are made for longer runs than the config names.
+  for (const RotaryTable& table : spec.tables) {
+    if (table.rope.type != "dynamic" && table.rope.type != "yarn") continue;
+    spec.max_positions =
+        std::max(spec.max_positions, static_cast<int64_t>(table.rope.factor * table.rope.original_max_positions));
+  }
   return std::move(spec);
 }
 

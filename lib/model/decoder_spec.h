@@ -13,14 +13,15 @@
 
 namespace autoscheme {
 
-// A linear layer of a block, named below the block: "self_attn.q_proj".
+// A linear layer of a block, named below the block: "self_attn.q_proj". Its tensors are NAME.weight and NAME.bias.
 struct LinearSpec {
   std::string name;
   int64_t out_features = 0;
   int64_t in_features = 0;
   bool bias = false;
-  std::string gguf_name;  // llama.cpp's, below "blk.0." (the head's: whole): "attn_q"; empty if it has none
-  int sublayer = 0;       // that reads it; set by Finish
+  bool transposed = false;  // stored as [in_features, out_features], GPT-2's Conv1D
+  std::string gguf_name;    // llama.cpp's, below "blk.0." (the head's: whole): "attn_q"; empty if it has none
+  int sublayer = 0;         // that reads it; set by Finish
 };
 
 // A tensor that is not a quantizable weight (a norm): "input_layernorm.weight".

@@ -100,7 +100,10 @@ LinearLayer FindLinear(const std::string& prefix, const LinearSpec& spec, Tensor
   layer.out_features = spec.out_features;
   layer.in_features = spec.in_features;
   layer.sublayer = spec.sublayer;
-  layer.weight = finder.Find(layer.name + ".weight", {spec.out_features, spec.in_features});
+  layer.transposed = spec.transposed;
+  std::vector<int64_t> shape = {spec.out_features, spec.in_features};
+  if (spec.transposed) std::swap(shape[0], shape[1]);
+  layer.weight = finder.Find(layer.name + ".weight", shape);
   if (spec.bias) layer.bias = finder.Find(layer.name + ".bias", {spec.out_features});
   return layer;
 }

@@ -218,8 +218,8 @@ std::vector<PlanItem> CostModel::UnitItems(const ExecutionPlan& choice) const {
       {choice.tiled ? "weight tiles" : "weight slots",
        choice.tiled ? choice.unit_slots * (tile + unit.small_slot_bytes) : slots},
       {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
-      // Of a chunk there is the gradient; where it is not saved the chunk itself, dequantized; and what a quantizer that
-      // works in bfloat16 makes of it before it is in its place.
+      // Of a chunk there is the gradient; where it is not saved the chunk itself, dequantized; and what a quantizer
+      // that works in bfloat16 makes of it before it is in its place.
       {"row chunks", ((choice.cache_weights ? 1 : 2) + (in_.precision.dtype == Dtype::kF32 ? 0 : 1)) * chunk},
       {"weight gradients of a batch", shape.cut() ? unit.weights * 4 : 0},
       {"activations", graph + transient},
