@@ -137,6 +137,22 @@ std::string DecoderBuilder::Text(const char* key, const std::string& fallback) {
   return Or<std::string>(JsonStringOr(config, key, fallback, kWhat), fallback);
 }
 
+std::vector<bool> DecoderBuilder::Flags(const char* key) {
+  const JsonValue* list = JsonFind(config, key);
+  if (list == nullptr || (list->IsArray() && list->Empty())) return {};
+  std::vector<bool> flags;
+  for (rapidjson::SizeType i = 0; list->IsArray() && i < list->Size(); ++i) {
+    const JsonValue& value = (*list)[i];
+    if (value.IsInt() || value.IsBool()) flags.push_back(value.IsBool() ? value.GetBool() : value.GetInt() != 0);
+  }
+  if (static_cast<int64_t>(flags.size()) != blocks) {
+    Fail(absl::InvalidArgumentError(
+        absl::StrCat("config.json: ", key, " must be a list of num_hidden_layers (", blocks, ") numbers")));
+    flags.assign(blocks, false);
+  }
+  return flags;
+}
+
 Activation DecoderBuilder::ActivationOf(const char* key, const std::string& fallback) {
   const std::string name = Text(key, fallback);
   for (const NamedActivation& known : kActivations) {
@@ -177,9 +193,13 @@ void DecoderBuilder::ReadCommonKeys(int64_t default_head_dim) {
   SetHeadDim(Has("head_dim") ? Count("head_dim") : default_head_dim);
   spec.max_positions = Int("max_position_embeddings", 0);
   if (Has("max_position_embeddings") && spec.max_positions < 1) Count("max_position_embeddings");
+  SetEnds("model.embed_tokens", "lm_head");
+}
+
+void DecoderBuilder::SetEnds(const std::string& embedding, const std::string& head) {
   spec.hidden_size = hidden;
-  spec.input.embedding = "model.embed_tokens.weight", spec.input.width = hidden;
-  spec.head.name = "lm_head", spec.head.out_features = spec.vocab_size, spec.head.in_features = hidden;
+  spec.input.embedding = absl::StrCat(embedding, ".weight"), spec.input.width = hidden;
+  spec.head.name = head, spec.head.out_features = spec.vocab_size, spec.head.in_features = hidden;
   spec.head.gguf_name = "output";
 }
 
@@ -189,7 +209,7 @@ void DecoderBuilder::ReadTie(bool fallback) {
 }
 
 // These families ignore such keys, here as in transformers; a model that was made with them is another one.
-void DecoderBuilder::WarnOfForeignKeys(std::initializer_list<const char*> known) {
+void DecoderBuilder::WarnOfForeignKeys(const std::vector<const char*>& known) {
   constexpr const char* kOffAtZero[] = {"attention_multiplier",
                                         "attn_logit_softcapping",
                                         "clip_qkv",
@@ -249,7 +269,9 @@ Rotary DecoderBuilder::MakeRotary(const RotaryOptions& options, const std::strin
   defaults.may_be_partial = options.may_be_partial, defaults.max_positions = spec.max_positions;
   RotaryTable table;
   double part = 1;
-  absl::StatusOr<RopeConfig> rope = ReadRopeConfig(config, attention_type, defaults, &part, &spec.warnings);
+  absl::StatusOr<RopeConfig> rope = options.theta_key != nullptr && !HasNestedRope(config)
+                                        ? ReadTheta(config, options.theta_key, defaults)
+                                        : ReadRopeConfig(config, attention_type, defaults, &part, &spec.warnings);
   if (!rope.ok()) {
     Fail(rope.status());
     return {};
@@ -332,6 +354,7 @@ void DecoderBuilder::EachBlock(const std::string& prefix,
     block.name = absl::StrCat(prefix, ".", i);
     BlockBuilder builder(*this, block);
     describe(builder, i);
+    if (!status_.ok()) return;
     autoscheme::Finish(block);
     spec.blocks.push_back(std::move(block));
   }

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -72,6 +71,8 @@ class DecoderBuilder {
   double Positive(const char* key, double fallback);
   bool Bool(const char* key, bool fallback);
   std::string Text(const char* key, const std::string& fallback);
+  // A list of num_hidden_layers numbers, as whether they are not 0; empty if there is none.
+  std::vector<bool> Flags(const char* key);
   // hidden_act and the like, by transformers' names.
   Activation ActivationOf(const char* key, const std::string& fallback);
   void Warn(std::string sentence) { spec.warnings.push_back(std::move(sentence)); }
@@ -83,8 +84,10 @@ class DecoderBuilder {
   // Without a head_dim key it is `head_dim`, or hidden / heads where that is 0.
   void ReadCommonKeys(int64_t head_dim = 0);
   void SetHeadDim(int64_t given);  // `given`, or hidden / heads where that is 0
+  // The same of hidden, blocks, heads, .. that the family has set itself, and of the names of the ends.
+  void SetEnds(const std::string& embedding, const std::string& head);
   // Warns of keys of other families that would change the numbers, but for those in `known`.
-  void WarnOfForeignKeys(std::initializer_list<const char*> known = {});
+  void WarnOfForeignKeys(const std::vector<const char*>& known = {});
   void ReadTie(bool fallback);
 
   NormStyle Rms(const char* key = "rms_norm_eps", double fallback = 1e-6);
@@ -101,6 +104,8 @@ class DecoderBuilder {
     bool may_be_partial = false;  // else a partial_rotary_factor other than 1 is refused
     bool interleaved = false, wide = false;
     const char* part_key = "partial_rotary_factor";
+    const char* theta_key =
+        nullptr;  // a key whose theta is all that counts, unless there are objects by attention type
   };
   Rotary MakeRotary(const RotaryOptions& options, const std::string& attention_type = "full_attention");
 

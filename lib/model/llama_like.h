@@ -12,10 +12,14 @@ namespace autoscheme {
 struct LlamaLike {
   int64_t head_dim = 0;  // without a head_dim key; 0: hidden / heads
   bool qkv_bias = false, out_bias = false, mlp_bias = false;
-  bool qk_norm = false;          // RMS norm of every query and key head
-  std::vector<int64_t> windows;  // by block; empty: all attend to all
-  std::vector<bool> rotates;     // by block; empty: all do
-  double theta = 10000.0;        // without a rope_theta key
+  std::string activation = "silu";  // without a hidden_act key
+  bool gated = true;
+  bool tied_head = false;          // without a tie_word_embeddings key
+  bool qk_norm = false;            // RMS norm of every query and key head
+  std::vector<int64_t> windows;    // by block; empty: all attend to all
+  std::vector<bool> rotates;       // by block; empty: all do
+  std::vector<const char*> known;  // keys that only this family has
+  double theta = 10000.0;          // without a rope_theta key
 };
 
 // Reads the rest of config.json and describes the model. `decoder` has read the common keys.

@@ -16,10 +16,36 @@ struct Entry {
   Family family;
 };
 constexpr Entry kRegistry[] = {
+    {"arcee", CreateArcee},
+    {"cohere", CreateCohere},
+    {"cohere2", CreateCohere2},
+    {"exaone4", CreateExaone4},
+    {"falcon", CreateFalcon},
+    {"gemma", CreateGemma1},
+    {"gemma2", CreateGemma2},
+    {"gemma3_text", CreateGemma3},
+    {"glm", CreateGlm},
+    {"glm4", CreateGlm4},
+    {"gpt2", CreateGpt2},
+    {"gptj", CreateGptJ},
+    {"gpt_neox", CreateGptNeoX},
+    {"granite", CreateGranite},
+    {"internlm3", CreateInternLm3},
     {"llama", CreateLlama},
     {"mistral", CreateMistral},
+    {"nemotron", CreateNemotron},
+    {"olmo", CreateOlmo},
+    {"olmo2", CreateOlmo2},
+    {"opt", CreateOpt},
+    {"phi", CreatePhi},
+    {"phi3", CreatePhi3},
     {"qwen2", CreateQwen2},
     {"qwen3", CreateQwen3},
+    {"seed_oss", CreateSeedOss},
+    {"smollm3", CreateSmolLm3},
+    {"stablelm", CreateStableLm},
+    {"starcoder2", CreateStarcoder2},
+    {"ministral", CreateMistral},
 };
 
 }  // namespace

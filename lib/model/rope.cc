@@ -56,8 +56,8 @@ absl::StatusOr<std::string> ReadType(const JsonValue& fields, const std::string&
   return type.empty() ? "default" : type;
 }
 
-absl::StatusOr<double> ReadTheta(const Json& config, const JsonValue& fields, const std::string& where, double fallback,
-                                 std::vector<std::string>* warnings) {
+absl::StatusOr<double> ThetaOf(const Json& config, const JsonValue& fields, const std::string& where, double fallback,
+                               std::vector<std::string>* warnings) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const double beside, JsonDoubleOr(config, "rope_theta", fallback, kWhat));
   AUTOSCHEME_ASSIGN_OR_RETURN(const double theta, JsonDoubleOr(fields, "rope_theta", beside, where));
   if (!(theta > 0))
@@ -178,11 +178,11 @@ absl::Status ReadLongrope(const Json& config, const JsonValue& fields, const std
   AUTOSCHEME_ASSIGN_OR_RETURN(rope.long_factors, ReadFactors(fields, "long_factor", where));
   AUTOSCHEME_ASSIGN_OR_RETURN(rope.original_max_positions,
                               ReadOriginalMaxPositions(config, fields, where, max_positions));
-  // How far the model was stretched: by its own number of positions where the config has both, as transformers counts.
-  const bool both =
-      JsonFind(config, kOriginalMaxPositions) != nullptr || JsonFind(fields, kOriginalMaxPositions) != nullptr;
-  AUTOSCHEME_ASSIGN_OR_RETURN(const double given, JsonDoubleOr(fields, "factor", 1, where));
-  rope.factor = both && max_positions > 0 ? max_positions / rope.original_max_positions : given;
+  // How far the model was stretched. A length beside the object counts before the factor, as in transformers.
+  const bool beside = JsonFind(config, kOriginalMaxPositions) != nullptr;
+  const double stretched = max_positions > 0 ? max_positions / rope.original_max_positions : 1;
+  AUTOSCHEME_ASSIGN_OR_RETURN(const double given, JsonDoubleOr(fields, "factor", stretched, where));
+  rope.factor = beside ? stretched : given;
   const double usual =
       rope.factor <= 1 ? 1 : std::sqrt(1 + std::log(rope.factor) / std::log(rope.original_max_positions));
   AUTOSCHEME_ASSIGN_OR_RETURN(rope.attention_scale, JsonDoubleOr(fields, "attention_factor", usual, where));
@@ -207,7 +207,7 @@ absl::StatusOr<RopeConfig> ReadFlat(const Json& config, const JsonValue& fields,
   AUTOSCHEME_ASSIGN_OR_RETURN(*part, ReadPart(config, kWhat, defaults, defaults.part_key, defaults.part));
   AUTOSCHEME_ASSIGN_OR_RETURN(*part, ReadPart(fields, where, defaults, "partial_rotary_factor", *part));
   RopeConfig rope;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, ReadTheta(config, fields, where, defaults.theta, warnings));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, ThetaOf(config, fields, where, defaults.theta, warnings));
   AUTOSCHEME_ASSIGN_OR_RETURN(rope.type, ReadType(fields, where));
   const auto type = std::find_if(RopeTypes().begin(), RopeTypes().end(),
                                  [&](const RopeType& known) { return rope.type == known.name; });
@@ -247,6 +247,21 @@ bool RopeConfig::operator==(const RopeConfig& other) const {
                     r.attention_scale, r.beta_fast, r.beta_slow, r.truncate, r.short_factors, r.long_factors);
   };
   return values(*this) == values(other);
+}
+
+bool HasNestedRope(const Json& config) {
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const JsonValue* object = JsonFind(config, key);
+    if (object != nullptr && object->IsObject() && IsNested(*object)) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<RopeConfig> ReadTheta(const Json& config, const char* key, const RopeDefaults& defaults) {
+  RopeConfig rope;
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, JsonDoubleOr(config, key, defaults.theta, kWhat));
+  if (rope.theta > 0) return rope;
+  return absl::InvalidArgumentError(absl::StrCat(kWhat, ": ", key, " is ", rope.theta, ", must be positive"));
 }
 
 absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, const std::string& attention_type,

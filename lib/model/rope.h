@@ -43,6 +43,11 @@ absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, const std::string&
                                           const RopeDefaults& defaults, double* part,
                                           std::vector<std::string>* warnings);
 
+// Whether the object that decides is nested.
+bool HasNestedRope(const Json& config);
+// A rotation of default type with the theta of that key.
+absl::StatusOr<RopeConfig> ReadTheta(const Json& config, const char* key, const RopeDefaults& defaults);
+
 }  // namespace autoscheme
 
 #endif  // AUTOSCHEME_MODEL_ROPE_H_

@@ -57,7 +57,8 @@ at::Tensor LayerNormed(const LoadedNorm& norm, const at::Tensor& x, const Moment
   }
   // A norm without a weight is computed in float32.
   const at::Tensor in = norm.weight.defined() ? x : x.to(at::kFloat);
-  const auto [y, mean, rstd] = at::native_layer_norm(in, {x.size(-1)}, norm.weight, norm.bias, norm.norm.eps);
+  const at::Tensor weight = norm.norm.offset == 0 ? norm.weight : norm.weight + norm.norm.offset;
+  const auto [y, mean, rstd] = at::native_layer_norm(in, {x.size(-1)}, weight, norm.bias, norm.norm.eps);
   moments.mean.copy_(mean), moments.rstd.copy_(rstd);
   return y;
 }

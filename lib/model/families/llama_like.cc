@@ -4,15 +4,16 @@ namespace autoscheme {
 
 absl::StatusOr<ModelSpec> DescribeLlamaLike(DecoderBuilder& d, const LlamaLike& family) {
   const NormStyle rms = d.Rms();
-  const Activation activation = d.ActivationOf("hidden_act", "silu");
-  d.ReadTie(false);
-  d.WarnOfForeignKeys();
+  const Activation activation = d.ActivationOf("hidden_act", family.activation);
+  d.ReadTie(family.tied_head);
+  d.WarnOfForeignKeys(family.known);
   DecoderBuilder::RotaryOptions rotation;
   rotation.theta = family.theta;
   AttentionNames attention_names;
   attention_names.bias = family.qkv_bias, attention_names.out_bias = family.out_bias;
   MlpNames mlp_names;
   mlp_names.bias = family.mlp_bias;
+  if (!family.gated) mlp_names.gate = "";
   d.EachBlock("model.layers", [&](BlockBuilder& b, int64_t i) {
     Attention attention = b.MakeAttention(attention_names);
     attention.window = family.windows.empty() ? 0 : family.windows[i];
