@@ -21,7 +21,13 @@ struct Read {
 Read ReadConfig(const std::string& config, const Types& types = kFull) {
   const Json json = ParseJson(config, "config.json", NonFinite::kRead).value();
   Read read{RopeConfig(), {}};
-  read.rope = ReadRopeConfig(json, types, &read.warnings);
+  RopeDefaults defaults;
+  defaults.max_positions = 64;
+  double part = 1;
+  for (const std::string& type : types) {
+    read.rope = ReadRopeConfig(json, type, defaults, &part, &read.warnings);
+    if (!read.rope.ok()) break;
+  }
   INFO(config << ": " << read.rope.status().ToString());
   return read;
 }
@@ -83,7 +89,7 @@ TEST_CASE("rope: rope_scaling decides alone where both objects are given, and an
   CHECK(same.warnings.empty());
 }
 
-TEST_CASE("rope: an object nested by attention type is read where all blocks agree") {
+TEST_CASE("rope: of an object nested by attention type that type is read") {
   const char* nested =
       R"({"rope_theta": 3e4, "rope_parameters": {"full_attention": {"rope_theta": 1e6, "rope_type": "default"},
                                                                 "sliding_attention": {"rope_type": "linear", "factor": 8}}})";
@@ -92,8 +98,6 @@ TEST_CASE("rope: an object nested by attention type is read where all blocks agr
   REQUIRE(sliding.rope.ok());
   CHECK(sliding.rope->theta == 3e4);
   CHECK(sliding.rope->factor == 8);
-  CHECK_THAT(Refusal(nested, kUnimplemented, kBoth),
-             Contains("rope_parameters") && Contains("sliding_attention") && Contains("1e+06"));
 
   const char* equal =
       R"({"rope_parameters": {"full_attention": {"rope_theta": 5e5}, "sliding_attention": {"rope_theta": 5e5}}})";
@@ -134,8 +138,12 @@ TEST_CASE("rope: contradictions and impossible numbers are refused by the key") 
   refused("7", "must be an object");
   CHECK_THAT(Refusal(R"({"rope_theta": -1})", kInvalid), Contains("rope_theta is -1"));
   CHECK_THAT(Refusal(R"({"rope_theta": NaN})", kInvalid), Contains("\"rope_theta\" is nan"));
-  CHECK_THAT(Refusal(R"({"rope_scaling": {"type": "mrope"}})", kUnimplemented),
-             Contains("\"mrope\"") && Contains("llama3"));
+  CHECK_THAT(Refusal(R"({"rope_scaling": {"type": "spiral"}})", kUnimplemented),
+             Contains("\"spiral\"") && Contains("llama3"));
+  refused(R"({"type": "linear", "factor": 2, "fctor": 3})", "\"fctor\", which rope type linear does not know");
+  refused(R"({"type": "yarn", "factor": 2, "beta_fast": 0})", "beta_fast");
+  refused(R"({"type": "longrope", "short_factor": [1, 2]})", "long_factor");
+  refused(R"({"type": "longrope", "short_factor": [1, 2], "long_factor": [1, -2]})", "long_factor");
 }
 
 TEST_CASE("rope: the original length stands inside of the object, beside it, or in both alike") {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "model/decoder_config.h"
+#include "model/decoder_builder.h"
 #include "model/families.h"
 
 namespace autoscheme {
@@ -22,12 +22,19 @@ Json Config(const std::string& more) {
       .value();
 }
 
+Windows WindowsOf(const ModelSpec& model) {
+  Windows windows;
+  for (const BlockSpec& block : model.blocks) {
+    windows.push_back(std::get<Attention>(block.sublayers[0].branches[0].body).window);
+  }
+  return windows;
+}
+
 absl::StatusOr<Windows> QwenWindows(const std::string& more) {
   const Json config = Config(more);
-  DecoderConfig decoder = ReadDecoderConfig(config, "qwen2").value();
-  const absl::Status status = ReadQwenWindows(config, decoder);
-  if (!status.ok()) return status;
-  return decoder.window;
+  const auto model = CreateQwen2(config);
+  if (!model.ok()) return model.status();
+  return WindowsOf(*model);
 }
 
 TEST_CASE("windows: Qwen has one where use_sliding_window says so, 4096 if not mentioned") {
@@ -60,11 +67,7 @@ Windows MistralWindows(const std::string& more) {
   const auto model = CreateMistral(Config(more));
   INFO(model.status().ToString());
   REQUIRE(model.ok());
-  Windows windows;
-  for (const BlockSpec& block : model->blocks) {
-    windows.push_back(std::get<Attention>(block.sublayers[0].branches[0].body).window);
-  }
-  return windows;
+  return WindowsOf(*model);
 }
 
 TEST_CASE("windows: Mistral has its window in every block, or in those that layer_types names") {

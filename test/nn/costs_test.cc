@@ -2,25 +2,42 @@
 #include "nn/costs.h"
 
 #include <catch2/catch.hpp>
+#include <utility>
 
 #include "nn/attention_cost.h"
 
 namespace autoscheme {
 namespace {
 
+Sublayer Alone(std::variant<Attention, Mlp> body) {
+  Norm before;
+  before.kind = Norm::kRms;
+  Sublayer sublayer;
+  sublayer.branches = {{before, std::move(body), {}}};
+  return sublayer;
+}
+
+Attention SharedKeys() {
+  Attention attention;
+  attention.heads = 4, attention.kv_heads = 2, attention.head_dim = 8;
+  return attention;
+}
+
 TEST_CASE("costs: attention saves its input, q, k, v and its output, and the heads that are normed") {
-  Attention attention{0, 1, 2, 3, {}, {}, /*heads=*/4, /*kv_heads=*/2, /*head_dim=*/8, 0};
-  const auto cost = [&](bool quantized) { return ActivationsOf({{{Norm{0}, attention}}}, /*hidden=*/30, quantized); };
+  Attention attention = SharedKeys();
+  const auto cost = [&](bool quantized) { return ActivationsOf(Alone(attention), /*hidden=*/30, quantized); };
   CHECK(cost(false).saved == 30 + 2 * 32 + 2 * 16);
   CHECK(cost(false).graph == cost(false).saved + 30);          // the normed input
   CHECK(cost(true).graph == cost(false).saved + 2 * 30 + 32);  // also quantized, as is o_proj's input
   CHECK(cost(false).transient == 2 * 30 + 2 * 32 + 2 * 16);
-  attention.q_norm.weight = 1, attention.k_norm.weight = 2;
+  attention.q_norm.kind = attention.k_norm.kind = Norm::kRms;
   CHECK(cost(false).saved == 30 + 3 * 32 + 3 * 16);
 }
 
 TEST_CASE("costs: an MLP saves its input, gate and up") {
-  const Sublayer mlp{{{Norm{0}, GatedMlp{0, 1, 2, /*width=*/100}}}};
+  Mlp gated;
+  gated.gate = 0, gated.width = 100;
+  const Sublayer mlp = Alone(gated);
   CHECK(ActivationsOf(mlp, 30, false).saved == 30 + 200);
   CHECK(ActivationsOf(mlp, 30, false).graph == 30 + 200 + 30 + 100);
   CHECK(ActivationsOf(mlp, 30, true).graph == 30 + 200 + 2 * (30 + 100));
@@ -29,10 +46,10 @@ TEST_CASE("costs: an MLP saves its input, gate and up") {
 }
 
 TEST_CASE("costs: only a window that hides something needs a mask") {
-  Attention attention{0, 1, 2, 3, {}, {}, 4, 2, 8, 0};
+  Attention attention = SharedKeys();
   const auto mask = [&](int64_t window) {
     attention.window = window;
-    return ScratchOf({{{Norm{0}, attention}}}, 64).shared;
+    return ScratchOf(Alone(attention), 64).shared;
   };
   CHECK(mask(0) == 0);
   CHECK(mask(64) == 0);

@@ -52,6 +52,12 @@ void Compare(const Function& f, const Function& g, const Tensors& inputs, at::Sc
   }
 }
 
+LoadedNorm Rms(const at::Tensor& weight, double eps) {
+  Norm norm;
+  norm.kind = Norm::kRms, norm.eps = eps;
+  return {norm, weight, {}};
+}
+
 at::Tensor PlainNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return x * (x.square().mean(-1, true) + eps).rsqrt() * weight.to(at::kDouble);
 }
@@ -117,7 +123,7 @@ TEST_CASE("a norm for several readers gives each of them the norm, and sums what
         return y;
       };
       const Function ours = [&](const Tensors& in) {
-        const NormedBranches branches = RmsNormBranches(in[0], weight, 1e-5, readers);
+        const NormedBranches branches = NormBranches(Rms(weight, 1e-5), in[0], readers);
         return mixed(branches.x, branches.normed);
       };
       const Function plain = [&](const Tensors& in) {
@@ -127,7 +133,7 @@ TEST_CASE("a norm for several readers gives each of them the norm, and sums what
       Compare(ours, plain, inputs, at::kBFloat16, 3e-2);
       Compare(ours, plain, inputs, at::kHalf, 5e-3);  // by LibTorch's operators
     }
-    Compare([&](const Tensors& in) { return RmsNorm(in[0], weight, 1e-5); },
+    Compare([&](const Tensors& in) { return Normed(Rms(weight, 1e-5), in[0]); },
             [&](const Tensors& in) { return PlainNorm(in[0], weight, 1e-5); }, inputs, at::kFloat, 1e-5);
   }
 }
@@ -136,9 +142,9 @@ TEST_CASE("SwiGLU and the residual are those of the formula") {
   const Tensors inputs = {Random({3, 50, 700}, 11), Random({3, 50, 700}, 12)};
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
     const double tolerance = dtype == at::kFloat ? 1e-6 : dtype == at::kHalf ? 4e-3 : 2e-2;
-    Compare([](const Tensors& in) { return SwiGlu(in[0], in[1]); },
+    Compare([](const Tensors& in) { return Activated(Activation::kSilu, in[0], in[1]); },
             [](const Tensors& in) { return in[0] * in[0].sigmoid() * in[1]; }, inputs, dtype, tolerance);
-    Compare([](const Tensors& in) { return Residual(in[0], in[1]); }, [](const Tensors& in) { return in[0] + in[1]; },
+    Compare([](const Tensors& in) { return Residual(in[0], {in[1]}); }, [](const Tensors& in) { return in[0] + in[1]; },
             inputs, dtype, tolerance);
   }
 }
@@ -146,8 +152,8 @@ TEST_CASE("SwiGLU and the residual are those of the formula") {
 TEST_CASE("what a norm for several readers and SwiGLU gave is made again with the same bits") {
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
     const at::Tensor x = Random({3, 50, 96}, 5).to(dtype).requires_grad_(true), up = Random({3, 50, 96}, 6).to(dtype);
-    const NormedBranches branches = RmsNormBranches(x, Random({96}, 7).to(dtype), 1e-5, 2);
-    for (const at::Tensor& y : {branches.normed[0], branches.normed[1], SwiGlu(x, up)}) {
+    const NormedBranches branches = NormBranches(Rms(Random({96}, 7).to(dtype), 1e-5), x, 2);
+    for (const at::Tensor& y : {branches.normed[0], branches.normed[1], Activated(Activation::kSilu, x, up)}) {
       const auto node = std::dynamic_pointer_cast<RecomputableNode>(y.grad_fn());
       REQUIRE(node != nullptr);
       const at::Tensor again = node->Output();
@@ -163,10 +169,10 @@ TEST_CASE("a reader of a norm that hands nothing back counts as one that hands b
                    g = Random({4, 96}, 8).to(at::kFloat);
   const auto gradient = [&](const auto& pick) {
     const at::Tensor in = x.clone().requires_grad_(true);
-    return torch::autograd::grad({pick(RmsNormBranches(in, weight, 1e-5, 3))}, {in}, {g})[0];
+    return torch::autograd::grad({pick(NormBranches(Rms(weight, 1e-5), in, 3))}, {in}, {g})[0];
   };
   const at::Tensor in = x.clone().requires_grad_(true);
-  const at::Tensor alone = torch::autograd::grad({RmsNorm(in, weight, 1e-5)}, {in}, {g})[0];
+  const at::Tensor alone = torch::autograd::grad({Normed(Rms(weight, 1e-5), in)}, {in}, {g})[0];
   CHECK(Apart(gradient([](const NormedBranches& b) { return b.normed[1]; }), alone.to(at::kDouble)) < 1e-6);
   CHECK(at::equal(gradient([](const NormedBranches& b) { return b.x.clone(); }), g));
 }
@@ -180,8 +186,8 @@ TEST_CASE("a gradient that is one number for all elements is taken as it comes")
     const at::Tensor ones = dense ? at::ones(y.sizes()) : at::ones({1}).expand(y.sizes());
     return torch::autograd::grad({y}, {in}, {ones})[0];
   };
-  const auto norm = [&](const at::Tensor& in) { return RmsNorm(in, weight, 1e-5); };
-  const auto glu = [&](const at::Tensor& in) { return SwiGlu(in, up); };
+  const auto norm = [&](const at::Tensor& in) { return Normed(Rms(weight, 1e-5), in); };
+  const auto glu = [&](const at::Tensor& in) { return Activated(Activation::kSilu, in, up); };
   CHECK(Apart(gradient(norm, false), gradient(norm, true).to(at::kDouble)) < 1e-5);
   CHECK(Apart(gradient(glu, false), gradient(glu, true).to(at::kDouble)) < 1e-5);
 }
