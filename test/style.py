@@ -15,7 +15,7 @@ import sys
 CODE_FOLDERS = ["include", "lib", "capi", "examples", "test"]
 CODE_SUFFIXES = {".h", ".cc", ".c"}
 SHORT_FUNCTION_FOLDERS = ["lib", "capi", "examples"]
-ROOMS_WITH_A_TEST_FOR_EACH_SOURCE = ["plan", "planner"]
+ROOMS_WITH_A_TEST_FOR_EACH_SOURCE = ["exec", "plan", "planner", "scorers"]
 MOST_COLUMNS = 120
 MOST_FUNCTION_LINES = 60
 
