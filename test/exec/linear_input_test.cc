@@ -5,19 +5,11 @@
 
 #include <catch2/catch.hpp>
 
-#include "nn/node.h"
+#include "support/doubled_node.h"
 #include "support/recording_scorer.h"
 
 namespace autoscheme {
 namespace {
-
-// Its output is twice its input, which it makes again when asked, and counts that.
-struct Doubled : RecomputableNode {
-  at::Tensor x;
-  int made = 0;
-  at::Tensor Output() override { return ++made, x * 2; }
-  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override { return {grads[0] * 2}; }
-};
 
 TEST_CASE("an input is quantized once, and without a quantizer it is itself") {
   const at::Tensor x = at::arange(12, at::kFloat).view({2, 3, 2});

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "autoscheme/score_table.h"
-#include "nn/node.h"
+#include "support/doubled_node.h"
 
 namespace autoscheme {
 namespace {
@@ -291,14 +291,6 @@ TEST_CASE("a graph that outlives the residence of its weight is differentiated w
   CHECK(at::equal(leaf.grad(), expected.dx));
   CHECK(kept.score().weight == expected.score.weight);
 }
-
-// Its output is twice its input, which it makes again when asked, and counts that.
-struct Doubled : RecomputableNode {
-  at::Tensor x;
-  int made = 0;
-  at::Tensor Output() override { return ++made, x * 2; }
-  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override { return {grads[0] * 2}; }
-};
 
 TEST_CASE("an input that was dropped is made again once for all its readers, with the same bits") {
   at::manual_seed(9);
