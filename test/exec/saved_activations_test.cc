@@ -100,6 +100,19 @@ TEST_CASE("inputs that are not saved are put again before the backward pass come
   }
 }
 
+TEST_CASE("the uppermost group finds in the shared places what the forward pass left there") {
+  ExecutionPlan plan;
+  plan.input_interval = 3;  // input 3 is saved, inputs 1 and 4 share a place
+  Saved saved(plan);
+  saved.Forward();
+  for (const int unit : {4, 3}) {
+    for (const int m : {0, 1}) {
+      REQUIRE(saved.activations.PutGradient(kGradients, m, Full(7)).ok());
+      CHECK(Is(saved.Take(Pass::kBackward, unit, kGradients, m), 100 * unit + 10 + m));
+    }
+  }
+}
+
 TEST_CASE("what a saved graph holds goes from unit to unit as it is") {
   ExecutionPlan plan;
   plan.saved_units = 2;

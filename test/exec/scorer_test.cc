@@ -50,9 +50,11 @@ TEST_CASE("a run needs what any of its scorers needs") {
   ScorerNeeds reads = Variants({"a"}, false), quantizes = Variants({"b"}, false), spans = Variants({"c"}, false);
   reads.reads_imatrix = quantizes.quantizes_activations = spans.activations_span_batch = true;
   RecordingScorer a(reads), b(quantizes), c(spans);
-  CHECK(Scorers({&a, &b, &c}).needs().reads_imatrix);
-  CHECK(Scorers({&a, &b, &c}).needs().quantizes_activations);
-  CHECK(Scorers({&a, &b, &c}).needs().activations_span_batch);
+  for (const Scorers& all : {Scorers({&a, &b, &c}), Scorers({&c, &a, &b}), Scorers({&b, &c, &a})}) {
+    CHECK(all.needs().reads_imatrix);
+    CHECK(all.needs().quantizes_activations);
+    CHECK(all.needs().activations_span_batch);
+  }
   CHECK_FALSE(Scorers({&b, &c}).needs().reads_imatrix);
   CHECK_FALSE(Scorers({&a, &c}).needs().quantizes_activations);
   CHECK_FALSE(Scorers({&a, &b}).needs().activations_span_batch);
