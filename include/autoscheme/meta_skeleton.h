@@ -28,7 +28,7 @@ struct LinearLayer {
   const TensorInfo* weight = nullptr;  // borrowed from the skeleton's checkpoint
   const TensorInfo* bias = nullptr;    // null when the layer has none
   int index = 0;                       // in the model's order, over all blocks; the head's is the last
-  int sublayer = 0;                    // of its block
+  int sublayer = 0;                    // place in its block
   // It alone reads its input, and its product is only added to what the sublayer hands on.
   bool last_product = false;
 };
@@ -56,7 +56,7 @@ class MetaSkeleton {
 
   const std::string& model() const;               // as given to Open
   const std::string& directory() const;           // the folder that was opened
-  const std::vector<std::string>& files() const;  // that are read of it: config.json, the index, the shards
+  const std::vector<std::string>& files() const;  // what is read of it: config.json, the index, the shards
   const std::string& model_type() const;          // "llama", "qwen3", ...
   // Hex hash over config.json and every tensor's name, dtype, shape and size: equal for equal structure.
   const std::string& fingerprint() const;

@@ -11,10 +11,10 @@
 
 namespace autoscheme {
 
-// Keyed by llama.cpp's tensor name ("blk.0.attn_q.weight"): how much each input channel was used, [channels]; of a stack of
-// experts one after the other. Up to a factor for each expert these are sums of squares (the older format holds means
-// times the number of calls), and the search of k-quants does not depend on that factor. Where no token came by they
-// are 1.
+// Keyed by llama.cpp's tensor name ("blk.0.attn_q.weight"): how much each input channel was used, [channels]; of a
+// stack of experts one after the other. Up to a factor for each expert these are sums of squares (the older format
+// holds means times the number of calls), and the search of k-quants does not depend on that factor. Where no token
+// came by they are 1.
 using ImatrixFile = std::map<std::string, std::vector<float>>;
 
 // Errors: NOT_FOUND; DATA_LOSS for a file that ends early or contradicts itself (names the offset), values that are

@@ -20,7 +20,7 @@ struct LinearSpec {
   int64_t in_features = 0;
   bool bias = false;
   std::string gguf_name;  // llama.cpp's, below "blk.0." (the head's: whole): "attn_q"; empty if it has none
-  int sublayer = 0;       // that reads it; set by Finish
+  int sublayer = 0;       // the one that reads it; set by Finish
 };
 
 // A tensor that is not a quantizable weight (a norm): "input_layernorm.weight".
@@ -41,7 +41,7 @@ struct Norm {
 // Causal attention over whole rotated heads, scores divided by sqrt(head_dim).
 struct Attention {
   int q = -1, k = -1, v = -1, out = -1;
-  Norm q_norm, k_norm;  // of every head
+  Norm q_norm, k_norm;  // for every head
   int64_t heads = 1, kv_heads = 1, head_dim = 2;
   int64_t window = 0;  // > 0: a query sees itself and the window - 1 positions before it
 };

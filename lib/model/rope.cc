@@ -12,7 +12,7 @@ namespace autoscheme {
 namespace {
 
 constexpr char kWhat[] = "config.json";
-constexpr double kDefaultTheta = 10000.0;  // of all families
+constexpr double kDefaultTheta = 10000.0;  // the same in all families
 
 absl::StatusOr<const JsonValue*> DecidingObject(const Json& config, const char** key,
                                                 std::vector<std::string>* warnings);

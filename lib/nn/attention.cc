@@ -146,7 +146,7 @@ class RowHead {
   const at::Tensor& tables_;
   const int64_t seqlen_, step_;
   at::Tensor keys_, values_;     // [seq, dim], rotated; as they are
-  at::Tensor queries_, scores_;  // of a chunk
+  at::Tensor queries_, scores_;  // a chunk of each
   at::Tensor outside_;
 };
 
@@ -195,8 +195,8 @@ std::optional<at::Tensor> WindowMask(const at::Tensor& q, const AttentionShape& 
   return mask;
 }
 
-// Gives the bits of LibTorch's operators in the dtype of q, k, v and the tables; a narrow type that cannot be multiplied
-// is rotated as such, and float32 from there. Without autograd.
+// Gives the bits of LibTorch's operators in the dtype of q, k, v and the tables; a narrow type that cannot be
+// multiplied is rotated as such, and float32 from there. Without autograd.
 at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                    const std::optional<at::Tensor>& mask, const AttentionShape& shape) {
   const auto split = [](const at::Tensor& t, int64_t heads) { return Heads(t, heads).transpose(1, 2); };

@@ -18,7 +18,7 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
 // pass.
 struct NormedBranches {
   at::Tensor x;
-  std::vector<at::Tensor> normed;  // of one memory
+  std::vector<at::Tensor> normed;  // all in one memory
 };
 NormedBranches RmsNormBranches(const at::Tensor& x, const at::Tensor& weight, double eps, int64_t count);
 

@@ -24,8 +24,8 @@ namespace autoscheme {
 // in the slot's slack (extents.h).
 class ExtentReader {
  public:
-  // Bytes of a buffered read, which is the only one under way: large enough for full disk speed, small enough that a cancel
-  // between two of them is seen within milliseconds.
+  // Bytes of a buffered read, which is the only one under way: large enough for full disk speed, small enough that a
+  // cancel between two of them is seen within milliseconds.
   static constexpr uint64_t kChunkBytes = 4 << 20;
   // The direct engine's bytes of a read, reads under way, and threads. On a virtual disk of 1.2 GB/s (ext4, kernel
   // 6.18, cold) reads of 0.5 to 8 MiB with 8 to 32 MiB under way are equally fast, within the disk's noise; the
