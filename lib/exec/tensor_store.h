@@ -76,7 +76,8 @@ class TensorStore {
     const uint64_t even = (tensor_bytes + records_ - 1) / records_;
     return records_ == 1 ? even : (even + 4095) / 4096 * 4096;
   }
-  // body(record, offset, bytes) for a tensor's records, by several threads: copying and check sums are bound by one core.
+  // body(record, offset, bytes) for a tensor's records, by several threads: copying and check sums are bound by one
+  // core.
   template <typename Body>
   absl::Status ForEachRecord(uint64_t tensor_bytes, const Body& body) const {
     const uint64_t step = RecordBytes(tensor_bytes);

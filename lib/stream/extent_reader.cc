@@ -115,8 +115,8 @@ bool ExtentReader::NextRequest(Cursor& cursor, bool direct, Request* request) {
 bool ExtentReader::Start(const Request& request) {
   if (!OpenShard(request.shard)) return false;
   const int tag = free_tags_.back();
-  queue_->Submit(
-      {direct_files_[request.shard].fd(), request.to, request.bytes.end - request.bytes.begin, request.bytes.begin, tag});
+  queue_->Submit({direct_files_[request.shard].fd(), request.to, request.bytes.end - request.bytes.begin,
+                  request.bytes.begin, tag});
   free_tags_.pop_back();
   under_way_[tag] = request;
   return true;
