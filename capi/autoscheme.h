@@ -209,7 +209,7 @@ typedef struct autoscheme_progress {
   const char* stage;  /* "forward", "head", "backward" or "select"; later versions may add others */
   int64_t done;       /* steps of this stage that are finished; a step is a block or a tile of the head */
   int64_t total;      /* steps of this stage */
-  int64_t bytes_read; /* of the checkpoint, since the call began */
+  int64_t bytes_read; /* read from the checkpoint since the call began */
   double elapsed_s;   /* since the call began */
 } autoscheme_progress;
 
@@ -249,13 +249,13 @@ typedef struct autoscheme_scheme_info {
   int32_t group_size;
   int32_t group_rows;
   int32_t sym;               /* 1 or 0 */
-  const char* act_data_type; /* of the activations; NULL if unset */
+  const char* act_data_type; /* data type of the activations; NULL if unset */
   int32_t act_bits;          /* this and all below: AUTOSCHEME_UNSET if unset */
   int32_t act_group_size;
   int32_t act_group_rows;
   int32_t act_sym;     /* 1 or 0 */
   int32_t act_dynamic; /* 1 or 0 */
-  int32_t super_bits;  /* of the scales of scales */
+  int32_t super_bits;  /* bits of the scales of scales */
   int32_t super_group_size;
   int32_t reserved; /* 0 */
 } autoscheme_scheme_info;
@@ -372,8 +372,8 @@ typedef struct autoscheme_option_info {
   const char* since;         /* version that first had it */
   const char* default_value; /* as text that set_str takes; "" for none */
   const char* choices;       /* comma separated, if the text must be one of them; else NULL */
-  int64_t min_i64, max_i64;  /* of I64, BOOL and BYTES */
-  double min_f64, max_f64;   /* of F64, and of each item of F64_LIST */
+  int64_t min_i64, max_i64;  /* limits of I64, BOOL and BYTES */
+  double min_f64, max_f64;   /* limits of F64, and of each item of F64_LIST */
 } autoscheme_option_info;
 
 /* Number of options. Any thread. since 0.1 */
@@ -449,7 +449,7 @@ typedef struct autoscheme_skeleton_info {
   int64_t vocab_size;
   int64_t max_positions; /* longest sequence the model was made for; 0 if it does not say */
   int64_t total_params;
-  uint64_t total_bytes; /* of all tensors */
+  uint64_t total_bytes; /* sum over all tensors */
   int32_t tied_head;    /* 1 if the head is the embedding */
   int32_t reserved;     /* 0 */
 } autoscheme_skeleton_info;
@@ -463,7 +463,7 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_info(const autosche
 typedef struct autoscheme_block_info {
   size_t struct_size;
   const char* name;    /* "model.layers.0" */
-  uint64_t bytes;      /* of its tensors */
+  uint64_t bytes;      /* sum over its tensors */
   int64_t first_layer; /* its layers are first_layer .. first_layer + layer_count - 1 */
   int64_t layer_count;
   int64_t first_tensor; /* its tensors, likewise */
@@ -501,7 +501,7 @@ typedef struct autoscheme_tensor_info {
   int32_t rank;
   const int64_t* shape; /* `rank` numbers, C order; NULL for a scalar */
   uint64_t bytes;
-  uint64_t offset;  /* of the first byte in its shard file */
+  uint64_t offset;  /* where its first byte lies in its shard file */
   int32_t shard;    /* index of the shard file */
   int32_t reserved; /* 0 */
   int64_t block;    /* index of its block; -1 outside the blocks */
@@ -644,11 +644,11 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_run(autoscheme_generat
 /* What the last scoring of a generator has cost. */
 typedef struct autoscheme_stats {
   size_t struct_size;
-  uint64_t planned_read_bytes; /* of the checkpoint */
+  uint64_t planned_read_bytes; /* bytes of the checkpoint to be read */
   uint64_t read_bytes;
   uint64_t spill_bytes; /* written to spill files, rewritten records included */
   uint64_t planned_peak_bytes;
-  uint64_t peak_rss_bytes; /* of the process (VmHWM) at the end; 0 if the system does not say */
+  uint64_t peak_rss_bytes; /* the process's peak (VmHWM) at the end; 0 if the system does not say */
   double forward_s;
   double head_s;
   double backward_s;
@@ -656,11 +656,11 @@ typedef struct autoscheme_stats {
   double total_s;
   double product_s;        /* in matrix products, part of the three above */
   double product_flops;    /* multiplications and additions of those */
-  uint64_t rss_anon_bytes; /* of the process at the end: memory of its own, and pages of files */
+  uint64_t rss_anon_bytes; /* the process's at the end: memory of its own, and pages of files */
   uint64_t rss_file_bytes;
-  uint64_t disk_read_bytes; /* of the process during the run: fetched from storage, and asked for by read calls */
+  uint64_t disk_read_bytes; /* by the process during the run: fetched from storage, and asked for by read calls */
   uint64_t read_call_bytes;
-  const char* io_engine; /* that read the blocks: "direct" or "buffered"; static */
+  const char* io_engine; /* the one that read the blocks: "direct" or "buffered"; static */
 } autoscheme_stats;
 
 /* All 0 before the first scoring, and the engine "buffered". since 0.1 */
@@ -683,7 +683,7 @@ typedef struct autoscheme_plan_info {
   uint64_t peak_bytes;   /* the promised peak: sum of the items */
   uint64_t least_bytes;  /* the smallest max_ram_bytes that is sure to do; with process_budget up to 4 MiB less may,
                           * since two starts of one program differ by as much */
-  uint64_t read_bytes;   /* of the checkpoint */
+  uint64_t read_bytes;   /* bytes of the checkpoint to be read */
   uint64_t spill_bytes;  /* size of the spill files; 0 if there are none */
   int64_t item_count;    /* what is in memory at the peak */
   int32_t inputs_in_ram; /* 1 if saved inputs lie in memory, 0 if in the spill file */
@@ -693,13 +693,13 @@ typedef struct autoscheme_plan_info {
   /* What the plan chose. A unit is read, computed and differentiated as a whole: a block, or a sublayer of it (its
    * attention, its MLP). */
   int64_t units;
-  int64_t slots;             /* units in memory at once while they stream; 1 = no read-ahead */
-  int64_t micro_batch_rows;  /* rows of a batch that are computed at once; scores do not depend on it */
-  uint64_t tile_bytes;       /* of a row tile, where not even one unit fits and weights are read at every use; else 0 */
-  int64_t saved_units;       /* units whose activations stay, so that they are not computed twice */
-  int64_t cached_units;      /* units whose weights stay, so that they are not read twice */
+  int64_t slots;            /* units in memory at once while they stream; 1 = no read-ahead */
+  int64_t micro_batch_rows; /* rows of a batch that are computed at once; scores do not depend on it */
+  uint64_t tile_bytes;  /* size of a row tile, where not even one unit fits and weights are read at every use; else 0 */
+  int64_t saved_units;  /* units whose activations stay, so that they are not computed twice */
+  int64_t cached_units; /* units whose weights stay, so that they are not read twice */
   int64_t input_interval;    /* the input of every so many units is stored, those between are computed again; 1 = all */
-  uint64_t budget_bytes;     /* that the peak keeps to; 0 = no limit */
+  uint64_t budget_bytes;     /* what the peak keeps to; 0 = no limit */
   const char* budget_reason; /* whose number that is, in words: "as given", "half of what the system has free", ...;
                               * borrowed until the plan is freed */
 } autoscheme_plan_info;
@@ -759,9 +759,9 @@ typedef struct autoscheme_scores_info {
   size_t struct_size;
   const char* model;
   const char* model_type;
-  const char* fingerprint; /* of the skeleton */
+  const char* fingerprint; /* the skeleton's */
   const char* calibration_sha256;
-  const char* dtype; /* that was computed in */
+  const char* dtype; /* data type that was computed in */
   int64_t nsamples;
   int64_t seqlen;
   int64_t batch_size;
@@ -855,14 +855,14 @@ AUTOSCHEME_API int64_t autoscheme_recipes_count(const autoscheme_recipes* recipe
 
 typedef struct autoscheme_recipe_info {
   size_t struct_size;
-  double target_avg_bits; /* that was asked for */
-  double avg_bits;        /* that the choice costs: total_bits / total_params */
+  double target_avg_bits; /* what was asked for */
+  double avg_bits;        /* what the choice costs: total_bits / total_params */
   double loss;            /* predicted */
   int64_t total_bits;
   int64_t total_params; /* weights of all layers */
   int64_t layer_count;
   int64_t target_bytes; /* size that was asked for; 0 if target_avg_bits was */
-  int64_t layer_bytes;  /* of the layers in the files that runtimes load: packed values, scales, zero points */
+  int64_t layer_bytes;  /* size of the layers in the files that runtimes load: packed values, scales, zero points */
   int64_t model_bytes;  /* the same with the model's other tensors as they are; 0 if the scores do not tell those */
 } autoscheme_recipe_info;
 
@@ -929,7 +929,7 @@ AUTOSCHEME_API void autoscheme_streamer_free(autoscheme_streamer* streamer);
 /* The step that is resident. */
 typedef struct autoscheme_step {
   size_t struct_size;
-  int64_t index; /* of the step in the order */
+  int64_t index; /* the step's place in the order */
   int64_t block; /* the block, or AUTOSCHEME_STEP_* */
   int64_t tensor_count;
   uint64_t bytes;
@@ -958,11 +958,11 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_streamer_get_tensor(autoscheme_s
 
 typedef struct autoscheme_streamer_stats {
   size_t struct_size;
-  uint64_t planned_bytes; /* that the whole order will read */
+  uint64_t planned_bytes; /* what the whole order will read */
   uint64_t read_bytes;    /* so far */
-  double read_s;          /* that the reader has spent reading */
-  double stall_s;         /* that _next has waited */
-  const char* io_engine;  /* that reads: "direct" or "buffered"; static */
+  double read_s;          /* what the reader has spent reading */
+  double stall_s;         /* what _next has waited */
+  const char* io_engine;  /* the one that reads: "direct" or "buffered"; static */
 } autoscheme_streamer_stats;
 
 /* since 0.1 */

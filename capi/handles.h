@@ -214,7 +214,7 @@ struct Callback {
 
 // Outlives the handle while anything made with the context does.
 struct ContextState {
-  const pid_t process = getpid();  // that made the context
+  const pid_t process = getpid();  // the one that made the context
   CancelToken cancel;
   std::atomic<bool> busy{false};           // a [long] call runs, or a streamer is open
   std::atomic<int32_t> callback_value{0};  // what the first callback that stopped the call returned

@@ -19,7 +19,7 @@ struct autoscheme_offload {
   explicit autoscheme_offload(UserData data) : user_data(std::move(data)) {}
   UserData user_data;  // outlives the manager, whose destructor still restores
   autoscheme_offload_callbacks callbacks{};
-  int32_t callback_value = 0;  // of the first callback that failed in this call
+  int32_t callback_value = 0;  // what the first callback to fail in this call returned
   std::shared_ptr<autoscheme::capi::ContextState> context_state;
   std::shared_ptr<autoscheme::capi::SkeletonState> skeleton;  // null in offload mode without one
   std::unique_ptr<OffloadManager> manager;

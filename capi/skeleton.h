@@ -27,7 +27,7 @@ struct SkeletonState {
   std::unique_ptr<MetaSkeleton> skeleton;
   std::vector<Layer> layers;
   std::vector<Tensor> tensors;
-  std::vector<int64_t> first_layer, first_tensor;  // of each block
+  std::vector<int64_t> first_layer, first_tensor;  // by block
   LazyText json;
 };
 

@@ -16,7 +16,7 @@ deps=${AUTOSCHEME_DEPS:-$source_dir/.deps}
 
 # python3-venv brings its own pip, which a system Python that refuses pip (PEP 668) does not stop.
 debian_packages=(g++ cmake ninja-build ccache git ca-certificates python3 python3-venv
-  libabsl-dev rapidjson-dev catch2 libbenchmark-dev)
+  libabsl-dev rapidjson-dev catch2 libbenchmark-dev clang-format)
 
 # Enough for CPU: libtorch_cpu.so loads the two CUDA libraries at start, nothing else of CUDA.
 wheels=(torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)

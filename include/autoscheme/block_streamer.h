@@ -39,7 +39,7 @@ struct StreamStats {
   uint64_t bytes_read = 0;                // bytes of tensors delivered into slots
   double read_s = 0;                      // time the reader thread spent in reads
   double stall_s = 0;                     // time Next() waited for the reader
-  IoEngine engine = IoEngine::kBuffered;  // that reads: never kAuto
+  IoEngine engine = IoEngine::kBuffered;  // the one that reads: never kAuto
 };
 
 // Never maps files, and leaves nothing in the page cache: it reads past it (O_DIRECT) or drops what it read. Tensors

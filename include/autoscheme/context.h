@@ -32,7 +32,7 @@ struct Progress {
   absl::string_view stage;
   int64_t done = 0;        // steps of this stage that are finished; a step is one block (or one head tile)
   int64_t total = 0;       // steps of this stage
-  int64_t bytes_read = 0;  // of the checkpoint, since the run began
+  int64_t bytes_read = 0;  // from the checkpoint, since the run began
   double elapsed_s = 0;    // since the run began
 };
 

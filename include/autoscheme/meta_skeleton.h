@@ -57,7 +57,7 @@ class MetaSkeleton {
 
   const std::string& model() const;               // as given to Open
   const std::string& directory() const;           // the folder that was opened
-  const std::vector<std::string>& files() const;  // that are read of it: config.json, the index, the shards
+  const std::vector<std::string>& files() const;  // what is read of it: config.json, the index, the shards
   const std::string& model_type() const;          // "llama", "qwen3", ...
   // Hex hash over config.json and every tensor's name, dtype, shape and size: equal for equal structure.
   const std::string& fingerprint() const;

@@ -15,7 +15,7 @@ namespace autoscheme {
 
 // A choice that no other beats: less loss needs more bits.
 struct ParetoPoint {
-  int64_t total_bits = 0;  // of all layers, fixed ones included
+  int64_t total_bits = 0;  // sum over all layers, fixed ones included
   double avg_bits = 0;     // total_bits / total_params
   double loss = 0;
   // Loss that a further bit of storage saves here: towards the next point, 0 at the last.

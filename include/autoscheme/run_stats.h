@@ -15,9 +15,9 @@ struct RunStats {
   uint64_t peak_rss_bytes = 0;  // VmHWM of the process at the end, 0 where the system does not say
   double forward_s = 0, head_s = 0, backward_s = 0, stall_s = 0, total_s = 0;
   double product_s = 0, product_flops = 0;            // matrix products, part of the three sweeps
-  uint64_t rss_anon_bytes = 0, rss_file_bytes = 0;    // of the process at the end
-  uint64_t disk_read_bytes = 0, read_call_bytes = 0;  // of the process during the run: from storage; by read calls
-  IoEngine io_engine = IoEngine::kBuffered;           // that read the blocks: never kAuto
+  uint64_t rss_anon_bytes = 0, rss_file_bytes = 0;    // the process's at the end
+  uint64_t disk_read_bytes = 0, read_call_bytes = 0;  // by the process during the run: from storage; by read calls
+  IoEngine io_engine = IoEngine::kBuffered;           // the one that read the blocks: never kAuto
 };
 
 }  // namespace autoscheme

@@ -65,9 +65,9 @@ struct Plan {
   std::vector<PlanItem> resident;  // what is alive at the peak, by item
   uint64_t peak_bytes = 0;         // their sum: the promised peak
   uint64_t least_bytes = 0;        // the smallest max_ram_bytes that is sure to do
-  uint64_t budget_bytes = 0;       // that the peak keeps to; 0 = none
+  uint64_t budget_bytes = 0;       // what the peak keeps to; 0 = none
   std::string budget_reason;       // whose number that is, in words
-  uint64_t read_bytes = 0;         // of the checkpoint
+  uint64_t read_bytes = 0;         // from the checkpoint
   uint64_t spill_bytes = 0;        // size of the spill files, 0 when saved inputs stay in RAM
   bool inputs_in_ram = true;
   int64_t input_interval = 1;  // inputs of every so many units are stored; those between are computed again
@@ -77,7 +77,7 @@ struct Plan {
   int64_t units = 0;
   int64_t slots = 0;             // units in memory at once while they stream; 1 = no read-ahead
   int64_t micro_batch_rows = 0;  // rows of a batch that are computed at once
-  uint64_t tile_bytes = 0;       // of a row tile, where not even one unit fits; 0 = whole units
+  uint64_t tile_bytes = 0;       // size of a row tile, where not even one unit fits; 0 = whole units
   int64_t saved_units = 0;       // units whose activations stay, so that they need not be computed twice
   int64_t cached_units = 0;      // units whose weights stay, so that they need not be read twice
 };

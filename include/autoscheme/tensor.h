@@ -50,7 +50,7 @@ struct TensorInfo {
   Dtype dtype = Dtype::kBF16;
   std::vector<int64_t> shape;  // C order; empty for a scalar
   int shard = 0;               // index into the checkpoint's list of shard files
-  uint64_t offset = 0;         // of the first byte, from the start of the shard file
+  uint64_t offset = 0;         // where its first byte lies in the shard file
   uint64_t bytes = 0;          // shape x dtype, already checked against the file
 
   // Number of elements. Cannot overflow: the parser has checked it.

@@ -113,8 +113,8 @@ class StrictHandler {
   const NonFinite non_finite_;
   std::string why_;
   size_t depth_ = 0;
-  size_t objects_ = 0;                                  // that are open
-  std::vector<absl::flat_hash_set<std::string>> keys_;  // of each open object; kept for reuse
+  size_t objects_ = 0;                                  // how many are open
+  std::vector<absl::flat_hash_set<std::string>> keys_;  // by open object; kept for reuse
 };
 
 absl::string_view TypeName(const JsonValue& value) {
@@ -140,7 +140,7 @@ absl::string_view TypeName(const JsonValue& value) {
 std::string PlaceInText(absl::string_view text, size_t offset) {
   size_t line = 1, column = 1;
   for (const char c : text.substr(0, offset)) {
-    const bool continues = (static_cast<unsigned char>(c) & 0xc0) == 0x80;  // of a UTF-8 character
+    const bool continues = (static_cast<unsigned char>(c) & 0xc0) == 0x80;  // not the first byte of a UTF-8 character
     if (c == '\n') {
       ++line, column = 1;
     } else if (!continues) {

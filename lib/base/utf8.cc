@@ -57,7 +57,7 @@ size_t Utf8CharLength(absl::string_view text) {
   const unsigned char lead = byte(0);
   if (lead < 0x80) return 1;
   size_t length;
-  unsigned char low = 0x80, high = 0xbf;  // of the second byte
+  unsigned char low = 0x80, high = 0xbf;  // range of the second byte
   if (lead >= 0xc2 && lead <= 0xdf) {
     length = 2;
   } else if (lead >= 0xe0 && lead <= 0xef) {

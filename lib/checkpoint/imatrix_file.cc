@@ -147,6 +147,12 @@ class Parser {
     return cursor_.failed() ? Truncated() : absl::OkStatus();
   }
 
+  struct GgufTensor {
+    absl::string_view name;
+    uint32_t type = 0;
+    uint64_t offset = 0, bytes = 0;
+  };
+
   absl::Status ParseGguf() {
     cursor_.Bytes(4);
     const uint32_t version = cursor_.Read<uint32_t>();
@@ -156,6 +162,27 @@ class Parser {
       return absl::UnimplementedError(
           absl::StrCat(what_, " is GGUF of version ", version, "; versions 2 and 3 are read"));
     }
+    AUTOSCHEME_ASSIGN_OR_RETURN(const uint64_t alignment, ReadAlignment(pairs));
+    AUTOSCHEME_ASSIGN_OR_RETURN(const std::vector<GgufTensor> all, ReadTensors(tensors));
+    const uint64_t data = (cursor_.offset() + alignment - 1) / alignment * alignment;
+    std::map<absl::string_view, const GgufTensor*> counts;
+    for (const GgufTensor& tensor : all) {
+      if (absl::EndsWith(tensor.name, ".counts")) counts[absl::StripSuffix(tensor.name, ".counts")] = &tensor;
+    }
+    for (const GgufTensor& sums : all) {
+      absl::string_view name = sums.name;
+      if (!absl::ConsumeSuffix(&name, ".in_sum2")) continue;
+      AUTOSCHEME_ASSIGN_OR_RETURN(std::vector<float> values, TensorFloats(sums, data));
+      const auto found = counts.find(name);
+      if (found == counts.end()) return Bad(absl::StrCat(Quoted(name), " has sums and no counts"));
+      AUTOSCHEME_ASSIGN_OR_RETURN(const std::vector<float> tokens, TensorFloats(*found->second, data));
+      AUTOSCHEME_RETURN_IF_ERROR(AddSums(name, std::move(values), tokens));
+    }
+    return absl::OkStatus();
+  }
+
+  // Goes through the key-value pairs; where tensors begin is a multiple of the result.
+  absl::StatusOr<uint64_t> ReadAlignment(uint64_t pairs) {
     uint64_t alignment = 32;
     for (uint64_t i = 0; i < pairs; ++i) {
       const absl::string_view key = String();
@@ -175,6 +202,10 @@ class Parser {
       }
       if (cursor_.failed()) return Truncated();
     }
+    return alignment;
+  }
+
+  absl::StatusOr<std::vector<GgufTensor>> ReadTensors(uint64_t tensors) {
     std::vector<GgufTensor> all;
     for (uint64_t i = 0; i < tensors; ++i) {
       GgufTensor tensor;
@@ -193,38 +224,22 @@ class Parser {
       tensor.bytes = *bytes;
       all.push_back(tensor);
     }
-    const uint64_t data = (cursor_.offset() + alignment - 1) / alignment * alignment;
-    std::map<absl::string_view, const GgufTensor*> counts;
-    for (const GgufTensor& tensor : all) {
-      if (absl::EndsWith(tensor.name, ".counts")) counts[absl::StripSuffix(tensor.name, ".counts")] = &tensor;
-    }
-    for (const GgufTensor& sums : all) {
-      absl::string_view name = sums.name;
-      if (!absl::ConsumeSuffix(&name, ".in_sum2")) continue;
-      AUTOSCHEME_ASSIGN_OR_RETURN(std::vector<float> values, TensorFloats(sums, data));
-      const auto found = counts.find(name);
-      if (found == counts.end()) return Bad(absl::StrCat(Quoted(name), " has sums and no counts"));
-      AUTOSCHEME_ASSIGN_OR_RETURN(const std::vector<float> tokens, TensorFloats(*found->second, data));
-      if (tokens.empty() || values.size() % tokens.size() != 0) {
-        return Bad(absl::StrCat(Quoted(name), " has ", values.size(), " sums and ", tokens.size(),
-                                " counts, which do not divide them"));
-      }
-      // What saw no token is worth the same everywhere, as in the older format and where llama.cpp reads this one.
-      const size_t width = values.size() / tokens.size();
-      for (size_t row = 0; row < tokens.size(); ++row) {
-        if (tokens[row] > 0) continue;
-        std::fill_n(values.begin() + static_cast<int64_t>(row * width), width, 1.0f);
-      }
-      AUTOSCHEME_RETURN_IF_ERROR(Add(name, std::move(values)));
-    }
-    return absl::OkStatus();
+    return all;
   }
 
-  struct GgufTensor {
-    absl::string_view name;
-    uint32_t type = 0;
-    uint64_t offset = 0, bytes = 0;
-  };
+  absl::Status AddSums(absl::string_view name, std::vector<float> values, const std::vector<float>& tokens) {
+    if (tokens.empty() || values.size() % tokens.size() != 0) {
+      return Bad(absl::StrCat(Quoted(name), " has ", values.size(), " sums and ", tokens.size(),
+                              " counts, which do not divide them"));
+    }
+    // What saw no token is worth the same everywhere, as in the older format and where llama.cpp reads this one.
+    const size_t width = values.size() / tokens.size();
+    for (size_t row = 0; row < tokens.size(); ++row) {
+      if (tokens[row] > 0) continue;
+      std::fill_n(values.begin() + static_cast<int64_t>(row * width), width, 1.0f);
+    }
+    return Add(name, std::move(values));
+  }
 
   // `data`: where the tensors begin.
   absl::StatusOr<std::vector<float>> TensorFloats(const GgufTensor& tensor, uint64_t data) const {

@@ -13,7 +13,7 @@ namespace autoscheme {
 struct NpyHeader {
   int item_bytes = 0;          // 4 or 8, signed little-endian
   std::vector<int64_t> shape;  // C order
-  uint64_t data_offset = 0;    // of the first item
+  uint64_t data_offset = 0;    // where the first item lies
 };
 
 // True if the first bytes of `file` are NumPy's.

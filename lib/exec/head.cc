@@ -253,7 +253,7 @@ class HeadRun {
   // Losses, and the gradients of what the head took in.
   absl::Status Finish() {
     for (int v = forward_only_; v < variants_; ++v) {
-      double loss = 0;  // of the batch so far
+      double loss = 0;  // the batch's so far
       for (int m = 0; m < count_; ++m) {
         Running& r = at(v, m);
         const double n = Predictions(m);
@@ -334,7 +334,7 @@ class HeadRun {
   const double multiplier_, softcap_;
   const int variants_, forward_only_;
   const std::vector<MicroBatch> micro_batches_;
-  const int count_;  // of micro-batches
+  const int count_;  // micro-batches
   bool scored_ = false, needs_whole_ = false;
   int64_t tile_rows_ = 0, steps_done_ = 0;
   std::vector<std::byte> bias_bytes_;

@@ -31,7 +31,7 @@ class LinearInput {
 
  private:
   const ActivationQuantizer* const quantizer_;
-  const std::shared_ptr<RecomputableNode> source_;  // of x, null where it has none
+  const std::shared_ptr<RecomputableNode> source_;  // makes x; null where nothing does
   const std::vector<int64_t> sizes_;
   at::Tensor x_, quantized_;  // undefined once dropped
 };

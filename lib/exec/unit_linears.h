@@ -39,7 +39,7 @@ class UnitLinears {
   const Scorers& scorers_;
   const int variant_;
   bool shows_inputs_ = false, saves_graph_ = false;
-  std::shared_ptr<const ActivationQuantizer> activation_;  // of all layers that have one
+  std::shared_ptr<const ActivationQuantizer> activation_;  // the same for all layers that have one
   absl::flat_hash_map<const LinearLayer*, std::unique_ptr<QuantizedLinear>> linears_;
   std::shared_ptr<LinearInput> input_;  // the last one, until another comes or the sublayer's last product is through
 };

@@ -24,7 +24,7 @@ enum class ShapeRule { kNone, kMultiplesOf32, kWholeGroups };
 // Bits beside the elements: for each group, and once for the tensor.
 struct Overhead {
   int scale_bits = 0;
-  bool zero_point = false;  // of as many bits as an element
+  bool zero_point = false;  // with as many bits as an element
   int tensor_bits = 0;
 };
 

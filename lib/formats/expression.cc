@@ -23,7 +23,7 @@ struct Node {
   explicit Node(Kind k) : kind(k) {}
   Kind kind;
   Bytes bytes;
-  int least = 0, most = 0;  // of a repetition; most < 0: without end
+  int least = 0, most = 0;  // bounds of a repetition; most < 0: without end
   std::vector<std::unique_ptr<Node>> parts;
 };
 using NodePtr = std::unique_ptr<Node>;

@@ -26,7 +26,7 @@ at::Tensor Normed(const LoadedNorm& norm, const at::Tensor& x);
 // pass.
 struct NormedBranches {
   at::Tensor x;
-  std::vector<at::Tensor> normed;  // of one memory
+  std::vector<at::Tensor> normed;  // all in one memory
 };
 NormedBranches NormBranches(const LoadedNorm& norm, const at::Tensor& x, int64_t count);
 

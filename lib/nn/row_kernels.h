@@ -16,7 +16,7 @@ template <typename T>
 struct NormGradientRows {
   int64_t rows, width;
   const T* x;
-  const float *weight, *rstd;        // of each column; of each row
+  const float *weight, *rstd;        // by column; by row
   const T* grads[kMostNormReaders];  // `count` of them, which are summed
   int count;
   const T* passed;  // added to the result; may be null
@@ -34,7 +34,7 @@ struct RotatedRows {
   Out* y;
   int64_t y_stride;
   float direction;  // 1, or -1 for the inverse
-  float scale;      // of the result
+  float scale;      // the result's
 };
 
 // T: float, or the bits of bfloat16.

@@ -24,7 +24,7 @@ struct ExecutionPlan {
   int input_interval = 1;         // the input of every so many units is saved, the others are recomputed (schedule.h)
   Spilled spilled = Spilled::kNothing;
   bool cache_weights = true;                 // dequantized weights of a unit stay while its batches run
-  uint64_t chunk_bytes = uint64_t{8} << 20;  // of a chunk of dequantized rows
+  uint64_t chunk_bytes = uint64_t{8} << 20;  // size of a chunk of dequantized rows
 
   bool inputs_in_ram() const { return spilled == Spilled::kNothing; }
   bool transient_in_ram() const { return spilled != Spilled::kEverything; }

@@ -13,7 +13,7 @@ namespace autoscheme {
 struct Precision {
   std::string name = "float32";    // the option's; never "auto"
   Dtype dtype = Dtype::kF32;       // activations, residuals, norms, logits, products of the forward pass
-  Dtype operands = Dtype::kF32;    // of products that form gradients; their results are converted to dtype
+  Dtype operands = Dtype::kF32;    // factors of products that form gradients; their results are converted to dtype
   bool hardware_bfloat16 = false;  // where the processor cannot multiply bfloat16, operands are widened to float32
 
   uint64_t element_bytes() const { return DtypeBits(dtype) / 8; }

@@ -26,7 +26,7 @@ struct VariantNeeds {
 struct ScorerNeeds {
   std::vector<VariantNeeds>
       variants;                // the forward-only ones first, so that what they gather is there when the others come
-  bool reads_imatrix = false;  // of some layer, so that it must be collected where no file gives it
+  bool reads_imatrix = false;  // for some layer, so that it must be collected where no file gives it
   bool quantizes_activations = false;
   bool activations_span_batch =
       false;  // some activation quantizer's scale is that of a whole batch, which then cannot be cut

@@ -23,8 +23,8 @@ struct Unit {
     bool recomputed = true;
   };
   std::vector<Part> parts;
-  std::vector<const TensorInfo*> tensors;  // of all parts
-  std::vector<Linear> linears;             // of all parts, in the model's order
+  std::vector<const TensorInfo*> tensors;  // all parts together
+  std::vector<Linear> linears;             // all parts together, in the model's order
   uint64_t bytes = 0;                      // sum over tensors
 };
 

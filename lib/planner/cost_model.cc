@@ -19,17 +19,17 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kRuntimeBytes = 26 * kMiB, kRuntimeThreadBytes = 3 * kMiB;
 // What products of bfloat16 add to that: LibTorch takes them to another library, which packs all of an operand.
 constexpr uint64_t kBFloat16RuntimeBytes = 12 * kMiB;
-// Of both operands of a float32 product about three quarters are saved packed, of a large weight not more than this.
+// About three quarters of both operands of a float32 product are saved packed, of a large weight not more than this.
 constexpr uint64_t kMostPacked = 128 * kMiB;
-// And, of what is in memory beyond that of a small model, one part in so many: page tables and gaps.
+// One part in so many of what is in memory beyond that of a small model: page tables and gaps.
 constexpr uint64_t kSmallRun = 256 * kMiB, kRuntimePart = 100;
-// Of saved activations, one part in so many is lost in the gaps that others of other sizes leave between them.
+// One part in so many of the saved activations is lost in the gaps that others of other sizes leave between them.
 constexpr uint64_t kSavedPerGap = 32;
 
 constexpr double kCopyRate = 8e9;  // bytes per second, into and out of saved inputs in memory
 
-// Of a thread that differentiates asymmetric integers, chunk by chunk: ten tensors of 16,384 float32. The fused loops
-// of all other activations need less.
+// What a thread holds that differentiates asymmetric integers, chunk by chunk: ten tensors of 16,384 float32. The fused
+// loops of all other activations need less.
 constexpr uint64_t kQuantizerScratch = 640 << 10;
 
 uint64_t Sum(const std::vector<PlanItem>& items) {
@@ -218,8 +218,8 @@ std::vector<PlanItem> CostModel::UnitItems(const ExecutionPlan& choice) const {
       {choice.tiled ? "weight tiles" : "weight slots",
        choice.tiled ? choice.unit_slots * (tile + unit.small_slot_bytes) : slots},
       {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
-      // Of a chunk there is the gradient; where it is not saved the chunk itself, dequantized; and what a quantizer
-      // that works in bfloat16 makes of it before it is in its place.
+      // The gradient of a chunk; where it is not saved the chunk itself, dequantized; and what a quantizer that works
+      // in bfloat16 makes of it before it is in its place.
       {"row chunks", ((choice.cache_weights ? 1 : 2) + (in_.precision.dtype == Dtype::kF32 ? 0 : 1)) * chunk},
       {"weight gradients of a batch", shape.cut() ? unit.weights * 4 : 0},
       {"activations", graph + transient},

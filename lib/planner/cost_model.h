@@ -17,20 +17,20 @@
 
 namespace autoscheme {
 
-// Of the largest unit, each on its own, but for two_slots_bytes.
+// Each is the largest unit's, on its own, but for two_slots_bytes.
 struct UnitSizes {
   int count = 0;
   uint64_t slot_bytes = 0;                       // as stored, with the padding of a slot
-  uint64_t two_slots_bytes = 0;                  // of the two slots that take the units in turns
+  uint64_t two_slots_bytes = 0;                  // both slots, which take the units in turns
   uint64_t small_slot_bytes = 0;                 // the same without the weights of linears
   uint64_t weights = 0;                          // numbers in all linears
   uint64_t row_bytes = 1;                        // longest row of a linear's weight, as stored; never 0
   uint64_t largest_weight = 0;                   // numbers in one of them
   std::set<std::pair<int64_t, int64_t>> shapes;  // outputs and inputs of all linears
   int64_t graph = 0;                             // activations per token in a graph that is differentiated at once
-  int64_t recomputed = 0;                        // and that a saved graph recomputes, of a sublayer
-  int64_t transient = 0;                         // and that come and go beside either
-  int64_t widest_input = 0;                      // of a linear
+  int64_t recomputed = 0;                        // the part of it that a saved graph recomputes, by sublayer
+  int64_t transient = 0;                         // activations per token that come and go beside either
+  int64_t widest_input = 0;                      // columns of a linear's weight
   uint64_t shared_scratch = 0;                   // bytes, forward
   uint64_t row_scratch = 0;                      // bytes, of each row that a thread is at, forward
   uint64_t row_scratch_outside = 0;              // bytes of these that do not lie in the pool of the run's tensors
@@ -66,9 +66,9 @@ class CostModel {
   const Granularity& Of(const ExecutionPlan& choice) const { return granularities_.at(choice.sublayers_per_unit); }
   Schedule schedule(const ExecutionPlan& choice) const;
   uint64_t gradients() const;  // variants that have some
-  uint64_t tokens() const;     // of the calibration
+  uint64_t tokens() const;     // how many the calibration has
   uint64_t MicroBatchTokens(const ExecutionPlan& choice) const;
-  uint64_t HiddenBytes() const;  // of one hidden state of all tokens
+  uint64_t HiddenBytes() const;  // one hidden state of all tokens
   uint64_t InputBytes(const ExecutionPlan& choice) const;
   uint64_t ActivationBytes() const;                        // activations on their way up
   uint64_t GradientBytes() const;                          // gradients on their way down

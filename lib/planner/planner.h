@@ -30,7 +30,7 @@ struct PlanInput {
   bool may_spill = true;           // to disk
   std::optional<FreeMemory> free;  // what a budget that nobody has named is taken from; nothing = unknown
   int threads = 1;
-  double quantize_s = 4e-10;  // of one weight, by the dearest scheme
+  double quantize_s = 4e-10;  // for one weight, by the dearest scheme
 };
 
 // What floor_bytes should be a multiple of, rounded up: two starts of one program differ by some hundred KiB, and their
@@ -40,7 +40,7 @@ inline constexpr uint64_t kFloorStepBytes = uint64_t{4} << 20;
 struct PlannedRun {
   Plan plan;
   ExecutionPlan choice;
-  std::string warning;  // of the budget; empty for none
+  std::string warning;  // about the budget; empty for none
 };
 
 // The budget of runs whose host names none is at least this.

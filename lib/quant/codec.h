@@ -39,7 +39,7 @@ struct Side {
   int bits = 4;
   GroupSize group;
   bool sym = true;
-  int act_bits = 16;  // of the scheme: decides the dtype of integer scales (docs/algorithm.md 4.2)
+  int act_bits = 16;  // the scheme's: decides the dtype of integer scales (docs/algorithm.md 4.2)
   bool fused = true;  // use the loops of kernels.h where there is one; tests compare with and without
 };
 

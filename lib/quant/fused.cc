@@ -19,7 +19,7 @@ using cpu::Format;
 using cpu::Groups;
 using cpu::WholeGradient;
 
-constexpr int64_t kChunkElements = 2048;   // of float32: with its result half of a first-level cache
+constexpr int64_t kChunkElements = 2048;   // float32: with its result half of a first-level cache
 constexpr int64_t kGrainElements = 32768;  // what a thread is worth waking for
 
 // A tensor's elements as float32: in place, or by way of the caller's buffer.

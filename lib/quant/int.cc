@@ -170,7 +170,7 @@ class IntAsymCodec : public GroupCodec {
  private:
   struct Grid {
     at::Tensor scale, zero;                // in the dtype that the group is worked in
-    at::Tensor low, high, argmin, argmax;  // of the group, not clamped
+    at::Tensor low, high, argmin, argmax;  // by group, not clamped
     at::Tensor unclamped;                  // 1 where the threshold did not act
   };
 

@@ -42,7 +42,7 @@ at::Tensor WithoutOverflow(const at::Tensor& w, const std::function<at::Tensor(c
 
 namespace {
 
-constexpr double kThreshold = 1e-8;  // of float32 scales (docs/algorithm.md 4.7)
+constexpr double kThreshold = 1e-8;  // for float32 scales (docs/algorithm.md 4.7)
 
 class KQuantCodec : public GroupCodec {
  public:

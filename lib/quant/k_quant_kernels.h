@@ -13,8 +13,8 @@
 namespace autoscheme::cpu {
 namespace {
 
-constexpr int kMostElements = 32;  // of a group
-constexpr int kPartials = 8;       // of a sum
+constexpr int kMostElements = 32;  // in a group
+constexpr int kPartials = 8;       // in a sum
 
 // Element j of the group in lane l is v[j][l].
 struct Tile {

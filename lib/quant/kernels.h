@@ -39,7 +39,7 @@ struct Groups {
   int64_t count, size, last;
   int64_t elements() const { return (count - 1) * size + last; }
 };
-constexpr int64_t kMostGroups = 256;  // of one call
+constexpr int64_t kMostGroups = 256;  // in one call
 
 // What the gradients of a tensor's one scale are made of; summed over calls in a fixed order.
 struct WholeGradient {

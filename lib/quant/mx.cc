@@ -14,7 +14,7 @@ namespace {
 struct MxFormat {
   int exponent_bits;
   int steps;         // codes per binade
-  int max_exponent;  // of the largest element code
+  int max_exponent;  // the largest element code's
   float max_norm;
   int min_exponent() const { return exponent_bits == 0 ? 0 : 2 - (1 << (exponent_bits - 1)); }
 };

@@ -348,6 +348,12 @@ absl::Status NothingSuits(const Problem& problem, const LayerGroup& group) {
                                                  "]: add a scheme that does, or put the layer into ignore_layers"));
 }
 
+void WarnLeftOut(const Context& context, const Tally& choices, absl::string_view why) {
+  if (choices.count == 0) return;
+  context.Warn(absl::StrCat(Count(choices.count, "choice"), choices.count == 1 ? " is" : " are", " left out ", why,
+                            choices.first));
+}
+
 // Options that do not suit a shape or have no finite loss are left out, with a warning; a group that has none left is
 // an error.
 absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses,
@@ -400,14 +406,8 @@ absl::Status FillKeys(const std::vector<LayerGroup>& groups, const std::vector<s
     problem->keys.push_back(std::move(key));
     problem->options.push_back(std::move(kept));
   }
-  if (dropped.count > 0) {
-    context.Warn(absl::StrCat(Count(dropped.count, "choice"), dropped.count == 1 ? " is" : " are",
-                              " left out because the loss is not finite: that of ", dropped.first));
-  }
-  if (unsuited.count > 0) {
-    context.Warn(absl::StrCat(Count(unsuited.count, "choice"), unsuited.count == 1 ? " is" : " are",
-                              " left out for shapes that the scheme does not suit, such as ", unsuited.first));
-  }
+  WarnLeftOut(context, dropped, "because the loss is not finite: that of ");
+  WarnLeftOut(context, unsuited, "for shapes that the scheme does not suit, such as ");
   for (size_t k = 0; k < menu_size; ++k) {
     problem->by_loss.push_back(static_cast<int>(k));
     if (std::isnan(scheme_loss[k])) scheme_loss[k] = std::numeric_limits<double>::infinity();

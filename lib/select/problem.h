@@ -23,7 +23,7 @@ struct Problem {
       bits;  // bits[k][l], of stand-ins where they take over; of a fixed layer under every k the same
   std::vector<int64_t> total_bits;  // total_bits[k]: k applied to every layer that is not fixed
   int64_t fixed_bits = 0;
-  double fixed_loss = 0;  // of layers that a fixed layer of their group has fixed, as far as it was measured
+  double fixed_loss = 0;  // sum over layers that a fixed layer of their group has fixed, as far as it was measured
   int64_t total_params = 0;
   std::vector<std::vector<int>> groups;   // layers chosen together, in the order of the decision
   std::vector<SolverKey> keys;            // finite options of each group

@@ -21,7 +21,7 @@ namespace {
 
 struct Target {
   double avg_bits = 0;
-  int64_t bytes = 0;   // of the whole model; 0: avg_bits is what was asked for
+  int64_t bytes = 0;   // the whole model's; 0: avg_bits is what was asked for
   int64_t budget = 0;  // bits for the layers that are not fixed
   std::string text;    // for messages
 };

@@ -57,7 +57,7 @@ class Sweep {
   double upper_, slack_;
   std::vector<double> multipliers_;
   std::vector<std::vector<double>> rest_;  // rest_[m][i]: least sum over keys >= i of loss + multiplier x bits
-  std::vector<int64_t> least_bits_;        // of keys >= i
+  std::vector<int64_t> least_bits_;        // sum over keys >= i
   std::vector<std::vector<Live>> live_;
   std::vector<State> states_;
   std::vector<std::vector<Node>> nodes_;  // by key; empty where only one option is live

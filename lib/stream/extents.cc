@@ -13,7 +13,7 @@
 namespace autoscheme {
 namespace {
 
-constexpr uint64_t kExtentAlignment = 64;  // of extents that are not direct
+constexpr uint64_t kExtentAlignment = 64;  // for extents that are not direct
 
 int64_t RowsOf(const TensorInfo& info) { return info.shape.empty() ? 1 : info.shape[0]; }
 

@@ -26,7 +26,7 @@ struct Extent {
 
 struct StepPlan {
   std::vector<Extent> extents;         // disjoint, ordered by (shard, file_offset)
-  std::vector<uint64_t> slot_offsets;  // of the first byte of every range, in the step's order
+  std::vector<uint64_t> slot_offsets;  // where the first byte of every range lies, in the step's order
   uint64_t read_bytes = 0;             // sum over extents: bytes that ranges share count once
   uint64_t slot_bytes = 0;             // room that the extents take in a slot, the rest of their pages included
 };

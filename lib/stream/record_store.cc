@@ -20,7 +20,7 @@ constexpr uint64_t kNotPut = std::numeric_limits<uint64_t>::max();
 
 struct Record {
   uint64_t bytes = kNotPut;
-  uint64_t checksum = 0;  // of a spilled record
+  uint64_t checksum = 0;  // only of a spilled record
 };
 
 }  // namespace

@@ -36,7 +36,7 @@ class RecordStore {
   // Only a hint; out of range it is none.
   void WillGet(int64_t index) const;
   uint64_t bytes_written() const;
-  uint64_t ram_bytes() const;  // that the records take; 0 where they are spilled
+  uint64_t ram_bytes() const;  // what the records take; 0 where they are spilled
 
  private:
   struct Rep;

@@ -9,7 +9,7 @@
 namespace autoscheme {
 namespace {
 
-constexpr int64_t kChunkElements = 32768;  // of float32: a handful of them fit a second-level cache
+constexpr int64_t kChunkElements = 32768;  // float32: a handful of them fit a second-level cache
 
 }  // namespace
 

@@ -21,7 +21,7 @@ namespace {
 
 constexpr size_t kBlockMultiple = 4096;
 constexpr size_t kLargePage = size_t{2} << 20;
-constexpr size_t kLeastRegion = size_t{64} << 20;  // of address space, which costs nothing
+constexpr size_t kLeastRegion = size_t{64} << 20;  // address space, which costs nothing
 constexpr size_t kSmallPool = size_t{64} << 20;
 
 size_t RoundUp(size_t bytes, size_t multiple = kBlockMultiple) { return (bytes + multiple - 1) / multiple * multiple; }

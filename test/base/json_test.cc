@@ -106,7 +106,7 @@ TEST_CASE("Duplicate keys are refused at any depth, after unescaping") {
 TEST_CASE("A million keys are checked for duplicates in a bounded time") {
   std::string text = "{";
   for (int i = 0; i < 1000000; ++i) text += "\"k" + std::to_string(i) + "\":0,";
-  const std::clock_t start = std::clock();  // of the processor: a busy machine must not fail the test
+  const std::clock_t start = std::clock();  // processor time: a busy machine must not fail the test
   CHECK(ParseJson(text + "\"last\":0}", "t").ok());
   CHECK_THAT(ErrorOf(text + "\"k0\":0}"), Contains("duplicate key \"k0\""));
   CHECK(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC < 30);

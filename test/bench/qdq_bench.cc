@@ -18,7 +18,7 @@
 namespace autoscheme {
 namespace {
 
-constexpr int64_t kRows = 4096, kTokens = 2048, kColumns = 4096;  // of a weight; of a batch
+constexpr int64_t kRows = 4096, kTokens = 2048, kColumns = 4096;  // rows of a weight; of a batch; columns
 constexpr int64_t kSearchRows = 512;                              // the searches are slow
 
 at::Tensor Values(int64_t rows, at::ScalarType dtype) { return at::randn({rows, kColumns}).to(dtype); }

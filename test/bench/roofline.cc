@@ -59,7 +59,7 @@ struct Matrices {
         dx(at::zeros({tokens, in}, dtype)),
         dw(at::zeros({head ? 0 : out, in}, dtype)) {}
   at::Tensor x, w, g, y, dx, dw;
-  int64_t bytes() const { return static_cast<int64_t>(x.nbytes() + w.nbytes() + y.nbytes()); }  // of one product
+  int64_t bytes() const { return static_cast<int64_t>(x.nbytes() + w.nbytes() + y.nbytes()); }  // moved by one product
 };
 
 // The median of at least three runs and half a second, after one of each set.
@@ -146,13 +146,13 @@ int Run(const Flags& flags) {
   const int64_t batch_tokens = std::min(flags.rows, flags.batch_size) * flags.length;
   const double batches = static_cast<double>(flags.rows * flags.length) / static_cast<double>(batch_tokens);
 
-  std::map<std::pair<int64_t, int64_t>, int> shapes;  // of the blocks' linears, with how often they occur
+  std::map<std::pair<int64_t, int64_t>, int> shapes;  // those of the blocks' linears, with how often they occur
   for (const autoscheme::Block& block : (*skeleton)->blocks()) {
     for (const autoscheme::LinearLayer& linear : block.linears) ++shapes[{linear.out_features, linear.in_features}];
   }
   const autoscheme::LinearLayer& head = (*skeleton)->head();
 
-  // Of the same matrices again and again, and of others in turn.
+  // The same matrices again and again, and others in turn.
   struct Sums {
     double eight_s = 0, six_s = 0, head_s = 0;
   } cached, uncached;

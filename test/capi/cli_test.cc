@@ -83,7 +83,7 @@ TEST_CASE("a recipe fixes its layers when it is given as a layer config") {
   int layers = 0;
   const std::string scores = Slurp(again);
   for (size_t at = 0; (at = scores.find(fixed, at)) != std::string::npos; at += fixed.size()) ++layers;
-  CHECK(layers == 14);  // of two blocks
+  CHECK(layers == 14);  // two blocks' worth
 }
 
 // Nothing but printable ASCII and line feeds.

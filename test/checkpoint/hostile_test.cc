@@ -63,7 +63,7 @@ TEST_CASE("The hostile corpus gets the reference's verdict or a stricter one", "
     CAPTURE(name);
     const absl::StatusOr<File> file = File::OpenRead(Io::Posix(), dir / name);
     REQUIRE(file.ok());
-    const std::clock_t start = std::clock();  // of the processor: a busy machine must not fail the test
+    const std::clock_t start = std::clock();  // processor time: a busy machine must not fail the test
     const absl::StatusOr<SafetensorsHeader> header = ReadSafetensorsHeader(*file);
     const double elapsed_s = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     CHECK(elapsed_s < 20);  // the slowest takes 1.2 s in a release build

@@ -319,7 +319,7 @@ TEST_CASE("A header of 100,000 tensors is parsed in a bounded time") {
   }
   header += "}";
   const std::string bytes = SafetensorsRaw(header, std::string(100000, 'x'));
-  const std::clock_t start = std::clock();  // of the processor: a busy machine must not fail the test
+  const std::clock_t start = std::clock();  // processor time: a busy machine must not fail the test
   const auto parsed = Parse(bytes);
   const double elapsed_s = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   REQUIRE(parsed.ok());

@@ -10,8 +10,7 @@
 #include <vector>
 
 #include "autoscheme/score_table.h"
-#include "exec/weights.h"
-#include "nn/node.h"
+#include "support/doubled_node.h"
 
 namespace autoscheme {
 namespace {
@@ -293,14 +292,6 @@ TEST_CASE("a graph that outlives the residence of its weight is differentiated w
   CHECK(kept.score().weight == expected.score.weight);
 }
 
-// Its output is twice its input, which it makes again when asked, and counts that.
-struct Doubled : RecomputableNode {
-  at::Tensor x;
-  int made = 0;
-  at::Tensor Output() override { return ++made, x * 2; }
-  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override { return {grads[0] * 2}; }
-};
-
 TEST_CASE("an input that was dropped is made again once for all its readers, with the same bits") {
   at::manual_seed(9);
   const Scheme scheme = *FindScheme("MXFP4");
@@ -364,30 +355,6 @@ TEST_CASE("weights at odd addresses are read right") {
   Bound linear(w, {}, nullptr, nullptr, {});
   const at::Tensor x = at::randn({3, 32});
   CHECK(MaxDifference(Apply(linear, x), at::matmul(x, w.value.t())) < 1e-5);
-}
-
-TEST_CASE("a NaN or infinite weight is named with its count and place") {
-  for (const Dtype dtype : {Dtype::kBF16, Dtype::kF16, Dtype::kF32}) {
-    const at::ScalarType type = dtype == Dtype::kBF16 ? at::kBFloat16 : dtype == Dtype::kF16 ? at::kHalf : at::kFloat;
-    at::Tensor t = at::ones({1000, 900}).to(type);  // by several threads
-    TensorInfo info;
-    info.name = "model.norm.weight", info.dtype = dtype, info.shape = {1000, 900};
-    const TensorView view{&info, static_cast<const std::byte*>(t.data_ptr())};
-    CHECK(CheckFinite(view).ok());
-    t.view({-1})[432109] = NAN;
-    t.view({-1})[899999] = -INFINITY;
-    const absl::Status status = CheckFinite(view);
-    CHECK(status.code() == absl::StatusCode::kDataLoss);
-    CHECK_THAT(std::string(status.message()), Catch::Contains("\"model.norm.weight\"") && Catch::Contains("2 NaN") &&
-                                                  Catch::Contains("at element 432109;"));
-  }
-}
-
-TEST_CASE("the folded sum keeps its digits over many elements") {
-  const int64_t n = (1 << 20) + 13;
-  const at::Tensor g = at::full({n}, 1e-3f), w = at::full({n}, 1.0f), q = at::full({n}, 0.5f);
-  CHECK(SumAbsGradTimesError(g, w, q) == Approx(n * static_cast<double>(1e-3f) * 0.5).epsilon(1e-7));
-  CHECK(SumAbsGradTimesError(-g, q, w) == Approx(n * static_cast<double>(1e-3f) * 0.5).epsilon(1e-7));
 }
 
 }  // namespace

@@ -211,8 +211,8 @@ TEST_CASE("what passes between units gives the same scores on disk, and only wha
   }
   // 5 rows of 12 tokens of 64 float32: the embedded input once, for each of two schemes two more inputs.
   CHECK(spilled[1] == 5 * 12 * 64 * 4 * (1 + 2 * 2));
-  // And for each scheme: the last output, four gradients, and of 11 predictions a row what the head puts at its one
-  // tile.
+  // Besides, for each scheme: the last output, four gradients, and what the head puts at its one tile, of 11
+  // predictions a row.
   CHECK(spilled[0] == spilled[1] + 5 * 12 * 64 * 4 * 2 * (1 + 4) + 5 * 11 * 64 * 4 * 2 * 2);
 }
 

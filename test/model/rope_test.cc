@@ -84,15 +84,17 @@ TEST_CASE("rope: rope_scaling decides alone where both objects are given, and an
   CHECK(empty.warnings.empty());
 
   const Read same = ReadConfig(
-      R"({"rope_scaling": {"rope_type": "linear", "factor": 2}, "rope_parameters": {"factor": 2, "rope_type": "linear"}})");
+      R"({"rope_scaling": {"rope_type": "linear", "factor": 2},
+          "rope_parameters": {"factor": 2, "rope_type": "linear"}})");
   REQUIRE(same.rope.ok());
   CHECK(same.warnings.empty());
 }
 
 TEST_CASE("rope: of an object nested by attention type that type is read") {
   const char* nested =
-      R"({"rope_theta": 3e4, "rope_parameters": {"full_attention": {"rope_theta": 1e6, "rope_type": "default"},
-                                                                "sliding_attention": {"rope_type": "linear", "factor": 8}}})";
+      R"({"rope_theta": 3e4, "rope_parameters": {
+            "full_attention": {"rope_theta": 1e6, "rope_type": "default"},
+            "sliding_attention": {"rope_type": "linear", "factor": 8}}})";
   CHECK(ReadConfig(nested).rope->theta == 1e6);
   const Read sliding = ReadConfig(nested, {"sliding_attention"});
   REQUIRE(sliding.rope.ok());
@@ -133,7 +135,8 @@ TEST_CASE("rope: contradictions and impossible numbers are refused by the key") 
   refused(R"({"type": "linear", "factor": Infinity})", "\"factor\" is inf");
   refused(R"({"type": 3})", "\"type\" is a number");
   refused(
-      R"({"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4, "original_max_position_embeddings": 32})",
+      R"({"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4,
+          "original_max_position_embeddings": 32})",
       "high_freq_factor > low_freq_factor");
   refused("7", "must be an object");
   CHECK_THAT(Refusal(R"({"rope_theta": -1})", kInvalid), Contains("rope_theta is -1"));

@@ -16,7 +16,8 @@ using Windows = std::vector<int64_t>;
 
 Json Config(const std::string& more) {
   return ParseJson(
-             R"({"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "vocab_size": 8, "num_attention_heads": 2)" +
+             R"({"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "vocab_size": 8,
+                "num_attention_heads": 2)" +
                  (more.empty() ? "" : ", " + more) + "}",
              "config.json")
       .value();

@@ -14,8 +14,8 @@ namespace {
 
 using Values = std::vector<float>;
 
-// Of all magnitudes, with zeros of both signs, subnormals, the ends of the range, and, where asked for, what is not
-// finite.
+// Values of all magnitudes, with zeros of both signs, subnormals, the ends of the range, and, where asked for, what is
+// not finite.
 Values Nasty(int64_t n, bool finite, unsigned seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;

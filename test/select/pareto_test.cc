@@ -95,13 +95,13 @@ TEST_CASE("a front too large to list becomes the corners of its convex hull") {
   CHECK(hull.points.front().total_bits == whole.points.front().total_bits);
   CHECK(hull.points.back().total_bits == whole.points.back().total_bits);
   for (size_t i = 0; i < hull.points.size(); ++i) {
-    // A corner is an efficient choice,
+    // A corner is an efficient choice.
     const bool efficient = std::any_of(whole.points.begin(), whole.points.end(), [&](const ParetoPoint& p) {
       return p.total_bits == hull.points[i].total_bits && p.loss == Approx(hull.points[i].loss).epsilon(1e-9);
     });
     CHECK(efficient);
     if (i > 1) CHECK(hull.points[i - 1].marginal_value < hull.points[i - 2].marginal_value);
-    // and no choice lies below the line to the next one.
+    // No choice lies below the line to the next one.
     if (i + 1 == hull.points.size()) break;
     for (const ParetoPoint& p : whole.points) {
       const double line = hull.points[i].loss -

@@ -145,7 +145,7 @@ TEST_CASE("the head takes part when asked for or named, and never when it is tie
   Warnings warnings;
   layers = ResolveLayers(Model(), options, warnings.context).value();
   CHECK(layers.size() == 6);
-  CHECK(warnings.texts.empty());  // that it stays as it is was the wish
+  CHECK(warnings.texts.empty());  // staying as it is was the wish
   options.ignore_layers = "";
   options.layer_config = {{"lm_head", ParseSchemeList("W8A16").value()[0]}};
   layers = ResolveLayers(Model(), options, warnings.context).value();

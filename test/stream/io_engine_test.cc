@@ -227,7 +227,7 @@ TEST_CASE("a path that leads to another file by now is not read by the direct en
 }
 
 TEST_CASE("EINVAL and EPERM at any read move a stream to the buffered engine, and the bytes are right") {
-  // Of bytes, so that no tensor is misaligned and all can be read directly.
+  // The tensors are of bytes, so that none is misaligned and all can be read directly.
   const StreamModel model({{{"blocks.0.a", {9000}}, {"blocks.1.a", {1200000}}, {"gap", {70000}}, {"blocks.1.b", {11}}},
                            {{"blocks.0.b", {8000}}, {"blocks.2.a", {6000}}}});
   for (const IoEngine engine : EnginesHere()) {

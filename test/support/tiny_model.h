@@ -25,7 +25,7 @@ struct TinyModel {
   std::string dtype = "BF16";     // BF16, F16 or F32; values are rounded to it
   int shards = 1;                 // more than 1: model-0000i-of-0000n.safetensors and an index
   bool zero_byte_tensor = false;  // adds "model.extra" of shape [0, hidden]
-  double std_dev = 0.05;          // of the matrices and biases; norms are 1 + that
+  double std_dev = 0.05;          // spread of the matrices and biases; norms are 1 + that
   uint64_t seed = 1;
   std::string extra_config;  // members added to config.json: "\"mlp_bias\": false"
 };

@@ -80,7 +80,8 @@ void CheckEqual(const ScoreTable& a, const ScoreTable& b) {
 }
 
 TEST_CASE("scores.json has exactly these bytes") {
-  CHECK(ScoresToJson(Table()) == R"json({
+  CHECK(ScoresToJson(Table()) ==
+        R"json({
   "format": "autoscheme-scores",
   "version": 1,
   "model": {
@@ -90,7 +91,8 @@ TEST_CASE("scores.json has exactly these bytes") {
     "tied_head": true,
     "layers": {
       "model.layers.0.q_proj": {"shape":[64,128],"block":0},
-      "model.layers.0.up_proj": {"shape":[128,64],"block":0,"fixed":{"name":"W8A16","bits":8,"group_size":128,"sym":true,"data_type":"int","act_bits":16}},
+      "model.layers.0.up_proj": {"shape":[128,64],"block":0,"fixed":)json"
+        R"json({"name":"W8A16","bits":8,"group_size":128,"sym":true,"data_type":"int","act_bits":16}},
       "lm_head": {"shape":[320,64],"head":true}
     }
   },
@@ -103,7 +105,8 @@ TEST_CASE("scores.json has exactly these bytes") {
   "dtype": "float32",
   "menu": {
     "W4A16": {"bits":4,"group_size":128,"sym":true,"data_type":"int","act_bits":16},
-    "MXFP4": {"bits":4,"group_size":32,"sym":true,"data_type":"mx_fp","act_bits":4,"act_group_size":32,"act_sym":true,"act_data_type":"mx_fp","act_dynamic":true}
+    "MXFP4": {"bits":4,"group_size":32,"sym":true,"data_type":"mx_fp","act_bits":4,)json"
+        R"json("act_group_size":32,"act_sym":true,"act_data_type":"mx_fp","act_dynamic":true}
   },
   "ce_loss": {
     "W4A16": [2.25,2.5],
