@@ -80,6 +80,7 @@ LinearNeeds NeedsOf(const WeightQuantizer* weight, const ActivationQuantizer* ac
 LinearLayer LayerOf(const StoredWeight& w) {
   LinearLayer layer;
   layer.name = "w", layer.weight = &w.info;
+  layer.out_features = w.info.shape[0], layer.in_features = w.info.shape[1];
   return layer;
 }
 

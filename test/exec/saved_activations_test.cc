@@ -17,7 +17,7 @@ bool Is(const absl::StatusOr<at::Tensor>& x, double value) { return x.ok() && at
 
 struct Saved {
   explicit Saved(const ExecutionPlan& execution_plan)
-      : plan(execution_plan), activations(run, plan, shape, 8, kUnits, kVariants, kForwardOnly) {
+      : plan(execution_plan), activations(run, plan, shape, 8, 8, kUnits, kVariants, kForwardOnly) {
     REQUIRE(activations.Open().ok());
   }
   at::Tensor Take(Pass pass, int unit, int variant, int m) {

@@ -39,7 +39,7 @@ struct UnitCase {
   ExecutionPlan plan;
   RecordingScorer scorer;
   const Scorers scorers{{&scorer}};
-  const at::Tensor tables;
+  const std::vector<at::Tensor> tables;
   const std::vector<Unit> units;
   const Loaded loaded;
   UnitRunner runner;

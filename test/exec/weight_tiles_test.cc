@@ -17,7 +17,8 @@ using Tiles = std::vector<std::pair<int64_t, int64_t>>;  // first row, rows
 
 TEST_CASE("tiles come in order with the rows of the weight, and every use is read") {
   const TinySkeleton tiny;
-  const TensorInfo& weight = *tiny->checkpoint().Find("model.layers.0.mlp.gate_proj.weight");  // [48, 32]
+  const LinearLayer& layer = tiny->blocks()[0].linears[4];  // gate_proj, [48, 32]
+  const TensorInfo& weight = *layer.weight;
   const std::vector<std::byte> expected = BytesOf(*tiny, weight);
   for (const int slots : {1, 2}) {
     Context context;
@@ -26,7 +27,7 @@ TEST_CASE("tiles come in order with the rows of the weight, and every use is rea
     for (const uint64_t use : {1, 2}) {
       Tiles seen;
       std::vector<std::byte> bytes;
-      tiles.ForEach(weight, 20, [&](int64_t first, int64_t count, const std::byte* rows) {
+      tiles.ForEach(layer, 20, [&](int64_t first, int64_t count, const std::byte* rows) {
         seen.emplace_back(first, count);
         bytes.insert(bytes.end(), rows, rows + count * 32 * 2);
       });
@@ -48,7 +49,7 @@ TEST_CASE("after NaN nothing is read any more, and the status tells why") {
     std::memcpy(tensor.bytes.data() + 21 * 32 * 4, &infinite, 4);
   }
   const TinySkeleton tiny(model, tensors);
-  const TensorInfo& weight = *tiny->checkpoint().Find("model.layers.0.mlp.gate_proj.weight");
+  const LinearLayer& layer = tiny->blocks()[0].linears[4];  // gate_proj
   Context context;
   RunResources run(context);
   for (const bool checks : {true, false}) {
@@ -56,7 +57,7 @@ TEST_CASE("after NaN nothing is read any more, and the status tells why") {
     tiles.set_check_finite(checks);
     int calls = 0;
     for (int use = 0; use < 2; ++use) {
-      tiles.ForEach(weight, 20, [&](int64_t, int64_t, const std::byte*) { ++calls; });
+      tiles.ForEach(layer, 20, [&](int64_t, int64_t, const std::byte*) { ++calls; });
     }
     CHECK(calls == (checks ? 1 : 6));
     CHECK(tiles.status().code() == (checks ? absl::StatusCode::kDataLoss : absl::StatusCode::kOk));
