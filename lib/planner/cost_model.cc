@@ -9,28 +9,10 @@
 #include "autoscheme/block_streamer.h"
 #include "nn/costs.h"
 #include "plan/reads.h"
+#include "planner/fitted.h"
 
 namespace autoscheme {
 namespace {
-
-constexpr uint64_t kMiB = uint64_t{1} << 20;
-// What a first backward pass adds to the process beside our own tensors and packed copies of operands in the BLAS:
-// operator tables and the code that becomes resident, and for every thread its stack and buffers.
-constexpr uint64_t kRuntimeBytes = 26 * kMiB, kRuntimeThreadBytes = 3 * kMiB;
-// What products of bfloat16 add to that: LibTorch takes them to another library, which packs all of an operand.
-constexpr uint64_t kBFloat16RuntimeBytes = 12 * kMiB;
-// Of both operands of a float32 product about three quarters are saved packed, of a large weight not more than this.
-constexpr uint64_t kMostPacked = 128 * kMiB;
-// And, of what is in memory beyond that of a small model, one part in so many: page tables and gaps.
-constexpr uint64_t kSmallRun = 256 * kMiB, kRuntimePart = 100;
-// Of saved activations, one part in so many is lost in the gaps that others of other sizes leave between them.
-constexpr uint64_t kSavedPerGap = 32;
-
-constexpr double kCopyRate = 8e9;  // bytes per second, into and out of saved inputs in memory
-
-// Of a thread that differentiates asymmetric integers, chunk by chunk: ten tensors of 16,384 float32. The fused loops
-// of all other activations need less.
-constexpr uint64_t kQuantizerScratch = 640 << 10;
 
 uint64_t Sum(const std::vector<PlanItem>& items) {
   uint64_t bytes = 0;
@@ -184,7 +166,7 @@ std::vector<PlanItem> CostModel::LastingItems(const ExecutionPlan& choice) const
   return {
       {"saved inputs", choice.inputs_in_ram() ? InputBytes(choice) : 0},
       {"activations or gradients between units", choice.transient_in_ram() ? ActivationBytes() : 0},
-      {"saved activations", saved + saved / kSavedPerGap},
+      {"saved activations", saved + saved / fitted::kSavedPerGap},
       {"cached weights", Of(choice).weights[choice.cached_units]},
       {"calibration ids", tokens() * 4},
   };
@@ -218,8 +200,8 @@ std::vector<PlanItem> CostModel::UnitItems(const ExecutionPlan& choice) const {
       {choice.tiled ? "weight tiles" : "weight slots",
        choice.tiled ? choice.unit_slots * (tile + unit.small_slot_bytes) : slots},
       {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
-      // Of a chunk there is the gradient; where it is not saved the chunk itself, dequantized; and what a quantizer that
-      // works in bfloat16 makes of it before it is in its place.
+      // Of a chunk there is the gradient; where it is not saved the chunk itself, dequantized; and what a quantizer
+      // that works in bfloat16 makes of it before it is in its place.
       {"row chunks", ((choice.cache_weights ? 1 : 2) + (in_.precision.dtype == Dtype::kF32 ? 0 : 1)) * chunk},
       {"weight gradients of a batch", shape.cut() ? unit.weights * 4 : 0},
       {"activations", graph + transient},
@@ -228,7 +210,8 @@ std::vector<PlanItem> CostModel::UnitItems(const ExecutionPlan& choice) const {
        rounds_operands() ? micro_batch_tokens * unit.widest_input * 3 * operand_size() : 0},
       {"operands widened to float32", WidenedUnitBytes(choice)},
       {"scratch of attention", scratch},
-      {"temporaries of activation quantizers", in_.needs->quantizes_activations ? in_.threads * kQuantizerScratch : 0},
+      {"temporaries of activation quantizers",
+       in_.needs->quantizes_activations ? in_.threads * fitted::kQuantizerScratch : 0},
   };
 }
 
@@ -288,9 +271,11 @@ uint64_t CostModel::RuntimeBytes(const ExecutionPlan& choice, uint64_t others) c
   const bool narrow = operand < 4 && !widens_operands();
   uint64_t packed = left + chunk / element * operand;
   if (!narrow)
-    packed = (element < 4 ? WidenedUnitBytes(choice) : left * 4 / operand + std::min(weights, kMostPacked)) / 4 * 3;
-  return kRuntimeBytes + in_.threads * kRuntimeThreadBytes + (narrow ? kBFloat16RuntimeBytes : 0) + packed +
-         (std::max(others, kSmallRun) - kSmallRun) / kRuntimePart;
+    packed = (element < 4 ? WidenedUnitBytes(choice) : left * 4 / operand + std::min(weights, fitted::kMostPacked)) /
+             4 * fitted::kPackedQuarters;
+  return fitted::kRuntimeBytes + in_.threads * fitted::kRuntimeThreadBytes +
+         (narrow ? fitted::kBFloat16RuntimeBytes : 0) + packed +
+         (std::max(others, fitted::kSmallRun) - fitted::kSmallRun) / fitted::kRuntimePart;
 }
 
 double CostModel::Flops(const ExecutionPlan& choice) const {
@@ -324,24 +309,26 @@ double CostModel::Seconds(const ExecutionPlan& choice, const MachineRates& rates
   const double weights = static_cast<double>(unit.weights) * unit.count;
 
   // Products of few rows, and of small chunks of weights, run below the machine's best.
-  double seconds = Flops(choice) / rates.flops * (1 + 48 / micro_batch_tokens) *
-                   (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
+  double seconds = Flops(choice) / rates.flops * (1 + fitted::kTokensAtHalfSpeed / micro_batch_tokens) *
+                   (1 + fitted::kChunkAtHalfSpeed / static_cast<double>(choice.chunk_bytes));
   const std::vector<int> recomputes = schedule(choice).Recomputes();
   const double again = std::accumulate(recomputes.begin(), recomputes.end(), 0.0) / unit.count;
   seconds += weights * in_.quantize_s *
              (variants * (choice.cache_weights ? 2 : 3 * micro_batches) +
               static_cast<double>(gradients()) * again * (choice.cache_weights ? 1 : micro_batches));
-  seconds += 2.0 * static_cast<double>(InputBytes(choice)) / (choice.inputs_in_ram() ? kCopyRate : rates.spill_bytes);
+  seconds +=
+      2.0 * static_cast<double>(InputBytes(choice)) / (choice.inputs_in_ram() ? fitted::kCopyRate : rates.spill_bytes);
   // What passes goes in and out at every unit, the head's sums and inputs at every tile.
   const double tiles = static_cast<double>(in_.skeleton->vocab_size()) / static_cast<double>(choice.head_tile_rows);
   seconds += (2.0 * unit.count * static_cast<double>(ActivationBytes() + GradientBytes()) +
               tiles * static_cast<double>(2 * HeadSumBytes() + ActivationBytes())) /
-             (choice.transient_in_ram() ? kCopyRate : rates.spill_bytes);
-  seconds += tiles * micro_batches * micro_batch_tokens * variants * in_.skeleton->hidden_size() * 8 / kCopyRate;
-  if (shape.cut()) seconds += weights * variants * 4 * (micro_batches + 1) / 8e9;
+             (choice.transient_in_ram() ? fitted::kCopyRate : rates.spill_bytes);
+  seconds +=
+      tiles * micro_batches * micro_batch_tokens * variants * in_.skeleton->hidden_size() * 8 / fitted::kCopyRate;
+  if (shape.cut()) seconds += weights * variants * 4 * (micro_batches + 1) / fitted::kCopyRate;
 
   const double read_s = static_cast<double>(ReadBytes(choice)) / rates.read_bytes;
-  return choice.unit_slots > 1 ? std::max(seconds, read_s) + 0.1 * read_s : seconds + read_s;
+  return choice.unit_slots > 1 ? std::max(seconds, read_s) + fitted::kUnhiddenReading * read_s : seconds + read_s;
 }
 
 }  // namespace autoscheme

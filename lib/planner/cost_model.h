@@ -60,7 +60,7 @@ class CostModel {
   struct Granularity {
     std::vector<Unit> units;
     UnitSizes sizes;
-    std::vector<int64_t> saved;      // activations per token in saved graphs of the last 0, 1, .. units
+    std::vector<int64_t> saved;     // activations per token in saved graphs of the last 0, 1, .. units
     std::vector<uint64_t> weights;  // bytes as stored, of the last 0, 1, .. units
   };
   const Granularity& Of(const ExecutionPlan& choice) const { return granularities_.at(choice.sublayers_per_unit); }
