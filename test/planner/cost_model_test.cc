@@ -91,8 +91,8 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
         const uint64_t planned =
             ItemBytes(CostModel(input).Footprint(choice),
                       {"activations", "temporaries of activation quantizers", "dequantized weights", "row chunks",
-                       "weight gradients of a batch", "saved activations", "operands of the backward pass",
-                       "operands widened to float32"});
+                       "gradient of a row chunk", "weight gradients of a batch", "saved activations",
+                       "operands of the backward pass", "operands widened to float32"});
         TensorMemory memory;
         REQUIRE(run.Sweep(calibration, choice).ok());
         const double ratio = static_cast<double>(planned) / static_cast<double>(memory.peak_bytes());
