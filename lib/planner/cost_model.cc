@@ -34,7 +34,9 @@ UnitSizes Measure(const PlanInput& in, const Unit& unit) {
     const Activations one = ActivationsOf(sublayer, in.skeleton->hidden_size(), in.needs->quantizes_activations);
     sizes.activations.saved += one.saved, sizes.activations.graph += one.graph;
     raise(sizes.recomputed, one.graph - one.saved), raise(sizes.activations.transient, one.transient);
-    const Scratch scratch = ScratchOf(sublayer, in.calibration->seqlen);
+    const int64_t given = static_cast<int64_t>(in.precision.element_bytes());
+    const Scratch scratch =
+        ScratchOf(sublayer, in.calibration->seqlen, {given, in.precision.hardware_bfloat16 ? given : 4});
     raise(sizes.scratch.shared, scratch.shared), raise(sizes.scratch.backward, scratch.backward);
     raise(sizes.scratch.forward, scratch.forward), raise(sizes.scratch.forward_outside, scratch.forward_outside);
   }
