@@ -15,6 +15,7 @@
 #include "plan/machine_rates.h"
 #include "plan/precision.h"
 #include "plan/scorer_needs.h"
+#include "planner/fitted.h"
 
 namespace autoscheme {
 
@@ -30,7 +31,7 @@ struct PlanInput {
   bool may_spill = true;           // to disk
   std::optional<FreeMemory> free;  // what a budget that nobody has named is taken from; nothing = unknown
   int threads = 1;
-  double quantize_s = 4e-10;  // for one weight, by the dearest scheme
+  double quantize_s = fitted::kQuantizeSeconds;  // of one weight, by the dearest scheme
 };
 
 // What floor_bytes should be a multiple of, rounded up: two starts of one program differ by some hundred KiB, and their

@@ -16,6 +16,7 @@ namespace autoscheme {
 class TensorMemory {
  public:
   TensorMemory() : info_(std::make_shared<Info>()), guard_(c10::DebugInfoKind::PROFILER_STATE, info_) {}
+  int64_t live_bytes() const { return info_->live; }
   int64_t peak_bytes() const { return info_->peak; }
 
  private:
