@@ -1,6 +1,5 @@
 // The decoder that Llama, Mistral, Qwen2 and Qwen3 share: pre-norm, rotary grouped-query attention, SwiGLU.
-#ifndef AUTOSCHEME_MODEL_DECODER_CONFIG_H_
-#define AUTOSCHEME_MODEL_DECODER_CONFIG_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -40,5 +39,3 @@ absl::Status ReadQwenWindows(const Json& config, DecoderConfig& decoder);
 absl::StatusOr<ModelSpec> MakeDecoder(const Json& config, DecoderConfig decoder);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_MODEL_DECODER_CONFIG_H_

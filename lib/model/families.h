@@ -1,6 +1,5 @@
 // The factories that registry.cc lists; each family's file defines one.
-#ifndef AUTOSCHEME_MODEL_FAMILIES_H_
-#define AUTOSCHEME_MODEL_FAMILIES_H_
+#pragma once
 
 #include "model/decoder_spec.h"
 
@@ -12,5 +11,3 @@ absl::StatusOr<ModelSpec> CreateQwen2(const Json& config);
 absl::StatusOr<ModelSpec> CreateQwen3(const Json& config);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_MODEL_FAMILIES_H_

@@ -1,6 +1,5 @@
 // Rotary position embedding: what config.json says of its frequencies, and the tables made from them.
-#ifndef AUTOSCHEME_MODEL_ROPE_H_
-#define AUTOSCHEME_MODEL_ROPE_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -30,5 +29,3 @@ absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, absl::Span<const s
                                           std::vector<std::string>* warnings);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_MODEL_ROPE_H_

@@ -1,6 +1,5 @@
 // What attention needs to know of its shape, and the memory that it takes. No torch.
-#ifndef AUTOSCHEME_NN_ATTENTION_COST_H_
-#define AUTOSCHEME_NN_ATTENTION_COST_H_
+#pragma once
 
 #include <cstdint>
 
@@ -38,5 +37,3 @@ struct Scratch {
 Scratch AttentionScratch(const AttentionShape& given, int64_t seqlen, const AttentionBytes& bytes);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_ATTENTION_COST_H_

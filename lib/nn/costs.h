@@ -1,6 +1,5 @@
 // What the parts of a decoder hold in memory, for the plan. No torch.
-#ifndef AUTOSCHEME_NN_COSTS_H_
-#define AUTOSCHEME_NN_COSTS_H_
+#pragma once
 
 #include <cstdint>
 
@@ -23,5 +22,3 @@ Activations ActivationsOf(const Sublayer& sublayer, int64_t hidden, bool quantiz
 Scratch ScratchOf(const Sublayer& sublayer, int64_t seqlen, const AttentionBytes& bytes);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_COSTS_H_

@@ -1,6 +1,5 @@
 // The forward pass of every model: what a ModelSpec says, computed.
-#ifndef AUTOSCHEME_NN_DECODER_H_
-#define AUTOSCHEME_NN_DECODER_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -32,5 +31,3 @@ at::Tensor Forward(const Sublayer& sublayer, const at::Tensor& x, BlockOps& ops)
 at::Tensor FinalNorm(const ModelSpec& spec, const at::Tensor& x, BlockOps& ops);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_DECODER_H_

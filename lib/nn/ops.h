@@ -1,7 +1,6 @@
 // The differentiable operations that blocks are made of. Each keeps for the backward pass only what it needs; what
 // RmsNormBranches and SwiGlu give can be made again from that (RecomputableNode).
-#ifndef AUTOSCHEME_NN_OPS_H_
-#define AUTOSCHEME_NN_OPS_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -29,5 +28,3 @@ at::Tensor SwiGlu(const at::Tensor& gate, const at::Tensor& up);
 at::Tensor Residual(const at::Tensor& x, const at::Tensor& change);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_OPS_H_

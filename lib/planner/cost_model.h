@@ -1,6 +1,5 @@
 // CostModel: what a choice of the plan holds in memory, reads, spills, computes and takes.
-#ifndef AUTOSCHEME_PLANNER_COST_MODEL_H_
-#define AUTOSCHEME_PLANNER_COST_MODEL_H_
+#pragma once
 
 #include <array>
 #include <cstdint>
@@ -25,10 +24,10 @@ struct UnitSizes {
   uint64_t weights = 0;                          // numbers in all linears
   uint64_t row_bytes = 1;                        // longest row of a linear's weight, as stored; never 0
   uint64_t largest_weight = 0;                   // numbers in one of them
-  int64_t widest_input = 0;                      // of a linear
+  int64_t widest_input = 0;                      // inputs of the widest linear
   int64_t recomputed = 0;                        // activations per token that a saved graph recomputes, of a sublayer
   Activations activations;                       // saved and graph of all sublayers, transient of the largest
-  Scratch scratch;                               // of the largest sublayer
+  Scratch scratch;                               // the largest sublayer's
 
   auto AsTuple() const {
     return std::tie(shapes, weights, row_bytes, recomputed, activations.saved, activations.graph, activations.transient,
@@ -60,10 +59,10 @@ class CostModel {
  private:
   struct Granularity {
     std::vector<Unit> units;
-    std::set<UnitSizes> classes;          // of units that need the same
-    uint64_t slot_bytes = 0;              // of the largest unit as stored, with the padding of a slot
-    uint64_t two_slots_bytes = 0;         // of the two slots that take the units in turns
-    uint64_t small_slot_bytes = 0;        // of the largest without the weights of linears
+    std::set<UnitSizes> classes;          // units that need the same
+    uint64_t slot_bytes = 0;              // the largest unit as stored, with the padding of a slot
+    uint64_t two_slots_bytes = 0;         // the two slots that take the units in turns
+    uint64_t small_slot_bytes = 0;        // the largest without the weights of linears
     uint64_t most_weights = 0;            // numbers in all linears of a unit
     std::vector<int64_t> saved = {0};     // activations per token in saved graphs of the last 0, 1, .. units
     std::vector<uint64_t> weights = {0};  // bytes as stored, of the last 0, 1, .. units
@@ -101,5 +100,3 @@ class CostModel {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLANNER_COST_MODEL_H_

@@ -1,8 +1,7 @@
 // The numbers of the plan that are measured, not derived. "Small runs" are those of test/memory/contract.py, whose
 // peaks come to 0.85 to 1 of their plan on two cores, with AVX-512 and without; a "server" is two cores of a present
 // one.
-#ifndef AUTOSCHEME_PLANNER_FITTED_H_
-#define AUTOSCHEME_PLANNER_FITTED_H_
+#pragma once
 
 #include <cstdint>
 
@@ -37,5 +36,3 @@ inline constexpr double kUnhiddenReading = 0.1;
 inline constexpr double kQuantizeSeconds = 4e-10, kSearchSeconds = 2e-8;
 
 }  // namespace autoscheme::fitted
-
-#endif  // AUTOSCHEME_PLANNER_FITTED_H_

@@ -1,10 +1,8 @@
 /* Tests in C, called from Catch2 cases. Each returns the number of checks that failed, having printed them. */
-#ifndef AUTOSCHEME_TEST_CAPI_C_TESTS_H_
-#define AUTOSCHEME_TEST_CAPI_C_TESTS_H_
+#pragma once
 
 #ifdef __cplusplus
 extern "C" {
-#endif
 
 /* Sizes and offsets of every visible struct, and the numbers of all constants. */
 int layout_failures(void);
@@ -17,6 +15,3 @@ int walk_failures(const char* model, const char* tokens, const char* recipe_path
 
 #ifdef __cplusplus
 }
-#endif
-
-#endif
