@@ -3,6 +3,7 @@
 
 #ifdef __cplusplus
 extern "C" {
+#endif
 
 /* Sizes and offsets of every visible struct, and the numbers of all constants. */
 int layout_failures(void);
@@ -15,3 +16,4 @@ int walk_failures(const char* model, const char* tokens, const char* recipe_path
 
 #ifdef __cplusplus
 }
+#endif
