@@ -1,5 +1,4 @@
-#ifndef AUTOSCHEME_CAPI_CALIBRATION_H_
-#define AUTOSCHEME_CAPI_CALIBRATION_H_
+#pragma once
 
 #include <string>
 
@@ -10,5 +9,3 @@ struct autoscheme_calibration {
   autoscheme::Calibration calibration;
   std::string sha256;
 };
-
-#endif  // AUTOSCHEME_CAPI_CALIBRATION_H_

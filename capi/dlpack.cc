@@ -31,42 +31,28 @@ void Delete(DLManagedTensorVersioned* self) { delete static_cast<Managed*>(self-
 // 6-bit ones 15 and 16, kDLFloat4_e2m1fn 17.
 std::optional<uint8_t> TypeCode(Dtype dtype) {
   switch (dtype) {
-    case Dtype::kBool:
-      return 6;
+    case Dtype::kBool: return 6;
     case Dtype::kU8:
     case Dtype::kU16:
     case Dtype::kU32:
-    case Dtype::kU64:
-      return 1;
+    case Dtype::kU64: return 1;
     case Dtype::kI8:
     case Dtype::kI16:
     case Dtype::kI32:
-    case Dtype::kI64:
-      return 0;
+    case Dtype::kI64: return 0;
     case Dtype::kF16:
     case Dtype::kF32:
-    case Dtype::kF64:
-      return 2;
-    case Dtype::kBF16:
-      return 4;
-    case Dtype::kC64:
-      return 5;
-    case Dtype::kF8E4M3:
-      return 10;
-    case Dtype::kF8E4M3Fnuz:
-      return 11;
-    case Dtype::kF8E5M2:
-      return 12;
-    case Dtype::kF8E5M2Fnuz:
-      return 13;
-    case Dtype::kF8E8M0:
-      return 14;
-    case Dtype::kF6E2M3:
-      return 15;
-    case Dtype::kF6E3M2:
-      return 16;
-    case Dtype::kF4:
-      return 17;
+    case Dtype::kF64: return 2;
+    case Dtype::kBF16: return 4;
+    case Dtype::kC64: return 5;
+    case Dtype::kF8E4M3: return 10;
+    case Dtype::kF8E4M3Fnuz: return 11;
+    case Dtype::kF8E5M2: return 12;
+    case Dtype::kF8E5M2Fnuz: return 13;
+    case Dtype::kF8E8M0: return 14;
+    case Dtype::kF6E2M3: return 15;
+    case Dtype::kF6E3M2: return 16;
+    case Dtype::kF4: return 17;
   }
   return std::nullopt;
 }

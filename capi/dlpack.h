@@ -1,6 +1,5 @@
 // The DLPack interchange struct, version 1.0, as <dlpack/dlpack.h> lays it out; and tensors of ours in that form.
-#ifndef AUTOSCHEME_CAPI_DLPACK_H_
-#define AUTOSCHEME_CAPI_DLPACK_H_
+#pragma once
 
 #include <cstddef>
 #include <cstdint>
@@ -54,5 +53,3 @@ namespace autoscheme::capi {
 absl::StatusOr<DLManagedTensorVersioned*> ToDlpack(const TensorView& view, std::shared_ptr<void> owner);
 
 }  // namespace autoscheme::capi
-
-#endif  // AUTOSCHEME_CAPI_DLPACK_H_

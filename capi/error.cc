@@ -14,44 +14,25 @@ int32_t autoscheme_abi_version(void) { return AUTOSCHEME_ABI_VERSION; }
 
 const char* autoscheme_status_name(autoscheme_status status) {
   switch (status) {
-    case AUTOSCHEME_OK:
-      return "OK";
-    case AUTOSCHEME_CANCELLED:
-      return "CANCELLED";
-    case AUTOSCHEME_UNKNOWN:
-      return "UNKNOWN";
-    case AUTOSCHEME_INVALID_ARGUMENT:
-      return "INVALID_ARGUMENT";
-    case AUTOSCHEME_DEADLINE_EXCEEDED:
-      return "DEADLINE_EXCEEDED";
-    case AUTOSCHEME_NOT_FOUND:
-      return "NOT_FOUND";
-    case AUTOSCHEME_ALREADY_EXISTS:
-      return "ALREADY_EXISTS";
-    case AUTOSCHEME_PERMISSION_DENIED:
-      return "PERMISSION_DENIED";
-    case AUTOSCHEME_RESOURCE_EXHAUSTED:
-      return "RESOURCE_EXHAUSTED";
-    case AUTOSCHEME_FAILED_PRECONDITION:
-      return "FAILED_PRECONDITION";
-    case AUTOSCHEME_ABORTED:
-      return "ABORTED";
-    case AUTOSCHEME_OUT_OF_RANGE:
-      return "OUT_OF_RANGE";
-    case AUTOSCHEME_UNIMPLEMENTED:
-      return "UNIMPLEMENTED";
-    case AUTOSCHEME_INTERNAL:
-      return "INTERNAL";
-    case AUTOSCHEME_UNAVAILABLE:
-      return "UNAVAILABLE";
-    case AUTOSCHEME_DATA_LOSS:
-      return "DATA_LOSS";
-    case AUTOSCHEME_UNAUTHENTICATED:
-      return "UNAUTHENTICATED";
-    case AUTOSCHEME_CALLBACK_FAILED:
-      return "CALLBACK_FAILED";
-    default:
-      return "UNKNOWN_STATUS";
+    case AUTOSCHEME_OK: return "OK";
+    case AUTOSCHEME_CANCELLED: return "CANCELLED";
+    case AUTOSCHEME_UNKNOWN: return "UNKNOWN";
+    case AUTOSCHEME_INVALID_ARGUMENT: return "INVALID_ARGUMENT";
+    case AUTOSCHEME_DEADLINE_EXCEEDED: return "DEADLINE_EXCEEDED";
+    case AUTOSCHEME_NOT_FOUND: return "NOT_FOUND";
+    case AUTOSCHEME_ALREADY_EXISTS: return "ALREADY_EXISTS";
+    case AUTOSCHEME_PERMISSION_DENIED: return "PERMISSION_DENIED";
+    case AUTOSCHEME_RESOURCE_EXHAUSTED: return "RESOURCE_EXHAUSTED";
+    case AUTOSCHEME_FAILED_PRECONDITION: return "FAILED_PRECONDITION";
+    case AUTOSCHEME_ABORTED: return "ABORTED";
+    case AUTOSCHEME_OUT_OF_RANGE: return "OUT_OF_RANGE";
+    case AUTOSCHEME_UNIMPLEMENTED: return "UNIMPLEMENTED";
+    case AUTOSCHEME_INTERNAL: return "INTERNAL";
+    case AUTOSCHEME_UNAVAILABLE: return "UNAVAILABLE";
+    case AUTOSCHEME_DATA_LOSS: return "DATA_LOSS";
+    case AUTOSCHEME_UNAUTHENTICATED: return "UNAUTHENTICATED";
+    case AUTOSCHEME_CALLBACK_FAILED: return "CALLBACK_FAILED";
+    default: return "UNKNOWN_STATUS";
   }
 }
 

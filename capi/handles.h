@@ -1,7 +1,6 @@
 // What every file of capi/ shares: the barrier between C++ and C, the state behind a context, and the rules for
 // structs.
-#ifndef AUTOSCHEME_CAPI_HANDLES_H_
-#define AUTOSCHEME_CAPI_HANDLES_H_
+#pragma once
 
 #include <unistd.h>
 
@@ -261,5 +260,3 @@ class LongCall {
 struct autoscheme_context {
   std::shared_ptr<autoscheme::capi::ContextState> state;
 };
-
-#endif  // AUTOSCHEME_CAPI_HANDLES_H_

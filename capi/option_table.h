@@ -1,6 +1,5 @@
 // What each option is: the one table behind setting, describing and documenting them.
-#ifndef AUTOSCHEME_CAPI_OPTION_TABLE_H_
-#define AUTOSCHEME_CAPI_OPTION_TABLE_H_
+#pragma once
 
 #include <cstdint>
 
@@ -29,5 +28,3 @@ const OptionSpec* FindOption(int32_t id);
 const OptionSpec* FindOption(absl::string_view name);
 
 }  // namespace autoscheme::capi
-
-#endif  // AUTOSCHEME_CAPI_OPTION_TABLE_H_

@@ -269,8 +269,7 @@ absl::StatusOr<OptionValue> Parse(const OptionSpec& spec, absl::string_view text
       if (spec.type == AUTOSCHEME_TYPE_F64 && values.size() != 1) return BadText(spec, text, "one number");
       return FromList(spec, std::move(values));
     }
-    default:
-      return ParseText(spec, text);
+    default: return ParseText(spec, text);
   }
 }
 

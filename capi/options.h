@@ -1,6 +1,5 @@
 // The value of every option, checked and parsed when it is set.
-#ifndef AUTOSCHEME_CAPI_OPTIONS_H_
-#define AUTOSCHEME_CAPI_OPTIONS_H_
+#pragma once
 
 #include <cstdint>
 #include <map>
@@ -46,5 +45,3 @@ struct Targets {
 absl::StatusOr<Targets> GetTargets(const autoscheme_options* options, const double* values, int64_t count);
 
 }  // namespace autoscheme::capi
-
-#endif  // AUTOSCHEME_CAPI_OPTIONS_H_

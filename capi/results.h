@@ -1,6 +1,5 @@
 // What planning, scoring and selecting give: values with their JSON text.
-#ifndef AUTOSCHEME_CAPI_RESULTS_H_
-#define AUTOSCHEME_CAPI_RESULTS_H_
+#pragma once
 
 #include <functional>
 #include <memory>
@@ -43,5 +42,3 @@ struct autoscheme_recipes {
   std::vector<autoscheme::Recipe> recipes;
   autoscheme::capi::LazyText json;
 };
-
-#endif  // AUTOSCHEME_CAPI_RESULTS_H_

@@ -1,6 +1,5 @@
 // Schemes as the C interface shows them.
-#ifndef AUTOSCHEME_CAPI_SCHEME_H_
-#define AUTOSCHEME_CAPI_SCHEME_H_
+#pragma once
 
 #include "absl/status/status.h"
 #include "autoscheme.h"
@@ -12,5 +11,3 @@ namespace autoscheme::capi {
 absl::Status FillScheme(const Scheme& scheme, autoscheme_scheme_info* out);
 
 }  // namespace autoscheme::capi
-
-#endif  // AUTOSCHEME_CAPI_SCHEME_H_

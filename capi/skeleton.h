@@ -1,6 +1,5 @@
 // A model's structure, numbered the way the C interface counts it.
-#ifndef AUTOSCHEME_CAPI_SKELETON_H_
-#define AUTOSCHEME_CAPI_SKELETON_H_
+#pragma once
 
 #include <memory>
 #include <string>
@@ -39,5 +38,3 @@ absl::Status FillTensor(const TensorInfo& tensor, int64_t block, autoscheme_tens
 struct autoscheme_skeleton {
   std::shared_ptr<autoscheme::capi::SkeletonState> state;
 };
-
-#endif  // AUTOSCHEME_CAPI_SKELETON_H_

@@ -39,8 +39,7 @@ absl::StatusOr<BlockStreamer::Step> MakeStep(const MetaSkeleton& skeleton, int64
   const auto blocks = skeleton.blocks();
   if (entry >= 0 && entry < static_cast<int64_t>(blocks.size())) return blocks[static_cast<size_t>(entry)].tensors;
   switch (entry) {
-    case AUTOSCHEME_STEP_EMBEDDING:
-      return BlockStreamer::Step{skeleton.embedding()};
+    case AUTOSCHEME_STEP_EMBEDDING: return BlockStreamer::Step{skeleton.embedding()};
     case AUTOSCHEME_STEP_HEAD: {
       BlockStreamer::Step step{skeleton.head().weight};
       if (skeleton.head().bias != nullptr) step.push_back(skeleton.head().bias);

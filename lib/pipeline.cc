@@ -73,9 +73,6 @@ struct SchemeGenerator::Rep {
 
 namespace {
 
-// The plan's estimate for the weighted search of k-quants.
-constexpr double kSearchSecondsPerWeight = 2e-8;
-
 // Sets how many threads of LibTorch work for the calling thread during one call, and puts the host's number back. Other
 // threads of the host are not touched: at::set_num_threads would also set what threads take over that are born
 // meanwhile.
@@ -343,7 +340,7 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.free = ReadFreeMemory(IoOf(context));
   input.threads = threads > 0 ? threads : at::get_num_threads();
   if (std::any_of(options.schemes.begin(), options.schemes.end(), UsesImatrix))
-    input.quantize_s = kSearchSecondsPerWeight;
+    input.quantize_s = fitted::kSearchSeconds;
   AUTOSCHEME_ASSIGN_OR_RETURN(const RunScorers scorers, MakeScorers());
   input.needs = &scorers.all().needs();
   return PlanRun(input, rates);

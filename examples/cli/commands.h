@@ -1,6 +1,5 @@
 // The subcommands. Each gets its parsed flags and the options set from them, and prints its result to stdout.
-#ifndef AUTOSCHEME_EXAMPLES_CLI_COMMANDS_H_
-#define AUTOSCHEME_EXAMPLES_CLI_COMMANDS_H_
+#pragma once
 
 #include <vector>
 
@@ -35,5 +34,3 @@ absl::Status Select(Session& session);
 absl::Status Run(Session& session);
 
 }  // namespace cli
-
-#endif  // AUTOSCHEME_EXAMPLES_CLI_COMMANDS_H_

@@ -1,6 +1,5 @@
 // Flags of one subcommand: declared in a table, parsed strictly, explained by --help.
-#ifndef AUTOSCHEME_EXAMPLES_CLI_FLAGS_H_
-#define AUTOSCHEME_EXAMPLES_CLI_FLAGS_H_
+#pragma once
 
 #include <cstdint>
 #include <map>
@@ -45,5 +44,3 @@ class Flags {
 std::string FlagHelp(const std::vector<Flag>& known);
 
 }  // namespace cli
-
-#endif  // AUTOSCHEME_EXAMPLES_CLI_FLAGS_H_

@@ -1,6 +1,5 @@
 // What malloc keeps of freed memory: --max-ram is a promise about this process, so little.
-#ifndef AUTOSCHEME_EXAMPLES_CLI_HEAP_H_
-#define AUTOSCHEME_EXAMPLES_CLI_HEAP_H_
+#pragma once
 
 namespace cli {
 
@@ -12,5 +11,3 @@ namespace cli {
 void KeepHeapSmall();
 
 }  // namespace cli
-
-#endif  // AUTOSCHEME_EXAMPLES_CLI_HEAP_H_

@@ -1,6 +1,5 @@
 // Ctrl-C: asks the running call to stop, once; a second one ends the program the usual way.
-#ifndef AUTOSCHEME_EXAMPLES_CLI_INTERRUPT_H_
-#define AUTOSCHEME_EXAMPLES_CLI_INTERRUPT_H_
+#pragma once
 
 #include <autoscheme.h>
 
@@ -13,5 +12,3 @@ void StopHandlingInterrupts();
 bool Interrupted();
 
 }  // namespace cli
-
-#endif  // AUTOSCHEME_EXAMPLES_CLI_INTERRUPT_H_

@@ -1,6 +1,5 @@
 // The C interface as this program uses it: handles that free themselves, failures as absl::Status.
-#ifndef AUTOSCHEME_EXAMPLES_CLI_LIBRARY_H_
-#define AUTOSCHEME_EXAMPLES_CLI_LIBRARY_H_
+#pragma once
 
 #include <autoscheme.h>
 
@@ -64,5 +63,3 @@ T Struct() {
 
 #define CLI_RETURN_IF_ERROR(expression) \
   if (absl::Status cli_status_ = (expression); !cli_status_.ok()) return cli_status_
-
-#endif  // AUTOSCHEME_EXAMPLES_CLI_LIBRARY_H_

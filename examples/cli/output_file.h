@@ -1,6 +1,5 @@
 // Result files: looked at before hours of work, written after it.
-#ifndef AUTOSCHEME_EXAMPLES_CLI_OUTPUT_FILE_H_
-#define AUTOSCHEME_EXAMPLES_CLI_OUTPUT_FILE_H_
+#pragma once
 
 #include <functional>
 #include <string>
@@ -46,5 +45,3 @@ class Delivery {
 };
 
 }  // namespace cli
-
-#endif  // AUTOSCHEME_EXAMPLES_CLI_OUTPUT_FILE_H_

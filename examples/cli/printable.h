@@ -1,6 +1,5 @@
 // Text of others on a terminal.
-#ifndef AUTOSCHEME_EXAMPLES_CLI_PRINTABLE_H_
-#define AUTOSCHEME_EXAMPLES_CLI_PRINTABLE_H_
+#pragma once
 
 #include <string>
 
@@ -13,5 +12,3 @@ namespace cli {
 std::string Printable(absl::string_view text);
 
 }  // namespace cli
-
-#endif  // AUTOSCHEME_EXAMPLES_CLI_PRINTABLE_H_

@@ -1,6 +1,5 @@
 // Progress and warnings on stderr: a bar for people, JSON lines for programs, or nothing.
-#ifndef AUTOSCHEME_EXAMPLES_CLI_PROGRESS_H_
-#define AUTOSCHEME_EXAMPLES_CLI_PROGRESS_H_
+#pragma once
 
 #include <chrono>
 #include <memory>
@@ -56,5 +55,3 @@ class Reporting {
 };
 
 }  // namespace cli
-
-#endif  // AUTOSCHEME_EXAMPLES_CLI_PROGRESS_H_

@@ -1,6 +1,5 @@
 // Tables on stdout.
-#ifndef AUTOSCHEME_EXAMPLES_CLI_REPORT_H_
-#define AUTOSCHEME_EXAMPLES_CLI_REPORT_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -35,5 +34,3 @@ absl::Status PrintRecipes(const autoscheme_recipes* recipes, const autoscheme_sc
 absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_bytes);
 
 }  // namespace cli
-
-#endif  // AUTOSCHEME_EXAMPLES_CLI_REPORT_H_

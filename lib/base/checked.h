@@ -1,6 +1,5 @@
 // Arithmetic on sizes that come from files: overflow is an answer, never a wrap.
-#ifndef AUTOSCHEME_BASE_CHECKED_H_
-#define AUTOSCHEME_BASE_CHECKED_H_
+#pragma once
 
 #include <cstdint>
 #include <optional>
@@ -23,5 +22,3 @@ inline std::optional<uint64_t> CheckedMul(uint64_t a, uint64_t b) {
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_BASE_CHECKED_H_

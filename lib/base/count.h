@@ -1,6 +1,5 @@
 // Count: a number and what it counts, for messages.
-#ifndef AUTOSCHEME_BASE_COUNT_H_
-#define AUTOSCHEME_BASE_COUNT_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -17,5 +16,3 @@ inline std::string Count(uint64_t n, absl::string_view noun, absl::string_view p
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_BASE_COUNT_H_

@@ -254,25 +254,20 @@ absl::Status ErrnoStatus(int error, absl::string_view what, uint64_t files_neede
   switch (error) {
     case ENOENT:
     case ENOTDIR:
-    case ELOOP:
-      return absl::NotFoundError(message);
+    case ELOOP: return absl::NotFoundError(message);
     case EACCES:
     case EPERM:
-    case EROFS:
-      return absl::PermissionDeniedError(message);
+    case EROFS: return absl::PermissionDeniedError(message);
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
     case EMFILE:
     case ENFILE:
-    case ENOMEM:
-      return absl::ResourceExhaustedError(message);
+    case ENOMEM: return absl::ResourceExhaustedError(message);
     case EISDIR:
     case ENAMETOOLONG:
-    case EINVAL:
-      return absl::InvalidArgumentError(message);
-    default:
-      return absl::UnavailableError(message);
+    case EINVAL: return absl::InvalidArgumentError(message);
+    default: return absl::UnavailableError(message);
   }
 }
 

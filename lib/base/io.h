@@ -1,6 +1,5 @@
 // Every file operation of the library goes through Io, so that tests can make any of them fail.
-#ifndef AUTOSCHEME_BASE_IO_H_
-#define AUTOSCHEME_BASE_IO_H_
+#pragma once
 
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -134,5 +133,3 @@ auto RetryInterrupted(Call&& call) {
 std::string FirstNames(absl::Span<const std::string> names);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_BASE_IO_H_

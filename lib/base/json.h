@@ -1,6 +1,5 @@
 // Strict JSON for everything we read: RapidJSON with the limits that hostile files call for.
-#ifndef AUTOSCHEME_BASE_JSON_H_
-#define AUTOSCHEME_BASE_JSON_H_
+#pragma once
 
 #include <rapidjson/document.h>
 
@@ -46,5 +45,3 @@ absl::StatusOr<std::string> JsonStringOr(const JsonValue& object, const char* ke
 const JsonValue* JsonFind(const JsonValue& object, absl::string_view key);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_BASE_JSON_H_

@@ -140,10 +140,8 @@ bool SetOrRefused(int result) {
     case EACCES:
     case EINVAL:
     case EOPNOTSUPP:
-    case ENOSYS:
-      return true;
-    default:
-      return false;
+    case ENOSYS: return true;
+    default: return false;
   }
 }
 
@@ -308,12 +306,9 @@ bool AreOne(Io& io, const Place& a, const Place& b) {
 absl::Status WriteOutput(Io& io, const std::string& path, absl::string_view contents) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const Place place, FindPlace(io, path));
   switch (place.kind) {
-    case Place::Kind::kDescriptor:
-      return WriteAll(io, place.fd, place, contents);
-    case Place::Kind::kStream:
-      return WriteStream(io, place, contents);
-    case Place::Kind::kFile:
-      break;
+    case Place::Kind::kDescriptor: return WriteAll(io, place.fd, place, contents);
+    case Place::Kind::kStream: return WriteStream(io, place, contents);
+    case Place::Kind::kFile: break;
   }
   return Replace(io, place, contents);
 }

@@ -1,6 +1,5 @@
 // Writing results: the one place that replaces files. Looking at them beforehand: include/autoscheme/output.h.
-#ifndef AUTOSCHEME_BASE_OUTPUT_FILE_H_
-#define AUTOSCHEME_BASE_OUTPUT_FILE_H_
+#pragma once
 
 #include <string>
 
@@ -21,5 +20,3 @@ namespace autoscheme {
 absl::Status WriteOutput(Io& io, const std::string& path, absl::string_view contents);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_BASE_OUTPUT_FILE_H_

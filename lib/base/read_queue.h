@@ -1,6 +1,5 @@
 // ReadQueue: several reads under way at once, by threads that call pread.
-#ifndef AUTOSCHEME_BASE_READ_QUEUE_H_
-#define AUTOSCHEME_BASE_READ_QUEUE_H_
+#pragma once
 
 #include <sys/types.h>
 
@@ -55,5 +54,3 @@ class ReadQueue {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_BASE_READ_QUEUE_H_

@@ -1,6 +1,5 @@
 // SHA-256 (FIPS 180-4): fingerprints of headers and calibration data. Not for secrets.
-#ifndef AUTOSCHEME_BASE_SHA256_H_
-#define AUTOSCHEME_BASE_SHA256_H_
+#pragma once
 
 #include <cstddef>
 #include <cstdint>
@@ -33,5 +32,3 @@ inline std::string Sha256Hex(absl::string_view text) {
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_BASE_SHA256_H_

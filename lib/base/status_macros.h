@@ -1,6 +1,5 @@
 // The two macros that keep error paths to one line.
-#ifndef AUTOSCHEME_BASE_STATUS_MACROS_H_
-#define AUTOSCHEME_BASE_STATUS_MACROS_H_
+#pragma once
 
 #include <utility>
 
@@ -22,5 +21,3 @@
   auto tmp = (expr);                                     \
   if (!tmp.ok()) return std::move(tmp).status();         \
   lhs = std::move(tmp).value()
-
-#endif  // AUTOSCHEME_BASE_STATUS_MACROS_H_

@@ -1,7 +1,6 @@
 // What the system leaves to this process and to the cgroups that it is in (memory, time of processors), and what the
 // process itself has used.
-#ifndef AUTOSCHEME_BASE_SYSTEM_LIMITS_H_
-#define AUTOSCHEME_BASE_SYSTEM_LIMITS_H_
+#pragma once
 
 #include <cstdint>
 #include <optional>
@@ -42,5 +41,3 @@ struct ProcessReads {
 ProcessReads ReadProcessReads();
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_BASE_SYSTEM_LIMITS_H_

@@ -1,6 +1,5 @@
 // Names of temporary files.
-#ifndef AUTOSCHEME_BASE_TEMP_NAME_H_
-#define AUTOSCHEME_BASE_TEMP_NAME_H_
+#pragma once
 
 #include <string>
 
@@ -12,5 +11,3 @@ namespace autoscheme {
 std::string TempName(const std::string& dir, absl::string_view stem);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_BASE_TEMP_NAME_H_

@@ -1,6 +1,5 @@
 // Well-formed UTF-8 (Unicode 15, table 3-7): no overlong forms, no surrogates, nothing above U+10FFFF.
-#ifndef AUTOSCHEME_BASE_UTF8_H_
-#define AUTOSCHEME_BASE_UTF8_H_
+#pragma once
 
 #include <cstddef>
 
@@ -14,5 +13,3 @@ size_t Utf8CharLength(absl::string_view text);
 bool IsValidUtf8(absl::string_view text);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_BASE_UTF8_H_

@@ -111,18 +111,12 @@ absl::Status Foreign(const File& file, const FileKind& kind) {
     case FileKind::kUnknown:
     case FileKind::kText:
     case FileKind::kNumbers:
-    case FileKind::kJson:
-      return absl::OkStatus();
+    case FileKind::kJson: return absl::OkStatus();
     case FileKind::kLfsPointer:
       return absl::DataLossError(IsInstead(file, kind.name, "run `git lfs pull` in its folder"));
-    case FileKind::kPage:
-      return absl::DataLossError(IsInstead(file, kind.name, "download it again"));
-    case FileKind::kWideText:
-      remedy = "write it in UTF-8 (iconv -f UTF-16 -t UTF-8)";
-      break;
-    case FileKind::kCompressed:
-      remedy = "unpack it";
-      break;
+    case FileKind::kPage: return absl::DataLossError(IsInstead(file, kind.name, "download it again"));
+    case FileKind::kWideText: remedy = "write it in UTF-8 (iconv -f UTF-16 -t UTF-8)"; break;
+    case FileKind::kCompressed: remedy = "unpack it"; break;
     case FileKind::kModel:
       remedy = "this is no calibration (an importance matrix is given as --imatrix, option imatrix_file)";
       break;
@@ -197,16 +191,11 @@ std::optional<double> Number(const std::byte* item, Dtype dtype) {
     case Dtype::kU8:
     case Dtype::kU16:
     case Dtype::kU32:
-    case Dtype::kU64:
-      return static_cast<double>(bits);
-    case Dtype::kI8:
-      return static_cast<int8_t>(bits);
-    case Dtype::kI16:
-      return static_cast<int16_t>(bits);
-    case Dtype::kI32:
-      return static_cast<int32_t>(bits);
-    case Dtype::kI64:
-      return static_cast<double>(static_cast<int64_t>(bits));
+    case Dtype::kU64: return static_cast<double>(bits);
+    case Dtype::kI8: return static_cast<int8_t>(bits);
+    case Dtype::kI16: return static_cast<int16_t>(bits);
+    case Dtype::kI32: return static_cast<int32_t>(bits);
+    case Dtype::kI64: return static_cast<double>(static_cast<int64_t>(bits));
     case Dtype::kBF16:
     case Dtype::kF32: {
       const uint32_t word = static_cast<uint32_t>(dtype == Dtype::kBF16 ? bits << 16 : bits);
@@ -219,8 +208,7 @@ std::optional<double> Number(const std::byte* item, Dtype dtype) {
       std::memcpy(&value, &bits, sizeof(value));
       return value;
     }
-    default:
-      return std::nullopt;
+    default: return std::nullopt;
   }
 }
 

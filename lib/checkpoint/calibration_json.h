@@ -1,6 +1,5 @@
 // Token ids as JSON: lists of ids, an object of columns, or a list of objects as the datasets library writes it.
-#ifndef AUTOSCHEME_CHECKPOINT_CALIBRATION_JSON_H_
-#define AUTOSCHEME_CHECKPOINT_CALIBRATION_JSON_H_
+#pragma once
 
 #include <string>
 
@@ -19,5 +18,3 @@ absl::StatusOr<Calibration> CalibrationFromJson(const JsonValue& json, const std
 bool IsJsonLines(absl::string_view text);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_CHECKPOINT_CALIBRATION_JSON_H_

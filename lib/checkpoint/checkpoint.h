@@ -1,7 +1,6 @@
 // A model folder on disk: its config, its shards, and where every tensor lies. Headers only; weights are read by
 // others.
-#ifndef AUTOSCHEME_CHECKPOINT_CHECKPOINT_H_
-#define AUTOSCHEME_CHECKPOINT_CHECKPOINT_H_
+#pragma once
 
 #include <atomic>
 #include <memory>
@@ -71,5 +70,3 @@ class Checkpoint {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_CHECKPOINT_CHECKPOINT_H_

@@ -168,24 +168,18 @@ absl::Status DescribeForeignFile(const File& file) {
     return absl::StrCat(Quoted(file.path()), " is ", kind.name, ", not a safetensors file; ", remedy);
   };
   switch (kind.sort) {
-    case FileKind::kLfsPointer:
-      return absl::DataLossError(is("run `git lfs pull` in its folder"));
-    case FileKind::kPage:
-      return absl::DataLossError(is("download it again"));
-    case FileKind::kCompressed:
-      return absl::UnimplementedError(is("unpack it"));
-    case FileKind::kModel:
-      return absl::UnimplementedError(is("convert it to a Hugging Face folder"));
-    case FileKind::kArrays:
-      return absl::UnimplementedError(is("convert it to safetensors"));
+    case FileKind::kLfsPointer: return absl::DataLossError(is("run `git lfs pull` in its folder"));
+    case FileKind::kPage: return absl::DataLossError(is("download it again"));
+    case FileKind::kCompressed: return absl::UnimplementedError(is("unpack it"));
+    case FileKind::kModel: return absl::UnimplementedError(is("convert it to a Hugging Face folder"));
+    case FileKind::kArrays: return absl::UnimplementedError(is("convert it to safetensors"));
     case FileKind::kJson:
       return absl::DataLossError(
           absl::StrContains(head, "weight_map") || absl::StrContains(head, "\"metadata\"")
               ? absl::StrCat(Quoted(file.path()),
                              " is a JSON index of shards, not a safetensors file; pass the model's folder")
               : is("those begin with the 8-byte length of their header"));
-    default:
-      return absl::OkStatus();
+    default: return absl::OkStatus();
   }
 }
 

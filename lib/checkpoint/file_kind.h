@@ -1,6 +1,5 @@
 // Recognizes by content what people pass by accident for a safetensors file or for token ids, for a helpful message.
-#ifndef AUTOSCHEME_CHECKPOINT_FILE_KIND_H_
-#define AUTOSCHEME_CHECKPOINT_FILE_KIND_H_
+#pragma once
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,5 +34,3 @@ absl::StatusOr<FileKind> RecognizeFile(const File& file);
 absl::Status DescribeForeignFile(const File& file);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_CHECKPOINT_FILE_KIND_H_

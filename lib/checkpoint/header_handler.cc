@@ -55,15 +55,12 @@ bool HeaderHandler::Key(const char* text, unsigned length, bool) {
   const absl::string_view name(text, length);
   if (!IsValidUtf8(name)) return Malformed("an escape is half of a surrogate pair");
   switch (state_) {
-    case State::kTop:
-      return TopKey(name);
-    case State::kEntry:
-      return FieldKey(name);
+    case State::kTop: return TopKey(name);
+    case State::kEntry: return FieldKey(name);
     case State::kMetadata:
       if (metadata_keys_.emplace(name).second) return true;
       return Malformed(absl::StrCat("duplicate key ", Quoted(name), " in __metadata__"));
-    default:
-      return true;  // inside an unknown field
+    default: return true;  // inside an unknown field
   }
 }
 
@@ -116,19 +113,11 @@ bool HeaderHandler::FieldKey(absl::string_view name) {
 
 bool HeaderHandler::StartObject() {
   switch (state_) {
-    case State::kStart:
-      state_ = State::kTop;
-      return true;
-    case State::kMetadataValue:
-      state_ = State::kMetadata;
-      return true;
-    case State::kEntryValue:
-      state_ = State::kEntry;
-      return true;
-    case State::kSkip:
-      break;
-    default:
-      return Wrong("an object");
+    case State::kStart: state_ = State::kTop; return true;
+    case State::kMetadataValue: state_ = State::kMetadata; return true;
+    case State::kEntryValue: state_ = State::kEntry; return true;
+    case State::kSkip: break;
+    default: return Wrong("an object");
   }
   // The header's object and the entry's are two levels themselves.
   if (++skip_depth_ + 2 <= kMaxDepth) return true;
@@ -137,9 +126,7 @@ bool HeaderHandler::StartObject() {
 
 bool HeaderHandler::EndObject(unsigned) {
   switch (state_) {
-    case State::kTop:
-      state_ = State::kDone;
-      return true;
+    case State::kTop: state_ = State::kDone; return true;
     case State::kMetadata:
       metadata_keys_.clear();
       state_ = State::kTop;
@@ -158,16 +145,10 @@ bool HeaderHandler::EndObject(unsigned) {
 
 bool HeaderHandler::StartArray() {
   switch (state_) {
-    case State::kShape:
-      state_ = State::kShapeItems;
-      return true;
-    case State::kOffsets:
-      state_ = State::kOffsetItems;
-      return true;
-    case State::kSkip:
-      break;
-    default:
-      return Wrong("an array");
+    case State::kShape: state_ = State::kShapeItems; return true;
+    case State::kOffsets: state_ = State::kOffsetItems; return true;
+    case State::kSkip: break;
+    default: return Wrong("an array");
   }
   if (++skip_depth_ + 2 <= kMaxDepth) return true;
   return Fail(absl::ResourceExhaustedError(absl::StrCat(Subject(), " is nested deeper than ", kMaxDepth, " levels")));
@@ -221,26 +202,16 @@ bool HeaderHandler::Offset(absl::string_view digits) {
 
 bool HeaderHandler::Wrong(absl::string_view found) {
   switch (state_) {
-    case State::kStart:
-      return Malformed(absl::StrCat("the header is ", found, ", not an object"));
-    case State::kMetadataValue:
-      return Malformed(absl::StrCat("__metadata__ is ", found, ", not an object"));
-    case State::kMetadata:
-      return Malformed(absl::StrCat("a value in __metadata__ is ", found, ", not a string"));
-    case State::kEntryValue:
-      return Malformed(absl::StrCat(Subject(), " is ", found, ", not an object"));
-    case State::kDtype:
-      return Malformed(absl::StrCat(Subject(), ": dtype is ", found, ", not a string"));
-    case State::kShape:
-      return Malformed(absl::StrCat(Subject(), ": shape is ", found, ", not an array"));
-    case State::kOffsets:
-      return Malformed(absl::StrCat(Subject(), ": data_offsets is ", found, ", not an array"));
-    case State::kShapeItems:
-      return Malformed(absl::StrCat(Subject(), ": a dimension is ", found, ", not a number"));
-    case State::kOffsetItems:
-      return Malformed(absl::StrCat(Subject(), ": a data offset is ", found, ", not a number"));
-    default:
-      return Malformed(absl::StrCat("unexpectedly ", found));
+    case State::kStart: return Malformed(absl::StrCat("the header is ", found, ", not an object"));
+    case State::kMetadataValue: return Malformed(absl::StrCat("__metadata__ is ", found, ", not an object"));
+    case State::kMetadata: return Malformed(absl::StrCat("a value in __metadata__ is ", found, ", not a string"));
+    case State::kEntryValue: return Malformed(absl::StrCat(Subject(), " is ", found, ", not an object"));
+    case State::kDtype: return Malformed(absl::StrCat(Subject(), ": dtype is ", found, ", not a string"));
+    case State::kShape: return Malformed(absl::StrCat(Subject(), ": shape is ", found, ", not an array"));
+    case State::kOffsets: return Malformed(absl::StrCat(Subject(), ": data_offsets is ", found, ", not an array"));
+    case State::kShapeItems: return Malformed(absl::StrCat(Subject(), ": a dimension is ", found, ", not a number"));
+    case State::kOffsetItems: return Malformed(absl::StrCat(Subject(), ": a data offset is ", found, ", not a number"));
+    default: return Malformed(absl::StrCat("unexpectedly ", found));
   }
 }
 

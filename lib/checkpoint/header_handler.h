@@ -1,6 +1,5 @@
 // Turns the JSON events of a safetensors header into tensors, without a tree of the whole text in between.
-#ifndef AUTOSCHEME_CHECKPOINT_HEADER_HANDLER_H_
-#define AUTOSCHEME_CHECKPOINT_HEADER_HANDLER_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -89,5 +88,3 @@ class HeaderHandler {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_CHECKPOINT_HEADER_HANDLER_H_

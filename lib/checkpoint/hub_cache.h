@@ -1,6 +1,5 @@
 // Finds a model's folder: a path, or a repo id in the local Hugging Face cache.
-#ifndef AUTOSCHEME_CHECKPOINT_HUB_CACHE_H_
-#define AUTOSCHEME_CHECKPOINT_HUB_CACHE_H_
+#pragma once
 
 #include <string>
 
@@ -21,5 +20,3 @@ absl::StatusOr<std::string> ResolveModelFolder(Io& io, const std::string& model)
 bool IsPlainFileName(absl::string_view name);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_CHECKPOINT_HUB_CACHE_H_

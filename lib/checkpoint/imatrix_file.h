@@ -1,6 +1,5 @@
 // Importance matrices as llama.cpp's llama-imatrix writes them: GGUF, and the older .dat.
-#ifndef AUTOSCHEME_CHECKPOINT_IMATRIX_FILE_H_
-#define AUTOSCHEME_CHECKPOINT_IMATRIX_FILE_H_
+#pragma once
 
 #include <map>
 #include <string>
@@ -23,5 +22,3 @@ using ImatrixFile = std::map<std::string, std::vector<float>>;
 absl::StatusOr<ImatrixFile> ReadImatrixFile(const Context& context, const std::string& path);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_CHECKPOINT_IMATRIX_FILE_H_

@@ -1,6 +1,5 @@
 // NumPy's .npy files of integers.
-#ifndef AUTOSCHEME_CHECKPOINT_NPY_H_
-#define AUTOSCHEME_CHECKPOINT_NPY_H_
+#pragma once
 
 #include <cstdint>
 #include <vector>
@@ -24,5 +23,3 @@ bool IsNpy(absl::string_view first_bytes);
 absl::StatusOr<NpyHeader> ReadNpyHeader(const File& file);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_CHECKPOINT_NPY_H_

@@ -1,6 +1,5 @@
 // The safetensors header: strict parsing of bytes that may be hostile.
-#ifndef AUTOSCHEME_CHECKPOINT_SAFETENSORS_H_
-#define AUTOSCHEME_CHECKPOINT_SAFETENSORS_H_
+#pragma once
 
 #include <vector>
 
@@ -21,5 +20,3 @@ struct SafetensorsHeader {
 absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const File& file);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_CHECKPOINT_SAFETENSORS_H_

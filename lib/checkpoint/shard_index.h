@@ -1,6 +1,5 @@
 // model.safetensors.index.json: which shard holds which tensor.
-#ifndef AUTOSCHEME_CHECKPOINT_SHARD_INDEX_H_
-#define AUTOSCHEME_CHECKPOINT_SHARD_INDEX_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -23,5 +22,3 @@ struct ShardIndex {
 absl::StatusOr<ShardIndex> ReadShardIndex(Io& io, const std::string& path);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_CHECKPOINT_SHARD_INDEX_H_

@@ -89,17 +89,10 @@ CompanionCheck::CompanionCheck(std::string path, std::string name, const Calibra
 void CompanionCheck::See(int64_t row, int64_t column, double value) {
   double expected = 0;
   switch (FindCompanion(name_)->expected) {
-    case Expected::kOne:
-      expected = 1;
-      break;
-    case Expected::kZero:
-      break;
-    case Expected::kId:
-      expected = calibration_.ids[row * calibration_.seqlen + column];
-      break;
-    case Expected::kPosition:
-      expected = static_cast<double>(column);
-      break;
+    case Expected::kOne: expected = 1; break;
+    case Expected::kZero: break;
+    case Expected::kId: expected = calibration_.ids[row * calibration_.seqlen + column]; break;
+    case Expected::kPosition: expected = static_cast<double>(column); break;
   }
   if (value == expected) return;
   if (first_row_ < 0) first_row_ = last_row_ = row, first_column_ = column, first_value_ = value;

@@ -1,6 +1,5 @@
 // What the readers of calibration files share: what may stand beside the token ids, and the words for what is wrong.
-#ifndef AUTOSCHEME_CHECKPOINT_TOKEN_ROWS_H_
-#define AUTOSCHEME_CHECKPOINT_TOKEN_ROWS_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -50,5 +49,3 @@ class CompanionCheck {
 void WarnOfUnused(const Context& context, const std::string& path, const std::vector<std::string>& names);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_CHECKPOINT_TOKEN_ROWS_H_

@@ -1,6 +1,5 @@
 // The way in: the embedding rows of a calibration's ids.
-#ifndef AUTOSCHEME_EXEC_EMBEDDING_H_
-#define AUTOSCHEME_EXEC_EMBEDDING_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -29,5 +28,3 @@ class EmbeddingRows {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_EMBEDDING_H_

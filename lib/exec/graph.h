@@ -1,6 +1,5 @@
 // Graph: an autograd graph that is ready to be differentiated.
-#ifndef AUTOSCHEME_EXEC_GRAPH_H_
-#define AUTOSCHEME_EXEC_GRAPH_H_
+#pragma once
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -33,5 +32,3 @@ class Graph {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_GRAPH_H_

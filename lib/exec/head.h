@@ -1,6 +1,5 @@
 // The head: loss and its gradient by one pass over vocabulary tiles, so that full logits never exist.
-#ifndef AUTOSCHEME_EXEC_HEAD_H_
-#define AUTOSCHEME_EXEC_HEAD_H_
+#pragma once
 
 #include <functional>
 #include <vector>
@@ -47,5 +46,3 @@ absl::StatusOr<std::vector<std::vector<double>>> RunHead(RunResources& run, cons
                                                          const Scorers& scorers, const HeadInput& input);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_HEAD_H_

@@ -1,6 +1,5 @@
 // LinearInput: what linear layers multiply, as it is and as a scheme's quantizer leaves it.
-#ifndef AUTOSCHEME_EXEC_LINEAR_INPUT_H_
-#define AUTOSCHEME_EXEC_LINEAR_INPUT_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -37,5 +36,3 @@ class LinearInput {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_LINEAR_INPUT_H_

@@ -1,6 +1,5 @@
 // What this machine can do, measured in well under a second, for a plan's time estimate.
-#ifndef AUTOSCHEME_EXEC_PROBE_H_
-#define AUTOSCHEME_EXEC_PROBE_H_
+#pragma once
 
 #include <ATen/core/ScalarType.h>
 
@@ -19,5 +18,3 @@ absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkel
                                           IoEngine engine);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_PROBE_H_

@@ -1,6 +1,5 @@
 // Matrix products, timed: what a run spends in them is what it cannot spend less of.
-#ifndef AUTOSCHEME_EXEC_PRODUCTS_H_
-#define AUTOSCHEME_EXEC_PRODUCTS_H_
+#pragma once
 
 #include <ATen/ATen.h>
 
@@ -48,5 +47,3 @@ inline void AddProduct(ProductMeter& meter, at::Tensor& out, const at::Tensor& a
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_PRODUCTS_H_

@@ -1,6 +1,5 @@
 // QuantizedLinear: one linear layer under one variant, as an autograd function that shows its gradients to a scorer.
-#ifndef AUTOSCHEME_EXEC_QUANTIZED_LINEAR_H_
-#define AUTOSCHEME_EXEC_QUANTIZED_LINEAR_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -76,5 +75,3 @@ int64_t ChunkRows(const WeightQuantizer* quantizer, int64_t rows, int64_t cols, 
                   uint64_t chunk_bytes);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_QUANTIZED_LINEAR_H_

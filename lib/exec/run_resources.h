@@ -1,6 +1,5 @@
 // RunResources: what a run computes with. There is one for a run, made by the pipeline and handed down by reference.
-#ifndef AUTOSCHEME_EXEC_RUN_RESOURCES_H_
-#define AUTOSCHEME_EXEC_RUN_RESOURCES_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -37,5 +36,3 @@ struct RunResources {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_RUN_RESOURCES_H_

@@ -1,6 +1,5 @@
 // SavedActivations: what the sweeps hand from unit to unit, and the inputs of units that wait for the backward pass.
-#ifndef AUTOSCHEME_EXEC_SAVED_ACTIVATIONS_H_
-#define AUTOSCHEME_EXEC_SAVED_ACTIVATIONS_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -87,5 +86,3 @@ class SavedActivations {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_SAVED_ACTIVATIONS_H_

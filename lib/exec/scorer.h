@@ -1,6 +1,5 @@
 // Scorer: what is measured while the sweeps move weights and activations.
-#ifndef AUTOSCHEME_EXEC_SCORER_H_
-#define AUTOSCHEME_EXEC_SCORER_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -82,5 +81,3 @@ class Scorers {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_SCORER_H_

@@ -1,7 +1,6 @@
 // The two sweeps: every unit is read once forward and once backward (Schedule: once more if it is recomputed), whatever
 // the number of variants and batches.
-#ifndef AUTOSCHEME_EXEC_SWEEP_H_
-#define AUTOSCHEME_EXEC_SWEEP_H_
+#pragma once
 
 #include <vector>
 
@@ -25,5 +24,3 @@ absl::StatusOr<Losses> RunSweeps(RunResources& run, const MetaSkeleton& skeleton
                                  const ExecutionPlan& plan, const Scorers& scorers);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_SWEEP_H_

@@ -1,6 +1,5 @@
 // TensorStore: activations that wait, in memory or in a spill file, by place, variant and micro-batch.
-#ifndef AUTOSCHEME_EXEC_TENSOR_STORE_H_
-#define AUTOSCHEME_EXEC_TENSOR_STORE_H_
+#pragma once
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -103,5 +102,3 @@ class TensorStore {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_TENSOR_STORE_H_

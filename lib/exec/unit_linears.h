@@ -1,6 +1,5 @@
 // UnitLinears: the linear layers of one unit under one variant.
-#ifndef AUTOSCHEME_EXEC_UNIT_LINEARS_H_
-#define AUTOSCHEME_EXEC_UNIT_LINEARS_H_
+#pragma once
 
 #include <functional>
 #include <memory>
@@ -45,5 +44,3 @@ class UnitLinears {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_UNIT_LINEARS_H_

@@ -1,6 +1,5 @@
 // UnitRunner: the forward function of one unit whose weights are there.
-#ifndef AUTOSCHEME_EXEC_UNIT_RUNNER_H_
-#define AUTOSCHEME_EXEC_UNIT_RUNNER_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -37,5 +36,3 @@ class UnitRunner {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_UNIT_RUNNER_H_

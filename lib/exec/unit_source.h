@@ -1,6 +1,5 @@
 // UnitSource: brings the weights of the units in the order of a schedule.
-#ifndef AUTOSCHEME_EXEC_UNIT_SOURCE_H_
-#define AUTOSCHEME_EXEC_UNIT_SOURCE_H_
+#pragma once
 
 #include <cstdint>
 #include <map>
@@ -57,5 +56,3 @@ class UnitSource {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_UNIT_SOURCE_H_

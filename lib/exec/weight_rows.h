@@ -1,6 +1,5 @@
 // WeightRows: where a linear layer finds the rows of its weight.
-#ifndef AUTOSCHEME_EXEC_WEIGHT_ROWS_H_
-#define AUTOSCHEME_EXEC_WEIGHT_ROWS_H_
+#pragma once
 
 #include <cstddef>
 #include <cstdint>
@@ -40,5 +39,3 @@ class ResidentRows : public WeightRows {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_WEIGHT_ROWS_H_

@@ -1,6 +1,5 @@
 // WeightTiles: matrices that are too large for the budget, read by row tiles at every use.
-#ifndef AUTOSCHEME_EXEC_WEIGHT_TILES_H_
-#define AUTOSCHEME_EXEC_WEIGHT_TILES_H_
+#pragma once
 
 #include <cstdint>
 
@@ -36,5 +35,3 @@ class WeightTiles : public WeightRows {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_WEIGHT_TILES_H_

@@ -16,12 +16,9 @@ namespace autoscheme {
 
 at::ScalarType TorchType(Dtype dtype) {
   switch (dtype) {
-    case Dtype::kBF16:
-      return at::kBFloat16;
-    case Dtype::kF16:
-      return at::kHalf;
-    default:
-      return at::kFloat;  // the skeleton accepts these three only
+    case Dtype::kBF16: return at::kBFloat16;
+    case Dtype::kF16: return at::kHalf;
+    default: return at::kFloat;  // the skeleton accepts these three only
   }
 }
 
@@ -115,15 +112,9 @@ absl::Status CheckFinite(const TensorView& view) {
   const int64_t n = info.numel();
   NonFinite found;
   switch (info.dtype) {
-    case Dtype::kBF16:
-      found = FindNonFinite<uint16_t>(view.data, n, 0x7F80);
-      break;
-    case Dtype::kF16:
-      found = FindNonFinite<uint16_t>(view.data, n, 0x7C00);
-      break;
-    case Dtype::kF32:
-      found = FindNonFinite<uint32_t>(view.data, n, 0x7F800000u);
-      break;
+    case Dtype::kBF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7F80); break;
+    case Dtype::kF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7C00); break;
+    case Dtype::kF32: found = FindNonFinite<uint32_t>(view.data, n, 0x7F800000u); break;
     default:
       return absl::UnimplementedError(absl::StrCat("tensor ", Quoted(info.name), " is ", DtypeName(info.dtype),
                                                    "; weights of BF16, F16 and F32 can be computed with"));

@@ -1,6 +1,5 @@
 // From raw bytes of a checkpoint to tensors of the compute dtype.
-#ifndef AUTOSCHEME_EXEC_WEIGHTS_H_
-#define AUTOSCHEME_EXEC_WEIGHTS_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -30,5 +29,3 @@ absl::Status CheckFinite(const TensorView& view);
 double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_EXEC_WEIGHTS_H_

@@ -1,7 +1,6 @@
 // The cost of storing a weight under a scheme: as the reference counts it (docs/algorithm.md 7.1), and in the files
 // that runtimes load (docs/algorithm.md 7.2).
-#ifndef AUTOSCHEME_FORMATS_BITS_H_
-#define AUTOSCHEME_FORMATS_BITS_H_
+#pragma once
 
 #include <cstdint>
 
@@ -24,5 +23,3 @@ int64_t FileBytes(const Scheme& scheme, int64_t out_features, int64_t in_feature
 bool NeedWeightTerm(absl::Span<const Scheme> menu);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_FORMATS_BITS_H_

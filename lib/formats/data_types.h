@@ -1,7 +1,6 @@
 // The data types: one table, which bit and byte accounting, shape rules, quantizers and scorers read. A new data type
 // is a row of it, a codec in lib/quant and a test.
-#ifndef AUTOSCHEME_FORMATS_DATA_TYPES_H_
-#define AUTOSCHEME_FORMATS_DATA_TYPES_H_
+#pragma once
 
 #include <vector>
 
@@ -84,5 +83,3 @@ bool SpansBatch(const Scheme& scheme);
 absl::Status ValidateScheme(const Scheme& scheme);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_FORMATS_DATA_TYPES_H_

@@ -306,14 +306,10 @@ class ExpressionCompiler {
       case Node::kByte:
         e_.sets_.push_back(node.bytes);
         return Add({Op::kByte, next, static_cast<int>(e_.sets_.size()) - 1});
-      case Node::kBegin:
-        return Add({Op::kBegin, next});
-      case Node::kEnd:
-        return Add({Op::kEnd, next});
-      case Node::kWordEdge:
-        return Add({Op::kWordEdge, next});
-      case Node::kNoWordEdge:
-        return Add({Op::kNoWordEdge, next});
+      case Node::kBegin: return Add({Op::kBegin, next});
+      case Node::kEnd: return Add({Op::kEnd, next});
+      case Node::kWordEdge: return Add({Op::kWordEdge, next});
+      case Node::kNoWordEdge: return Add({Op::kNoWordEdge, next});
       case Node::kAhead:
       case Node::kNotAhead: {
         const int inner = Before(*node.parts[0], Add({Op::kMatch}));
@@ -373,30 +369,19 @@ class ExpressionMatcher {
       bool goes_on = true;
       size_t at = place.at;
       switch (step.op) {
-        case Op::kMatch:
-          return true;
+        case Op::kMatch: return true;
         case Op::kByte:
           goes_on =
               at < text_.size() && e_.sets_[static_cast<size_t>(step.other)][static_cast<unsigned char>(text_[at])];
           ++at;
           break;
-        case Op::kSplit:
-          places.push_back({step.other, at});
-          break;
-        case Op::kBegin:
-          goes_on = at == 0;
-          break;
-        case Op::kEnd:
-          goes_on = at == text_.size();
-          break;
+        case Op::kSplit: places.push_back({step.other, at}); break;
+        case Op::kBegin: goes_on = at == 0; break;
+        case Op::kEnd: goes_on = at == text_.size(); break;
         case Op::kWordEdge:
-        case Op::kNoWordEdge:
-          goes_on = (IsWord(at - 1) != IsWord(at)) == (step.op == Op::kWordEdge);
-          break;
+        case Op::kNoWordEdge: goes_on = (IsWord(at - 1) != IsWord(at)) == (step.op == Op::kWordEdge); break;
         case Op::kAhead:
-        case Op::kNotAhead:
-          goes_on = Ahead(step.other, at) == (step.op == Op::kAhead);
-          break;
+        case Op::kNotAhead: goes_on = Ahead(step.other, at) == (step.op == Op::kAhead); break;
       }
       if (goes_on) places.push_back({step.next, at});
     }

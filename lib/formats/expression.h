@@ -1,6 +1,5 @@
 // Regular expressions that match in bounded time, whoever wrote them.
-#ifndef AUTOSCHEME_FORMATS_EXPRESSION_H_
-#define AUTOSCHEME_FORMATS_EXPRESSION_H_
+#pragma once
 
 #include <bitset>
 #include <string>
@@ -47,5 +46,3 @@ class Expression {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_FORMATS_EXPRESSION_H_

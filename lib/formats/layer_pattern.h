@@ -1,6 +1,5 @@
 // Patterns by which users name layers: an exact name, a part of one, or a regular expression (docs/algorithm.md 2.2).
-#ifndef AUTOSCHEME_FORMATS_LAYER_PATTERN_H_
-#define AUTOSCHEME_FORMATS_LAYER_PATTERN_H_
+#pragma once
 
 #include <optional>
 #include <string>
@@ -29,5 +28,3 @@ class LayerPattern {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_FORMATS_LAYER_PATTERN_H_

@@ -93,12 +93,10 @@ bool SuitsShape(const Scheme& scheme, const LayerInfo& layer) {
   const DataType* type = TypeOf(scheme);
   if (type == nullptr) return true;
   switch (type->shape) {
-    case ShapeRule::kNone:
-      return true;
+    case ShapeRule::kNone: return true;
     case ShapeRule::kMultiplesOf32:
       return scheme.act_bits.value_or(16) < 16 || (layer.out_features % 32 == 0 && layer.in_features % 32 == 0);
-    case ShapeRule::kWholeGroups:
-      break;
+    case ShapeRule::kWholeGroups: break;
   }
   return scheme.group.size <= 0 || layer.in_features % scheme.group.size == 0;
 }

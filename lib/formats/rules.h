@@ -1,6 +1,5 @@
 // Which layers take part in the budget, and which of them are fixed before anything is measured (docs/algorithm.md 2).
-#ifndef AUTOSCHEME_FORMATS_RULES_H_
-#define AUTOSCHEME_FORMATS_RULES_H_
+#pragma once
 
 #include <string>
 #include <utility>
@@ -45,5 +44,3 @@ absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo
 bool SuitsShape(const Scheme& scheme, const LayerInfo& layer);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_FORMATS_RULES_H_

@@ -1,6 +1,5 @@
 // Schemes as JSON: the twelve fields under the reference's names.
-#ifndef AUTOSCHEME_FORMATS_SCHEME_JSON_H_
-#define AUTOSCHEME_FORMATS_SCHEME_JSON_H_
+#pragma once
 
 #include <rapidjson/stringbuffer.h>
 #include <rapidjson/writer.h>
@@ -37,5 +36,3 @@ void WriteSchemeFields(const Scheme& scheme, rapidjson::Writer<rapidjson::String
 std::string SchemeToJson(const Scheme& scheme);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_FORMATS_SCHEME_JSON_H_

@@ -1,6 +1,5 @@
 // The scheme that takes the place of a k-quant in a layer whose rows its super-groups of 256 elements do not divide.
-#ifndef AUTOSCHEME_FORMATS_STAND_IN_H_
-#define AUTOSCHEME_FORMATS_STAND_IN_H_
+#pragma once
 
 #include <optional>
 
@@ -18,5 +17,3 @@ std::optional<Scheme> StandIn(const Scheme& scheme, const LayerInfo& layer);
 Scheme StoredScheme(const Scheme& scheme, const LayerInfo& layer);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_FORMATS_STAND_IN_H_

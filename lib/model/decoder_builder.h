@@ -1,6 +1,5 @@
 // DecoderBuilder: what the files of the families share when they read config.json and describe a decoder.
-#ifndef AUTOSCHEME_MODEL_DECODER_BUILDER_H_
-#define AUTOSCHEME_MODEL_DECODER_BUILDER_H_
+#pragma once
 
 #include <cstdint>
 #include <functional>
@@ -132,5 +131,3 @@ class DecoderBuilder {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_MODEL_DECODER_BUILDER_H_

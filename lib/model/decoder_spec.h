@@ -1,6 +1,5 @@
 // What a model is, as plain data: its blocks, the parts that they are made of, and the tensors that these read.
-#ifndef AUTOSCHEME_MODEL_DECODER_SPEC_H_
-#define AUTOSCHEME_MODEL_DECODER_SPEC_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -161,5 +160,3 @@ using Family = absl::StatusOr<ModelSpec> (*)(const Json& config);
 absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_MODEL_DECODER_SPEC_H_

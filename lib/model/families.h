@@ -1,6 +1,5 @@
 // The factories that registry.cc lists; each family's file defines one.
-#ifndef AUTOSCHEME_MODEL_FAMILIES_H_
-#define AUTOSCHEME_MODEL_FAMILIES_H_
+#pragma once
 
 #include "model/decoder_spec.h"
 
@@ -20,6 +19,7 @@ absl::StatusOr<ModelSpec> CreateGpt2(const Json& config);
 absl::StatusOr<ModelSpec> CreateGptJ(const Json& config);
 absl::StatusOr<ModelSpec> CreateGptNeoX(const Json& config);
 absl::StatusOr<ModelSpec> CreateGranite(const Json& config);
+absl::StatusOr<ModelSpec> CreateHelium(const Json& config);
 absl::StatusOr<ModelSpec> CreateInternLm3(const Json& config);
 absl::StatusOr<ModelSpec> CreateLlama(const Json& config);
 absl::StatusOr<ModelSpec> CreateMistral(const Json& config);
@@ -37,5 +37,3 @@ absl::StatusOr<ModelSpec> CreateStableLm(const Json& config);
 absl::StatusOr<ModelSpec> CreateStarcoder2(const Json& config);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_MODEL_FAMILIES_H_

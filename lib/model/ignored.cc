@@ -59,8 +59,7 @@ class IgnoredTensors {
       case kFurtherBlock:
         return absl::StrCat("config.json says num_hidden_layers ", spec_.blocks.size(),
                             ": if the model has more, correct it");
-      case kPositions:
-        return "these numbers are computed from config.json instead";
+      case kPositions: return "these numbers are computed from config.json instead";
       default:
         return absl::StrCat("a ", spec_.model_type,
                             " model has no such tensors; if it was trained with them, these are not its numbers");

@@ -1,6 +1,5 @@
 // What a model folder says or holds in vain, put into warnings.
-#ifndef AUTOSCHEME_MODEL_IGNORED_H_
-#define AUTOSCHEME_MODEL_IGNORED_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -17,5 +16,3 @@ void WarnOfIgnored(const Context& context, const ModelSpec& spec, const Json& co
                    const std::vector<std::string>& unused_tensors);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_MODEL_IGNORED_H_

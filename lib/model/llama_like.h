@@ -1,6 +1,5 @@
 // The decoder that Llama, Mistral, Qwen2 and Qwen3 share: pre-norm, rotary grouped-query attention, gated MLP.
-#ifndef AUTOSCHEME_MODEL_LLAMA_LIKE_H_
-#define AUTOSCHEME_MODEL_LLAMA_LIKE_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -13,7 +12,7 @@ struct LlamaLike {
   int64_t head_dim = 0;  // without a head_dim key; 0: hidden / heads
   bool qkv_bias = false, out_bias = false, mlp_bias = false;
   std::string activation = "silu";  // without a hidden_act key
-  bool gated = true;
+  bool gated = true, interleaved = false, wide_norms = false;
   bool tied_head = false;          // without a tie_word_embeddings key
   bool qk_norm = false;            // RMS norm of every query and key head
   std::vector<int64_t> windows;    // by block; empty: all attend to all
@@ -26,5 +25,3 @@ struct LlamaLike {
 absl::StatusOr<ModelSpec> DescribeLlamaLike(DecoderBuilder& decoder, const LlamaLike& family);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_MODEL_LLAMA_LIKE_H_

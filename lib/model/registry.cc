@@ -30,6 +30,7 @@ constexpr Entry kRegistry[] = {
     {"gptj", CreateGptJ},
     {"gpt_neox", CreateGptNeoX},
     {"granite", CreateGranite},
+    {"helium", CreateHelium},
     {"internlm3", CreateInternLm3},
     {"llama", CreateLlama},
     {"mistral", CreateMistral},

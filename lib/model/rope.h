@@ -1,6 +1,5 @@
 // Rotary position embedding: what config.json says of its frequencies, and the tables made from them.
-#ifndef AUTOSCHEME_MODEL_ROPE_H_
-#define AUTOSCHEME_MODEL_ROPE_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -49,5 +48,3 @@ bool HasNestedRope(const Json& config);
 absl::StatusOr<RopeConfig> ReadTheta(const Json& config, const char* key, const RopeDefaults& defaults);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_MODEL_ROPE_H_

@@ -1,6 +1,5 @@
 // Causal attention with rotary positions, from the projections to the input of the output projection.
-#ifndef AUTOSCHEME_NN_ATTENTION_H_
-#define AUTOSCHEME_NN_ATTENTION_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -21,5 +20,3 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                            const AttentionShape& shape);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_ATTENTION_H_

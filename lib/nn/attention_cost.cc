@@ -25,32 +25,31 @@ int64_t QueriesAtOnce(const AttentionShape& shape, int64_t seqlen) {
   return std::min(seqlen, std::clamp(kScoreElements / (shape.group() * seen), kLeastQueries, kMostQueries));
 }
 
-int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen) {
-  return Seen(shape, seqlen).window > 0 && shape.softcap == 0 ? seqlen * seqlen * static_cast<int64_t>(sizeof(float))
-                                                              : 0;
-}
-
-int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen) {
-  if (shape.softcap > 0) return AttentionBackwardBytes(shape, seqlen);
-  // Queries rotated; keys, which are at most half as many where they are copied for every head, and these; values
-  // likewise; and what the kernel has.
-  return 4 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float)) +
-         AttentionKernelBytes(shape, seqlen);
-}
-
-int64_t AttentionKernelBytes(const AttentionShape& shape, int64_t seqlen) {
-  if (shape.softcap > 0) return 0;
-  // The result; values as it wants them, and its buffers, half as much each.
-  return 2 * seqlen * shape.heads * shape.head_dim * static_cast<int64_t>(sizeof(float));
-}
-
-int64_t AttentionBackwardBytes(const AttentionShape& given, int64_t seqlen) {
+Scratch AttentionScratch(const AttentionShape& given, int64_t seqlen, const AttentionBytes& bytes) {
   const AttentionShape shape = Seen(given, seqlen);
+  const int64_t q = seqlen * shape.heads * shape.head_dim, kv = seqlen * shape.kv_heads * shape.head_dim;
+  const bool narrow = bytes.given < 4;
+  Scratch scratch;
+  // The mask of a window; the tables of positions in a narrow type.
+  if (shape.window > 0) scratch.shared += seqlen * seqlen * bytes.taken;
+  if (narrow) scratch.shared += seqlen * shape.head_dim * bytes.given;
+  // The kernel's result; values as it wants them, and its buffers, half as much each.
+  scratch.forward_outside = 2 * q * bytes.taken;
+  // Queries and keys rotated; keys and values copied for every head that reads them; and what is widened before that.
+  scratch.forward = scratch.forward_outside + (q + kv + (shape.group() > 1 ? 2 * q : 0)) * bytes.taken;
+  if (bytes.taken > bytes.given) scratch.forward += (q + kv) * bytes.given + kv * bytes.taken;
   const int64_t step = QueriesAtOnce(shape, seqlen), rows = shape.group() * step;
   const int64_t keys = shape.window > 0 ? std::min(seqlen, shape.window + step) : seqlen;
-  const int64_t numbers =
-      4 * seqlen * shape.head_dim + rows * ((shape.softcap > 0 ? 3 : 2) * keys + 4 * shape.head_dim) + step * step;
-  return numbers * static_cast<int64_t>(sizeof(float));
+  scratch.backward =
+      4 * ((narrow ? 4 : 3) * seqlen * shape.head_dim + rows * (2 * keys + 3 * shape.head_dim) + step * step);
+  if (shape.interleaved) scratch.forward_outside += 2 * q * 4;  // of products that no loop of ours forms
+  if (shape.softcap > 0) {
+    // The slopes of the cap; forward the loops of the gradient, no mask and no kernel.
+    scratch.backward += 4 * rows * keys;
+    scratch.shared = scratch.forward_outside = 0;
+    scratch.forward = scratch.backward;
+  }
+  return scratch;
 }
 
 }  // namespace autoscheme

@@ -1,6 +1,5 @@
 // What attention needs to know of its shape, and the memory that it takes. No torch.
-#ifndef AUTOSCHEME_NN_ATTENTION_COST_H_
-#define AUTOSCHEME_NN_ATTENTION_COST_H_
+#pragma once
 
 #include <cstdint>
 
@@ -26,13 +25,22 @@ AttentionShape Seen(AttentionShape shape, int64_t seqlen);
 // Queries that the gradient works on together.
 int64_t QueriesAtOnce(const AttentionShape& shape, int64_t seqlen);
 
-// Bytes that CausalAttention holds beside its results: forward the mask of a window, and for one row of the batch (both
-// in float32), of which LibTorch's kernel allocates a part itself; backward in one thread.
-int64_t AttentionMaskBytes(const AttentionShape& shape, int64_t seqlen);
-int64_t AttentionForwardBytes(const AttentionShape& shape, int64_t seqlen);
-int64_t AttentionKernelBytes(const AttentionShape& shape, int64_t seqlen);
-int64_t AttentionBackwardBytes(const AttentionShape& shape, int64_t seqlen);
+// Bytes of a number: as attention is given it, and as LibTorch's kernel is, which takes float32 where the processor
+// cannot multiply the others.
+struct AttentionBytes {
+  int64_t given = 4, taken = 4;
+};
+
+// Bytes that a part holds beside its tensors for a moment: forward for every row of the batch that a thread is at,
+// backward in every thread.
+struct Scratch {
+  int64_t shared = 0;  // forward, once
+  int64_t forward = 0;
+  int64_t forward_outside = 0;  // the share of `forward` that LibTorch allocates itself, not from the run's pools
+  int64_t backward = 0;
+};
+
+// What CausalAttention holds beside its results.
+Scratch AttentionScratch(const AttentionShape& given, int64_t seqlen, const AttentionBytes& bytes);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_ATTENTION_COST_H_

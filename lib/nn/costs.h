@@ -1,10 +1,10 @@
 // What the parts of a decoder hold in memory, for the plan. No torch.
-#ifndef AUTOSCHEME_NN_COSTS_H_
-#define AUTOSCHEME_NN_COSTS_H_
+#pragma once
 
 #include <cstdint>
 
 #include "model/decoder_spec.h"
+#include "nn/attention_cost.h"
 
 namespace autoscheme {
 
@@ -17,19 +17,8 @@ struct Activations {
   int64_t transient = 0;  // what the busiest moment of the backward pass holds beside `graph`
 };
 
-// Bytes that a part holds beside that for a moment: forward for every row of the batch that a thread is at, backward in
-// every thread.
-struct Scratch {
-  int64_t shared = 0;  // forward, once
-  int64_t forward = 0;
-  int64_t forward_outside = 0;  // the share of `forward` that LibTorch allocates itself, not from the run's pools
-  int64_t backward = 0;
-};
-
 // Where `quantized_inputs` is set, a graph holds every linear's input twice.
 Activations ActivationsOf(const Sublayer& sublayer, int64_t hidden, bool quantized_inputs);
-Scratch ScratchOf(const Sublayer& sublayer, int64_t seqlen);
+Scratch ScratchOf(const Sublayer& sublayer, int64_t seqlen, const AttentionBytes& bytes);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_COSTS_H_

@@ -1,6 +1,5 @@
 // The forward pass of every model: what a ModelSpec says, computed.
-#ifndef AUTOSCHEME_NN_DECODER_H_
-#define AUTOSCHEME_NN_DECODER_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -36,5 +35,3 @@ at::Tensor EmbeddedRows(const ModelSpec& spec, const at::Tensor& rows, BlockOps&
 at::Tensor HeadInputs(const ModelSpec& spec, const at::Tensor& x, BlockOps& ops);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_DECODER_H_

@@ -1,6 +1,5 @@
 // Which tensors the row kernels take.
-#ifndef AUTOSCHEME_NN_FUSED_H_
-#define AUTOSCHEME_NN_FUSED_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -39,5 +38,3 @@ bool Fused(at::TensorList tensors, const Body& body) {
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_FUSED_H_

@@ -1,6 +1,5 @@
 // Autograd nodes of our own, for what torch::autograd::Function cannot do.
-#ifndef AUTOSCHEME_NN_NODE_H_
-#define AUTOSCHEME_NN_NODE_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 #include <torch/csrc/autograd/function.h>
@@ -26,5 +25,3 @@ struct RecomputableNode : torch::autograd::Node {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_NODE_H_

@@ -265,41 +265,30 @@ struct ResidualNode : torch::autograd::Node {
 
 at::Tensor ActivationValue(Activation activation, const at::Tensor& x) {
   switch (activation) {
-    case Activation::kSilu:
-      return at::silu(x);
-    case Activation::kGelu:
-      return at::gelu(x);
-    case Activation::kGeluTanh:
-      return at::gelu(x, "tanh");
+    case Activation::kSilu: return at::silu(x);
+    case Activation::kGelu: return at::gelu(x);
+    case Activation::kGeluTanh: return at::gelu(x, "tanh");
     case Activation::kGeluNew:  // the same, operator by operator
       return 0.5 * x * (1 + at::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * at::pow(x, 3.0))));
-    case Activation::kQuickGelu:
-      return x * at::sigmoid(1.702 * x);
-    case Activation::kRelu:
-      return at::relu(x);
-    case Activation::kSquaredRelu:
-      return at::relu(x).square();
+    case Activation::kQuickGelu: return x * at::sigmoid(1.702 * x);
+    case Activation::kRelu: return at::relu(x);
+    case Activation::kSquaredRelu: return at::relu(x).square();
   }
   TORCH_CHECK(false, "unknown activation");
 }
 
 at::Tensor ActivationGradient(Activation activation, const at::Tensor& grad, const at::Tensor& x) {
   switch (activation) {
-    case Activation::kSilu:
-      return at::silu_backward(grad, x);
-    case Activation::kGelu:
-      return at::gelu_backward(grad, x);
+    case Activation::kSilu: return at::silu_backward(grad, x);
+    case Activation::kGelu: return at::gelu_backward(grad, x);
     case Activation::kGeluTanh:
-    case Activation::kGeluNew:
-      return at::gelu_backward(grad, x, "tanh");
+    case Activation::kGeluNew: return at::gelu_backward(grad, x, "tanh");
     case Activation::kQuickGelu: {
       const at::Tensor s = at::sigmoid(1.702 * x);
       return grad * s * (1 + 1.702 * x * (1 - s));
     }
-    case Activation::kRelu:
-      return at::threshold_backward(grad, x, 0);
-    case Activation::kSquaredRelu:
-      return grad * 2 * at::relu(x);
+    case Activation::kRelu: return at::threshold_backward(grad, x, 0);
+    case Activation::kSquaredRelu: return grad * 2 * at::relu(x);
   }
   TORCH_CHECK(false, "unknown activation");
 }

@@ -1,7 +1,6 @@
 // The differentiable operations that blocks are made of. Each keeps for the backward pass only what it needs; what
 // NormBranches and Activated give can be made again from that (RecomputableNode).
-#ifndef AUTOSCHEME_NN_OPS_H_
-#define AUTOSCHEME_NN_OPS_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -45,5 +44,3 @@ at::Tensor ActivationValue(Activation activation, const at::Tensor& x);
 at::Tensor ActivationGradient(Activation activation, const at::Tensor& grad, const at::Tensor& x);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_OPS_H_

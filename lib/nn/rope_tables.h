@@ -1,6 +1,5 @@
 // The cos and sin by which attention rotates queries and keys.
-#ifndef AUTOSCHEME_NN_ROPE_TABLES_H_
-#define AUTOSCHEME_NN_ROPE_TABLES_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -15,5 +14,3 @@ namespace autoscheme {
 at::Tensor RopeTables(const RopeConfig& rope, int64_t dims, int64_t seqlen);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_NN_ROPE_TABLES_H_

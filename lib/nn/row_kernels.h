@@ -2,8 +2,7 @@
 // Forward they do what LibTorch's operators do one after the other, bit for bit; of gradients every element is made in
 // float32 and rounded once. Compiled for AVX-512, AVX2 and the baseline from one body (see lanes.h). Serial, plain
 // memory: ops.cc and attention.cc spread it over rows.
-#ifndef AUTOSCHEME_NN_ROW_KERNELS_H_
-#define AUTOSCHEME_NN_ROW_KERNELS_H_
+#pragma once
 
 #include <stdint.h>
 
@@ -65,5 +64,3 @@ int RunnableRowKernels(const AllRowKernels* kernels[3]);
 const AllRowKernels& BestRowKernels();
 
 }  // namespace autoscheme::cpu
-
-#endif  // AUTOSCHEME_NN_ROW_KERNELS_H_

@@ -1,6 +1,5 @@
 // The bodies of RowKernels, for row_kernels_*.cc only (see lanes.h).
-#ifndef AUTOSCHEME_NN_ROW_LOOPS_H_
-#define AUTOSCHEME_NN_ROW_LOOPS_H_
+#pragma once
 
 #include <stdint.h>
 
@@ -107,5 +106,3 @@ constexpr AllRowKernels kRowKernels = {kLoops<float>, kLoops<uint16_t>};
 
 }  // namespace
 }  // namespace autoscheme::cpu
-
-#endif  // AUTOSCHEME_NN_ROW_LOOPS_H_

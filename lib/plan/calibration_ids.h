@@ -1,6 +1,5 @@
 // The ids of a calibration against the model that they are for.
-#ifndef AUTOSCHEME_PLAN_CALIBRATION_IDS_H_
-#define AUTOSCHEME_PLAN_CALIBRATION_IDS_H_
+#pragma once
 
 #include <cstdint>
 #include <vector>
@@ -19,5 +18,3 @@ absl::Status CheckCalibration(const Calibration& calibration, const MetaSkeleton
 std::vector<int32_t> DistinctIds(const Calibration& calibration);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLAN_CALIBRATION_IDS_H_

@@ -1,7 +1,6 @@
 // ExecutionPlan: how a run is carried out, as plain data. The planner makes it, the sweeps obey it, and nothing in it
 // changes a score beyond float rounding.
-#ifndef AUTOSCHEME_PLAN_EXECUTION_PLAN_H_
-#define AUTOSCHEME_PLAN_EXECUTION_PLAN_H_
+#pragma once
 
 #include <cstdint>
 
@@ -31,5 +30,3 @@ struct ExecutionPlan {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLAN_EXECUTION_PLAN_H_

@@ -1,6 +1,5 @@
 // MachineRates: how fast a machine multiplies, reads and spills.
-#ifndef AUTOSCHEME_PLAN_MACHINE_RATES_H_
-#define AUTOSCHEME_PLAN_MACHINE_RATES_H_
+#pragma once
 
 namespace autoscheme {
 
@@ -13,5 +12,3 @@ struct MachineRates {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLAN_MACHINE_RATES_H_

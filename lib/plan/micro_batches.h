@@ -1,6 +1,5 @@
 // How the rows of a calibration are cut into batches and micro-batches.
-#ifndef AUTOSCHEME_PLAN_MICRO_BATCHES_H_
-#define AUTOSCHEME_PLAN_MICRO_BATCHES_H_
+#pragma once
 
 #include <algorithm>
 #include <cstdint>
@@ -43,5 +42,3 @@ struct BatchShape {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLAN_MICRO_BATCHES_H_

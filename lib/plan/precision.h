@@ -1,6 +1,5 @@
 // Precision: the number formats that a run computes in.
-#ifndef AUTOSCHEME_PLAN_PRECISION_H_
-#define AUTOSCHEME_PLAN_PRECISION_H_
+#pragma once
 
 #include <string>
 
@@ -31,5 +30,3 @@ struct Precision {
 absl::StatusOr<Precision> ParsePrecision(absl::string_view name, bool hardware_bfloat16);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLAN_PRECISION_H_

@@ -1,6 +1,5 @@
 // Bytes that a run reads of the checkpoint, known before it starts.
-#ifndef AUTOSCHEME_PLAN_READS_H_
-#define AUTOSCHEME_PLAN_READS_H_
+#pragma once
 
 #include <cstdint>
 
@@ -22,5 +21,3 @@ uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calib
                           const ScorerNeeds& needs);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLAN_READS_H_

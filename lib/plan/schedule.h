@@ -1,6 +1,5 @@
 // Schedule: in which order the sweeps take the units, and which inputs of units they save on the way.
-#ifndef AUTOSCHEME_PLAN_SCHEDULE_H_
-#define AUTOSCHEME_PLAN_SCHEDULE_H_
+#pragma once
 
 #include <algorithm>
 #include <vector>
@@ -49,5 +48,3 @@ inline Schedule ScheduleOf(const ExecutionPlan& plan, int units, bool gradients)
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLAN_SCHEDULE_H_

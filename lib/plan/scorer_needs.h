@@ -1,6 +1,5 @@
 // ScorerNeeds: what scorers ask of a run, as plain data: all that its cost depends on.
-#ifndef AUTOSCHEME_PLAN_SCORER_NEEDS_H_
-#define AUTOSCHEME_PLAN_SCORER_NEEDS_H_
+#pragma once
 
 #include <algorithm>
 #include <string>
@@ -40,5 +39,3 @@ struct ScorerNeeds {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLAN_SCORER_NEEDS_H_

@@ -1,6 +1,5 @@
 // Units: a unit is read, computed and differentiated as a whole.
-#ifndef AUTOSCHEME_PLAN_UNITS_H_
-#define AUTOSCHEME_PLAN_UNITS_H_
+#pragma once
 
 #include <cstdint>
 #include <vector>
@@ -32,5 +31,3 @@ struct Unit {
 std::vector<Unit> MakeUnits(const MetaSkeleton& skeleton, int sublayers_per_unit);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLAN_UNITS_H_

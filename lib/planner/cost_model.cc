@@ -7,30 +7,11 @@
 #include <vector>
 
 #include "autoscheme/block_streamer.h"
-#include "nn/costs.h"
 #include "plan/reads.h"
+#include "planner/fitted.h"
 
 namespace autoscheme {
 namespace {
-
-constexpr uint64_t kMiB = uint64_t{1} << 20;
-// What a first backward pass adds to the process beside our own tensors and packed copies of operands in the BLAS:
-// operator tables and the code that becomes resident, and for every thread its stack and buffers.
-constexpr uint64_t kRuntimeBytes = 26 * kMiB, kRuntimeThreadBytes = 3 * kMiB;
-// What products of bfloat16 add to that: LibTorch takes them to another library, which packs all of an operand.
-constexpr uint64_t kBFloat16RuntimeBytes = 12 * kMiB;
-// About three quarters of both operands of a float32 product are saved packed, of a large weight not more than this.
-constexpr uint64_t kMostPacked = 128 * kMiB;
-// One part in so many of what is in memory beyond that of a small model: page tables and gaps.
-constexpr uint64_t kSmallRun = 256 * kMiB, kRuntimePart = 100;
-// One part in so many of the saved activations is lost in the gaps that others of other sizes leave between them.
-constexpr uint64_t kSavedPerGap = 32;
-
-constexpr double kCopyRate = 8e9;  // bytes per second, into and out of saved inputs in memory
-
-// What a thread holds that differentiates asymmetric integers, chunk by chunk: ten tensors of 16,384 float32. The fused
-// loops of all other activations need less.
-constexpr uint64_t kQuantizerScratch = 640 << 10;
 
 uint64_t Sum(const std::vector<PlanItem>& items) {
   uint64_t bytes = 0;
@@ -38,71 +19,59 @@ uint64_t Sum(const std::vector<PlanItem>& items) {
   return bytes;
 }
 
-UnitSizes Measure(const PlanInput& in, const std::vector<Unit>& units, std::vector<int64_t>& saved_by_unit) {
+UnitSizes Measure(const PlanInput& in, const Unit& unit) {
   UnitSizes sizes;
-  uint64_t in_turns[2] = {0, 0};
-  for (const Unit& unit : units) {
-    uint64_t& in_turn = in_turns[sizes.count++ % 2];
-    uint64_t weights = 0;
-    BlockStreamer::Step small;
-    for (const TensorInfo* info : unit.tensors) {
-      if (std::none_of(unit.linears.begin(), unit.linears.end(),
-                       [&](const Unit::Linear& l) { return l.layer->weight == info; })) {
-        small.push_back(info);
-      }
-    }
-    for (const auto& [layer, recomputed] : unit.linears) {
-      const uint64_t numbers = static_cast<uint64_t>(layer->out_features) * layer->in_features;
-      weights += numbers;
-      sizes.largest_weight = std::max(sizes.largest_weight, numbers);
-      sizes.shapes.emplace(layer->out_features, layer->in_features);
-      sizes.widest_input = std::max(sizes.widest_input, layer->in_features);
-      sizes.row_bytes = std::max(sizes.row_bytes, layer->weight->bytes / layer->out_features);
-    }
-    sizes.weights = std::max(sizes.weights, weights);
-    const uint64_t slot = BlockStreamer::SlotBytes(unit.tensors).value_or(unit.bytes);
-    sizes.slot_bytes = std::max(sizes.slot_bytes, slot), in_turn = std::max(in_turn, slot);
-    sizes.small_slot_bytes = std::max(sizes.small_slot_bytes, BlockStreamer::SlotBytes(small).value_or(0));
-    int64_t saved = 0, graph = 0;
-    for (const Unit::Part& part : unit.parts) {
-      const Sublayer& sublayer = in.skeleton->spec().blocks[part.block].sublayers[part.sublayer];
-      const Activations activations =
-          ActivationsOf(sublayer, in.skeleton->hidden_size(), in.needs->quantizes_activations);
-      saved += activations.saved, graph += activations.graph;
-      sizes.recomputed = std::max(sizes.recomputed, activations.graph - activations.saved);
-      sizes.transient = std::max(sizes.transient, activations.transient);
-      const Scratch scratch = ScratchOf(sublayer, in.calibration->seqlen);
-      sizes.shared_scratch = std::max<uint64_t>(sizes.shared_scratch, scratch.shared);
-      sizes.row_scratch = std::max<uint64_t>(sizes.row_scratch, scratch.forward);
-      sizes.row_scratch_outside = std::max<uint64_t>(sizes.row_scratch_outside, scratch.forward_outside);
-      sizes.thread_scratch = std::max<uint64_t>(sizes.thread_scratch, scratch.backward);
-    }
-    saved_by_unit.push_back(saved);
-    sizes.graph = std::max(sizes.graph, graph);
+  const auto raise = [](auto& most, auto one) { most = one > most ? one : most; };
+  for (const auto& [layer, recomputed] : unit.linears) {
+    const uint64_t numbers = static_cast<uint64_t>(layer->out_features) * layer->in_features;
+    sizes.weights += numbers;
+    sizes.shapes.emplace(layer->out_features, layer->in_features);
+    raise(sizes.largest_weight, numbers), raise(sizes.widest_input, layer->in_features);
+    raise(sizes.row_bytes, layer->weight->bytes / layer->out_features);
   }
-  sizes.two_slots_bytes = in_turns[0] + in_turns[1];
+  for (const Unit::Part& part : unit.parts) {
+    const Sublayer& sublayer = in.skeleton->spec().blocks[part.block].sublayers[part.sublayer];
+    const Activations one = ActivationsOf(sublayer, in.skeleton->hidden_size(), in.needs->quantizes_activations);
+    sizes.activations.saved += one.saved, sizes.activations.graph += one.graph;
+    raise(sizes.recomputed, one.graph - one.saved), raise(sizes.activations.transient, one.transient);
+    const int64_t given = static_cast<int64_t>(in.precision.element_bytes());
+    const Scratch scratch =
+        ScratchOf(sublayer, in.calibration->seqlen, {given, in.precision.hardware_bfloat16 ? given : 4});
+    raise(sizes.scratch.shared, scratch.shared), raise(sizes.scratch.backward, scratch.backward);
+    raise(sizes.scratch.forward, scratch.forward), raise(sizes.scratch.forward_outside, scratch.forward_outside);
+  }
   return sizes;
 }
 
-// Turns numbers by unit into sums over the last 0, 1, .. units.
-template <typename Number>
-std::vector<Number> OfTheLast(std::vector<Number> numbers) {
-  numbers.push_back(0);
-  std::reverse(numbers.begin(), numbers.end());
-  std::partial_sum(numbers.begin(), numbers.end(), numbers.begin());
-  return numbers;
+// Panels that are widened for a product's result, the gradient of its input and that of its weight.
+uint64_t WidenedProducts(int64_t tokens, int64_t in, int64_t rows) {
+  return std::max({WidenedBytes(tokens, in, rows), WidenedBytes(tokens, rows, in), WidenedBytes(rows, tokens, in)});
 }
 
 }  // namespace
 
 CostModel::CostModel(const PlanInput& input) : in_(input) {
   for (const int sublayers : {0, 1}) {
-    std::vector<Unit> units = MakeUnits(*in_.skeleton, sublayers);
-    std::vector<int64_t> saved;
-    const UnitSizes sizes = Measure(in_, units, saved);
-    std::vector<uint64_t> weights;
-    for (const Unit& unit : units) weights.push_back(unit.bytes);
-    granularities_[sublayers] = {std::move(units), sizes, OfTheLast(std::move(saved)), OfTheLast(std::move(weights))};
+    Granularity& all = granularities_[sublayers];
+    all.units = MakeUnits(*in_.skeleton, sublayers);
+    uint64_t in_turns[2] = {0, 0};
+    for (auto it = all.units.rbegin(); it != all.units.rend(); ++it) {
+      const Unit& unit = *it;
+      const UnitSizes sizes = Measure(in_, unit);
+      all.classes.insert(sizes);
+      const uint64_t slot = BlockStreamer::SlotBytes(unit.tensors).value_or(unit.bytes);
+      uint64_t& in_turn = in_turns[all.saved.size() % 2];
+      all.slot_bytes = std::max(all.slot_bytes, slot), in_turn = std::max(in_turn, slot);
+      BlockStreamer::Step small = unit.tensors;
+      for (const Unit::Linear& linear : unit.linears) {
+        small.erase(std::remove(small.begin(), small.end(), linear.layer->weight), small.end());
+      }
+      all.small_slot_bytes = std::max(all.small_slot_bytes, BlockStreamer::SlotBytes(small).value_or(0));
+      all.most_weights = std::max(all.most_weights, sizes.weights);
+      all.saved.push_back(all.saved.back() + sizes.activations.saved);
+      all.weights.push_back(all.weights.back() + unit.bytes);
+    }
+    all.two_slots_bytes = in_turns[0] + in_turns[1];
   }
 }
 
@@ -113,7 +82,7 @@ BatchShape CostModel::shape(const ExecutionPlan& choice) const {
 uint64_t CostModel::gradients() const { return in_.needs->with_gradients(); }
 
 Schedule CostModel::schedule(const ExecutionPlan& choice) const {
-  return ScheduleOf(choice, sizes(choice).count, gradients() > 0);
+  return ScheduleOf(choice, units(choice.sublayers_per_unit), gradients() > 0);
 }
 
 uint64_t CostModel::PeakBytes(const ExecutionPlan& choice) const { return Sum(Footprint(choice)); }
@@ -161,13 +130,22 @@ uint64_t CostModel::SavedBytes(const ExecutionPlan& choice) const {
   return tokens() * gradients() * Of(choice).saved[choice.saved_units] * element_size();
 }
 
-uint64_t CostModel::ChunkBytes(const ExecutionPlan& choice) const {
-  const UnitSizes& unit = sizes(choice);
+uint64_t CostModel::ChunkBytes(const ExecutionPlan& choice, const UnitSizes& unit) const {
   return std::min<uint64_t>(choice.chunk_bytes, unit.largest_weight * element_size()) + unit.row_bytes * 2;
 }
 
 std::vector<PlanItem> CostModel::Footprint(const ExecutionPlan& choice) const {
-  std::vector<PlanItem> items = UnitItems(choice), head = HeadItems(choice), lasting = LastingItems(choice);
+  // Memory keeps the pages of one unit for the next: each kind of it is as large as the class that fills it most makes
+  // it, and that need not be one class for all.
+  std::array<std::vector<PlanItem>, 3> most;
+  for (const UnitSizes& unit : Of(choice).classes) {
+    std::array<std::vector<PlanItem>, 3> kinds = UnitItems(choice, unit);
+    for (size_t i = 0; i < kinds.size(); ++i) {
+      if (Sum(kinds[i]) > Sum(most[i])) most[i] = std::move(kinds[i]);
+    }
+  }
+  std::vector<PlanItem> items, head = HeadItems(choice), lasting = LastingItems(choice);
+  for (const std::vector<PlanItem>& kind : most) items.insert(items.end(), kind.begin(), kind.end());
   if (Sum(head) > Sum(items)) items = std::move(head);
   items.insert(items.end(), lasting.begin(), lasting.end());
   if (in_.floor_bytes > 0) {
@@ -184,52 +162,58 @@ std::vector<PlanItem> CostModel::LastingItems(const ExecutionPlan& choice) const
   return {
       {"saved inputs", choice.inputs_in_ram() ? InputBytes(choice) : 0},
       {"activations or gradients between units", choice.transient_in_ram() ? ActivationBytes() : 0},
-      {"saved activations", saved + saved / kSavedPerGap},
+      {"saved activations", saved + saved / fitted::kSavedPerGap},
       {"cached weights", Of(choice).weights[choice.cached_units]},
       {"calibration ids", tokens() * 4},
   };
 }
 
-std::vector<PlanItem> CostModel::UnitItems(const ExecutionPlan& choice) const {
+// What lies in the pool of weights and beside it, in the pool of activations, and in malloc's memory.
+std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const {
   const BatchShape shape = this->shape(choice);
-  const UnitSizes& unit = sizes(choice);
+  const Granularity& all = Of(choice);
   const uint64_t hidden = in_.skeleton->hidden_size(), element = element_size();
   const uint64_t micro_batch_tokens = MicroBatchTokens(choice);
-  const uint64_t chunk = ChunkBytes(choice);
-  const uint64_t tile = std::min(chunk / element * 2 + unit.row_bytes, unit.slot_bytes);
+  const uint64_t chunk = ChunkBytes(choice, unit);
+  const uint64_t tile = std::min(chunk / element * 2 + unit.row_bytes, all.slot_bytes);
   // Two slots take every other unit each, down as well as up; units that run forward again come in another order. Pages
   // of a slot that no unit fills are not there.
   const bool in_turns = choice.unit_slots == 2 && choice.input_interval == 1;
-  const uint64_t slots = in_turns ? unit.two_slots_bytes : choice.unit_slots * unit.slot_bytes;
+  const uint64_t slots = in_turns ? all.two_slots_bytes : choice.unit_slots * all.slot_bytes;
   // The first saved graph is differentiated while all are there: beside them are two hidden states and what it
   // recomputes. They are freed one by one before the first recomputed one is there, which may be larger than all of
   // them.
-  const uint64_t saved = SavedBytes(choice), transient = micro_batch_tokens * unit.transient * element;
-  const uint64_t recomputed = micro_batch_tokens * unit.graph * element,
+  const uint64_t saved = SavedBytes(choice), transient = micro_batch_tokens * unit.activations.transient * element;
+  const uint64_t recomputed = micro_batch_tokens * unit.activations.graph * element,
                  beside_saved = micro_batch_tokens * (2 * hidden + unit.recomputed) * element;
   const uint64_t graph = saved > 0 ? std::max(beside_saved, recomputed - std::min(saved, recomputed)) : recomputed;
   // Scratch of the forward pass is gone when the gradients pass, and lies in their place but for what LibTorch
   // allocates itself.
   const uint64_t rows_at_once = std::min<uint64_t>(in_.threads, shape.most_rows());
-  const uint64_t forward = unit.shared_scratch + rows_at_once * unit.row_scratch;
-  const uint64_t scratch = std::max(in_.threads * unit.thread_scratch, forward - std::min(forward, transient)) +
-                           rows_at_once * unit.row_scratch_outside;
-  return {
-      {choice.tiled ? "weight tiles" : "weight slots",
-       choice.tiled ? choice.unit_slots * (tile + unit.small_slot_bytes) : slots},
-      {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
-      // The gradient of a chunk; where it is not saved the chunk itself, dequantized; and what a quantizer that works
-      // in bfloat16 makes of it before it is in its place.
-      {"row chunks", ((choice.cache_weights ? 1 : 2) + (in_.precision.dtype == Dtype::kF32 ? 0 : 1)) * chunk},
-      {"weight gradients of a batch", shape.cut() ? unit.weights * 4 : 0},
-      {"activations", graph + transient},
-      // Rounded copies of a product's input and gradient, and what it gives before that is widened.
-      {"operands of the backward pass",
-       rounds_operands() ? micro_batch_tokens * unit.widest_input * 3 * operand_size() : 0},
-      {"operands widened to float32", WidenedUnitBytes(choice)},
-      {"scratch of attention", scratch},
-      {"temporaries of activation quantizers", in_.needs->quantizes_activations ? in_.threads * kQuantizerScratch : 0},
-  };
+  const uint64_t forward = unit.scratch.shared + rows_at_once * unit.scratch.forward;
+  const uint64_t scratch =
+      std::max<uint64_t>(in_.threads * unit.scratch.backward, forward - std::min(forward, transient));
+  return {{{
+               {choice.tiled ? "weight tiles" : "weight slots",
+                choice.tiled ? choice.unit_slots * (tile + all.small_slot_bytes) : slots},
+               {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
+               // A chunk that is not saved, dequantized; and what a quantizer that works in bfloat16 makes of it before
+               // it is in its place.
+               {"row chunks", (!choice.cache_weights + (in_.precision.dtype != Dtype::kF32)) * chunk},
+           },
+           {
+               {"gradient of a row chunk", chunk},
+               {"weight gradients of a batch", shape.cut() ? unit.weights * 4 : 0},
+               {"activations", graph + transient},
+               // Rounded copies of a product's input and gradient, and what it gives before that is widened.
+               {"operands of the backward pass",
+                rounds_operands() ? micro_batch_tokens * unit.widest_input * 3 * operand_size() : 0},
+               {"operands widened to float32", WidenedUnitBytes(choice, unit)},
+               {"scratch of attention", scratch},
+               {"temporaries of activation quantizers",
+                in_.needs->quantizes_activations ? in_.threads * fitted::kQuantizerScratch : 0},
+           },
+           {{"scratch of LibTorch's attention", rows_at_once * unit.scratch.forward_outside}}}};
 }
 
 std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {
@@ -253,44 +237,37 @@ std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {
       // Two or, quantized, three of them beside the logits; six once those are gone.
       {"hidden states", std::max((in_.needs->quantizes_activations && measured ? 3 : 2) * states,
                                  6 * states - std::min(logits, 6 * states))},
-      {"operands widened to float32", WidenedHeadBytes(choice)},
+      {"operands widened to float32", widens_operands() ? WidenedProducts(MicroBatchTokens(choice), hidden, rows) : 0},
       {"gradients and running sums of the head", choice.transient_in_ram() ? GradientBytes() + HeadSumBytes() : 0},
   };
 }
 
-uint64_t CostModel::WidenedUnitBytes(const ExecutionPlan& choice) const {
+uint64_t CostModel::WidenedUnitBytes(const ExecutionPlan& choice, const UnitSizes& unit) const {
   if (!widens_operands()) return 0;
   const int64_t tokens = static_cast<int64_t>(MicroBatchTokens(choice));
   uint64_t most = 0;
-  for (const auto& [out, in] : sizes(choice).shapes) {
-    const int64_t chunk = static_cast<int64_t>(ChunkBytes(choice) / (in * element_size())) + 1;
+  for (const auto& [out, in] : unit.shapes) {
+    const int64_t chunk = static_cast<int64_t>(ChunkBytes(choice, unit) / (in * element_size())) + 1;
     const int64_t rows = choice.cache_weights ? out : std::min(out, chunk);
-    // The result, the gradient of the input and that of the weight.
-    most = std::max(
-        {most, WidenedBytes(tokens, in, rows), WidenedBytes(tokens, rows, in), WidenedBytes(rows, tokens, in)});
+    most = std::max(most, WidenedProducts(tokens, in, rows));
   }
   return most;
 }
 
-uint64_t CostModel::WidenedHeadBytes(const ExecutionPlan& choice) const {
-  if (!widens_operands()) return 0;
-  const int64_t tokens = static_cast<int64_t>(MicroBatchTokens(choice)), hidden = in_.skeleton->hidden_size();
-  const int64_t rows = std::min<int64_t>(choice.head_tile_rows, in_.skeleton->vocab_size());
-  return std::max(
-      {WidenedBytes(tokens, hidden, rows), WidenedBytes(tokens, rows, hidden), WidenedBytes(rows, tokens, hidden)});
-}
-
 uint64_t CostModel::RuntimeBytes(const ExecutionPlan& choice, uint64_t others) const {
-  const UnitSizes& unit = sizes(choice);
-  const uint64_t operand = operand_size(), chunk = ChunkBytes(choice), element = element_size();
-  const uint64_t left = MicroBatchTokens(choice) * unit.widest_input * operand;
-  const uint64_t weights = choice.cache_weights ? unit.largest_weight * element : chunk;
+  const uint64_t operand = operand_size(), element = element_size();
   const bool narrow = operand < 4 && !widens_operands();
-  uint64_t packed = left + chunk / element * operand;
-  if (!narrow)
-    packed = (element < 4 ? WidenedUnitBytes(choice) : left * 4 / operand + std::min(weights, kMostPacked)) / 4 * 3;
-  return kRuntimeBytes + in_.threads * kRuntimeThreadBytes + (narrow ? kBFloat16RuntimeBytes : 0) + packed +
-         (std::max(others, kSmallRun) - kSmallRun) / kRuntimePart;
+  uint64_t packed = 0;
+  for (const UnitSizes& unit : Of(choice).classes) {
+    const uint64_t left = MicroBatchTokens(choice) * unit.widest_input, chunk = ChunkBytes(choice, unit);
+    const uint64_t weights = choice.cache_weights ? unit.largest_weight * element : chunk;
+    const uint64_t wide =
+        element < 4 ? WidenedUnitBytes(choice, unit) : left * 4 + std::min(weights, fitted::kMostPacked);
+    packed = std::max(packed, narrow ? (left + chunk / element) * operand : wide / 4 * fitted::kPackedQuarters);
+  }
+  return fitted::kRuntimeBytes + in_.threads * fitted::kRuntimeThreadBytes +
+         (narrow ? fitted::kBFloat16RuntimeBytes : 0) + packed +
+         (std::max(others, fitted::kSmallRun) - fitted::kSmallRun) / fitted::kRuntimePart;
 }
 
 double CostModel::Flops(const ExecutionPlan& choice) const {
@@ -320,28 +297,30 @@ double CostModel::Seconds(const ExecutionPlan& choice, const MachineRates& rates
   const double micro_batches = static_cast<double>(shape.micro_batches().size());
   const double micro_batch_tokens = static_cast<double>(MicroBatchTokens(choice));
   const double variants = in_.needs->count();
-  const UnitSizes& unit = sizes(choice);
-  const double weights = static_cast<double>(unit.weights) * unit.count;
+  const double units = this->units(choice.sublayers_per_unit);
+  const double weights = static_cast<double>(Of(choice).most_weights) * units;
 
   // Products of few rows, and of small chunks of weights, run below the machine's best.
-  double seconds = Flops(choice) / rates.flops * (1 + 48 / micro_batch_tokens) *
-                   (1 + 0.02 * static_cast<double>(kMiB) / static_cast<double>(choice.chunk_bytes));
+  double seconds = Flops(choice) / rates.flops * (1 + fitted::kTokensAtHalfSpeed / micro_batch_tokens) *
+                   (1 + fitted::kChunkAtHalfSpeed / static_cast<double>(choice.chunk_bytes));
   const std::vector<int> recomputes = schedule(choice).Recomputes();
-  const double again = std::accumulate(recomputes.begin(), recomputes.end(), 0.0) / unit.count;
+  const double again = std::accumulate(recomputes.begin(), recomputes.end(), 0.0) / units;
   seconds += weights * in_.quantize_s *
              (variants * (choice.cache_weights ? 2 : 3 * micro_batches) +
               static_cast<double>(gradients()) * again * (choice.cache_weights ? 1 : micro_batches));
-  seconds += 2.0 * static_cast<double>(InputBytes(choice)) / (choice.inputs_in_ram() ? kCopyRate : rates.spill_bytes);
+  seconds +=
+      2.0 * static_cast<double>(InputBytes(choice)) / (choice.inputs_in_ram() ? fitted::kCopyRate : rates.spill_bytes);
   // What passes goes in and out at every unit, the head's sums and inputs at every tile.
   const double tiles = static_cast<double>(in_.skeleton->vocab_size()) / static_cast<double>(choice.head_tile_rows);
-  seconds += (2.0 * unit.count * static_cast<double>(ActivationBytes() + GradientBytes()) +
+  seconds += (2.0 * units * static_cast<double>(ActivationBytes() + GradientBytes()) +
               tiles * static_cast<double>(2 * HeadSumBytes() + ActivationBytes())) /
-             (choice.transient_in_ram() ? kCopyRate : rates.spill_bytes);
-  seconds += tiles * micro_batches * micro_batch_tokens * variants * in_.skeleton->hidden_size() * 8 / kCopyRate;
-  if (shape.cut()) seconds += weights * variants * 4 * (micro_batches + 1) / 8e9;
+             (choice.transient_in_ram() ? fitted::kCopyRate : rates.spill_bytes);
+  seconds +=
+      tiles * micro_batches * micro_batch_tokens * variants * in_.skeleton->hidden_size() * 8 / fitted::kCopyRate;
+  if (shape.cut()) seconds += weights * variants * 4 * (micro_batches + 1) / fitted::kCopyRate;
 
   const double read_s = static_cast<double>(ReadBytes(choice)) / rates.read_bytes;
-  return choice.unit_slots > 1 ? std::max(seconds, read_s) + 0.1 * read_s : seconds + read_s;
+  return choice.unit_slots > 1 ? std::max(seconds, read_s) + fitted::kUnhiddenReading * read_s : seconds + read_s;
 }
 
 }  // namespace autoscheme

@@ -1,7 +1,7 @@
 // CostModel: what a choice of the plan holds in memory, reads, spills, computes and takes.
-#ifndef AUTOSCHEME_PLANNER_COST_MODEL_H_
-#define AUTOSCHEME_PLANNER_COST_MODEL_H_
+#pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "nn/costs.h"
 #include "plan/micro_batches.h"
 #include "plan/schedule.h"
 #include "plan/units.h"
@@ -17,24 +18,22 @@
 
 namespace autoscheme {
 
-// Each is the largest unit's, on its own, but for two_slots_bytes.
+// What a unit needs beside its slot.
 struct UnitSizes {
-  int count = 0;
-  uint64_t slot_bytes = 0;                       // as stored, with the padding of a slot
-  uint64_t two_slots_bytes = 0;                  // both slots, which take the units in turns
-  uint64_t small_slot_bytes = 0;                 // the same without the weights of linears
+  std::set<std::pair<int64_t, int64_t>> shapes;  // outputs and inputs of all linears
   uint64_t weights = 0;                          // numbers in all linears
   uint64_t row_bytes = 1;                        // longest row of a linear's weight, as stored; never 0
   uint64_t largest_weight = 0;                   // numbers in one of them
-  std::set<std::pair<int64_t, int64_t>> shapes;  // outputs and inputs of all linears
-  int64_t graph = 0;                             // activations per token in a graph that is differentiated at once
-  int64_t recomputed = 0;                        // the part of it that a saved graph recomputes, by sublayer
-  int64_t transient = 0;                         // activations per token that come and go beside either
-  int64_t widest_input = 0;                      // columns of a linear's weight
-  uint64_t shared_scratch = 0;                   // bytes, forward
-  uint64_t row_scratch = 0;                      // bytes, of each row that a thread is at, forward
-  uint64_t row_scratch_outside = 0;              // bytes of these that do not lie in the pool of the run's tensors
-  uint64_t thread_scratch = 0;                   // bytes, of each thread, backward
+  int64_t widest_input = 0;                      // inputs of the widest linear
+  int64_t recomputed = 0;                        // activations per token that a saved graph recomputes, of a sublayer
+  Activations activations;                       // saved and graph of all sublayers, transient of the largest
+  Scratch scratch;                               // the largest sublayer's
+
+  auto AsTuple() const {
+    return std::tie(shapes, weights, row_bytes, recomputed, activations.saved, activations.graph, activations.transient,
+                    scratch.shared, scratch.forward, scratch.forward_outside, scratch.backward);
+  }
+  bool operator<(const UnitSizes& other) const { return AsTuple() < other.AsTuple(); }
 };
 
 // One thread. Sizes are taken from the skeleton once; a choice is then judged in microseconds.
@@ -52,16 +51,21 @@ class CostModel {
   double Flops(const ExecutionPlan& choice) const;
   double Seconds(const ExecutionPlan& choice, const MachineRates& rates) const;
 
-  const UnitSizes& sizes(const ExecutionPlan& choice) const { return Of(choice).sizes; }
-  int units(int sublayers_per_unit) const { return granularities_.at(sublayers_per_unit).sizes.count; }
+  int units(int sublayers_per_unit) const {
+    return static_cast<int>(granularities_.at(sublayers_per_unit).units.size());
+  }
   BatchShape shape(const ExecutionPlan& choice) const;
 
  private:
   struct Granularity {
     std::vector<Unit> units;
-    UnitSizes sizes;
-    std::vector<int64_t> saved;     // activations per token in saved graphs of the last 0, 1, .. units
-    std::vector<uint64_t> weights;  // bytes as stored, of the last 0, 1, .. units
+    std::set<UnitSizes> classes;          // units that need the same
+    uint64_t slot_bytes = 0;              // the largest unit as stored, with the padding of a slot
+    uint64_t two_slots_bytes = 0;         // the two slots that take the units in turns
+    uint64_t small_slot_bytes = 0;        // the largest without the weights of linears
+    uint64_t most_weights = 0;            // numbers in all linears of a unit
+    std::vector<int64_t> saved = {0};     // activations per token in saved graphs of the last 0, 1, .. units
+    std::vector<uint64_t> weights = {0};  // bytes as stored, of the last 0, 1, .. units
   };
   const Granularity& Of(const ExecutionPlan& choice) const { return granularities_.at(choice.sublayers_per_unit); }
   Schedule schedule(const ExecutionPlan& choice) const;
@@ -74,7 +78,8 @@ class CostModel {
   uint64_t GradientBytes() const;                          // gradients on their way down
   uint64_t HeadSumBytes() const;                           // in the stores of RunHead
   uint64_t SavedBytes(const ExecutionPlan& choice) const;  // activations of saved graphs
-  uint64_t ChunkBytes(const ExecutionPlan& choice) const;  // rows of a weight that are dequantized together
+  // Rows of a weight that are dequantized together.
+  uint64_t ChunkBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;
   // Bytes of a number that is computed, and of one that a product of the backward pass takes.
   uint64_t element_size() const { return in_.precision.element_bytes(); }
   uint64_t operand_size() const { return in_.precision.operand_bytes(); }
@@ -82,13 +87,12 @@ class CostModel {
   bool widens_operands() const { return in_.precision.widens_operands(); }
   // The parts of a footprint; an item may be of 0 bytes. Units and the head never run at the same time.
   std::vector<PlanItem> LastingItems(const ExecutionPlan& choice) const;  // between the sweeps, and below them
-  std::vector<PlanItem> UnitItems(const ExecutionPlan& choice) const;
+  std::array<std::vector<PlanItem>, 3> UnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const;
   std::vector<PlanItem> HeadItems(const ExecutionPlan& choice) const;
-  // Panels of operands that are widened to be multiplied: in a unit, in the head.
-  uint64_t WidenedUnitBytes(const ExecutionPlan& choice) const;
-  uint64_t WidenedHeadBytes(const ExecutionPlan& choice) const;
-  uint64_t RuntimeBytes(const ExecutionPlan& choice,
-                        uint64_t others) const;  // what LibTorch adds to `others`, all else
+  // Panels of operands that are widened to be multiplied.
+  uint64_t WidenedUnitBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;
+  // What LibTorch adds to `others`, all else.
+  uint64_t RuntimeBytes(const ExecutionPlan& choice, uint64_t others) const;
 
   const PlanInput& in_;
   std::map<int, Granularity> granularities_;  // by sublayers_per_unit
@@ -96,5 +100,3 @@ class CostModel {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLANNER_COST_MODEL_H_

@@ -1,6 +1,7 @@
 #include "planner/planner.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -35,27 +36,23 @@ std::vector<ExecutionPlan> Choices(const PlanInput& in, const CostModel& costs) 
       }
     }
   };
-  for (const bool tiled : {false, true}) {
-    for (const int sublayers : {0, 1}) {
-      const int units = costs.units(sublayers);
-      for (const bool cache : {true, false}) {
-        for (const int slots : {2, 1}) {
-          for (const Sizes& sizes : {Sizes{8 * kMiB, 8192}, {8 * kMiB, 4096}, {4 * kMiB, 2048}, {kMiB, 512}}) {
-            for (int64_t rows = in.batch_size; rows >= 1; rows = rows == 1 ? 0 : (rows + 1) / 2) {
-              if (tiled && (cache || sublayers == 0)) continue;
-              if (rows != in.batch_size && in.needs->activations_span_batch) continue;
-              ExecutionPlan choice;
-              choice.batch_size = in.batch_size;
-              choice.tiled = tiled;
-              choice.sublayers_per_unit = sublayers;
-              choice.unit_slots = slots;
-              choice.head_tile_rows = sizes.head_tile_rows;
-              choice.micro_batch_rows = rows == in.batch_size ? 0 : rows;
-              choice.cache_weights = cache;
-              choice.chunk_bytes = sizes.chunk_bytes;
-              for_each_store(choice, units);
-            }
-          }
+  using Mode = std::tuple<bool, int, bool>;
+  for (const auto& [tiled, sublayers, cache] : {Mode{false, 0, true}, Mode{false, 0, false}, Mode{false, 1, true},
+                                                Mode{false, 1, false}, Mode{true, 1, false}}) {
+    for (const int slots : {2, 1}) {
+      for (const Sizes& sizes : {Sizes{8 * kMiB, 8192}, {8 * kMiB, 4096}, {4 * kMiB, 2048}, {kMiB, 512}}) {
+        for (int64_t rows = in.batch_size; rows >= 1; rows = rows == 1 ? 0 : (rows + 1) / 2) {
+          if (rows != in.batch_size && in.needs->activations_span_batch) continue;
+          ExecutionPlan choice;
+          choice.batch_size = in.batch_size;
+          choice.tiled = tiled;
+          choice.sublayers_per_unit = sublayers;
+          choice.unit_slots = slots;
+          choice.head_tile_rows = sizes.head_tile_rows;
+          choice.micro_batch_rows = rows == in.batch_size ? 0 : rows;
+          choice.cache_weights = cache;
+          choice.chunk_bytes = sizes.chunk_bytes;
+          for_each_store(choice, costs.units(sublayers));
         }
       }
     }
@@ -67,7 +64,7 @@ std::vector<ExecutionPlan> Choices(const PlanInput& in, const CostModel& costs) 
 // (Where nobody named a budget the page cache keeps those.)
 void SaveForSpeed(const PlanInput& in, const CostModel& costs, uint64_t limit, ExecutionPlan& choice) {
   if (choice.tiled || costs.PeakBytes(choice) > limit) return;
-  const int units = costs.sizes(choice).count;
+  const int units = costs.units(choice.sublayers_per_unit);
   const auto most = [&](int& knob) {
     int fits = 0, above = units + 1;  // PeakBytes grows with the knob
     while (above - fits > 1) {
@@ -96,7 +93,7 @@ Plan Describe(const CostModel& costs, const ExecutionPlan& choice, const Machine
   plan.micro_batch_rows = costs.shape(choice).most_rows();
   plan.saved_units = choice.saved_units;
   plan.cached_units = choice.cached_units;
-  plan.units = costs.sizes(choice).count;
+  plan.units = costs.units(choice.sublayers_per_unit);
   plan.tile_bytes = choice.tiled ? choice.chunk_bytes : 0;
   return plan;
 }

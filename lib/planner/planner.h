@@ -1,6 +1,5 @@
 // The memory plan: which choices fit the budget, what they hold at the peak, and the least budget that would do.
-#ifndef AUTOSCHEME_PLANNER_PLANNER_H_
-#define AUTOSCHEME_PLANNER_PLANNER_H_
+#pragma once
 
 #include <cstdint>
 #include <optional>
@@ -15,6 +14,7 @@
 #include "plan/machine_rates.h"
 #include "plan/precision.h"
 #include "plan/scorer_needs.h"
+#include "planner/fitted.h"
 
 namespace autoscheme {
 
@@ -30,7 +30,7 @@ struct PlanInput {
   bool may_spill = true;           // to disk
   std::optional<FreeMemory> free;  // what a budget that nobody has named is taken from; nothing = unknown
   int threads = 1;
-  double quantize_s = 4e-10;  // for one weight, by the dearest scheme
+  double quantize_s = fitted::kQuantizeSeconds;  // for one weight, by the dearest scheme
 };
 
 // What floor_bytes should be a multiple of, rounded up: two starts of one program differ by some hundred KiB, and their
@@ -52,5 +52,3 @@ inline constexpr uint64_t kFrugalBytes = uint64_t{1} << 30;
 absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& rates = {});
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_PLANNER_PLANNER_H_

@@ -1,7 +1,6 @@
 // GroupCodec: quant-dequant of groups that lie as the rows of a matrix. Each family of formats is one codec; grouping,
 // padding, slicing and threads are the same for all and live in grouped.cc.
-#ifndef AUTOSCHEME_QUANT_CODEC_H_
-#define AUTOSCHEME_QUANT_CODEC_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -61,5 +60,3 @@ std::unique_ptr<GroupCodec> MakeFp8Codec(const Side& side);
 std::unique_ptr<GroupCodec> MakeKQuantCodec(const DataType& type);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_QUANT_CODEC_H_

@@ -3,8 +3,7 @@
 // x is a contiguous CPU tensor, not empty, seen as a matrix of its last dimension: float32, bfloat16 or float16, read
 // as float32. y and dx are contiguous, of x's shape, float32 or bfloat16. Results do not depend on the number of
 // threads.
-#ifndef AUTOSCHEME_QUANT_FUSED_H_
-#define AUTOSCHEME_QUANT_FUSED_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -35,5 +34,3 @@ void FusedBackward(const cpu::Format& format, const GroupSize& group, const at::
 bool FusedKQuant(const cpu::KFormat& format, const at::Tensor& x, const at::Tensor& importance, at::Tensor& y);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_QUANT_FUSED_H_

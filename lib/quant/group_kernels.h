@@ -3,8 +3,7 @@
 // Every call goes through the same steps: the range of each group; its scale, sixteen groups side by side; the
 // elements. What a step gives is, to the last bit, what the ATen expressions of the codecs give; sums in gradients run
 // in an order of their own.
-#ifndef AUTOSCHEME_QUANT_GROUP_KERNELS_H_
-#define AUTOSCHEME_QUANT_GROUP_KERNELS_H_
+#pragma once
 
 #include "quant/kernels.h"
 #include "tensor/lanes.h"
@@ -520,14 +519,10 @@ void Backward(const Format& f, const float* x, const float* g, const Groups& gro
     case Family::kMx:
       return f.binades ? ElementBackward<Family::kMx, true>(f, x, g, groups, amaxes, whole, dx, w)
                        : ElementBackward<Family::kMx, false>(f, x, g, groups, amaxes, whole, dx, w);
-    case Family::kNvfp4:
-      return ElementBackward<Family::kNvfp4, true>(f, x, g, groups, amaxes, whole, dx, w);
-    case Family::kE5m3:
-      return ElementBackward<Family::kE5m3, true>(f, x, g, groups, amaxes, whole, dx, w);
-    case Family::kFp8:
-      return ElementBackward<Family::kFp8, true>(f, x, g, groups, amaxes, whole, dx, w);
-    default:
-      return f.narrow ? SymBackward<true>(f, x, g, groups, dx) : SymBackward<false>(f, x, g, groups, dx);
+    case Family::kNvfp4: return ElementBackward<Family::kNvfp4, true>(f, x, g, groups, amaxes, whole, dx, w);
+    case Family::kE5m3: return ElementBackward<Family::kE5m3, true>(f, x, g, groups, amaxes, whole, dx, w);
+    case Family::kFp8: return ElementBackward<Family::kFp8, true>(f, x, g, groups, amaxes, whole, dx, w);
+    default: return f.narrow ? SymBackward<true>(f, x, g, groups, dx) : SymBackward<false>(f, x, g, groups, dx);
   }
 }
 
@@ -540,5 +535,3 @@ void AddShare(const float* x, int64_t n, float whole, float share, float* dx) {
 
 }  // namespace
 }  // namespace autoscheme::cpu
-
-#endif  // AUTOSCHEME_QUANT_GROUP_KERNELS_H_

@@ -1,6 +1,5 @@
 // The two sides of a quantizer from a codec of groups: grouping, padding, slicing, threads (docs/algorithm.md 4.1).
-#ifndef AUTOSCHEME_QUANT_GROUPED_H_
-#define AUTOSCHEME_QUANT_GROUPED_H_
+#pragma once
 
 #include <memory>
 
@@ -13,5 +12,3 @@ std::unique_ptr<WeightQuantizer> MakeGroupedWeight(const Side& side);
 std::unique_ptr<ActivationQuantizer> MakeGroupedActivation(const Side& side);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_QUANT_GROUPED_H_

@@ -1,6 +1,5 @@
 // The parts that k-quants with and without an importance matrix share (docs/algorithm.md 4.7).
-#ifndef AUTOSCHEME_QUANT_K_QUANT_H_
-#define AUTOSCHEME_QUANT_K_QUANT_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -29,5 +28,3 @@ at::Tensor WithoutOverflow(const at::Tensor& w, const std::function<at::Tensor(c
 std::unique_ptr<WeightQuantizer> MakeKQuantSearch(const Side& side, const at::Tensor& imatrix);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_QUANT_K_QUANT_H_

@@ -3,8 +3,7 @@
 //
 // Sums run as LibTorch's do with eight lanes (every eighth element first, then the eight partial sums): results are
 // those of the plain tensor expressions, which matters because the searches are decided by last bits.
-#ifndef AUTOSCHEME_QUANT_K_QUANT_KERNELS_H_
-#define AUTOSCHEME_QUANT_K_QUANT_KERNELS_H_
+#pragma once
 
 #include "quant/group_kernels.h"
 #include "quant/kernels.h"
@@ -280,5 +279,3 @@ bool KQuant(const KFormat& f, const float* x, int64_t count, const float* import
 
 }  // namespace
 }  // namespace autoscheme::cpu
-
-#endif  // AUTOSCHEME_QUANT_K_QUANT_KERNELS_H_

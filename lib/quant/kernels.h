@@ -2,8 +2,7 @@
 // Compiled for AVX-512, AVX2 and the baseline from one body (see lanes.h); all three give the same bits.
 //
 // Everything here is serial and plain memory; fused.h spreads it over rows and threads.
-#ifndef AUTOSCHEME_QUANT_KERNELS_H_
-#define AUTOSCHEME_QUANT_KERNELS_H_
+#pragma once
 
 #include <stdint.h>
 
@@ -92,5 +91,3 @@ int RunnableKernels(const Kernels* kernels[3]);
 const Kernels& BestKernels();
 
 }  // namespace autoscheme::cpu
-
-#endif  // AUTOSCHEME_QUANT_KERNELS_H_

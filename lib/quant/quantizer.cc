@@ -39,20 +39,14 @@ void WeightQuantizer::ForwardInto(const at::Tensor& rows, const at::Tensor& prep
 std::unique_ptr<GroupCodec> MakeCodec(const Side& side) {
   switch (side.type->codec) {
     case Codec::kInt:
-    case Codec::kIntFloatZero:
-      return MakeIntCodec(side);
+    case Codec::kIntFloatZero: return MakeIntCodec(side);
     case Codec::kMx:
     case Codec::kMxCeil:
-    case Codec::kMxInt:
-      return MakeMxCodec(side);
-    case Codec::kNvfp4:
-      return MakeNvfp4Codec(side);
-    case Codec::kE5m3:
-      return MakeE5m3Codec();
-    case Codec::kFp8:
-      return MakeFp8Codec(side);
-    case Codec::kKQuant:
-      break;
+    case Codec::kMxInt: return MakeMxCodec(side);
+    case Codec::kNvfp4: return MakeNvfp4Codec(side);
+    case Codec::kE5m3: return MakeE5m3Codec();
+    case Codec::kFp8: return MakeFp8Codec(side);
+    case Codec::kKQuant: break;
   }
   return MakeKQuantCodec(*side.type);
 }

@@ -1,6 +1,5 @@
 // Quant-dequant: what a scheme does to a weight or an activation, forward and backward (docs/algorithm.md 4, 5).
-#ifndef AUTOSCHEME_QUANT_QUANTIZER_H_
-#define AUTOSCHEME_QUANT_QUANTIZER_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -65,5 +64,3 @@ absl::StatusOr<std::unique_ptr<WeightQuantizer>> MakeWeightQuantizer(const Schem
 absl::StatusOr<std::unique_ptr<ActivationQuantizer>> MakeActivationQuantizer(const Scheme& scheme);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_QUANT_QUANTIZER_H_

@@ -1,6 +1,5 @@
 // Small tensor expressions that the codecs share.
-#ifndef AUTOSCHEME_QUANT_ROUNDING_H_
-#define AUTOSCHEME_QUANT_ROUNDING_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -29,5 +28,3 @@ at::Tensor RoundE4m3(const at::Tensor& t);
 at::Tensor RoundE2m1(const at::Tensor& t);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_QUANT_ROUNDING_H_

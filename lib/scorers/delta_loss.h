@@ -1,7 +1,6 @@
 // DeltaLoss: the scorer that estimates how much each candidate scheme moves the loss (docs/algorithm.md 6.1), with one
 // variant for each scheme.
-#ifndef AUTOSCHEME_SCORERS_DELTA_LOSS_H_
-#define AUTOSCHEME_SCORERS_DELTA_LOSS_H_
+#pragma once
 
 #include <memory>
 #include <string>
@@ -63,5 +62,3 @@ class DeltaLoss : public Scorer {
 absl::StatusOr<std::unique_ptr<Scorer>> MakeDeltaLoss(const ScorerInput& input);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_SCORERS_DELTA_LOSS_H_

@@ -1,7 +1,6 @@
 // Importance matrix: for every linear layer the sum of squares of each input channel, by which the searches of k-quants
 // are weighed (docs/algorithm.md 6.5).
-#ifndef AUTOSCHEME_SCORERS_IMATRIX_H_
-#define AUTOSCHEME_SCORERS_IMATRIX_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -34,5 +33,3 @@ class ImatrixScorer : public Scorer {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_SCORERS_IMATRIX_H_

@@ -1,6 +1,5 @@
 // RunScorers: the scorers of one run, made from the name that option `scorer` gives.
-#ifndef AUTOSCHEME_SCORERS_RUN_SCORERS_H_
-#define AUTOSCHEME_SCORERS_RUN_SCORERS_H_
+#pragma once
 
 #include <memory>
 #include <string>
@@ -31,5 +30,3 @@ class RunScorers {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_SCORERS_RUN_SCORERS_H_

@@ -1,6 +1,5 @@
 // ScorerInput: what scorers are made for.
-#ifndef AUTOSCHEME_SCORERS_SCORER_INPUT_H_
-#define AUTOSCHEME_SCORERS_SCORER_INPUT_H_
+#pragma once
 
 #include <vector>
 
@@ -21,5 +20,3 @@ struct ScorerInput {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_SCORERS_SCORER_INPUT_H_

@@ -1,6 +1,5 @@
 // Layers that must get the same scheme (docs/algorithm.md 2.6).
-#ifndef AUTOSCHEME_SELECT_GROUPS_H_
-#define AUTOSCHEME_SELECT_GROUPS_H_
+#pragma once
 
 #include <string>
 #include <vector>
@@ -35,5 +34,3 @@ std::vector<LayerGroup> GroupLayers(const std::vector<LayerInfo>& layers,
                                     const Context& context = {});
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_SELECT_GROUPS_H_

@@ -1,6 +1,5 @@
 // From the two measured terms to the loss that selection minimizes.
-#ifndef AUTOSCHEME_SELECT_LOSSES_H_
-#define AUTOSCHEME_SELECT_LOSSES_H_
+#pragma once
 
 #include <optional>
 #include <string>
@@ -22,5 +21,3 @@ std::vector<std::vector<double>> MenuLosses(const ScoreTable& table, absl::Span<
 std::optional<std::string> ExpertKey(absl::string_view layer);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_SELECT_LOSSES_H_

@@ -1,6 +1,5 @@
 // A score table and a menu turned into what the solver takes: all that does not depend on the target.
-#ifndef AUTOSCHEME_SELECT_PROBLEM_H_
-#define AUTOSCHEME_SELECT_PROBLEM_H_
+#pragma once
 
 #include <cstdint>
 #include <optional>
@@ -53,5 +52,3 @@ absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions
 int64_t StoredBytes(const ScoreTable& table, const LayerInfo& layer, const Scheme& scheme);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_SELECT_PROBLEM_H_

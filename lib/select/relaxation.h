@@ -1,6 +1,5 @@
 // The linear relaxation of the knapsack: a bound for every partial choice, and a first good choice.
-#ifndef AUTOSCHEME_SELECT_RELAXATION_H_
-#define AUTOSCHEME_SELECT_RELAXATION_H_
+#pragma once
 
 #include <cstdint>
 #include <vector>
@@ -38,5 +37,3 @@ struct Relaxation {
 Relaxation Relax(absl::Span<const SolverKey> keys, int64_t budget);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_SELECT_RELAXATION_H_

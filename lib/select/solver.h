@@ -1,6 +1,5 @@
 // Exact multiple-choice knapsack: one option for each key, least loss within a budget of bits (docs/algorithm.md 8.6).
-#ifndef AUTOSCHEME_SELECT_SOLVER_H_
-#define AUTOSCHEME_SELECT_SOLVER_H_
+#pragma once
 
 #include <cstdint>
 #include <vector>
@@ -47,5 +46,3 @@ absl::StatusOr<Solution> SolveBudget(absl::Span<const SolverKey> keys, int64_t b
                                      const Context& context = {});
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_SELECT_SOLVER_H_

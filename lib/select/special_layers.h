@@ -1,6 +1,5 @@
 // Layers that do not simply take the solver's choice: the head and the embedding.
-#ifndef AUTOSCHEME_SELECT_SPECIAL_LAYERS_H_
-#define AUTOSCHEME_SELECT_SPECIAL_LAYERS_H_
+#pragma once
 
 #include <cstdint>
 #include <vector>
@@ -26,5 +25,3 @@ SpecialLayers ApplyRules(const Problem& problem, double avg_bits, int64_t budget
 std::vector<int64_t> RuleSteps(const Problem& problem);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_SELECT_SPECIAL_LAYERS_H_

@@ -1,6 +1,5 @@
 // Checksum64: a fast hash that tells whether spilled bytes came back as they were written. Not cryptographic.
-#ifndef AUTOSCHEME_STREAM_CHECKSUM_H_
-#define AUTOSCHEME_STREAM_CHECKSUM_H_
+#pragma once
 
 #include <cstddef>
 #include <cstdint>
@@ -40,5 +39,3 @@ inline uint64_t Checksum64(uint64_t seed, absl::Span<const std::byte> bytes) {
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_STREAM_CHECKSUM_H_

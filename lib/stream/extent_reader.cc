@@ -140,14 +140,10 @@ absl::Status ExtentReader::Complete(const Cursor& cursor, Place* failed) {
     case EINVAL:
     case EPERM:
     case EOPNOTSUPP:
-    case ENOSYS:
-      GiveUpDirect(ErrnoText(error));
-      return ReadBuffered(cursor, request, 0, failed);
+    case ENOSYS: GiveUpDirect(ErrnoText(error)); return ReadBuffered(cursor, request, 0, failed);
     case EAGAIN:
-    case EINTR:
-      return ReadBuffered(cursor, request, 0, failed);
-    default:
-      break;
+    case EINTR: return ReadBuffered(cursor, request, 0, failed);
+    default: break;
   }
   // A short read is the file's end, before the last wanted byte, or a file system's whim: the usual way finds out.
   if (completion.result >= 0) return ReadBuffered(cursor, request, completion.result, failed);

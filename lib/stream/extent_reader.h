@@ -1,6 +1,5 @@
 // ExtentReader: reads the extents of a step into their places, past the page cache or through it.
-#ifndef AUTOSCHEME_STREAM_EXTENT_READER_H_
-#define AUTOSCHEME_STREAM_EXTENT_READER_H_
+#pragma once
 
 #include <array>
 #include <atomic>
@@ -100,5 +99,3 @@ class ExtentReader {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_STREAM_EXTENT_READER_H_

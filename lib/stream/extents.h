@@ -1,6 +1,5 @@
 // What a step of the stream reads: its tensors as few, large extents of the shard files, and where they land in a slot.
-#ifndef AUTOSCHEME_STREAM_EXTENTS_H_
-#define AUTOSCHEME_STREAM_EXTENTS_H_
+#pragma once
 
 #include <cstdint>
 #include <vector>
@@ -48,5 +47,3 @@ struct ByteRange {
 ByteRange FileBytes(const TensorRange& range);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_STREAM_EXTENTS_H_

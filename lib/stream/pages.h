@@ -1,6 +1,5 @@
 // Pages: one large, page-aligned block of anonymous memory that goes back to the system when it is dropped.
-#ifndef AUTOSCHEME_STREAM_PAGES_H_
-#define AUTOSCHEME_STREAM_PAGES_H_
+#pragma once
 
 #include <sys/mman.h>
 
@@ -63,5 +62,3 @@ class Pages {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_STREAM_PAGES_H_

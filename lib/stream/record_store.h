@@ -1,6 +1,5 @@
 // RecordStore: block inputs kept between the forward and the backward sweep, in RAM or in one spill file.
-#ifndef AUTOSCHEME_STREAM_RECORD_STORE_H_
-#define AUTOSCHEME_STREAM_RECORD_STORE_H_
+#pragma once
 
 #include <cstdint>
 #include <memory>
@@ -45,5 +44,3 @@ class RecordStore {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_STREAM_RECORD_STORE_H_

@@ -1,6 +1,5 @@
 // SpillFile: room on disk for bytes that must come back unchanged later in the same run.
-#ifndef AUTOSCHEME_STREAM_SPILL_FILE_H_
-#define AUTOSCHEME_STREAM_SPILL_FILE_H_
+#pragma once
 
 #include <atomic>
 #include <cstdint>
@@ -45,5 +44,3 @@ class SpillFile {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_STREAM_SPILL_FILE_H_

@@ -1,6 +1,5 @@
 // SpillSpace: spill files as one growing room that is handed out in spans and taken back.
-#ifndef AUTOSCHEME_STREAM_SPILL_SPACE_H_
-#define AUTOSCHEME_STREAM_SPILL_SPACE_H_
+#pragma once
 
 #include <cstdint>
 #include <map>
@@ -46,5 +45,3 @@ class SpillSpace {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_STREAM_SPILL_SPACE_H_

@@ -1,8 +1,7 @@
 // One set of loops in all the builds that Room.cmake makes of it (autoscheme_kernels), and which of them to call.
 //
 // The files that are such a build must not include this: see lanes.h.
-#ifndef AUTOSCHEME_TENSOR_KERNEL_BUILDS_H_
-#define AUTOSCHEME_TENSOR_KERNEL_BUILDS_H_
+#pragma once
 
 namespace autoscheme::cpu {
 
@@ -36,5 +35,3 @@ struct KernelBuilds {
 };
 
 }  // namespace autoscheme::cpu
-
-#endif  // AUTOSCHEME_TENSOR_KERNEL_BUILDS_H_

@@ -4,8 +4,7 @@
 // For the files that Room.cmake compiles once for each of them (autoscheme_kernels), and no others. Everything here is
 // local to the including file, and no header with inline functions may be included beside it: the linker would merge
 // copies that were compiled for different processors.
-#ifndef AUTOSCHEME_TENSOR_LANES_H_
-#define AUTOSCHEME_TENSOR_LANES_H_
+#pragma once
 
 #include <stdint.h>
 #if defined(__AVX2__)
@@ -404,5 +403,3 @@ AUTOSCHEME_INLINE void Over(int64_t n, const Body& body) {
 
 }  // namespace
 }  // namespace autoscheme::cpu
-
-#endif  // AUTOSCHEME_TENSOR_LANES_H_

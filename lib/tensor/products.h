@@ -3,8 +3,7 @@
 // LibTorch does it there one number at a time and in one thread, which takes hundreds of times as long as in float32.
 // So panels of the operands are widened to float32 and multiplied; sums are rounded once, as bfloat16 instructions
 // round them.
-#ifndef AUTOSCHEME_TENSOR_PRODUCTS_H_
-#define AUTOSCHEME_TENSOR_PRODUCTS_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -32,5 +31,3 @@ void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b);
 void MultiplyWidened(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TENSOR_PRODUCTS_H_

@@ -1,7 +1,6 @@
 // Row by row work in one pass over memory: several operators on a chunk that stays in a core's cache, instead of each
 // operator over the whole.
-#ifndef AUTOSCHEME_TENSOR_ROW_CHUNKS_H_
-#define AUTOSCHEME_TENSOR_ROW_CHUNKS_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 
@@ -17,5 +16,3 @@ void ForEachRowChunk(const at::Tensor& like, int64_t rows, int64_t elements_per_
                      const std::function<void(int64_t first, int64_t count)>& body);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TENSOR_ROW_CHUNKS_H_

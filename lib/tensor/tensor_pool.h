@@ -1,6 +1,5 @@
 // TensorPool: memory for the large tensors of one run, used again from tensor to tensor.
-#ifndef AUTOSCHEME_TENSOR_TENSOR_POOL_H_
-#define AUTOSCHEME_TENSOR_TENSOR_POOL_H_
+#pragma once
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Allocator.h>
@@ -55,5 +54,3 @@ at::Tensor NewTensor(TensorPool* pool, at::IntArrayRef sizes, at::ScalarType dty
 at::Tensor Converted(const at::Tensor& t, at::ScalarType dtype);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TENSOR_TENSOR_POOL_H_

@@ -1,6 +1,5 @@
 // The panels by which matrices of bfloat16 are widened to be multiplied. No torch.
-#ifndef AUTOSCHEME_TENSOR_WIDENED_H_
-#define AUTOSCHEME_TENSOR_WIDENED_H_
+#pragma once
 
 #include <cstdint>
 
@@ -14,5 +13,3 @@ inline constexpr int64_t kMostSide = 1024, kMostTerms = 2048;
 uint64_t WidenedBytes(int64_t m, int64_t k, int64_t n);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TENSOR_WIDENED_H_

@@ -1,7 +1,6 @@
 // How both files are written: two-space indent, one layer on one line, shortest doubles that read back to the same
 // value.
-#ifndef AUTOSCHEME_WRITERS_JSON_TEXT_H_
-#define AUTOSCHEME_WRITERS_JSON_TEXT_H_
+#pragma once
 
 #include <rapidjson/prettywriter.h>
 #include <rapidjson/stringbuffer.h>
@@ -65,5 +64,3 @@ void PutLine(PageWriter* page, rapidjson::Type type, const Fill& fill) {
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_WRITERS_JSON_TEXT_H_

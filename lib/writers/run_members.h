@@ -1,6 +1,5 @@
 // Members of `run` in scores.json, in their order: what writing and reading go through.
-#ifndef AUTOSCHEME_WRITERS_RUN_MEMBERS_H_
-#define AUTOSCHEME_WRITERS_RUN_MEMBERS_H_
+#pragma once
 
 #include <cstdint>
 
@@ -35,5 +34,3 @@ inline constexpr NumberMember kRunNumbers[] = {{"total_s", &RunStats::total_s},
                                                {"product_flops", &RunStats::product_flops}};
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_WRITERS_RUN_MEMBERS_H_

@@ -1,6 +1,5 @@
 /* Tests in C, called from Catch2 cases. Each returns the number of checks that failed, having printed them. */
-#ifndef AUTOSCHEME_TEST_CAPI_C_TESTS_H_
-#define AUTOSCHEME_TEST_CAPI_C_TESTS_H_
+#pragma once
 
 #ifdef __cplusplus
 extern "C" {
@@ -17,6 +16,4 @@ int walk_failures(const char* model, const char* tokens, const char* recipe_path
 
 #ifdef __cplusplus
 }
-#endif
-
 #endif

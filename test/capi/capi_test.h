@@ -1,6 +1,5 @@
 // What the tests of the C interface share: handles that free themselves, calls with their error, a tiny model on disk.
-#ifndef AUTOSCHEME_TEST_CAPI_CAPI_TEST_H_
-#define AUTOSCHEME_TEST_CAPI_CAPI_TEST_H_
+#pragma once
 
 #include <autoscheme.h>
 
@@ -137,5 +136,3 @@ inline std::string WithoutRun(const std::string& scores_json) {
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_CAPI_CAPI_TEST_H_

@@ -1,6 +1,5 @@
 /* Checks for tests that are written in C: they print and count, and NDEBUG does not remove them. */
-#ifndef AUTOSCHEME_TEST_CAPI_CHECK_H_
-#define AUTOSCHEME_TEST_CAPI_CHECK_H_
+#pragma once
 
 #include <stdio.h>
 
@@ -11,5 +10,3 @@
       ++failures;                                                                   \
     }                                                                               \
   } while (0)
-
-#endif

@@ -1,6 +1,5 @@
 // Starts the autoscheme program and looks at what it did.
-#ifndef AUTOSCHEME_TEST_CAPI_CLI_RUN_H_
-#define AUTOSCHEME_TEST_CAPI_CLI_RUN_H_
+#pragma once
 
 #include <fcntl.h>
 #include <signal.h>
@@ -81,5 +80,3 @@ struct Shell : TinyCase {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_CAPI_CLI_RUN_H_

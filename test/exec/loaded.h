@@ -1,6 +1,5 @@
 // Tensors of a checkpoint, in memory.
-#ifndef AUTOSCHEME_TEST_EXEC_LOADED_H_
-#define AUTOSCHEME_TEST_EXEC_LOADED_H_
+#pragma once
 
 #include <ATen/ATen.h>
 
@@ -44,5 +43,3 @@ struct Loaded {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_EXEC_LOADED_H_

@@ -62,20 +62,25 @@ def main():
     parser.add_argument("--options", action="append", default=[], help="a menu; may be repeated (default W4A16,W8A16)")
     parser.add_argument("--budgets", default="1,1.5,3,0", help="times the least budget, or with a unit: 1.2,900MiB; 0 = no limit")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", help="threads that compute, in every case that does not name its own")
+    parser.add_argument("--match", default="", help="only cases whose words, as the table has them, this regular expression finds")
     parser.add_argument("--tolerance", type=float, default=2e-5, help="how far apart scores of a layer may be (default 2e-5)")
     parser.add_argument("--least", type=float, default=0.9, help="of the planned peak that must be reached (default 0.9)")
     parser.add_argument("--most", type=float, default=1.0, help="of the planned peak that may be reached (default 1)")
-    parser.add_argument("--only", choices=["llama", "wide", "qwen"], help="of the models that are written, this one's cases")
     parser.add_argument("--out", help="append the table to this file as well")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="autoscheme-memory-") as folder:
-        bench = Bench(args.program, folder)
+        bench = Bench(args.program, folder, args.threads)
         if args.model:
             cases = chosen_cases(args)
         else:
-            bench.write("llama", LLAMA), bench.write("wide", WIDE), bench.write("qwen", QWEN)
-            cases = [Case(bench.models[model], menu, *shape, budget, more) for model, menu, shape, budget, more in PLANS
-                     if args.only in (None, model)]
+            cases = [Case(os.path.join(folder, model), menu, *shape, budget, more) for model, menu, shape, budget, more in PLANS]
+        cases = [case for case in cases if re.search(args.match, case.words())]
+        if not cases:
+            parser.error(f"no case matches {args.match}")
+        for name, shape in dict(llama=LLAMA, wide=WIDE, qwen=QWEN).items():
+            if any(case.model == os.path.join(folder, name) for case in cases):
+                bench.write(name, shape)
         failures = {"plan": plan, "growth": growth, "budgets": budgets}[args.test](bench, cases, args)
     for failure in failures:
         print("FAILED:", failure)
@@ -119,8 +124,8 @@ class Result:
 
 
 class Bench:
-    def __init__(self, program, folder):
-        self.program, self.folder, self.models = program, folder, {}
+    def __init__(self, program, folder, threads):
+        self.program, self.folder, self.threads, self.models = program, folder, threads, {}
 
     def write(self, name, config):
         path = os.path.join(self.folder, name)
@@ -137,7 +142,8 @@ class Bench:
             rng = random.Random(case.rows)
             with open(tokens, "w") as file:
                 json.dump([[rng.randrange(vocabulary) for _ in range(case.length)] for _ in range(case.rows)], file)
-        return ["--model", case.model, "--tokens", tokens, "--options", case.menu, "--work-dir", self.folder, *case.more]
+        threads = ["--threads", self.threads] if self.threads and "--threads" not in case.more else []
+        return ["--model", case.model, "--tokens", tokens, "--options", case.menu, "--work-dir", self.folder, *threads, *case.more]
 
     def least(self, case):
         """The smallest budget, as `plan` tells it."""

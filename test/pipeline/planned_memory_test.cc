@@ -34,7 +34,7 @@ struct Shape {
 };
 constexpr Shape kShapes[] = {{"narrow heads", "llama", 288, 9, 3, 32, 768},
                              {"wide MLP", "llama", 256, 8, 2, 32, 1024},
-                             {"head norms", "qwen3", 256, 4, 4, 64, 512}};
+                             {"head norms", "qwen3", 256, 4, 4, 64, 768}};
 
 struct Choice {
   const char* name;
@@ -90,8 +90,9 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
         const uint64_t planned =
             ItemBytes(CostModel(input).Footprint(choice),
                       {"activations", "temporaries of activation quantizers", "dequantized weights", "row chunks",
-                       "weight gradients of a batch", "saved activations", "operands of the backward pass",
-                       "operands widened to float32"});
+                       "gradient of a row chunk", "weight gradients of a batch", "saved activations",
+                       "operands of the backward pass", "operands widened to float32", "dequantized head tile",
+                       "gradient of a head tile", "logits of a tile", "hidden states"});
         TensorMemory memory;
         REQUIRE(run.Sweep(calibration, choice).ok());
         const double ratio = static_cast<double>(planned) / static_cast<double>(memory.peak_bytes());

@@ -72,8 +72,9 @@ TEST_CASE("weights of a unit: as stored in two slots, dequantized once, cached w
   CHECK(Item(costs.Footprint(plan), "weight slots") == slot);
   CHECK(Item(costs.Footprint(plan), "dequantized weights") == 0);
   CHECK(Item(costs.Footprint(plan), "cached weights") == block.bytes);
-  // A chunk cannot be larger than the largest weight; two of them, and two stored rows of the longest to each.
-  CHECK(Item(costs.Footprint(plan), "row chunks") == 2 * (4 * 1536 + 2 * 2 * 48));
+  // A chunk cannot be larger than the largest weight; two stored rows of the longest beside it, and its gradient.
+  CHECK(Item(costs.Footprint(plan), "row chunks") == 4 * 1536 + 2 * 2 * 48);
+  CHECK(Item(costs.Footprint(plan), "gradient of a row chunk") == 4 * 1536 + 2 * 2 * 48);
   CHECK(costs.ReadBytes(plan) == PlannedReadBytes(*planned.tiny, planned.calibration, plan, planned.needs));
 }
 

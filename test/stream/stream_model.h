@@ -1,6 +1,5 @@
 // A small checkpoint on disk for the tests of streaming, with known bytes, and an Io that watches and disturbs.
-#ifndef AUTOSCHEME_TEST_STREAM_STREAM_MODEL_H_
-#define AUTOSCHEME_TEST_STREAM_STREAM_MODEL_H_
+#pragma once
 
 #include <atomic>
 #include <functional>
@@ -87,5 +86,3 @@ class WatchedIo : public Io {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_STREAM_STREAM_MODEL_H_

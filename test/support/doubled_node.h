@@ -1,6 +1,5 @@
 // Doubled: a node of the autograd graph whose output can be made again.
-#ifndef AUTOSCHEME_TEST_SUPPORT_DOUBLED_NODE_H_
-#define AUTOSCHEME_TEST_SUPPORT_DOUBLED_NODE_H_
+#pragma once
 
 #include <ATen/ATen.h>
 
@@ -17,5 +16,3 @@ struct Doubled : RecomputableNode {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_DOUBLED_NODE_H_

@@ -1,6 +1,5 @@
 // An Io that fails where a test tells it to, and otherwise is the operating system's.
-#ifndef AUTOSCHEME_TEST_SUPPORT_FAULT_IO_H_
-#define AUTOSCHEME_TEST_SUPPORT_FAULT_IO_H_
+#pragma once
 
 #include <dirent.h>
 
@@ -169,5 +168,3 @@ inline int OpenDescriptors() {
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_FAULT_IO_H_

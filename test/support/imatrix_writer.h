@@ -1,6 +1,5 @@
 // Importance matrices in llama.cpp's two formats, byte by byte.
-#ifndef AUTOSCHEME_TEST_SUPPORT_IMATRIX_WRITER_H_
-#define AUTOSCHEME_TEST_SUPPORT_IMATRIX_WRITER_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -72,5 +71,3 @@ inline std::string GgufImatrix(const ImatrixRows& rows, const std::string& type 
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_IMATRIX_WRITER_H_

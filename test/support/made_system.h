@@ -1,6 +1,5 @@
 // An Io whose /proc and /sys are what a test says, and have nothing else; all other files are the operating system's.
-#ifndef AUTOSCHEME_TEST_SUPPORT_MADE_SYSTEM_H_
-#define AUTOSCHEME_TEST_SUPPORT_MADE_SYSTEM_H_
+#pragma once
 
 #include <map>
 #include <string>
@@ -26,5 +25,3 @@ class MadeSystem : public Io {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_MADE_SYSTEM_H_

@@ -1,6 +1,5 @@
 // RecordingScorer: keeps all that it is shown. And quantizers whose results are seen at a glance.
-#ifndef AUTOSCHEME_TEST_SUPPORT_RECORDING_SCORER_H_
-#define AUTOSCHEME_TEST_SUPPORT_RECORDING_SCORER_H_
+#pragma once
 
 #include <ATen/ATen.h>
 
@@ -62,5 +61,3 @@ struct Halving : ActivationQuantizer {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_RECORDING_SCORER_H_

@@ -1,6 +1,5 @@
 // Writes safetensors files for tests: well-formed ones from tensors, malformed ones from raw header text.
-#ifndef AUTOSCHEME_TEST_SUPPORT_SAFETENSORS_WRITER_H_
-#define AUTOSCHEME_TEST_SUPPORT_SAFETENSORS_WRITER_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -57,5 +56,3 @@ inline std::string SafetensorsBytes(const std::vector<RawTensor>& tensors) {
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_SAFETENSORS_WRITER_H_

@@ -1,6 +1,5 @@
 // ScoredRun: DeltaLoss over a skeleton's layers by a plan that the test chooses.
-#ifndef AUTOSCHEME_TEST_SUPPORT_SCORED_RUN_H_
-#define AUTOSCHEME_TEST_SUPPORT_SCORED_RUN_H_
+#pragma once
 
 #include <string>
 #include <utility>
@@ -53,5 +52,3 @@ struct ScoredRun {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_SCORED_RUN_H_

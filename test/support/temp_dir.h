@@ -1,6 +1,5 @@
 // A folder that is gone after the test.
-#ifndef AUTOSCHEME_TEST_SUPPORT_TEMP_DIR_H_
-#define AUTOSCHEME_TEST_SUPPORT_TEMP_DIR_H_
+#pragma once
 
 #include <stdlib.h>
 
@@ -60,5 +59,3 @@ inline std::vector<std::string> TempDir::List() const {
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_TEMP_DIR_H_

@@ -1,6 +1,5 @@
 // TensorMemory: how many bytes of CPU tensors are alive, now and at most, while it lives.
-#ifndef AUTOSCHEME_TEST_SUPPORT_TENSOR_MEMORY_H_
-#define AUTOSCHEME_TEST_SUPPORT_TENSOR_MEMORY_H_
+#pragma once
 
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -16,6 +15,7 @@ namespace autoscheme {
 class TensorMemory {
  public:
   TensorMemory() : info_(std::make_shared<Info>()), guard_(c10::DebugInfoKind::PROFILER_STATE, info_) {}
+  int64_t live_bytes() const { return info_->live; }
   int64_t peak_bytes() const { return info_->peak; }
 
  private:
@@ -32,5 +32,3 @@ class TensorMemory {
 };
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_TENSOR_MEMORY_H_

@@ -1,6 +1,5 @@
 // Writes small checkpoints of the Llama kind with random weights: real folders for tests, without torch or downloads.
-#ifndef AUTOSCHEME_TEST_SUPPORT_TINY_MODEL_H_
-#define AUTOSCHEME_TEST_SUPPORT_TINY_MODEL_H_
+#pragma once
 
 #include <cstdint>
 #include <string>
@@ -46,5 +45,3 @@ std::string TinyConfig(const TinyModel& model);
 std::string TinyTokens(int64_t nsamples, int64_t seqlen, int64_t vocab, uint64_t seed = 7);
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_TINY_MODEL_H_

@@ -1,6 +1,5 @@
 // TinySkeleton: a small model's folder, opened; and needs that ask for each of its linear layers alike.
-#ifndef AUTOSCHEME_TEST_SUPPORT_TINY_SKELETON_H_
-#define AUTOSCHEME_TEST_SUPPORT_TINY_SKELETON_H_
+#pragma once
 
 #include <memory>
 #include <vector>
@@ -49,5 +48,3 @@ inline ScorerNeeds NeedsOf(const MetaSkeleton& skeleton, const LinearNeeds& bloc
 }
 
 }  // namespace autoscheme
-
-#endif  // AUTOSCHEME_TEST_SUPPORT_TINY_SKELETON_H_

@@ -1,5 +1,5 @@
-// Families that are Llama but for a few keys: SmolLM3 (layers without rotation), InternLM3, Seed-OSS (biases of their
-// own) and Arcee (squared ReLU without gate).
+// Families that are Llama but for a few keys: SmolLM3 (layers without rotation), InternLM3 and Seed-OSS (biases of their
+// own), Helium (neighbouring numbers that turn together) and Arcee (squared ReLU without gate).
 #include "model/families.h"
 #include "model/llama_like.h"
 
@@ -26,8 +26,10 @@ absl::StatusOr<ModelSpec> CreateInternLm3(const Json& config) {
   DecoderBuilder d(config, "internlm3");
   d.ReadCommonKeys();
   LlamaLike family;
-  family.qkv_bias = d.Bool("qkv_bias", false);
-  family.out_bias = family.mlp_bias = d.Bool("bias", false);
+  // By the keys of its own code, or by those that transformers has made of them.
+  const bool bias = d.Bool("attention_bias", false);
+  family.qkv_bias = d.Bool("qkv_bias", bias);
+  family.out_bias = d.Bool("bias", bias), family.mlp_bias = d.Bool("bias", d.Bool("mlp_bias", false));
   return DescribeLlamaLike(d, family);
 }
 
@@ -38,6 +40,16 @@ absl::StatusOr<ModelSpec> CreateSeedOss(const Json& config) {
   family.qkv_bias = d.Bool("attention_bias", true);
   family.out_bias = d.Bool("attention_out_bias", false);
   family.mlp_bias = d.Bool("mlp_bias", false);
+  return DescribeLlamaLike(d, family);
+}
+
+absl::StatusOr<ModelSpec> CreateHelium(const Json& config) {
+  DecoderBuilder d(config, "helium");
+  d.ReadCommonKeys(/*head_dim=*/128);
+  LlamaLike family;
+  family.qkv_bias = d.Bool("attention_bias", false);
+  family.mlp_bias = d.Bool("mlp_bias", false);
+  family.interleaved = family.wide_norms = true, family.theta = 1e5;
   return DescribeLlamaLike(d, family);
 }
 

@@ -1,0 +1,232 @@
+// The memory figures of the parts against what their forward and backward passes hold, by a counting allocator.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+#include "autoscheme/scheme.h"
+#include "exec/graph.h"
+#include "exec/linear_input.h"
+#include "nn/attention.h"
+#include "nn/costs.h"
+#include "nn/decoder.h"
+#include "nn/node.h"
+#include "nn/rope_tables.h"
+#include "quant/quantizer.h"
+#include "support/tensor_memory.h"
+#include "tensor/products.h"
+#include "tensor/tensor_pool.h"
+
+namespace autoscheme {
+namespace {
+
+// A product whose weight is there already: beside its tensors it holds what a QuantizedLinear holds.
+struct ProductNode : torch::autograd::Node {
+  std::shared_ptr<LinearInput> input;
+  at::Tensor weight;
+  const ActivationQuantizer* quantizer = nullptr;
+
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
+    at::NoGradGuard no_grad;
+    const at::Tensor grad = grads[0].reshape({-1, grads[0].size(-1)});
+    at::Tensor dx = NewLike(grad, {grad.size(0), weight.size(1)}, grad.scalar_type());
+    Multiply(dx, grad, weight);
+    dx = dx.view(input->sizes());
+    input->quantized();  // as the weight's gradient reads it
+    return {quantizer == nullptr ? dx : quantizer->Backward(input->x(), dx)};
+  }
+  void release_variables() override { input.reset(); }
+};
+
+Norm Rms(int weight) {
+  Norm norm;
+  norm.kind = Norm::kRms, norm.weight = weight;
+  return norm;
+}
+
+Sublayer Alone(std::variant<Attention, Mlp> body) {
+  Sublayer sublayer;
+  sublayer.branches = {{Rms(0), std::move(body), {}}};
+  return sublayer;
+}
+
+// Runs a sublayer as the sweeps do, in batches of rows of `seqlen`, with tensors in a pool.
+class Bench : public BlockOps {
+ public:
+  Bench(const Sublayer& sublayer, int64_t hidden, int64_t rows, int64_t seqlen, at::ScalarType dtype,
+        const ActivationQuantizer* quantizer)
+      : sublayer_(sublayer), quantizer_(quantizer), tables_(at::ones({2, seqlen, HeadDim() / 2})) {
+    const auto shape = [&](int64_t out, int64_t in) { weights_.push_back(at::full({out, in}, 0.01).to(dtype)); };
+    if (const auto* a = std::get_if<Attention>(&sublayer.branches[0].body)) {
+      shape(a->heads * a->head_dim, hidden), shape(a->kv_heads * a->head_dim, hidden);
+      shape(a->kv_heads * a->head_dim, hidden), shape(hidden, a->heads * a->head_dim);
+    } else {
+      const int64_t width = std::get<Mlp>(sublayer.branches[0].body).width;
+      shape(width, hidden), shape(width, hidden), shape(hidden, width);
+    }
+    params_ = {at::ones({hidden}).to(dtype), at::ones({HeadDim()}).to(dtype)};
+    at::NoGradGuard no_grad;
+    x_ = NewTensor(&pool_, {rows, seqlen, hidden}, dtype).fill_(0.5);
+    grad_ = NewTensor(&pool_, {rows, seqlen, hidden}, dtype).fill_(0.25);
+  }
+
+  at::Tensor Linear(int index, const at::Tensor& x) override {
+    if (input_ == nullptr || !input_->Is(x)) LeaveInput(), input_ = std::make_shared<LinearInput>(x, quantizer_);
+    const at::Tensor& weight = weights_[index];
+    std::vector<int64_t> sizes = x.sizes().vec();
+    sizes.back() = weight.size(0);
+    at::Tensor y;
+    {
+      at::NoGradGuard no_grad;
+      const at::Tensor in = input_->quantized().reshape({-1, weight.size(1)});
+      at::Tensor product = NewLike(x, {in.size(0), weight.size(0)}, x.scalar_type());
+      Multiply(product, in, weight.t());
+      y = product.view(sizes);
+    }
+    auto node = NewNode<ProductNode>(x);
+    node->input = input_, node->weight = weight, node->quantizer = quantizer_;
+    torch::autograd::set_history(y, node);
+    return y;
+  }
+  const at::Tensor& Param(int index) override { return params_[index]; }
+  const at::Tensor& position_tables(int) const override { return tables_; }
+
+  // Bytes that a graph holds, its input included, and that its forward and backward pass hold at most, the gradients
+  // included. A graph that `saves` lets go of what can be made again.
+  struct Held {
+    int64_t graph, peak;
+  };
+  Held Run(bool saves) {
+    saves_ = saves;
+    const int64_t x = static_cast<int64_t>(x_.nbytes());
+    TensorMemory memory;
+    const Graph graph(x_, [&](const at::Tensor& in) { return Forward(sublayer_, in, *this); });
+    LeaveInput();
+    Held held;
+    held.graph = x + memory.live_bytes();
+    graph.Pullback(grad_);
+    held.peak = 2 * x + memory.peak_bytes();
+    return held;
+  }
+
+ private:
+  int64_t HeadDim() const {
+    const auto* attention = std::get_if<Attention>(&sublayer_.branches[0].body);
+    return attention == nullptr ? 2 : attention->head_dim;
+  }
+  void LeaveInput() {
+    if (input_ != nullptr && saves_) input_->Drop();
+    input_.reset();
+  }
+
+  const Sublayer& sublayer_;
+  const ActivationQuantizer* const quantizer_;
+  TensorPool pool_;
+  std::vector<at::Tensor> weights_, params_;
+  at::Tensor tables_, x_, grad_;
+  bool saves_ = false;
+  std::shared_ptr<LinearInput> input_;
+};
+
+double Ratio(int64_t planned, int64_t measured) { return static_cast<double>(planned) / static_cast<double>(measured); }
+
+struct Size {
+  int64_t hidden, heads, kv_heads, head_dim, width, rows, seqlen;
+};
+constexpr Size kSizes[] = {{256, 4, 4, 64, 512, 8, 128}, {576, 9, 3, 64, 1536, 4, 256}, {512, 8, 2, 128, 2048, 2, 512}};
+
+AttentionBytes BytesOf(at::ScalarType dtype) {
+  const int64_t given = static_cast<int64_t>(at::elementSize(dtype));
+  return {given, MultipliesBfloat16() ? given : 4};
+}
+
+void Compare(const char* name, const Sublayer& sublayer, const Size& size, at::ScalarType dtype, bool quantized) {
+  const auto quantizer = quantized ? MakeActivationQuantizer(*FindScheme("MXFP8")).value() : nullptr;
+  Bench bench(sublayer, size.hidden, size.rows, size.seqlen, dtype, quantizer.get());
+  const Activations activations = ActivationsOf(sublayer, size.hidden, quantized);
+  const Scratch scratch = ScratchOf(sublayer, size.seqlen, BytesOf(dtype));
+  const int64_t bytes = size.rows * size.seqlen * static_cast<int64_t>(at::elementSize(dtype));
+  const auto saved = bench.Run(true), once = bench.Run(false);
+  const double of_saved = Ratio(activations.saved * bytes, saved.graph),
+               of_graph = Ratio(activations.graph * bytes, once.graph);
+  // Forward, scratch lies where the gradients will, but for that of the output.
+  const int64_t transient = activations.transient * bytes,
+                forward = size.hidden * bytes + scratch.shared + scratch.forward;
+  const double of_peak = Ratio(activations.graph * bytes + std::max(transient + scratch.backward, forward), once.peak);
+  std::printf("%-14s %4lld %-8s %-9s saved %.4f graph %.4f peak %.4f\n", name, static_cast<long long>(size.hidden),
+              at::toString(dtype), quantized ? "quantized" : "", of_saved, of_graph, of_peak);
+  for (const double ratio : {of_saved, of_graph}) {
+    CHECK(ratio >= 1.0);
+    CHECK(ratio <= 1.01);
+  }
+  if (dtype == at::kBFloat16 && !MultipliesBfloat16()) return;  // products widen their operands, beside all that
+  CHECK(of_peak >= 1.0);
+  CHECK(of_peak <= 1.3);  // transients are one sum of what does not all meet
+}
+
+TEST_CASE("costs: attention's scratch is what is planned for a row and a thread") {
+  at::set_num_threads(1);
+  at::NoGradGuard no_grad;
+  for (const Size& size : kSizes) {
+    for (const int64_t window : {int64_t{0}, size.seqlen / 2}) {
+      for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+        const AttentionShape shape{size.heads, size.kv_heads, size.head_dim, window};
+        TensorPool pool;
+        const auto fresh = [&](int64_t heads) {
+          return NewTensor(&pool, {size.rows, size.seqlen, heads * size.head_dim}, dtype).fill_(0.5);
+        };
+        const at::Tensor q = fresh(size.heads), k = fresh(size.kv_heads), v = fresh(size.kv_heads);
+        const at::Tensor tables = at::ones({2, size.seqlen, size.head_dim / 2});
+        const Scratch planned = AttentionScratch(shape, size.seqlen, BytesOf(dtype));
+        const int64_t of_q = static_cast<int64_t>(q.nbytes()), of_k = static_cast<int64_t>(k.nbytes());
+        TensorMemory forward;
+        const Graph graph(q, [&](const at::Tensor& x) { return CausalAttention(x, k, v, tables, shape); });
+        CHECK(Ratio(planned.shared + planned.forward, forward.peak_bytes() - of_q) >= 1.0);
+        CHECK(Ratio(planned.shared + planned.forward, forward.peak_bytes() - of_q) <= 1.02);
+        TensorMemory backward;
+        graph.Pullback(q);
+        CHECK(Ratio(planned.backward, backward.peak_bytes() - of_q - 2 * of_k) >= 1.0);
+        CHECK(Ratio(planned.backward, backward.peak_bytes() - of_q - 2 * of_k) <= 1.02);
+      }
+    }
+  }
+}
+
+TEST_CASE("costs: attention holds what is planned, for every size, window and norm of heads") {
+  at::set_num_threads(1);
+  for (const Size& size : kSizes) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      for (const bool quantized : {false, true}) {
+        Attention attention;
+        attention.q = 0, attention.k = 1, attention.v = 2, attention.out = 3, attention.rotary.table = 0;
+        attention.heads = size.heads, attention.kv_heads = size.kv_heads, attention.head_dim = size.head_dim;
+        Compare("plain", Alone(attention), size, dtype, quantized);
+        attention.window = size.seqlen / 2;
+        Compare("window", Alone(attention), size, dtype, quantized);
+        attention.q_norm = attention.k_norm = Rms(1);
+        Compare("window, norms", Alone(attention), size, dtype, quantized);
+        attention.window = 0;
+        Compare("norms", Alone(attention), size, dtype, quantized);
+      }
+    }
+  }
+}
+
+TEST_CASE("costs: a gated MLP holds what is planned, for every size") {
+  at::set_num_threads(1);
+  for (const Size& size : kSizes) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      for (const bool quantized : {false, true}) {
+        Compare("MLP", Alone(Mlp{Activation::kSilu, 0, 1, 2, size.width, false}), size, dtype, quantized);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace autoscheme
