@@ -28,7 +28,7 @@ struct LinearLayer {
   const TensorInfo* weight = nullptr;  // borrowed from the skeleton's checkpoint
   const TensorInfo* bias = nullptr;    // null when the layer has none
   int index = 0;                       // in the model's order, over all blocks; the head's is the last
-  int sublayer = 0;                    // of its block
+  int sublayer = 0;                    // index in its block
   bool transposed = false;             // the weight is stored as [in_features, out_features]
   // Its product is only added to what the sublayer hands on, so no gradient depends on its values.
   bool last_product = false;

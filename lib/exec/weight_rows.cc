@@ -10,7 +10,7 @@ namespace {
 // Rows `first`, .. of the transpose of [columns, rows].
 template <typename Word>
 void Transpose(const std::byte* data, int64_t rows, int64_t columns, int64_t first, int64_t count, std::byte* out) {
-  constexpr int64_t kTile = 64;  // of both, so that what is read and written stays in the cache
+  constexpr int64_t kTile = 64;  // rows and columns, so that what is read and written stays in the cache
   for (int64_t i = 0; i < count; i += kTile) {
     for (int64_t j = 0; j < columns; j += kTile) {
       for (int64_t r = i; r < std::min(i + kTile, count); ++r) {

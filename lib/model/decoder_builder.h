@@ -41,8 +41,8 @@ class BlockBuilder {
   int Linear(const std::string& name, int64_t out, int64_t in, bool bias, const std::string& gguf_name);
   // Tensors NAME.weight and NAME.bias of `shape`, as far as the style has them.
   Norm MakeNorm(const NormStyle& style, const std::string& name, std::vector<int64_t> shape);
-  Norm MakeNorm(const NormStyle& style, const std::string& name);  // of the hidden size
-  // Of the decoder's heads; norms, windows, rotation and scales are the caller's to set.
+  Norm MakeNorm(const NormStyle& style, const std::string& name);  // as wide as hidden states
+  // Attention with the decoder's heads; norms, windows, rotation and scales are the caller's to set.
   Attention MakeAttention(const AttentionNames& names = {});
   Mlp MakeMlp(Activation activation, const MlpNames& names = {});
   // One sublayer of one branch, or of several that read one input.

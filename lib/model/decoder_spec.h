@@ -20,7 +20,7 @@ struct LinearSpec {
   bool bias = false;
   bool transposed = false;  // stored as [in_features, out_features], GPT-2's Conv1D
   std::string gguf_name;    // llama.cpp's, below "blk.0." (the head's: whole): "attn_q"; empty if it has none
-  int sublayer = 0;         // that reads it; set by Finish
+  int sublayer = 0;         // the one that reads it; set by Finish
 };
 
 // A tensor that is not a quantizable weight (a norm): "input_layernorm.weight".
@@ -65,7 +65,7 @@ struct Attention {
   Norm q_norm, k_norm;  // over each head, or over all heads where the weight is as wide as they are
   int64_t heads = 1, kv_heads = 1, head_dim = 2;
   int64_t window = 0;  // > 0: a query sees itself and the window - 1 positions before it
-  double scale = 0;    // of q k^T; 0: 1 / sqrt(head_dim)
+  double scale = 0;    // factor of q k^T; 0: 1 / sqrt(head_dim)
   double softcap = 0;  // > 0: scores become softcap tanh(scores / softcap)
   double clip = 0;     // > 0: q, k and v are clamped to [-clip, clip]
   Rotary rotary;
@@ -115,8 +115,8 @@ struct RotaryTable {
 // From ids to the input of the first block. Integers index ModelSpec::others; -1 = none.
 struct Input {
   std::string embedding;  // "model.embed_tokens.weight", [vocab, width]
-  int64_t width = 0;      // of a row; the hidden size unless there is a projection
-  double scale = 1;       // of the rows, rounded to the compute dtype
+  int64_t width = 0;      // numbers in a row; the hidden size unless there is a projection
+  double scale = 1;       // factor of the rows, rounded to the compute dtype
   int positions = -1;     // [positions + first_position, hidden], added by position
   int64_t first_position = 0;
   int projection = -1;  // [hidden, width]

@@ -26,7 +26,7 @@ struct RopeConfig {
 // What a family means where the config says nothing.
 struct RopeDefaults {
   double theta = 10000.0;
-  double part = 1;              // of a head's numbers that turn
+  double part = 1;              // share of a head's numbers that turns
   bool may_be_partial = false;  // whether another part can be asked for
   const char* part_key = "partial_rotary_factor";
   int64_t max_positions = 0;  // max_position_embeddings

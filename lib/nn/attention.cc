@@ -179,8 +179,8 @@ class RowHead {
   const at::Tensor& tables_;
   const int64_t seqlen_, step_;
   at::Tensor keys_, values_;     // [seq, dim], rotated; as they are
-  at::Tensor queries_, scores_;  // of a chunk
-  at::Tensor slopes_;            // of the cap, by score
+  at::Tensor queries_, scores_;  // a chunk of each
+  at::Tensor slopes_;            // slopes of the cap, by score
   at::Tensor outside_;
 };
 

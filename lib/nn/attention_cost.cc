@@ -42,7 +42,7 @@ Scratch AttentionScratch(const AttentionShape& given, int64_t seqlen, const Atte
   const int64_t keys = shape.window > 0 ? std::min(seqlen, shape.window + step) : seqlen;
   scratch.backward =
       4 * ((narrow ? 4 : 3) * seqlen * shape.head_dim + rows * (2 * keys + 3 * shape.head_dim) + step * step);
-  if (shape.interleaved) scratch.forward_outside += 2 * q * 4;  // of products that no loop of ours forms
+  if (shape.interleaved) scratch.forward_outside += 2 * q * 4;  // products that no loop of ours forms
   if (shape.softcap > 0) {
     // The slopes of the cap; forward the loops of the gradient, no mask and no kernel.
     scratch.backward += 4 * rows * keys;

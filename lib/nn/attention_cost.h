@@ -10,7 +10,7 @@ namespace autoscheme {
 struct AttentionShape {
   int64_t heads = 1, kv_heads = 1, head_dim = 2;
   int64_t window = 0;                               // > 0: a query sees itself and the window - 1 positions before it
-  double scale = 0;                                 // of the scores; 0: 1 / sqrt(head_dim)
+  double scale = 0;                                 // factor of the scores; 0: 1 / sqrt(head_dim)
   double softcap = 0;                               // > 0: scores become softcap tanh(scores / softcap)
   bool interleaved = false, wide_rotation = false;  // see Rotary
 

@@ -1,5 +1,5 @@
-// Families that are Llama but for a few keys: SmolLM3 (layers without rotation), InternLM3 and Seed-OSS (biases of their
-// own), Helium (neighbouring numbers that turn together) and Arcee (squared ReLU without gate).
+// Families that are Llama but for a few keys: SmolLM3 (layers without rotation), InternLM3 and Seed-OSS (biases of
+// their own), Helium (neighbouring numbers that turn together) and Arcee (squared ReLU without gate).
 #include "model/families.h"
 #include "model/llama_like.h"
 
