@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "base/count.h"
 #include "base/status_macros.h"
+#include "checkpoint/file_kind.h"
 #include "checkpoint/header_handler.h"
 #include "checkpoint/hub_cache.h"
 #include "checkpoint/safetensors.h"
@@ -85,8 +86,7 @@ absl::Status CheckpointBuilder::ReadConfig() {
   const std::string path = Path("config.json");
   checkpoint_->files_.push_back(path);
   AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_text_, ReadFileToString(io_, path, kMaxConfigBytes));
-  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_,
-                              ParseJson(checkpoint_->config_text_, Quoted(path), NonFinite::kRead));
+  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_, ParseJsonFile(checkpoint_->config_text_, path));
   if (!checkpoint_->config_.IsObject()) {
     return absl::DataLossError(absl::StrCat(Quoted(path), " is not a JSON object"));
   }

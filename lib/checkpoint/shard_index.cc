@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/json.h"
 #include "base/status_macros.h"
+#include "checkpoint/file_kind.h"
 #include "checkpoint/header_handler.h"
 #include "checkpoint/hub_cache.h"
 
@@ -20,7 +21,7 @@ absl::string_view View(const JsonValue& text) { return absl::string_view(text.Ge
 
 absl::StatusOr<ShardIndex> ReadShardIndex(Io& io, const std::string& path) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string text, ReadFileToString(io, path, kMaxIndexBytes));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const Json json, ParseJson(text, Quoted(path)));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const Json json, ParseJsonFile(text, path));
   const JsonValue* map = JsonFind(json, "weight_map");
   if (map == nullptr || !map->IsObject()) {
     return absl::DataLossError(absl::StrCat(Quoted(path), " has no object \"weight_map\""));

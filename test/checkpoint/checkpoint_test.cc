@@ -235,6 +235,48 @@ TEST_CASE("A config with NaN and Infinity is read, as Python writes them, and a 
   Fails(dir.path(), StatusCode::kDataLoss, {"config.json", "line 2, column"});
 }
 
+TEST_CASE("JSON files of a model that are something else are named for what they are, with the remedy") {
+  const std::string config = "{\"hidden_size\": 3}";
+  std::string little, big;
+  for (const char c : config) {
+    (little += c) += '\0';
+    (big += '\0') += c;
+  }
+  const std::vector<std::pair<std::string, std::vector<std::string>>> cases = {
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", {"is a Git LFS pointer", "git lfs pull"}},
+      {"<!DOCTYPE html>\n<html>", {"is an HTML or XML page", "download it again"}},
+      {"\xff\xfe" + little, {"is UTF-16 text, not JSON", "iconv -f UTF-16 -t UTF-8"}},
+      {"\xfe\xff" + big, {"is UTF-16 text, not JSON", "iconv"}},
+      {little, {"is UTF-16 text, not JSON", "iconv"}},
+      {"\x1f\x8b\x08 and more", {"is a gzip file, not JSON", "unpack it"}},
+      {"\xef\xbb\xbf" + config, {"byte order mark", "UTF-8 without one"}},
+      {"{\n  'hidden_size': 3\n}", {"is not valid JSON", "at line 2, column 3"}},
+      {"{\"a\": 1, // why\n}", {"is not valid JSON", "at line 1, column 10"}},
+      {"{\"a\": 1,\n\"b\": [1e999]}", {"is not valid JSON: number too big", "at line 2, column 7"}},
+      {"", {"is not valid JSON", "the document is empty at line 1, column 1"}}};
+  for (const auto& [text, words] : cases) {
+    CAPTURE(text);
+    const TempDir dir;
+    dir.Write("config.json", text);
+    Fails(dir.path(), StatusCode::kDataLoss, words);
+    dir.Write("config.json", config);
+    dir.Write("model.safetensors.index.json", text);
+    Fails(dir.path(), StatusCode::kDataLoss, words);
+  }
+}
+
+TEST_CASE("An index with NaN and Infinity in its metadata is read") {
+  const TempDir dir;
+  dir.Write("config.json", "{}");
+  dir.Write("s1.safetensors", SafetensorsBytes({kThree[0]}));
+  WriteIndex(dir, R"("a":"s1.safetensors")", R"({"total_size": NaN, "loss": -Infinity})");
+  Log log;
+  const auto checkpoint = Checkpoint::Open(log.context, dir.path());
+  REQUIRE(checkpoint.ok());
+  CHECK((*checkpoint)->tensors().size() == 1);
+  CHECK(log.warnings.empty());
+}
+
 TEST_CASE("All missing shards are listed at once") {
   const TempDir dir;
   dir.Write("config.json", "{}");
