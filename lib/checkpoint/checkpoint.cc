@@ -36,8 +36,8 @@ class CheckpointBuilder {
   void WarnOfIgnoredIndex() const;
   // `count`: of the shards that stay open together.
   absl::Status AddShard(const std::string& name, size_t count);
-  absl::Status SortTensors();
-  absl::Status Reconcile(const ShardIndex& index, const std::string& index_path) const;
+  absl::Status SortTensors(const ShardIndex& index);
+  void WarnOfDisagreement(const ShardIndex& index, const std::string& index_path) const;
   absl::Status NoWeights() const;
   // Whether there is such a file or folder. Errors other than its absence are returned.
   absl::StatusOr<bool> Exists(const std::string& name) const;
@@ -100,7 +100,7 @@ absl::Status CheckpointBuilder::OpenWeights() {
   if (checkpoint_->index_ignored_) WarnOfIgnoredIndex();
   if (single) {
     AUTOSCHEME_RETURN_IF_ERROR(AddShard("model.safetensors", 1));
-    return SortTensors();
+    return SortTensors({});
   }
   return index ? OpenSharded(Path("model.safetensors.index.json")) : NoWeights();
 }
@@ -124,8 +124,9 @@ absl::Status CheckpointBuilder::OpenSharded(const std::string& index_path) {
     AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
     AUTOSCHEME_RETURN_IF_ERROR(AddShard(name, index.shards.size()));
   }
-  AUTOSCHEME_RETURN_IF_ERROR(SortTensors());
-  return Reconcile(index, index_path);
+  AUTOSCHEME_RETURN_IF_ERROR(SortTensors(index));
+  WarnOfDisagreement(index, index_path);
+  return absl::OkStatus();
 }
 
 // All missing shards are named at once: a person who has to download them wants the whole list.
@@ -167,56 +168,59 @@ absl::Status CheckpointBuilder::AddShard(const std::string& name, size_t count) 
   return absl::OkStatus();
 }
 
-absl::Status CheckpointBuilder::SortTensors() {
+// By name. A tensor that lies in several shards is read from the one that the index places it in.
+absl::Status CheckpointBuilder::SortTensors(const ShardIndex& index) {
   std::vector<TensorInfo>& tensors = checkpoint_->tensors_;
-  std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
-  const auto same = std::adjacent_find(tensors.begin(), tensors.end(),
-                                       [](const TensorInfo& a, const TensorInfo& b) { return a.name == b.name; });
-  if (same == tensors.end()) return absl::OkStatus();
-  const auto shard = [&](int i) { return Quoted(checkpoint_->shards_[static_cast<size_t>(i)].name); };
-  return absl::DataLossError(absl::StrCat("tensor ", Quoted(same->name), " is in two shards of ",
-                                          Quoted(checkpoint_->directory_), ", ", shard(same->shard), " and ",
-                                          shard((same + 1)->shard)));
-}
-
-// What the index says and what the shards hold must be the same before any work starts.
-absl::Status CheckpointBuilder::Reconcile(const ShardIndex& index, const std::string& index_path) const {
-  const auto shard = [&](int i) { return Quoted(index.shards[static_cast<size_t>(i)]); };
-  size_t unlisted = 0;
-  uint64_t total = 0;
-  std::string example;
-  for (const TensorInfo& tensor : checkpoint_->tensors_) {
-    total += tensor.bytes;
-    const auto listed = index.shard_of.find(tensor.name);
-    if (listed == index.shard_of.end()) {
-      if (unlisted++ == 0) example = tensor.name;
-    } else if (listed->second != tensor.shard) {
-      return absl::DataLossError(absl::StrCat(Quoted(index_path), " places tensor ", Quoted(tensor.name), " in ",
-                                              shard(listed->second), ", but it is in ", shard(tensor.shard)));
+  const auto misplaced = [&](const TensorInfo& tensor) { return index.ShardOf(tensor.name) != tensor.shard; };
+  std::sort(tensors.begin(), tensors.end(), [&](const TensorInfo& a, const TensorInfo& b) {
+    if (a.name != b.name) return a.name < b.name;
+    return std::make_pair(misplaced(a), a.shard) < std::make_pair(misplaced(b), b.shard);
+  });
+  const auto shard = [&](const TensorInfo& tensor) {
+    return Quoted(checkpoint_->shards_[static_cast<size_t>(tensor.shard)].name);
+  };
+  std::vector<std::string> copied;
+  size_t kept = 0;
+  for (size_t i = 1; i < tensors.size(); ++i) {
+    if (tensors[i].name != tensors[kept].name) {
+      if (++kept != i) tensors[kept] = std::move(tensors[i]);
+      continue;
     }
-  }
-  if (checkpoint_->tensors_.size() - unlisted != index.shard_of.size()) {
-    const std::pair<const std::string, int>* absent = nullptr;
-    for (const auto& entry : index.shard_of) {
-      if (checkpoint_->Find(entry.first) == nullptr && (absent == nullptr || entry.first < absent->first)) {
-        absent = &entry;
-      }
+    if (misplaced(tensors[kept])) {
+      return absl::DataLossError(absl::StrCat("tensor ", Quoted(tensors[i].name), " is in two shards of ",
+                                              Quoted(checkpoint_->directory_), ", ", shard(tensors[kept]), " and ",
+                                              shard(tensors[i]), ", and nothing says which of them counts"));
     }
-    return absl::DataLossError(
-        absl::StrCat(Quoted(index_path), " places tensor ", Quoted(absent->first), " in ", shard(absent->second),
-                     ", which does not hold it (",
-                     Count(index.shard_of.size() + unlisted - checkpoint_->tensors_.size(), "such tensor"),
-                     "; a mixture of two downloads?)"));
+    if (copied.empty() || copied.back() != tensors[i].name) copied.push_back(tensors[i].name);
   }
-  if (unlisted > 0) {
-    context_.Warn(absl::StrCat(Quoted(index_path), " does not list ", Count(unlisted, "tensor"),
-                               " that the shards hold, the first of them ", Quoted(example)));
-  }
-  if (index.total_bytes >= 0 && static_cast<uint64_t>(index.total_bytes) != total) {
-    context_.Warn(absl::StrCat(Quoted(index_path), " gives a total_size of ", index.total_bytes,
-                               " bytes; the tensors have ", total));
+  tensors.erase(tensors.begin() + static_cast<int64_t>(std::min(kept + 1, tensors.size())), tensors.end());
+  if (!copied.empty()) {
+    context_.Warn(absl::StrCat(
+        Count(copied.size(), "tensor"), " of ", Quoted(checkpoint_->directory_), copied.size() == 1 ? " lies" : " lie",
+        " in more than one shard, read from the one that the index names: ", FirstNames(copied)));
   }
   return absl::OkStatus();
+}
+
+// The index only says which files to open: whether a tensor that it misses or misplaces is needed, the model knows.
+void CheckpointBuilder::WarnOfDisagreement(const ShardIndex& index, const std::string& index_path) const {
+  std::vector<std::string> unlisted, elsewhere, absent;
+  for (const TensorInfo& tensor : checkpoint_->tensors_) {
+    const int shard = index.ShardOf(tensor.name);
+    if (shard != tensor.shard) (shard < 0 ? unlisted : elsewhere).push_back(tensor.name);
+  }
+  for (const auto& [name, shard] : index.shard_of) {
+    if (checkpoint_->Find(name) == nullptr) absent.push_back(name);
+  }
+  std::sort(absent.begin(), absent.end());
+  const auto warn = [&](const std::vector<std::string>& names, absl::string_view verb, absl::string_view what) {
+    if (names.empty()) return;
+    context_.Warn(absl::StrCat(Quoted(index_path), " ", verb, " ", Count(names.size(), "tensor"), " ", what, ": ",
+                               FirstNames(names)));
+  };
+  warn(absent, "lists", "that no shard holds (a mixture of two downloads?)");
+  warn(elsewhere, "misplaces", "that another shard holds, from which it is read");
+  warn(unlisted, "does not list", "that the shards hold");
 }
 
 absl::Status CheckpointBuilder::NoWeights() const {

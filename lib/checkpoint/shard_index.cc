@@ -19,6 +19,11 @@ absl::string_view View(const JsonValue& text) { return absl::string_view(text.Ge
 
 }  // namespace
 
+int ShardIndex::ShardOf(absl::string_view tensor) const {
+  const auto found = shard_of.find(tensor);
+  return found == shard_of.end() ? -1 : found->second;
+}
+
 absl::StatusOr<ShardIndex> ReadShardIndex(Io& io, const std::string& path) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string text, ReadFileToString(io, path, kMaxIndexBytes));
   AUTOSCHEME_ASSIGN_OR_RETURN(const Json json, ParseJsonFile(text, path));
@@ -52,10 +57,6 @@ absl::StatusOr<ShardIndex> ReadShardIndex(Io& io, const std::string& path) {
   for (const auto& entry : map->GetObject()) {
     const auto shard = std::lower_bound(index.shards.begin(), index.shards.end(), View(entry.value));
     index.shard_of.emplace(View(entry.name), static_cast<int>(shard - index.shards.begin()));
-  }
-  if (const JsonValue* metadata = JsonFind(json, "metadata")) {
-    const absl::StatusOr<int64_t> total = JsonInt(*metadata, "total_size", Quoted(path));
-    if (total.ok()) index.total_bytes = *total;
   }
   return index;
 }
