@@ -1,8 +1,11 @@
 #include "checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/count.h"
@@ -10,6 +13,7 @@
 #include "checkpoint/file_kind.h"
 #include "checkpoint/header_handler.h"
 #include "checkpoint/hub_cache.h"
+#include "checkpoint/model_folder.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/shard_index.h"
 
@@ -23,29 +27,31 @@ class CheckpointBuilder {
 
   absl::StatusOr<std::unique_ptr<Checkpoint>> Build(const std::string& model) {
     AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->directory_, ResolveModelFolder(io_, model));
+    folder_.emplace(io_, checkpoint_->directory_);
     AUTOSCHEME_RETURN_IF_ERROR(ReadConfig());
     AUTOSCHEME_RETURN_IF_ERROR(OpenWeights());
+    WarnOfAdapter();
     return std::move(checkpoint_);
   }
 
  private:
   absl::Status ReadConfig();
   absl::Status OpenWeights();
-  absl::Status OpenSharded(const std::string& index_path);
+  absl::Status OpenSet();
+  absl::Status OpenIndexed();
+  absl::Status OpenShards(const ShardIndex& index);
   absl::Status CheckShardsExist(const ShardIndex& index) const;
   void WarnOfIgnoredIndex() const;
   // `count`: of the shards that stay open together.
   absl::Status AddShard(const std::string& name, size_t count);
   absl::Status SortTensors(const ShardIndex& index);
   void WarnOfDisagreement(const ShardIndex& index, const std::string& index_path) const;
-  absl::Status NoWeights() const;
-  // Whether there is such a file or folder. Errors other than its absence are returned.
-  absl::StatusOr<bool> Exists(const std::string& name) const;
-  std::string Path(absl::string_view name) const { return absl::StrCat(checkpoint_->directory_, "/", name); }
+  void WarnOfAdapter() const;
 
   const Context& context_;
   Io& io_;
   std::unique_ptr<Checkpoint> checkpoint_;
+  std::optional<ModelFolder> folder_;  // checkpoint_->directory_
 };
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const Context& context, const std::string& model) {
@@ -83,9 +89,11 @@ uint64_t Checkpoint::bytes_read() const { return bytes_read_.load(std::memory_or
 
 absl::Status CheckpointBuilder::ReadConfig() {
   constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
-  const std::string path = Path("config.json");
+  const std::string path = folder_->Path("config.json");
   checkpoint_->files_.push_back(path);
-  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_text_, ReadFileToString(io_, path, kMaxConfigBytes));
+  absl::StatusOr<std::string> text = ReadFileToString(io_, path, kMaxConfigBytes);
+  if (absl::IsNotFound(text.status())) return folder_->Describe(text.status());
+  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_text_, std::move(text));
   AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_, ParseJsonFile(checkpoint_->config_text_, path));
   if (!checkpoint_->config_.IsObject()) {
     return absl::DataLossError(absl::StrCat(Quoted(path), " is not a JSON object"));
@@ -94,20 +102,21 @@ absl::Status CheckpointBuilder::ReadConfig() {
 }
 
 absl::Status CheckpointBuilder::OpenWeights() {
-  AUTOSCHEME_ASSIGN_OR_RETURN(const bool single, Exists("model.safetensors"));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const bool index, Exists("model.safetensors.index.json"));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool single, folder_->Exists("model.safetensors"));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool index, folder_->Exists("model.safetensors.index.json"));
   checkpoint_->index_ignored_ = single && index;
   if (checkpoint_->index_ignored_) WarnOfIgnoredIndex();
   if (single) {
     AUTOSCHEME_RETURN_IF_ERROR(AddShard("model.safetensors", 1));
     return SortTensors({});
   }
-  return index ? OpenSharded(Path("model.safetensors.index.json")) : NoWeights();
+  return index ? OpenIndexed() : OpenSet();
 }
 
 void CheckpointBuilder::WarnOfIgnoredIndex() const {
   std::string shards;
-  if (const absl::StatusOr<ShardIndex> index = ReadShardIndex(io_, Path("model.safetensors.index.json")); index.ok()) {
+  if (const absl::StatusOr<ShardIndex> index = ReadShardIndex(io_, folder_->Path("model.safetensors.index.json"));
+      index.ok()) {
     shards = absl::StrCat(" with its ", Count(index->shards.size(), "shard"), " (", FirstNames(index->shards), ")");
   }
   context_.Warn(
@@ -116,17 +125,37 @@ void CheckpointBuilder::WarnOfIgnoredIndex() const {
                    shards, "; if the shards are the weights that you mean, move model.safetensors away"));
 }
 
-absl::Status CheckpointBuilder::OpenSharded(const std::string& index_path) {
-  checkpoint_->files_.push_back(index_path);
-  AUTOSCHEME_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(io_, index_path));
+absl::Status CheckpointBuilder::OpenSet() {
+  ShardIndex set;
+  AUTOSCHEME_ASSIGN_OR_RETURN(set.shards, folder_->ShardSet());
+  if (set.shards.empty()) {
+    return folder_->Describe(absl::NotFoundError(absl::StrCat("no weights in ", Quoted(checkpoint_->directory_),
+                                                              ": there is no model.safetensors, ",
+                                                              "no model.safetensors.index.json and no set of shards")));
+  }
+  if (!absl::StartsWith(set.shards[0], "model-")) {
+    context_.Warn(absl::StrCat(Quoted(checkpoint_->directory_), " has no index; the set of ",
+                               Count(set.shards.size(), "shard"), " is read: ", FirstNames(set.shards)));
+  }
+  return OpenShards(set);
+}
+
+absl::Status CheckpointBuilder::OpenIndexed() {
+  const std::string path = folder_->Path("model.safetensors.index.json");
+  checkpoint_->files_.push_back(path);
+  AUTOSCHEME_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(io_, path));
+  AUTOSCHEME_RETURN_IF_ERROR(OpenShards(index));
+  WarnOfDisagreement(index, path);
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointBuilder::OpenShards(const ShardIndex& index) {
   AUTOSCHEME_RETURN_IF_ERROR(CheckShardsExist(index));
   for (const std::string& name : index.shards) {
     AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
     AUTOSCHEME_RETURN_IF_ERROR(AddShard(name, index.shards.size()));
   }
-  AUTOSCHEME_RETURN_IF_ERROR(SortTensors(index));
-  WarnOfDisagreement(index, index_path);
-  return absl::OkStatus();
+  return SortTensors(index);
 }
 
 // All missing shards are named at once: a person who has to download them wants the whole list.
@@ -135,9 +164,9 @@ absl::Status CheckpointBuilder::CheckShardsExist(const ShardIndex& index) const 
   std::vector<std::string> missing;
   size_t count = 0;
   for (const std::string& name : index.shards) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(const bool exists, Exists(name));
+    AUTOSCHEME_ASSIGN_OR_RETURN(const bool exists, folder_->Exists(name));
     if (exists) continue;
-    if (++count <= kMaxListed) missing.push_back(Quoted(name));
+    if (++count <= kMaxListed) missing.push_back(absl::StrCat(Quoted(name), folder_->LinkNote(name)));
   }
   if (count == 0) return absl::OkStatus();
   return absl::NotFoundError(absl::StrCat(count, " of ", Count(index.shards.size(), "shard"),
@@ -151,8 +180,8 @@ absl::Status CheckpointBuilder::AddShard(const std::string& name, size_t count) 
   constexpr uint64_t kOtherFiles = 32;
   Shard shard;
   shard.name = name;
-  checkpoint_->files_.push_back(Path(name));
-  AUTOSCHEME_ASSIGN_OR_RETURN(shard.file, File::OpenRead(io_, Path(name), 2 * count + kOtherFiles));
+  checkpoint_->files_.push_back(folder_->Path(name));
+  AUTOSCHEME_ASSIGN_OR_RETURN(shard.file, File::OpenRead(io_, checkpoint_->files_.back(), 2 * count + kOtherFiles));
   AUTOSCHEME_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(shard.file));
   const int number = static_cast<int>(checkpoint_->shards_.size());
   std::vector<TensorInfo>& tensors = checkpoint_->tensors_;
@@ -213,36 +242,26 @@ void CheckpointBuilder::WarnOfDisagreement(const ShardIndex& index, const std::s
     if (checkpoint_->Find(name) == nullptr) absent.push_back(name);
   }
   std::sort(absent.begin(), absent.end());
-  const auto warn = [&](const std::vector<std::string>& names, absl::string_view verb, absl::string_view what) {
+  std::vector<std::string> unread = folder_->ShardFiles();
+  const auto named = [&](const std::string& name) { return absl::c_binary_search(index.shards, name); };
+  unread.erase(std::remove_if(unread.begin(), unread.end(), named), unread.end());
+  const auto warn = [&](const std::vector<std::string>& names, absl::string_view says, absl::string_view noun,
+                        absl::string_view what) {
     if (names.empty()) return;
-    context_.Warn(absl::StrCat(Quoted(index_path), " ", verb, " ", Count(names.size(), "tensor"), " ", what, ": ",
-                               FirstNames(names)));
+    context_.Warn(absl::StrCat(Quoted(index_path), says, Count(names.size(), noun), what, ": ", FirstNames(names)));
   };
-  warn(absent, "lists", "that no shard holds (a mixture of two downloads?)");
-  warn(elsewhere, "misplaces", "that another shard holds, from which it is read");
-  warn(unlisted, "does not list", "that the shards hold");
+  warn(absent, " lists ", "tensor", " that no shard holds (a mixture of two downloads?)");
+  warn(elsewhere, " misplaces ", "tensor", " that another shard holds, from which it is read");
+  warn(unlisted, " does not list ", "tensor", " that the shards hold");
+  warn(unread, " does not name ", "shard", " that the folder holds, not read therefore");
 }
 
-absl::Status CheckpointBuilder::NoWeights() const {
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "model.ckpt",
-                           "consolidated.00.pth", "consolidated.pth", "tf_model.h5", "flax_model.msgpack"}) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(const bool exists, Exists(name));
-    if (!exists) continue;
-    return absl::UnimplementedError(absl::StrCat(Quoted(checkpoint_->directory_), " holds ", name,
-                                                 " but no safetensors; that format can run code and is never opened; "
-                                                 "convert it to safetensors"));
-  }
-  return absl::NotFoundError(absl::StrCat("no weights in ", Quoted(checkpoint_->directory_),
-                                          ": looked for model.safetensors and model.safetensors.index.json"));
-}
-
-absl::StatusOr<bool> CheckpointBuilder::Exists(const std::string& name) const {
-  struct stat st;
-  const std::string path = Path(name);
-  const int result = RetryInterrupted([&] { return io_.Stat(path.c_str(), &st); });
-  if (result == -ENOENT) return false;
-  if (result < 0) return ErrnoStatus(-result, absl::StrCat("cannot open ", Quoted(path)));
-  return true;
+void CheckpointBuilder::WarnOfAdapter() const {
+  const std::vector<std::string> files = folder_->AdapterFiles();
+  if (files.empty()) return;
+  context_.Warn(absl::StrCat(Quoted(checkpoint_->directory_), " holds an adapter (LoRA) beside the model (",
+                             FirstNames(files), "), which is not applied: these are the numbers of the model without ",
+                             "it; merge it first if they are to be those of both"));
 }
 
 }  // namespace autoscheme
