@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/algorithm/container.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/count.h"
@@ -132,10 +131,6 @@ absl::Status CheckpointBuilder::OpenSet() {
     return folder_->Describe(absl::NotFoundError(absl::StrCat("no weights in ", Quoted(checkpoint_->directory_),
                                                               ": there is no model.safetensors, ",
                                                               "no model.safetensors.index.json and no set of shards")));
-  }
-  if (!absl::StartsWith(set.shards[0], "model-")) {
-    context_.Warn(absl::StrCat(Quoted(checkpoint_->directory_), " has no index; the set of ",
-                               Count(set.shards.size(), "shard"), " is read: ", FirstNames(set.shards)));
   }
   return OpenShards(set);
 }

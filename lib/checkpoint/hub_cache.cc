@@ -19,8 +19,7 @@ namespace {
 
 bool IsRepoId(absl::string_view model);
 std::string CacheFolder();
-absl::StatusOr<bool> IsFolder(Io& io, const std::string& path);
-absl::StatusOr<std::string> FolderWithin(Io& io, const std::string& folder);
+absl::StatusOr<mode_t> ModeOf(Io& io, const std::string& path);
 absl::StatusOr<std::string> Snapshot(Io& io, const std::string& repo, const std::string& model,
                                      const std::string& revision);
 
@@ -30,22 +29,21 @@ absl::StatusOr<std::string> ResolveModelFolder(Io& io, const std::string& model)
   if (model.empty() || model.find('\0') != std::string::npos) {
     return absl::InvalidArgumentError(absl::StrCat("the model ", Quoted(model), " is neither a folder nor a repo id"));
   }
-  struct stat st;
-  const int result = RetryInterrupted([&] { return io.Stat(model.c_str(), &st); });
-  if (result == 0) {
-    if (S_ISDIR(st.st_mode)) return FolderWithin(io, model);
+  AUTOSCHEME_ASSIGN_OR_RETURN(const mode_t mode, ModeOf(io, model));
+  if (mode != 0 && !S_ISDIR(mode)) {
     return absl::InvalidArgumentError(
         absl::StrCat("the model ", Quoted(model), " is a file; pass the folder that holds config.json"));
   }
-  const size_t at = model.rfind('@');
+  const size_t at = mode != 0 ? std::string::npos : model.rfind('@');
   const std::string name = model.substr(0, at), revision = at == std::string::npos ? "" : model.substr(at + 1);
-  if (!revision.empty()) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(const bool is_repo, IsFolder(io, name + "/snapshots"));
-    if (is_repo) return Snapshot(io, name, name, revision);
-  }
-  if (result != -ENOENT || !IsRepoId(name)) {
-    return ErrnoStatus(-result, absl::StrCat("cannot open the model folder ", Quoted(model)));
-  }
+  // A repository's folder in a cache may be named itself, or its folder of snapshots.
+  const std::string folder(absl::StripSuffix(absl::StripSuffix(name, "/"), "/snapshots"));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const mode_t config, ModeOf(io, model + "/config.json"));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const mode_t snapshots, ModeOf(io, folder + "/snapshots"));
+  if (config == 0 && S_ISDIR(snapshots)) return Snapshot(io, folder, folder, revision);
+  if (mode != 0) return model;
+
+  if (!IsRepoId(name)) return ErrnoStatus(ENOENT, absl::StrCat("cannot open the model folder ", Quoted(model)));
   const std::string cache = CacheFolder();
   if (cache.empty()) {
     return absl::NotFoundError(absl::StrCat("the model ", Quoted(model),
@@ -53,8 +51,8 @@ absl::StatusOr<std::string> ResolveModelFolder(Io& io, const std::string& model)
                                             WorkingFolderNote()));
   }
   const std::string repo = absl::StrCat(cache, "/models--", absl::StrReplaceAll(name, {{"/", "--"}}));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const bool cached, IsFolder(io, repo));
-  if (cached) return Snapshot(io, repo, name, revision);
+  AUTOSCHEME_ASSIGN_OR_RETURN(const mode_t cached, ModeOf(io, repo));
+  if (S_ISDIR(cached)) return Snapshot(io, repo, name, revision);
   return absl::NotFoundError(absl::StrCat("the model ", Quoted(model), " is neither a folder nor in the cache: no ",
                                           Quoted(repo), "; download it first (nothing is fetched from the network)",
                                           WorkingFolderNote()));
@@ -119,22 +117,13 @@ std::string CacheFolder() {
   return "";
 }
 
-absl::StatusOr<bool> IsFolder(Io& io, const std::string& path) {
+// 0 for what is not there.
+absl::StatusOr<mode_t> ModeOf(Io& io, const std::string& path) {
   struct stat st;
   const int result = RetryInterrupted([&] { return io.Stat(path.c_str(), &st); });
-  if (result == -ENOENT || result == -ENOTDIR) return false;
-  if (result < 0) return ErrnoStatus(-result, absl::StrCat("cannot open the folder ", Quoted(path)));
-  return S_ISDIR(st.st_mode);
-}
-
-// `folder`, or the snapshot in it if it is a repository of the cache, or the snapshots of one.
-absl::StatusOr<std::string> FolderWithin(Io& io, const std::string& folder) {
-  const std::vector<std::string> names = NamesIn(io, folder);
-  if (absl::c_binary_search(names, "config.json")) return folder;
-  if (absl::c_binary_search(names, "snapshots")) return Snapshot(io, folder, folder, "");
-  absl::string_view repo = absl::StripSuffix(folder, "/");
-  if (!absl::ConsumeSuffix(&repo, "/snapshots")) return folder;
-  return Snapshot(io, std::string(repo), std::string(repo), "");
+  if (result == -ENOENT || result == -ENOTDIR) return 0;
+  if (result < 0) return ErrnoStatus(-result, absl::StrCat("cannot open ", Quoted(path)));
+  return st.st_mode;
 }
 
 // `model`: what the user calls the repository, for messages.
@@ -151,8 +140,8 @@ absl::StatusOr<std::string> Snapshot(Io& io, const std::string& repo, const std:
     return absl::InvalidArgumentError(absl::StrCat(Quoted(path), " names the unsafe snapshot ", Quoted(commit)));
   }
   const std::string snapshots = absl::StrCat(repo, "/snapshots/");
-  AUTOSCHEME_ASSIGN_OR_RETURN(const bool found, IsFolder(io, snapshots + commit));
-  if (found) return snapshots + commit;
+  AUTOSCHEME_ASSIGN_OR_RETURN(const mode_t found, ModeOf(io, snapshots + commit));
+  if (S_ISDIR(found)) return snapshots + commit;
 
   std::vector<std::string> fitting, choices;
   for (const std::string& name : NamesIn(io, snapshots)) {

@@ -4,10 +4,8 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <functional>
 #include <iterator>
 #include <map>
-#include <tuple>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
@@ -21,6 +19,7 @@ namespace autoscheme {
 namespace {
 
 // Patterns as in a shell.
+constexpr char kShards[] = "*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9]*.safetensors";
 constexpr char kUnfinished[] = "*.incomplete *.part *.partial *.crdownload *.aria2";
 
 // What a file is and what to do about it, by the first patterns that its name matches.
@@ -40,6 +39,7 @@ const struct Kind {
     {"*.bin *.bin.index.json *.pt *.pth *.ckpt *.pkl",
      "a format that can run code and is never opened: convert it to safetensors (save_pretrained of transformers)"},
     {"*.h5 *.msgpack *.onnx *.ot *.npz", "weights of another framework: convert them to safetensors"},
+    {kShards, ""},
     {"*.safetensors", "weights under another name, as of a variant: to use it rename it to model.safetensors"},
 };
 
@@ -99,31 +99,29 @@ std::vector<std::string> ModelFolder::Files(const char* patterns, const char* bu
   return files;
 }
 
-std::vector<std::string> ModelFolder::ShardFiles() const {
-  return Files("*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9]*.safetensors", "adapter_* consolidated*");
-}
+std::vector<std::string> ModelFolder::ShardFiles() const { return Files(kShards, "adapter_* consolidated*"); }
 
 absl::StatusOr<std::vector<std::string>> ModelFolder::ShardSet() const {
   std::map<std::string, uint64_t> present;  // files by their name without its number: "model-*-of-00003.safetensors"
   for (std::string name : ShardFiles()) ++present[name.replace(name.rfind("-of-") - 5, 5, "*")];
-  std::vector<std::tuple<bool, bool, uint64_t, std::string>> sets;  // complete, plain, number of shards, name
+  std::string set;
+  uint64_t shards = 0;
+  bool complete = false;
   for (const auto& [name, files] : present) {
     const uint64_t count = std::strtoull(name.c_str() + name.rfind("-of-") + 4, nullptr, 10);
-    const bool plain = absl::StartsWith(name, "model-*") && name.find('.') == name.rfind('.');
-    if (count <= 99999) sets.emplace_back(files == count, plain, count, name);
+    if (count == 0 || count > 99999 || (files != count && !set.empty())) continue;
+    if (files == count && complete) {
+      return absl::InvalidArgumentError(absl::StrCat(Quoted(path_), " holds several sets of shards and no index: ",
+                                                     Quoted(set), " and ", Quoted(name), "; move all but one away"));
+    }
+    set = name;
+    shards = count;
+    complete = files == count;
   }
-  std::sort(sets.begin(), sets.end(), std::greater<>());
   std::vector<std::string> files;
-  if (sets.empty()) return files;
-  const auto& [complete, plain, count, name] = sets[0];
-  if (sets.size() > 1 && std::get<0>(sets[1]) && std::get<1>(sets[1]) == plain) {
-    return absl::InvalidArgumentError(absl::StrCat(Quoted(path_),
-                                                   " holds several sets of shards and no index: ", Quoted(name),
-                                                   " and ", Quoted(std::get<3>(sets[1])), "; move all but one away"));
-  }
-  for (uint64_t i = 1; i <= count; ++i) {
-    files.push_back(name);
-    files.back().replace(name.rfind("*-of-"), 1, absl::StrCat(absl::Dec(i, absl::kZeroPad5)));
+  for (uint64_t i = 1; i <= shards; ++i) {
+    files.push_back(set);
+    files.back().replace(set.rfind("*-of-"), 1, absl::StrCat(absl::Dec(i, absl::kZeroPad5)));
   }
   return files;
 }

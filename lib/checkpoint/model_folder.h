@@ -30,8 +30,8 @@ class ModelFolder {
   std::vector<std::string> AdapterFiles() const { return Files("adapter_config.json adapter_model*"); }
   // Files named like shards, "model-00001-of-00003.safetensors".
   std::vector<std::string> ShardFiles() const;
-  // All files of the set of shards in the folder, missing ones included; empty without a set. A complete set is
-  // preferred, and then that of "model-". INVALID_ARGUMENT where that leaves a choice.
+  // All files of the complete set of shards in the folder, else of an incomplete one, missing ones included; empty
+  // without a set. INVALID_ARGUMENT where several are complete.
   absl::StatusOr<std::vector<std::string>> ShardSet() const;
   // `error`, of something that the folder lacks, with what it holds instead and what can be done about that.
   // UNIMPLEMENTED where it holds a model in another form.
