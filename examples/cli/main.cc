@@ -3,6 +3,7 @@
 // Exit codes: 0 done; 1 failed, with one line on stderr; 2 the command line is wrong; 130 stopped by Ctrl-C.
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -87,6 +88,14 @@ void OccupyStandardDescriptors() {
   }
 }
 
+// Every shard of a model stays open while it is read: the limit that a shell sets is less than some models have.
+void AllowOpenFiles() {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int Main(std::vector<std::string> arguments) {
   if (arguments.empty()) return UsageError("no command", "autoscheme --help");
   const std::string name = arguments.front();
@@ -119,6 +128,7 @@ int Main(std::vector<std::string> arguments) {
 int main(int argc, char** argv) {
   cli::KeepHeapSmall();
   OccupyStandardDescriptors();
+  AllowOpenFiles();
   signal(SIGPIPE, SIG_IGN);  // a reader that is gone is an error like others, and no reason to lose a run
   const int code = Main(std::vector<std::string>(argv + 1, argv + argc));
   const bool printed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;

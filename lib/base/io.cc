@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <filesystem>
 #include <limits>
 #include <system_error>
 
@@ -330,6 +331,14 @@ ssize_t Io::Write(int fd, const void* data, size_t size) {
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return n;
+}
+
+int Io::List(const char* folder, std::vector<std::string>* names) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    names->push_back(at->path().filename().string());
+  }
+  return -error.value();
 }
 
 int Io::Readlink(const char* path, std::string* out) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -39,8 +40,9 @@ class Io {
   virtual int WillNeed(int fd, off_t offset, off_t size);   // the same: starts reading into the page cache
   virtual int Rename(const char* from, const char* to);
   virtual int Unlink(const char* path);
-  virtual int Readlink(const char* path, std::string* out);  // -EINVAL if it is no symbolic link
-  virtual int Access(const char* path, int mode);            // for the effective user
+  virtual int List(const char* folder, std::vector<std::string>* names);  // all but "." and "..", in any order
+  virtual int Readlink(const char* path, std::string* out);               // -EINVAL if it is no symbolic link
+  virtual int Access(const char* path, int mode);                         // for the effective user
   virtual int Fchmod(int fd, mode_t mode);
   virtual int Fchown(int fd, uid_t user, gid_t group);
   virtual int DescriptorFlags(int fd);           // F_GETFL

@@ -130,7 +130,7 @@ absl::string_view TypeName(const JsonValue& value) {
   return "an unknown type";
 }
 
-// "line 3, column 14 (byte 57)": lines and columns from 1, columns in characters, as editors count them.
+// "line 3, column 14": lines and columns from 1, columns in characters, as editors count them.
 std::string PlaceInText(absl::string_view text, size_t offset) {
   size_t line = 1, column = 1;
   for (const char c : text.substr(0, offset)) {
@@ -141,7 +141,7 @@ std::string PlaceInText(absl::string_view text, size_t offset) {
       ++column;
     }
   }
-  return absl::StrCat("line ", line, ", column ", column, " (byte ", offset, ")");
+  return absl::StrCat("line ", line, ", column ", column);
 }
 
 absl::Status NotJson(absl::string_view text, const std::string& what, absl::string_view why, size_t offset) {
@@ -168,7 +168,9 @@ absl::Status WrongType(const JsonValue& value, const char* key, const std::strin
 absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what, NonFinite non_finite) {
   // RapidJSON takes a zero byte for the end of the text.
   if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) return NotJson(text, what, "a NUL byte", nul);
-  if (absl::StartsWith(text, "\xef\xbb\xbf")) return NotJson(text, what, "a byte order mark", 0);
+  if (absl::StartsWith(text, "\xef\xbb\xbf")) {
+    return NotJson(text, what, "a byte order mark (save it as UTF-8 without one)", 0);
+  }
   constexpr unsigned kFlags = rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag |
                               rapidjson::kParseNumbersAsStringsFlag | rapidjson::kParseNanAndInfFlag;
   Json json;

@@ -25,7 +25,7 @@ enum class NonFinite {
 
 // Parses exactly one value: UTF-8 checked, no comments or trailing commas, depth at most 64, no duplicate keys in any
 // object (compared after unescaping). `what` names the source in messages ("config.json of ...").
-// Errors: DATA_LOSS with line, column and byte offset. Whitespace around the value is fine.
+// Errors: DATA_LOSS with line and column. Whitespace around the value is fine.
 absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what,
                                NonFinite non_finite = NonFinite::kRefuse);
 

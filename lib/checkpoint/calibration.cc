@@ -106,23 +106,19 @@ std::string IsInstead(const File& file, absl::string_view what, absl::string_vie
 
 // OK for text, which may be JSON, and for what is not recognized.
 absl::Status Foreign(const File& file, const FileKind& kind) {
-  absl::string_view remedy;
+  absl::string_view remedy = Remedy(kind.sort);
   switch (kind.sort) {
-    case FileKind::kUnknown:
-    case FileKind::kText:
-    case FileKind::kNumbers:
-    case FileKind::kJson: return absl::OkStatus();
     case FileKind::kLfsPointer:
-      return absl::DataLossError(IsInstead(file, kind.name, "run `git lfs pull` in its folder"));
-    case FileKind::kPage: return absl::DataLossError(IsInstead(file, kind.name, "download it again"));
-    case FileKind::kWideText: remedy = "write it in UTF-8 (iconv -f UTF-16 -t UTF-8)"; break;
-    case FileKind::kCompressed: remedy = "unpack it"; break;
+    case FileKind::kPage: return absl::DataLossError(IsInstead(file, kind.name, remedy));
+    case FileKind::kWideText:
+    case FileKind::kCompressed: break;
     case FileKind::kModel:
       remedy = "this is no calibration (an importance matrix is given as --imatrix, option imatrix_file)";
       break;
     case FileKind::kArrays:
       remedy = "open it with what has written it and save the ids, as by numpy.save(\"tokens.npy\", ids)";
       break;
+    default: return absl::OkStatus();
   }
   return absl::UnimplementedError(IsInstead(file, kind.name, remedy));
 }

@@ -1,14 +1,18 @@
 #include "checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/count.h"
 #include "base/status_macros.h"
+#include "checkpoint/file_kind.h"
 #include "checkpoint/header_handler.h"
 #include "checkpoint/hub_cache.h"
+#include "checkpoint/model_folder.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/shard_index.h"
 
@@ -22,29 +26,31 @@ class CheckpointBuilder {
 
   absl::StatusOr<std::unique_ptr<Checkpoint>> Build(const std::string& model) {
     AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->directory_, ResolveModelFolder(io_, model));
+    folder_.emplace(io_, checkpoint_->directory_);
     AUTOSCHEME_RETURN_IF_ERROR(ReadConfig());
     AUTOSCHEME_RETURN_IF_ERROR(OpenWeights());
+    WarnOfAdapter();
     return std::move(checkpoint_);
   }
 
  private:
   absl::Status ReadConfig();
   absl::Status OpenWeights();
-  absl::Status OpenSharded(const std::string& index_path);
+  absl::Status OpenSet();
+  absl::Status OpenIndexed();
+  absl::Status OpenShards(const ShardIndex& index);
   absl::Status CheckShardsExist(const ShardIndex& index) const;
   void WarnOfIgnoredIndex() const;
   // `count`: of the shards that stay open together.
   absl::Status AddShard(const std::string& name, size_t count);
-  absl::Status SortTensors();
-  absl::Status Reconcile(const ShardIndex& index, const std::string& index_path) const;
-  absl::Status NoWeights() const;
-  // Whether there is such a file or folder. Errors other than its absence are returned.
-  absl::StatusOr<bool> Exists(const std::string& name) const;
-  std::string Path(absl::string_view name) const { return absl::StrCat(checkpoint_->directory_, "/", name); }
+  absl::Status SortTensors(const ShardIndex& index);
+  void WarnOfDisagreement(const ShardIndex& index, const std::string& index_path) const;
+  void WarnOfAdapter() const;
 
   const Context& context_;
   Io& io_;
   std::unique_ptr<Checkpoint> checkpoint_;
+  std::optional<ModelFolder> folder_;  // checkpoint_->directory_
 };
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const Context& context, const std::string& model) {
@@ -82,11 +88,12 @@ uint64_t Checkpoint::bytes_read() const { return bytes_read_.load(std::memory_or
 
 absl::Status CheckpointBuilder::ReadConfig() {
   constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
-  const std::string path = Path("config.json");
+  const std::string path = folder_->Path("config.json");
   checkpoint_->files_.push_back(path);
-  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_text_, ReadFileToString(io_, path, kMaxConfigBytes));
-  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_,
-                              ParseJson(checkpoint_->config_text_, Quoted(path), NonFinite::kRead));
+  absl::StatusOr<std::string> text = ReadFileToString(io_, path, kMaxConfigBytes);
+  if (absl::IsNotFound(text.status())) return folder_->Describe(text.status());
+  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_text_, std::move(text));
+  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_, ParseJsonFile(checkpoint_->config_text_, path));
   if (!checkpoint_->config_.IsObject()) {
     return absl::DataLossError(absl::StrCat(Quoted(path), " is not a JSON object"));
   }
@@ -94,20 +101,21 @@ absl::Status CheckpointBuilder::ReadConfig() {
 }
 
 absl::Status CheckpointBuilder::OpenWeights() {
-  AUTOSCHEME_ASSIGN_OR_RETURN(const bool single, Exists("model.safetensors"));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const bool index, Exists("model.safetensors.index.json"));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool single, folder_->Exists("model.safetensors"));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool index, folder_->Exists("model.safetensors.index.json"));
   checkpoint_->index_ignored_ = single && index;
   if (checkpoint_->index_ignored_) WarnOfIgnoredIndex();
   if (single) {
     AUTOSCHEME_RETURN_IF_ERROR(AddShard("model.safetensors", 1));
-    return SortTensors();
+    return SortTensors({});
   }
-  return index ? OpenSharded(Path("model.safetensors.index.json")) : NoWeights();
+  return index ? OpenIndexed() : OpenSet();
 }
 
 void CheckpointBuilder::WarnOfIgnoredIndex() const {
   std::string shards;
-  if (const absl::StatusOr<ShardIndex> index = ReadShardIndex(io_, Path("model.safetensors.index.json")); index.ok()) {
+  if (const absl::StatusOr<ShardIndex> index = ReadShardIndex(io_, folder_->Path("model.safetensors.index.json"));
+      index.ok()) {
     shards = absl::StrCat(" with its ", Count(index->shards.size(), "shard"), " (", FirstNames(index->shards), ")");
   }
   context_.Warn(
@@ -116,16 +124,33 @@ void CheckpointBuilder::WarnOfIgnoredIndex() const {
                    shards, "; if the shards are the weights that you mean, move model.safetensors away"));
 }
 
-absl::Status CheckpointBuilder::OpenSharded(const std::string& index_path) {
-  checkpoint_->files_.push_back(index_path);
-  AUTOSCHEME_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(io_, index_path));
+absl::Status CheckpointBuilder::OpenSet() {
+  ShardIndex set;
+  AUTOSCHEME_ASSIGN_OR_RETURN(set.shards, folder_->ShardSet());
+  if (set.shards.empty()) {
+    return folder_->Describe(absl::NotFoundError(absl::StrCat("no weights in ", Quoted(checkpoint_->directory_),
+                                                              ": there is no model.safetensors, ",
+                                                              "no model.safetensors.index.json and no set of shards")));
+  }
+  return OpenShards(set);
+}
+
+absl::Status CheckpointBuilder::OpenIndexed() {
+  const std::string path = folder_->Path("model.safetensors.index.json");
+  checkpoint_->files_.push_back(path);
+  AUTOSCHEME_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(io_, path));
+  AUTOSCHEME_RETURN_IF_ERROR(OpenShards(index));
+  WarnOfDisagreement(index, path);
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointBuilder::OpenShards(const ShardIndex& index) {
   AUTOSCHEME_RETURN_IF_ERROR(CheckShardsExist(index));
   for (const std::string& name : index.shards) {
     AUTOSCHEME_RETURN_IF_ERROR(context_.CheckCancelled());
     AUTOSCHEME_RETURN_IF_ERROR(AddShard(name, index.shards.size()));
   }
-  AUTOSCHEME_RETURN_IF_ERROR(SortTensors());
-  return Reconcile(index, index_path);
+  return SortTensors(index);
 }
 
 // All missing shards are named at once: a person who has to download them wants the whole list.
@@ -134,9 +159,9 @@ absl::Status CheckpointBuilder::CheckShardsExist(const ShardIndex& index) const 
   std::vector<std::string> missing;
   size_t count = 0;
   for (const std::string& name : index.shards) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(const bool exists, Exists(name));
+    AUTOSCHEME_ASSIGN_OR_RETURN(const bool exists, folder_->Exists(name));
     if (exists) continue;
-    if (++count <= kMaxListed) missing.push_back(Quoted(name));
+    if (++count <= kMaxListed) missing.push_back(absl::StrCat(Quoted(name), folder_->LinkNote(name)));
   }
   if (count == 0) return absl::OkStatus();
   return absl::NotFoundError(absl::StrCat(count, " of ", Count(index.shards.size(), "shard"),
@@ -150,8 +175,8 @@ absl::Status CheckpointBuilder::AddShard(const std::string& name, size_t count) 
   constexpr uint64_t kOtherFiles = 32;
   Shard shard;
   shard.name = name;
-  checkpoint_->files_.push_back(Path(name));
-  AUTOSCHEME_ASSIGN_OR_RETURN(shard.file, File::OpenRead(io_, Path(name), 2 * count + kOtherFiles));
+  checkpoint_->files_.push_back(folder_->Path(name));
+  AUTOSCHEME_ASSIGN_OR_RETURN(shard.file, File::OpenRead(io_, checkpoint_->files_.back(), 2 * count + kOtherFiles));
   AUTOSCHEME_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(shard.file));
   const int number = static_cast<int>(checkpoint_->shards_.size());
   std::vector<TensorInfo>& tensors = checkpoint_->tensors_;
@@ -167,78 +192,71 @@ absl::Status CheckpointBuilder::AddShard(const std::string& name, size_t count) 
   return absl::OkStatus();
 }
 
-absl::Status CheckpointBuilder::SortTensors() {
+// By name. A tensor that lies in several shards is read from the one that the index places it in.
+absl::Status CheckpointBuilder::SortTensors(const ShardIndex& index) {
   std::vector<TensorInfo>& tensors = checkpoint_->tensors_;
-  std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
-  const auto same = std::adjacent_find(tensors.begin(), tensors.end(),
-                                       [](const TensorInfo& a, const TensorInfo& b) { return a.name == b.name; });
-  if (same == tensors.end()) return absl::OkStatus();
-  const auto shard = [&](int i) { return Quoted(checkpoint_->shards_[static_cast<size_t>(i)].name); };
-  return absl::DataLossError(absl::StrCat("tensor ", Quoted(same->name), " is in two shards of ",
-                                          Quoted(checkpoint_->directory_), ", ", shard(same->shard), " and ",
-                                          shard((same + 1)->shard)));
-}
-
-// What the index says and what the shards hold must be the same before any work starts.
-absl::Status CheckpointBuilder::Reconcile(const ShardIndex& index, const std::string& index_path) const {
-  const auto shard = [&](int i) { return Quoted(index.shards[static_cast<size_t>(i)]); };
-  size_t unlisted = 0;
-  uint64_t total = 0;
-  std::string example;
-  for (const TensorInfo& tensor : checkpoint_->tensors_) {
-    total += tensor.bytes;
-    const auto listed = index.shard_of.find(tensor.name);
-    if (listed == index.shard_of.end()) {
-      if (unlisted++ == 0) example = tensor.name;
-    } else if (listed->second != tensor.shard) {
-      return absl::DataLossError(absl::StrCat(Quoted(index_path), " places tensor ", Quoted(tensor.name), " in ",
-                                              shard(listed->second), ", but it is in ", shard(tensor.shard)));
+  const auto misplaced = [&](const TensorInfo& tensor) { return index.ShardOf(tensor.name) != tensor.shard; };
+  std::sort(tensors.begin(), tensors.end(), [&](const TensorInfo& a, const TensorInfo& b) {
+    if (a.name != b.name) return a.name < b.name;
+    return std::make_pair(misplaced(a), a.shard) < std::make_pair(misplaced(b), b.shard);
+  });
+  const auto shard = [&](const TensorInfo& tensor) {
+    return Quoted(checkpoint_->shards_[static_cast<size_t>(tensor.shard)].name);
+  };
+  std::vector<std::string> copied;
+  size_t kept = 0;
+  for (size_t i = 1; i < tensors.size(); ++i) {
+    if (tensors[i].name != tensors[kept].name) {
+      if (++kept != i) tensors[kept] = std::move(tensors[i]);
+      continue;
     }
-  }
-  if (checkpoint_->tensors_.size() - unlisted != index.shard_of.size()) {
-    const std::pair<const std::string, int>* absent = nullptr;
-    for (const auto& entry : index.shard_of) {
-      if (checkpoint_->Find(entry.first) == nullptr && (absent == nullptr || entry.first < absent->first)) {
-        absent = &entry;
-      }
+    if (misplaced(tensors[kept])) {
+      return absl::DataLossError(absl::StrCat("tensor ", Quoted(tensors[i].name), " is in two shards of ",
+                                              Quoted(checkpoint_->directory_), ", ", shard(tensors[kept]), " and ",
+                                              shard(tensors[i]), ", and nothing says which of them counts"));
     }
-    return absl::DataLossError(
-        absl::StrCat(Quoted(index_path), " places tensor ", Quoted(absent->first), " in ", shard(absent->second),
-                     ", which does not hold it (",
-                     Count(index.shard_of.size() + unlisted - checkpoint_->tensors_.size(), "such tensor"),
-                     "; a mixture of two downloads?)"));
+    if (copied.empty() || copied.back() != tensors[i].name) copied.push_back(tensors[i].name);
   }
-  if (unlisted > 0) {
-    context_.Warn(absl::StrCat(Quoted(index_path), " does not list ", Count(unlisted, "tensor"),
-                               " that the shards hold, the first of them ", Quoted(example)));
-  }
-  if (index.total_bytes >= 0 && static_cast<uint64_t>(index.total_bytes) != total) {
-    context_.Warn(absl::StrCat(Quoted(index_path), " gives a total_size of ", index.total_bytes,
-                               " bytes; the tensors have ", total));
+  tensors.erase(tensors.begin() + static_cast<int64_t>(std::min(kept + 1, tensors.size())), tensors.end());
+  if (!copied.empty()) {
+    context_.Warn(absl::StrCat(
+        Count(copied.size(), "tensor"), " of ", Quoted(checkpoint_->directory_), copied.size() == 1 ? " lies" : " lie",
+        " in more than one shard, read from the one that the index names: ", FirstNames(copied)));
   }
   return absl::OkStatus();
 }
 
-absl::Status CheckpointBuilder::NoWeights() const {
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "model.ckpt",
-                           "consolidated.00.pth", "consolidated.pth", "tf_model.h5", "flax_model.msgpack"}) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(const bool exists, Exists(name));
-    if (!exists) continue;
-    return absl::UnimplementedError(absl::StrCat(Quoted(checkpoint_->directory_), " holds ", name,
-                                                 " but no safetensors; that format can run code and is never opened; "
-                                                 "convert it to safetensors"));
+// The index only says which files to open: whether a tensor that it misses or misplaces is needed, the model knows.
+void CheckpointBuilder::WarnOfDisagreement(const ShardIndex& index, const std::string& index_path) const {
+  std::vector<std::string> unlisted, elsewhere, absent;
+  for (const TensorInfo& tensor : checkpoint_->tensors_) {
+    const int shard = index.ShardOf(tensor.name);
+    if (shard != tensor.shard) (shard < 0 ? unlisted : elsewhere).push_back(tensor.name);
   }
-  return absl::NotFoundError(absl::StrCat("no weights in ", Quoted(checkpoint_->directory_),
-                                          ": looked for model.safetensors and model.safetensors.index.json"));
+  for (const auto& [name, shard] : index.shard_of) {
+    if (checkpoint_->Find(name) == nullptr) absent.push_back(name);
+  }
+  std::sort(absent.begin(), absent.end());
+  std::vector<std::string> unread = folder_->ShardFiles();
+  const auto named = [&](const std::string& name) { return absl::c_binary_search(index.shards, name); };
+  unread.erase(std::remove_if(unread.begin(), unread.end(), named), unread.end());
+  const auto warn = [&](const std::vector<std::string>& names, absl::string_view says, absl::string_view noun,
+                        absl::string_view what) {
+    if (names.empty()) return;
+    context_.Warn(absl::StrCat(Quoted(index_path), says, Count(names.size(), noun), what, ": ", FirstNames(names)));
+  };
+  warn(absent, " lists ", "tensor", " that no shard holds (a mixture of two downloads?)");
+  warn(elsewhere, " misplaces ", "tensor", " that another shard holds, from which it is read");
+  warn(unlisted, " does not list ", "tensor", " that the shards hold");
+  warn(unread, " does not name ", "shard", " that the folder holds, not read therefore");
 }
 
-absl::StatusOr<bool> CheckpointBuilder::Exists(const std::string& name) const {
-  struct stat st;
-  const std::string path = Path(name);
-  const int result = RetryInterrupted([&] { return io_.Stat(path.c_str(), &st); });
-  if (result == -ENOENT) return false;
-  if (result < 0) return ErrnoStatus(-result, absl::StrCat("cannot open ", Quoted(path)));
-  return true;
+void CheckpointBuilder::WarnOfAdapter() const {
+  const std::vector<std::string> files = folder_->AdapterFiles();
+  if (files.empty()) return;
+  context_.Warn(absl::StrCat(Quoted(checkpoint_->directory_), " holds an adapter (LoRA) beside the model (",
+                             FirstNames(files), "), which is not applied: these are the numbers of the model without ",
+                             "it; merge it first if they are to be those of both"));
 }
 
 }  // namespace autoscheme

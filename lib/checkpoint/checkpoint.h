@@ -24,14 +24,15 @@ struct Shard {
 };
 
 // Immutable after Open: free to share between threads. Opening checks every shard's header against its size (by the
-// strict rules of safetensors.h), reconciles the index with the shards, and reads no weight byte.
+// strict rules of safetensors.h) and reads no weight byte. The index says which shards to open, and which one counts
+// where a tensor lies in several; where it disagrees with them otherwise, they count, with a warning.
 class Checkpoint {
  public:
   // `model`: a folder, or a repo id resolved in the local Hugging Face cache (hub_cache.h).
-  // A folder that holds both model.safetensors and an index is read from the former, with a warning.
+  // Read are model.safetensors, else the shards of the index, else a set of shards (model_folder.h).
   // Errors: NOT_FOUND (no folder, config.json or weights; lists every missing shard), DATA_LOSS (truncated or malformed
-  // file; index and shards disagree), INVALID_ARGUMENT (unsafe shard name), RESOURCE_EXHAUSTED (beyond a limit),
-  // UNIMPLEMENTED (only unsafe formats such as pytorch_model.bin).
+  // file; a tensor in two shards without a word of the index), INVALID_ARGUMENT (unsafe shard name; several snapshots
+  // or sets), RESOURCE_EXHAUSTED (beyond a limit), UNIMPLEMENTED (only weights in another format, which are named).
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const Context& context, const std::string& model);
 
   const std::string& directory() const { return directory_; }

@@ -161,6 +161,16 @@ absl::StatusOr<FileKind> RecognizeFile(const File& file) {
   return Recognize(head);
 }
 
+absl::string_view Remedy(FileKind::Sort sort) {
+  switch (sort) {
+    case FileKind::kLfsPointer: return "run `git lfs pull` in its folder";
+    case FileKind::kPage: return "download it again";
+    case FileKind::kCompressed: return "unpack it";
+    case FileKind::kWideText: return "write it in UTF-8 (iconv -f UTF-16 -t UTF-8)";
+    default: return "";
+  }
+}
+
 absl::Status DescribeForeignFile(const File& file) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string head, ReadHead(file));
   const FileKind kind = Recognize(head);
@@ -168,9 +178,9 @@ absl::Status DescribeForeignFile(const File& file) {
     return absl::StrCat(Quoted(file.path()), " is ", kind.name, ", not a safetensors file; ", remedy);
   };
   switch (kind.sort) {
-    case FileKind::kLfsPointer: return absl::DataLossError(is("run `git lfs pull` in its folder"));
-    case FileKind::kPage: return absl::DataLossError(is("download it again"));
-    case FileKind::kCompressed: return absl::UnimplementedError(is("unpack it"));
+    case FileKind::kLfsPointer:
+    case FileKind::kPage: return absl::DataLossError(is(Remedy(kind.sort)));
+    case FileKind::kCompressed: return absl::UnimplementedError(is(Remedy(kind.sort)));
     case FileKind::kModel: return absl::UnimplementedError(is("convert it to a Hugging Face folder"));
     case FileKind::kArrays: return absl::UnimplementedError(is("convert it to safetensors"));
     case FileKind::kJson:
@@ -181,6 +191,15 @@ absl::Status DescribeForeignFile(const File& file) {
               : is("those begin with the 8-byte length of their header"));
     default: return absl::OkStatus();
   }
+}
+
+absl::StatusOr<Json> ParseJsonFile(absl::string_view text, const std::string& path) {
+  absl::StatusOr<Json> json = ParseJson(text, Quoted(path), NonFinite::kRead);
+  if (json.ok()) return json;
+  const FileKind kind = Recognize(text.substr(0, kHeadBytes));
+  const string_view remedy = Remedy(kind.sort);
+  if (remedy.empty()) return json;
+  return absl::DataLossError(absl::StrCat(Quoted(path), " is ", kind.name, ", not JSON; ", remedy));
 }
 
 }  // namespace autoscheme

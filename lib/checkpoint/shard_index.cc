@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/json.h"
 #include "base/status_macros.h"
+#include "checkpoint/file_kind.h"
 #include "checkpoint/header_handler.h"
 #include "checkpoint/hub_cache.h"
 
@@ -18,9 +19,14 @@ absl::string_view View(const JsonValue& text) { return absl::string_view(text.Ge
 
 }  // namespace
 
+int ShardIndex::ShardOf(absl::string_view tensor) const {
+  const auto found = shard_of.find(tensor);
+  return found == shard_of.end() ? -1 : found->second;
+}
+
 absl::StatusOr<ShardIndex> ReadShardIndex(Io& io, const std::string& path) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string text, ReadFileToString(io, path, kMaxIndexBytes));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const Json json, ParseJson(text, Quoted(path)));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const Json json, ParseJsonFile(text, path));
   const JsonValue* map = JsonFind(json, "weight_map");
   if (map == nullptr || !map->IsObject()) {
     return absl::DataLossError(absl::StrCat(Quoted(path), " has no object \"weight_map\""));
@@ -51,10 +57,6 @@ absl::StatusOr<ShardIndex> ReadShardIndex(Io& io, const std::string& path) {
   for (const auto& entry : map->GetObject()) {
     const auto shard = std::lower_bound(index.shards.begin(), index.shards.end(), View(entry.value));
     index.shard_of.emplace(View(entry.name), static_cast<int>(shard - index.shards.begin()));
-  }
-  if (const JsonValue* metadata = JsonFind(json, "metadata")) {
-    const absl::StatusOr<int64_t> total = JsonInt(*metadata, "total_size", Quoted(path));
-    if (total.ok()) index.total_bytes = *total;
   }
   return index;
 }

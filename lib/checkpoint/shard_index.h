@@ -1,12 +1,12 @@
 // model.safetensors.index.json: which shard holds which tensor.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "base/io.h"
 
 namespace autoscheme {
@@ -14,7 +14,8 @@ namespace autoscheme {
 struct ShardIndex {
   std::vector<std::string> shards;                 // file names without folder, sorted
   absl::flat_hash_map<std::string, int> shard_of;  // tensor name -> index into shards
-  int64_t total_bytes = -1;                        // metadata.total_size; -1 when absent or not a number
+
+  int ShardOf(absl::string_view tensor) const;  // -1 for one that is not listed
 };
 
 // Errors: NOT_FOUND, DATA_LOSS (malformed), INVALID_ARGUMENT (a shard name that is not a plain file name),

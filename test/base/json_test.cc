@@ -42,30 +42,30 @@ TEST_CASE("A single scalar is a JSON text") {
   CHECK(ParseJson("null", "t")->IsNull());
 }
 
-TEST_CASE("What JSON does not allow is DATA_LOSS with the byte") {
+TEST_CASE("What JSON does not allow is DATA_LOSS with line and column") {
   for (const char* text :
        {"",     " ",      "{",        "[1,]",       "{\"a\":1,}", "{'a':1}", "{a:1}", "[1] x",
         "{}{}", "/*c*/1", "NaN",      "[Infinity]", "[-]",        "[01]",    "[1.]",  "[.5]",
         "[+1]", "[1e]",   "\"\x01\"", "\"\\x\"",    "[1 2]",      "tru",     "\"abc", "[\"\\u12g4\"]"}) {
     CAPTURE(text);
     CHECK_THAT(ErrorOf(text),
-               Contains("test.json is not valid JSON") && Contains("at line 1, column ") && Contains(" (byte "));
+               Contains("test.json is not valid JSON") && Contains("at line 1, column ") && !Contains("byte"));
   }
-  CHECK(ErrorOf("[1, 2, x]") == "test.json is not valid JSON: invalid value at line 1, column 8 (byte 7)");
+  CHECK(ErrorOf("[1, 2, x]") == "test.json is not valid JSON: invalid value at line 1, column 8");
 }
 
-TEST_CASE("An error in JSON has its line, its column in characters, and its byte") {
-  CHECK_THAT(ErrorOf("{\n  \"a\": 1,\n  \"b\": x\n}\n"), Contains("at line 3, column 8 (byte 19)"));
-  CHECK_THAT(ErrorOf("{\r\n\"a\": 1,\r\n\"b\": x}"), Contains("at line 3, column 6 (byte 17)"));
-  CHECK_THAT(ErrorOf("[\"Gr\xc3\xb6\xc3\x9f\x65 \xe6\xa8\xa1\", x]"), Contains("at line 1, column 13 (byte 16)"));
-  CHECK_THAT(ErrorOf("\n\n{\"a\": 1"), Contains("at line 3, column 8 (byte 9)"));
+TEST_CASE("An error in JSON has its line, and its column in characters") {
+  CHECK_THAT(ErrorOf("{\n  \"a\": 1,\n  \"b\": x\n}\n"), Contains("at line 3, column 8"));
+  CHECK_THAT(ErrorOf("{\r\n\"a\": 1,\r\n\"b\": x}"), Contains("at line 3, column 6"));
+  CHECK_THAT(ErrorOf("[\"Gr\xc3\xb6\xc3\x9f\x65 \xe6\xa8\xa1\", x]"), Contains("at line 1, column 13"));
+  CHECK_THAT(ErrorOf("\n\n{\"a\": 1"), Contains("at line 3, column 8"));
   CHECK_THAT(ErrorOf("{\n\"a\": 1,\n\"a\": 2}"), Contains("duplicate key \"a\" at line 3"));
-  CHECK_THAT(ErrorOf("[\n1e999]"), Contains("at line 2, column 1 (byte 2)"));
+  CHECK_THAT(ErrorOf("[\n1e999]"), Contains("at line 2, column 1"));
 }
 
 TEST_CASE("NaN and the infinities are read where a file may hold them unused, and refused where they are used") {
   const std::string text = R"({"a": NaN, "b": [0.0, Infinity, {"c": -Infinity}], "d": 1})";
-  CHECK_THAT(ErrorOf(text), Contains("NaN is no number of JSON at line 1, column 7 (byte 6)"));
+  CHECK_THAT(ErrorOf(text), Contains("NaN is no number of JSON at line 1, column 7"));
   CHECK_THAT(ErrorOf("[-Infinity]"), Contains("-Infinity is no number of JSON"));
   const absl::StatusOr<Json> json = ParseJson(text, "t", NonFinite::kRead);
   REQUIRE(json.ok());
@@ -77,14 +77,14 @@ TEST_CASE("NaN and the infinities are read where a file may hold them unused, an
   CHECK(JsonDoubleOr((*json)["b"][2], "c", 1, "t").status() ==
         absl::InvalidArgumentError("t: \"c\" is -inf, not a finite number"));
   CHECK(JsonInt(*json, "a", "t").status().code() == absl::StatusCode::kInvalidArgument);
-  for (const char* wrong : {"nan", "inf", "Inf", "-Inf", "Infinit", "-NaN1", "+Infinity", "Nan", "[-]"}) {
+  for (const char* wrong : {"1e999", "nan", "inf", "Inf", "-Inf", "Infinit", "-NaN1", "+Infinity", "Nan", "[-]"}) {
     CAPTURE(wrong);
     CHECK_FALSE(ParseJson(wrong, "t", NonFinite::kRead).ok());
   }
 }
 
 TEST_CASE("NUL bytes and a byte order mark are named") {
-  CHECK_THAT(ErrorOf("{}\0"s), Contains("NUL byte at line 1, column 3 (byte 2)"));
+  CHECK_THAT(ErrorOf("{}\0"s), Contains("NUL byte at line 1, column 3"));
   CHECK_THAT(ErrorOf("\xef\xbb\xbf{}"), Contains("byte order mark"));
 }
 

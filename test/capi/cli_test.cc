@@ -1,6 +1,7 @@
 // The autoscheme program: exit codes, messages, results.
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -362,6 +363,25 @@ TEST_CASE("a working folder that has been deleted is one clear error") {
     CHECK(run.out.empty());
   }
   CHECK_FALSE(fs::exists(out));
+}
+
+TEST_CASE("a model of more shards than a shell lets a program open is read, up to the hard limit") {
+  const Shell shell(20);
+  Beside beside;
+  rlim_t hard = 200;
+  beside.in_child = [&] {
+    const struct rlimit few = {16, hard};
+    if (setrlimit(RLIMIT_NOFILE, &few) != 0) _exit(97);
+  };
+  const Run run = shell({"inspect", "--model", shell.model_dir}, beside);
+  INFO(run.err);
+  CHECK(run.code == 0);
+  hard = 16;
+  const Run refused = shell({"inspect", "--model", shell.model_dir}, beside);
+  CHECK(refused.code == 1);
+  CHECK(refused.lines() == 1);
+  CHECK_THAT(refused.err, Contains("this process may have 16 open at once (RLIMIT_NOFILE) and needs up to 72") &&
+                              Contains("ulimit -n"));
 }
 
 TEST_CASE("threads that wait for each other spin briefly, unless the user has said how long") {

@@ -176,7 +176,7 @@ TEST_CASE("What a folder lacks is said by name") {
   Fails(dir / "missing", StatusCode::kNotFound, {"missing"});
   Fails(dir.path(), StatusCode::kNotFound, {"config.json"});
   dir.Write("config.json", "{}");
-  Fails(dir.path(), StatusCode::kNotFound, {"model.safetensors and model.safetensors.index.json"});
+  Fails(dir.path(), StatusCode::kNotFound, {"no weights in", "no model.safetensors.index.json and no set of shards"});
 }
 
 TEST_CASE("Formats that can run code are refused, unopened") {
@@ -235,6 +235,48 @@ TEST_CASE("A config with NaN and Infinity is read, as Python writes them, and a 
   Fails(dir.path(), StatusCode::kDataLoss, {"config.json", "line 2, column"});
 }
 
+TEST_CASE("JSON files of a model that are something else are named for what they are, with the remedy") {
+  const std::string config = "{\"hidden_size\": 3}";
+  std::string little, big;
+  for (const char c : config) {
+    (little += c) += '\0';
+    (big += '\0') += c;
+  }
+  const std::vector<std::pair<std::string, std::vector<std::string>>> cases = {
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", {"is a Git LFS pointer", "git lfs pull"}},
+      {"<!DOCTYPE html>\n<html>", {"is an HTML or XML page", "download it again"}},
+      {"\xff\xfe" + little, {"is UTF-16 text, not JSON", "iconv -f UTF-16 -t UTF-8"}},
+      {"\xfe\xff" + big, {"is UTF-16 text, not JSON", "iconv"}},
+      {little, {"is UTF-16 text, not JSON", "iconv"}},
+      {"\x1f\x8b\x08 and more", {"is a gzip file, not JSON", "unpack it"}},
+      {"\xef\xbb\xbf" + config, {"byte order mark", "UTF-8 without one"}},
+      {"{\n  'hidden_size': 3\n}", {"is not valid JSON", "at line 2, column 3"}},
+      {"{\"a\": 1, // why\n}", {"is not valid JSON", "at line 1, column 10"}},
+      {"{\"a\": 1,\n\"b\": [1e999]}", {"is not valid JSON: number too big", "at line 2, column 7"}},
+      {"", {"is not valid JSON", "the document is empty at line 1, column 1"}}};
+  for (const auto& [text, words] : cases) {
+    CAPTURE(text);
+    const TempDir dir;
+    dir.Write("config.json", text);
+    Fails(dir.path(), StatusCode::kDataLoss, words);
+    dir.Write("config.json", config);
+    dir.Write("model.safetensors.index.json", text);
+    Fails(dir.path(), StatusCode::kDataLoss, words);
+  }
+}
+
+TEST_CASE("An index with NaN and Infinity in its metadata is read") {
+  const TempDir dir;
+  dir.Write("config.json", "{}");
+  dir.Write("s1.safetensors", SafetensorsBytes({kThree[0]}));
+  WriteIndex(dir, R"("a":"s1.safetensors")", R"({"total_size": NaN, "loss": -Infinity})");
+  Log log;
+  const auto checkpoint = Checkpoint::Open(log.context, dir.path());
+  REQUIRE(checkpoint.ok());
+  CHECK((*checkpoint)->tensors().size() == 1);
+  CHECK(log.warnings.empty());
+}
+
 TEST_CASE("All missing shards are listed at once") {
   const TempDir dir;
   dir.Write("config.json", "{}");
@@ -279,19 +321,72 @@ TEST_CASE("Shard names that leave the folder are refused and never opened") {
   }
 }
 
-TEST_CASE("Index and shards must agree on where each tensor is") {
+// The warnings of opening, after which `tensors` are there, each with its own bytes of kThree.
+std::vector<std::string> WarningsOfOpening(const TempDir& dir, const std::vector<std::string>& tensors) {
+  Log log;
+  const auto checkpoint = Checkpoint::Open(log.context, dir.path());
+  CAPTURE(checkpoint.status().ToString());
+  REQUIRE(checkpoint.ok());
+  std::vector<std::string> found;
+  for (const TensorInfo& tensor : (*checkpoint)->tensors()) {
+    found.push_back(tensor.name);
+    for (const RawTensor& raw : kThree) {
+      if (raw.name == tensor.name) CHECK(ReadAll(**checkpoint, tensor) == raw.bytes);
+    }
+  }
+  CHECK(found == tensors);
+  return log.warnings;
+}
+
+TEST_CASE("An index only says which files to open: what it places wrongly is read where it lies, with a warning") {
   const TempDir dir;
   dir.Write("config.json", "{}");
   dir.Write("s1.safetensors", SafetensorsBytes({kThree[0]}));
   dir.Write("s2.safetensors", SafetensorsBytes({kThree[1], kThree[2]}));
 
-  WriteIndex(dir, R"("a":"s1.safetensors","b":"s2.safetensors","c":"s2.safetensors","d":"s2.safetensors")");
-  Fails(dir.path(), StatusCode::kDataLoss, {"\"d\"", "\"s2.safetensors\"", "does not hold it"});
+  WriteIndex(dir, R"("a":"s1.safetensors","b":"s2.safetensors","c":"s2.safetensors","e":"s2.safetensors",
+                     "d":"s1.safetensors")");
+  std::vector<std::string> warnings = WarningsOfOpening(dir, {"a", "b", "c"});
+  REQUIRE(warnings.size() == 1);
+  CHECK_THAT(warnings[0], Contains("lists 2 tensors that no shard holds") && Contains("\"d\", \"e\""));
+
   WriteIndex(dir, R"("a":"s1.safetensors","b":"s1.safetensors","c":"s2.safetensors")");
-  Fails(dir.path(), StatusCode::kDataLoss, {"\"b\" in \"s1.safetensors\"", "it is in \"s2.safetensors\""});
-  dir.Write("s1.safetensors", SafetensorsBytes({kThree[0], kThree[1]}));
-  WriteIndex(dir, R"("a":"s1.safetensors","b":"s2.safetensors","c":"s2.safetensors")");
-  Fails(dir.path(), StatusCode::kDataLoss, {"\"b\" is in two shards", "\"s1.safetensors\"", "\"s2.safetensors\""});
+  warnings = WarningsOfOpening(dir, {"a", "b", "c"});
+  REQUIRE(warnings.size() == 1);
+  CHECK_THAT(warnings[0], Contains("misplaces 1 tensor that another shard holds") && Contains(": \"b\""));
+
+  WriteIndex(dir, R"("b":"s2.safetensors","x":"s1.safetensors")");
+  warnings = WarningsOfOpening(dir, {"a", "b", "c"});
+  REQUIRE(warnings.size() == 2);
+  CHECK_THAT(warnings[0], Contains("lists 1 tensor that no shard holds"));
+  CHECK_THAT(warnings[1], Contains("does not list 2 tensors that the shards hold: \"a\", \"c\""));
+}
+
+TEST_CASE("Of a tensor in several shards the index picks one, and without its word the shards are named") {
+  const std::string other = SafetensorsBytes({{"b", "F32", {2}, "########"}, kThree[0]});
+  for (const std::string right : {"s1", "s2", "s3"}) {
+    CAPTURE(right);
+    const TempDir dir;
+    dir.Write("config.json", "{}");
+    for (const std::string name : {"s1", "s2", "s3"}) dir.Write(name + ".safetensors", other);
+    dir.Write(right + ".safetensors", SafetensorsBytes({kThree[0], kThree[1], kThree[2]}));
+    const std::string shard = "\"" + right + ".safetensors\"", c = ",\"c\":" + shard;
+    WriteIndex(dir, "\"a\":\"s1.safetensors\",\"b\":" + shard + c + R"(,"x":"s2.safetensors","y":"s3.safetensors")");
+    const std::vector<std::string> warnings = WarningsOfOpening(dir, {"a", "b", "c"});
+    REQUIRE(warnings.size() == 2);
+    CHECK_THAT(warnings[0], Contains("2 tensors") && Contains("in more than one shard") && Contains("\"a\", \"b\""));
+
+    WriteIndex(dir, R"("a":"s2.safetensors")" + c + R"(,"x":"s1.safetensors","y":"s3.safetensors")");
+    Fails(dir.path(), StatusCode::kDataLoss,
+          {"tensor \"b\" is in two shards", "\"s1.safetensors\" and \"s2.safetensors\"", "nothing says which"});
+  }
+  const TempDir dir;
+  dir.Write("config.json", "{}");
+  dir.Write("s1.safetensors", SafetensorsBytes({kThree[1]}));
+  dir.Write("s2.safetensors", SafetensorsBytes({kThree[1]}));
+  dir.Write("s3.safetensors", SafetensorsBytes({kThree[0]}));
+  WriteIndex(dir, R"("b":"s3.safetensors","x":"s1.safetensors","y":"s2.safetensors")");
+  Fails(dir.path(), StatusCode::kDataLoss, {"\"s1.safetensors\" and \"s2.safetensors\"", "nothing says which"});
 }
 
 TEST_CASE("Tensors that the index does not list are taken, with one warning, files it does not list are not") {
@@ -300,28 +395,20 @@ TEST_CASE("Tensors that the index does not list are taken, with one warning, fil
   dir.Write("s1.safetensors", SafetensorsBytes(kThree));
   dir.Write("model-stale.safetensors", "garbage");
   WriteIndex(dir, R"("b":"s1.safetensors")");
-  Log log;
-  const auto checkpoint = Checkpoint::Open(log.context, dir.path());
-  REQUIRE(checkpoint.ok());
-  CHECK((*checkpoint)->tensors().size() == 3);
-  REQUIRE(log.warnings.size() == 1);
-  CHECK_THAT(log.warnings[0], Contains("2 tensors") && Contains("\"a\""));
+  const std::vector<std::string> warnings = WarningsOfOpening(dir, {"a", "b", "c"});
+  REQUIRE(warnings.size() == 1);
+  CHECK_THAT(warnings[0], Contains("2 tensors") && Contains("\"a\", \"c\""));
 }
 
-TEST_CASE("A wrong total_size is a warning, a missing one is nothing") {
+TEST_CASE("A total_size says nothing, right or wrong") {
   const TempDir dir;
   dir.Write("config.json", "{}");
   dir.Write("s1.safetensors", SafetensorsBytes({kThree[0]}));
-  Log log;
-  for (const char* metadata : {"{}", "null", "{\"total_size\":4}", "{\"total_size\":4.0}", "{\"total_size\":\"4\"}"}) {
+  for (const char* metadata :
+       {"{}", "null", "{\"total_size\":4}", "{\"total_size\":5}", "{\"total_size\":4.0}", "{\"total_size\":\"x\"}"}) {
     WriteIndex(dir, R"("a":"s1.safetensors")", metadata);
-    CHECK(Checkpoint::Open(log.context, dir.path()).ok());
+    CHECK(WarningsOfOpening(dir, {"a"}).empty());
   }
-  CHECK(log.warnings.empty());
-  WriteIndex(dir, R"("a":"s1.safetensors")", "{\"total_size\":5}");
-  CHECK(Checkpoint::Open(log.context, dir.path()).ok());
-  REQUIRE(log.warnings.size() == 1);
-  CHECK_THAT(log.warnings[0], Contains("total_size of 5") && Contains("have 4"));
 }
 
 TEST_CASE("One short shard among many is found at open") {

@@ -86,7 +86,8 @@ TEST_CASE("What is missing is NOT_FOUND and names the place") {
   const CacheEnvironment env({{"HF_HUB_CACHE", dir.path()}});
   const absl::Status absent = ResolveModelFolder(Io::Posix(), "org/absent").status();
   CHECK(absent.code() == absl::StatusCode::kNotFound);
-  CHECK_THAT(std::string(absent.message()), Contains("models--org--absent/refs/main") && Contains("download it first"));
+  CHECK_THAT(std::string(absent.message()),
+             Contains("no \"" + dir.path() + "/models--org--absent\"") && Contains("download it first"));
 
   dir.Write("models--org--half/refs/main", "abc\n");
   const absl::Status half = ResolveModelFolder(Io::Posix(), "org/half").status();
@@ -97,6 +98,112 @@ TEST_CASE("What is missing is NOT_FOUND and names the place") {
   CHECK(ResolveModelFolder(Io::Posix(), "a/b/c").status().code() == absl::StatusCode::kNotFound);
   const CacheEnvironment none({});
   CHECK_THAT(std::string(ResolveModelFolder(Io::Posix(), "org/name").status().message()), Contains("HF_HOME"));
+}
+
+// The folder or the error's text.
+std::string Resolved(const std::string& model) {
+  const absl::StatusOr<std::string> folder = ResolveModelFolder(Io::Posix(), model);
+  return folder.ok() ? *folder : folder.status().ToString();
+}
+
+TEST_CASE("The variables that place the cache are expanded as Python does it") {
+  const TempDir dir;
+  const std::string hub = AddRepo(dir, "a b/hub/", "models--org--name", "abc");
+  setenv("AUTOSCHEME_TEST_PLACE", "a b", 1);
+  for (const char* value :
+       {"~/a b/hub", "$HOME/a b/hub", "${HOME}/$AUTOSCHEME_TEST_PLACE/hub", "~/${AUTOSCHEME_TEST_PLACE}/hub"}) {
+    for (const char* variable : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
+      CAPTURE(variable, value);
+      const CacheEnvironment env({{variable, value}, {"HOME", dir.path()}});
+      CHECK(Resolved("org/name") == hub);
+    }
+  }
+  {
+    const CacheEnvironment env({{"HF_HOME", "~/$AUTOSCHEME_TEST_PLACE"}, {"HOME", dir.path()}});
+    CHECK(Resolved("org/name") == hub);
+  }
+  AddRepo(dir, "xdg/huggingface/hub/", "models--org--name", "def");
+  {
+    const CacheEnvironment env({{"XDG_CACHE_HOME", "${HOME}/xdg"}, {"HOME", dir.path()}});
+    CHECK(Resolved("org/name") == dir / "xdg/huggingface/hub/models--org--name/snapshots/def");
+  }
+  // What is not set stays, and so does a dollar without a name; "~" counts at the beginning alone.
+  unsetenv("AUTOSCHEME_TEST_PLACE");
+  for (const char* value :
+       {"/no/$AUTOSCHEME_TEST_PLACE/x", "/no/${AUTOSCHEME_TEST_PLACE}", "/no/$/${HOME", "/no/~/x$"}) {
+    const CacheEnvironment env({{"HF_HUB_CACHE", value}, {"HOME", dir.path()}});
+    CHECK_THAT(Resolved("org/name"), Contains("no \"" + std::string(value) + "/models--org--name\""));
+  }
+}
+
+TEST_CASE("Without refs/main the only snapshot is used, and several are listed with the way to pick one") {
+  const TempDir dir;
+  const CacheEnvironment env({{"HF_HUB_CACHE", dir.path()}});
+  dir.Write("models--org--name/snapshots/abc123/config.json", "{}");
+  const std::string snapshots = dir / "models--org--name/snapshots/";
+  CHECK(Resolved("org/name") == snapshots + "abc123");
+  dir.Write("models--org--name/snapshots/abd456/config.json", "{}");
+  CHECK_THAT(Resolved("org/name"), Contains("INVALID_ARGUMENT") && Contains("several snapshots that fit") &&
+                                       Contains("models--org--name/refs/main") &&
+                                       Contains("give one of \"org/name@abc123\", \"org/name@abd456\""));
+  dir.Write("models--org--name/refs/main", "abd456\n");
+  CHECK(Resolved("org/name") == snapshots + "abd456");
+  dir.Write("models--org--name/refs/main", "fff");
+  CHECK_THAT(Resolved("org/name"), Contains("NOT_FOUND") && Contains("snapshots/fff") && Contains("download it") &&
+                                       Contains("or give one of \"org/name@abc123\""));
+  dir.Write("models--org--empty/blobs/x", "");
+  CHECK_THAT(Resolved("org/empty"), Contains("NOT_FOUND") && Contains("models--org--empty/refs/main") &&
+                                        Contains("download it first") && !Contains("give one of"));
+}
+
+TEST_CASE("A revision is a branch, a tag, a commit or the unique beginning of one") {
+  const TempDir dir;
+  const CacheEnvironment env({{"HF_HUB_CACHE", dir.path()}});
+  const std::string repo = dir / "models--org--name";
+  for (const std::string commit : {"abc123", "abd456", "0ff"}) {
+    dir.Write("models--org--name/snapshots/" + commit + "/config.json", "{}");
+  }
+  dir.Write("models--org--name/refs/main", "abc123");
+  dir.Write("models--org--name/refs/v1.0", "abd456");
+  dir.Write("models--org--name/refs/refs/pr/7", "0ff");
+  dir.Write("models--org--name/refs/0", "abc123");
+  dir.Write("models--org--name/refs/evil", "../../..");
+  for (const std::string& name : {std::string("org/name"), repo}) {
+    CAPTURE(name);
+    CHECK(Resolved(name + "@main") == repo + "/snapshots/abc123");
+    CHECK(Resolved(name + "@v1.0") == repo + "/snapshots/abd456");
+    CHECK(Resolved(name + "@refs/pr/7") == repo + "/snapshots/0ff");
+    CHECK(Resolved(name + "@abd456") == repo + "/snapshots/abd456");
+    CHECK(Resolved(name + "@abd") == repo + "/snapshots/abd456");
+    CHECK(Resolved(name + "@0") == repo + "/snapshots/abc123");  // a branch goes before the beginning of a commit
+    CHECK_THAT(Resolved(name + "@ab"), Contains("INVALID_ARGUMENT") && Contains("several snapshots that fit"));
+    CHECK_THAT(Resolved(name + "@v2"),
+               Contains("NOT_FOUND") && Contains("/refs/v2\" nor a snapshot that fits") && Contains("@abc123\""));
+    CHECK_THAT(Resolved(name + "@evil"), Contains("INVALID_ARGUMENT") && Contains("unsafe snapshot"));
+    for (const char* revision : {"../x", "a//b", "/etc/passwd", ".."}) {
+      CHECK_THAT(Resolved(name + "@" + revision), Contains("INVALID_ARGUMENT") && Contains("has no revision"));
+    }
+  }
+  CHECK_THAT(Resolved("org/absent@v1"), Contains("NOT_FOUND") && Contains("models--org--absent"));
+  CHECK_THAT(Resolved("@v1"), Contains("NOT_FOUND"));
+  // A folder of that name goes before a revision.
+  dir.Write("x@y/config.json", "{}");
+  CHECK(Resolved(dir / "x@y") == dir / "x@y");
+}
+
+TEST_CASE("A repository's folder in the cache, or its snapshots, stand for the snapshot") {
+  const TempDir dir;
+  const std::string snapshot = AddRepo(dir, "hub/", "models--org--name", "abc123");
+  const std::string repo = dir / "hub/models--org--name";
+  CHECK(Resolved(repo) == snapshot);
+  CHECK(Resolved(repo + "/") == snapshot);
+  CHECK(Resolved(repo + "/snapshots") == snapshot);
+  CHECK(Resolved(repo + "/snapshots/") == snapshot);
+  CHECK(Resolved(snapshot) == snapshot);
+  dir.Write("hub/models--org--name/snapshots/def456/config.json", "{}");
+  REQUIRE(std::filesystem::remove(repo + "/refs/main"));
+  CHECK_THAT(Resolved(repo + "/snapshots"), Contains("give one of \"" + repo + "@abc123\", \"" + repo + "@def456\""));
+  CHECK(Resolved(repo + "@def456") == repo + "/snapshots/def456");
 }
 
 TEST_CASE("Names and refs that could leave the cache are refused") {

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "base/io.h"
 
@@ -30,7 +32,8 @@ enum IoOp : uint32_t {
   kAccess = 1 << 15,
   kFchmod = 1 << 16,
   kFchown = 1 << 17,
-  kEveryOp = (1 << 18) - 1,
+  kList = 1 << 18,
+  kEveryOp = (1 << 19) - 1,
 };
 
 // The `countdown`-th call (from 1) of an operation in `mask` fails: once, or that and every later one.
@@ -119,6 +122,10 @@ class FaultIo : public Io {
   int Readlink(const char* path, std::string* out) override {
     const int error = Fault(kReadlink);
     return error > 0 ? -error : Io::Readlink(path, out);
+  }
+  int List(const char* folder, std::vector<std::string>* names) override {
+    const int error = Fault(kList);
+    return error > 0 ? -error : Io::List(folder, names);
   }
   int Access(const char* path, int mode) override {
     const int error = Fault(kAccess);
