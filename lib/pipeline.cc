@@ -16,6 +16,7 @@
 #include <omp.h>
 #endif
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -231,7 +232,7 @@ std::vector<LayerInfo> CandidateLayers(const MetaSkeleton& skeleton, const std::
   std::vector<LayerInfo> layers;
   if (std::any_of(menu.begin(), menu.end(), IsKQuant)) {
     LayerInfo embedding;
-    embedding.name = std::string(absl::StripSuffix(skeleton.embedding()->name, ".weight"));
+    embedding.name = std::string(absl::StripSuffix(skeleton.spec().input.embedding, ".weight"));
     embedding.out_features = skeleton.vocab_size(), embedding.in_features = skeleton.hidden_size();
     embedding.is_embedding = true;
     layers.push_back(std::move(embedding));
@@ -318,10 +319,16 @@ ScoreTable SchemeGenerator::Rep::EmptyTable() const {
   table.schemes = options.schemes;
   table.layers = layers;
   int64_t other = static_cast<int64_t>(skeleton->total_bytes());
+  absl::flat_hash_map<std::string, const TensorInfo*> weights;
+  for (const Block& block : skeleton->blocks()) {
+    for (const LinearLayer& linear : block.linears) weights[linear.name] = linear.weight;
+  }
+  // The bytes of a tied head are the embedding's.
+  if (!skeleton->tied_head()) weights[skeleton->head().name] = skeleton->head().weight;
   for (const LayerInfo& layer : layers) {
-    if (layer.is_head && skeleton->tied_head()) continue;  // its bytes are the embedding's
-    const TensorInfo* weight = skeleton->checkpoint().Find(layer.name + ".weight");
-    if (weight != nullptr) other -= static_cast<int64_t>(weight->bytes);
+    const auto found = weights.find(layer.name);
+    if (layer.is_embedding) other -= static_cast<int64_t>(skeleton->embedding()->bytes);
+    if (found != weights.end()) other -= static_cast<int64_t>(found->second->bytes);
   }
   table.other_bytes = other;
   return table;

@@ -20,6 +20,9 @@ namespace autoscheme {
 class Checkpoint;  // lib/checkpoint/checkpoint.h
 struct ModelSpec;  // lib/model/decoder_spec.h
 
+// Layers and blocks are named as transformers names its modules, whatever prefix the checkpoint's tensors have: a part
+// of a recipe must find its module.
+//
 // A linear layer: weight [out_features, in_features] (but see `transposed`), optional bias [out_features].
 struct LinearLayer {
   std::string name;  // "model.layers.0.self_attn.q_proj"
@@ -41,6 +44,7 @@ struct Block {
   std::vector<const TensorInfo*> tensors;                 // everything the block needs, ordered by (shard, offset)
   std::vector<std::vector<const TensorInfo*>> sublayers;  // the same tensors by sublayer
   std::vector<LinearLayer> linears;                       // the quantizable ones, in the model's order
+  std::vector<const TensorInfo*> params;                  // the others, by BlockSpec::params
   uint64_t bytes = 0;                                     // sum over tensors
 };
 
@@ -71,6 +75,8 @@ class MetaSkeleton {
   bool tied_head() const;
   // Tensors outside blocks, embedding and head that the forward pass needs (the final norm, ...).
   absl::Span<const TensorInfo* const> other_tensors() const;
+  // Tensors of a multimodal checkpoint that the text decoder does not read. They are counted in the two totals.
+  absl::Span<const TensorInfo* const> untouched_tensors() const;
   int64_t total_params() const;
   uint64_t total_bytes() const;
   // Longest sequence the model was made for (max_position_embeddings), 0 if it says none.

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "exec/weights.h"
 
 namespace autoscheme {
@@ -39,7 +38,7 @@ UnitRunner::UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Spa
     parts_.push_back(std::make_unique<PartOps>(block, position_tables));
     const BlockSpec& spec = spec_.blocks[part.block];
     for (const int param : ParamsOf(spec.sublayers[part.sublayer])) {
-      const TensorView& view = views_.at(absl::StrCat(block.name, ".", spec.params[param].name));
+      const TensorView& view = views_.at(block.params[param]->name);
       parts_.back()->AddParam(param, LoadTensor(view, dtype));
     }
   }

@@ -141,6 +141,8 @@ struct ModelSpec {
   std::vector<ParamSpec> others;  // tensors outside the blocks, but for embedding and head
   std::vector<RotaryTable> tables;
   std::vector<BlockSpec> blocks;
+  // The text decoder of a multimodal model: other tensors are untouched, not ignored.
+  bool multimodal = false;
   std::vector<std::string> warnings;  // what config.json says twice or in vain, one sentence each
 };
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/count.h"
@@ -29,7 +30,7 @@ struct MetaSkeleton::Rep {
   const TensorInfo* embedding = nullptr;
   LinearLayer head;
   bool tied_head = false;
-  std::vector<const TensorInfo*> others;
+  std::vector<const TensorInfo*> others, untouched;
 };
 
 namespace {
@@ -40,14 +41,64 @@ bool IsFloat(const TensorInfo& info) {
   return info.dtype == Dtype::kBF16 || info.dtype == Dtype::kF16 || info.dtype == Dtype::kF32;
 }
 
+// Where the checkpoint's names differ from the modules' by a prefix: "model." left out, or another one in its place
+// ("language_model.model.", "_orig_mod.model."). Found by the one tensor that ends like the embedding.
+class StoredNames {
+ public:
+  StoredNames(const Checkpoint& checkpoint, const ModelSpec& spec) {
+    const std::string& embedding = spec.input.embedding;  // "model.embed_tokens.weight"
+    const size_t last = embedding.rfind('.'), before = embedding.rfind('.', last - 1);
+    base_ = before == std::string::npos ? "" : embedding.substr(0, before + 1);
+    stored_ = base_;
+    std::vector<std::string> probes = {embedding};
+    if (!spec.blocks.empty() && !spec.blocks[0].linears.empty()) {
+      probes.push_back(absl::StrCat(spec.blocks[0].name, ".", spec.blocks[0].linears[0].name, ".weight"));
+    }
+    for (const std::string& probe : probes) {
+      if (checkpoint.Find(probe) != nullptr) return;
+      std::vector<std::string> prefixes;
+      for (const TensorInfo& info : checkpoint.tensors()) {
+        if (!absl::EndsWith(info.name, probe.substr(base_.size()))) continue;
+        std::string prefix = info.name.substr(0, info.name.size() - (probe.size() - base_.size()));
+        const bool other = absl::StrContains(prefix, "vision") || absl::StrContains(prefix, "visual") ||
+                           absl::StrContains(prefix, "audio");
+        if (!other && (prefix.empty() || prefix.back() == '.')) prefixes.push_back(std::move(prefix));
+      }
+      if (prefixes.size() != 1) continue;
+      stored_ = prefixes[0];
+      // What stands before the decoder stands before the head too, or nothing does.
+      const std::string around = absl::EndsWith(stored_, "model.") ? stored_.substr(0, stored_.size() - 6) : stored_;
+      for (const std::string& head : {around + spec.head.name, stored_ + spec.head.name}) {
+        if (checkpoint.Find(spec.head.name + ".weight") != nullptr || checkpoint.Find(head + ".weight") == nullptr) {
+          continue;
+        }
+        head_ = spec.head.name, stored_head_ = head;
+        break;
+      }
+      return;
+    }
+  }
+
+  std::string Stored(const std::string& name) const {
+    if (!head_.empty() && absl::StartsWith(name, head_ + ".")) return stored_head_ + name.substr(head_.size());
+    return absl::StartsWith(name, base_) && base_ != stored_ ? stored_ + name.substr(base_.size()) : name;
+  }
+
+ private:
+  std::string base_, stored_, head_, stored_head_;
+};
+
 // Looks tensors of the architecture up in the checkpoint and checks them; collects every absent name, so that one
 // message tells all.
 class TensorFinder {
  public:
-  explicit TensorFinder(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  TensorFinder(const Checkpoint& checkpoint, const ModelSpec& spec)
+      : checkpoint_(checkpoint), names_(checkpoint, spec) {}
 
+  // Null if there is none; not counted as missing.
+  const TensorInfo* Look(const std::string& name) const { return checkpoint_.Find(names_.Stored(name)); }
   const TensorInfo* Find(const std::string& name, const std::vector<int64_t>& shape) {
-    const TensorInfo* info = checkpoint_.Find(name);
+    const TensorInfo* info = Look(name);
     if (info == nullptr) {
       missing_.push_back(name);
       return nullptr;
@@ -75,13 +126,13 @@ class TensorFinder {
   }
   // For a tensor that is needed in no other place.
   void MarkUsed(const TensorInfo* info) { used_.insert(info); }
-  // Sorted.
-  std::vector<std::string> Unused() const {
-    std::vector<std::string> names;
+  // Sorted by name.
+  std::vector<const TensorInfo*> Unused() const {
+    std::vector<const TensorInfo*> unused;
     for (const TensorInfo& info : checkpoint_.tensors()) {
-      if (used_.count(&info) == 0) names.push_back(info.name);
+      if (used_.count(&info) == 0) unused.push_back(&info);
     }
-    return names;
+    return unused;
   }
 
  private:
@@ -89,6 +140,7 @@ class TensorFinder {
     if (status_.ok()) status_ = std::move(status);
   }
   const Checkpoint& checkpoint_;
+  const StoredNames names_;
   std::vector<std::string> missing_;
   absl::flat_hash_set<const TensorInfo*> used_;
   absl::Status status_;
@@ -119,9 +171,9 @@ Block FindBlock(const BlockSpec& spec, TensorFinder& finder) {
     if (layer.bias != nullptr) block.sublayers[linear.sublayer].push_back(layer.bias);
   }
   for (const ParamSpec& param : spec.params) {
-    if (const TensorInfo* info = finder.Find(spec.name + "." + param.name, param.shape)) {
-      block.sublayers[param.sublayer].push_back(info);
-    }
+    const TensorInfo* info = finder.Find(spec.name + "." + param.name, param.shape);
+    block.params.push_back(info);
+    if (info != nullptr) block.sublayers[param.sublayer].push_back(info);
   }
   const auto by_place = [](const TensorInfo* a, const TensorInfo* b) {
     return std::make_pair(a->shard, a->offset) < std::make_pair(b->shard, b->offset);
@@ -215,17 +267,20 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
   AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config()));
   const ModelSpec& spec = rep->spec;
 
-  TensorFinder finder(checkpoint);
-  rep->embedding = finder.Find(spec.input.embedding, {spec.vocab_size, spec.input.width});
+  TensorFinder finder(checkpoint, spec);
+  const TensorInfo* head = finder.Look(spec.head.name + ".weight");
+  // Some tied models hold the one tensor under the head's name.
+  const bool head_alone = finder.Look(spec.input.embedding) == nullptr && head != nullptr && SaysTied(spec, head);
+  rep->embedding =
+      finder.Find(head_alone ? spec.head.name + ".weight" : spec.input.embedding, {spec.vocab_size, spec.input.width});
   for (const ParamSpec& param : spec.others) rep->others.push_back(finder.Find(param.name, param.shape));
   for (const BlockSpec& block : spec.blocks) {
     AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
     rep->blocks.push_back(FindBlock(block, finder));
   }
   AUTOSCHEME_RETURN_IF_ERROR(finder.status());
-  const TensorInfo* head = checkpoint.Find(spec.head.name + ".weight");
   rep->tied_head = SaysTied(spec, head);
-  if (rep->tied_head && head != nullptr) {
+  if (rep->tied_head && head != nullptr && !head_alone) {
     AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, SameNumbers(context, checkpoint, *rep->embedding, *head));
     finder.MarkUsed(head);
     if (!rep->tied_head) {
@@ -253,7 +308,11 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
     for (LinearLayer& layer : block.linears) layer.index = index++;
   }
   rep->head.index = index;
-  WarnOfIgnored(context, spec, checkpoint.config(), finder.Unused());
+  std::vector<std::string> ignored;
+  for (const TensorInfo* info : finder.Unused()) {
+    spec.multimodal ? rep->untouched.push_back(info) : ignored.push_back(info->name);
+  }
+  WarnOfIgnored(context, spec, checkpoint.config(), ignored);
   rep->fingerprint = Fingerprint(checkpoint);
   return std::unique_ptr<MetaSkeleton>(new MetaSkeleton(std::move(rep)));
 }
@@ -273,6 +332,7 @@ const TensorInfo* MetaSkeleton::embedding() const { return rep_->embedding; }
 const LinearLayer& MetaSkeleton::head() const { return rep_->head; }
 bool MetaSkeleton::tied_head() const { return rep_->tied_head; }
 absl::Span<const TensorInfo* const> MetaSkeleton::other_tensors() const { return rep_->others; }
+absl::Span<const TensorInfo* const> MetaSkeleton::untouched_tensors() const { return rep_->untouched; }
 int64_t MetaSkeleton::max_positions() const { return rep_->spec.max_positions; }
 const Checkpoint& MetaSkeleton::checkpoint() const { return *rep_->checkpoint; }
 const ModelSpec& MetaSkeleton::spec() const { return rep_->spec; }
@@ -284,6 +344,7 @@ int64_t MetaSkeleton::total_params() const {
   for (const Block& block : rep_->blocks) {
     for (const TensorInfo* info : block.tensors) n += info->numel();
   }
+  for (const TensorInfo* info : rep_->untouched) n += info->numel();
   return n;
 }
 
@@ -292,6 +353,7 @@ uint64_t MetaSkeleton::total_bytes() const {
   if (!rep_->tied_head) n += rep_->head.weight->bytes + (rep_->head.bias != nullptr ? rep_->head.bias->bytes : 0);
   for (const TensorInfo* info : rep_->others) n += info->bytes;
   for (const Block& block : rep_->blocks) n += block.bytes;
+  for (const TensorInfo* info : rep_->untouched) n += info->bytes;
   return n;
 }
 
@@ -320,6 +382,7 @@ std::string MetaSkeleton::ToJson() const {
   key("max_positions"), w.Int64(max_positions());
   key("total_params"), w.Int64(total_params());
   key("total_bytes"), w.Uint64(total_bytes());
+  key("untouched_tensors"), w.Uint64(rep_->untouched.size());
   key("head"), linear(head());
   key("blocks"), w.StartArray();
   for (const Block& block : rep_->blocks) {

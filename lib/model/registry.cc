@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "autoscheme/meta_skeleton.h"
@@ -34,11 +35,62 @@ constexpr Entry kRegistry[] = {
     {"ministral", CreateMistral},
 };
 
+// Multimodal models: the family of their text decoder, unless its text_config says another, and the module that it is.
+struct Wrapper {
+  const char* model_type;
+  const char* text_type;
+  const char* module;  // in the place of "model."
+};
+constexpr Wrapper kWrappers[] = {
+    {"gemma3", "gemma3_text", "model.language_model."}, {"idefics3", "llama", "model.text_model."},
+    {"llava", "llama", "model.language_model."},        {"llava_next", "llama", "model.language_model."},
+    {"mistral3", "mistral", "model.language_model."},   {"qwen2_vl", "qwen2", "model.language_model."},
+    {"qwen2_5_vl", "qwen2", "model.language_model."},   {"qwen3_vl", "qwen3", "model.language_model."},
+    {"smolvlm", "llama", "model.text_model."},
+};
+
+absl::StatusOr<ModelSpec> ReadTextModel(const Json& config, const std::string& model_type) {
+  for (const Entry& entry : kRegistry) {
+    if (model_type == entry.model_type) return entry.family(config);
+  }
+  return absl::UnimplementedError(absl::StrCat(
+      "model_type ", Quoted(model_type), " is not supported; supported: ", absl::StrJoin(SupportedModelTypes(), ", ")));
+}
+
+// "qwen2_vl_text" is the text part of "qwen2_vl".
+std::string TextType(const Json& text, const Wrapper& wrapper) {
+  const std::string type = JsonStringOr(text, "model_type", wrapper.text_type, "config.json").value_or("");
+  const bool own = type == wrapper.model_type || type == absl::StrCat(wrapper.model_type, "_text");
+  return own ? wrapper.text_type : type;
+}
+
+absl::StatusOr<ModelSpec> ReadWrapped(const Json& config, const Wrapper& wrapper) {
+  // Older configs of some of them have the text's keys beside the others.
+  Json text;
+  const JsonValue* inner = JsonFind(config, "text_config");
+  text.CopyFrom(inner != nullptr && inner->IsObject() ? *inner : static_cast<const JsonValue&>(config),
+                text.GetAllocator());
+  if (const JsonValue* tie = JsonFind(config, "tie_word_embeddings"); tie != nullptr) {
+    text.RemoveMember("tie_word_embeddings");
+    text.AddMember("tie_word_embeddings", JsonValue(*tie, text.GetAllocator()), text.GetAllocator());
+  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(ModelSpec spec, ReadTextModel(text, TextType(text, wrapper)));
+  spec.model_type = wrapper.model_type, spec.multimodal = true;
+  const auto rename = [&](std::string& name) {
+    if (absl::StartsWith(name, "model.")) name = wrapper.module + name.substr(6);
+  };
+  rename(spec.input.embedding);
+  for (BlockSpec& block : spec.blocks) rename(block.name);
+  for (ParamSpec& other : spec.others) rename(other.name);
+  return spec;
+}
+
 }  // namespace
 
 std::vector<std::string> SupportedModelTypes() {
   std::vector<std::string> names;
   for (const Entry& entry : kRegistry) names.push_back(entry.model_type);
+  for (const Wrapper& wrapper : kWrappers) names.push_back(wrapper.model_type);
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -50,11 +102,10 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config) {
         "config.json has a quantization_config: the model is quantized already; give the original 16- or 32-bit "
         "checkpoint");
   }
-  for (const Entry& entry : kRegistry) {
-    if (model_type == entry.model_type) return entry.family(config);
+  for (const Wrapper& wrapper : kWrappers) {
+    if (model_type == wrapper.model_type) return ReadWrapped(config, wrapper);
   }
-  return absl::UnimplementedError(absl::StrCat(
-      "model_type ", Quoted(model_type), " is not supported; supported: ", absl::StrJoin(SupportedModelTypes(), ", ")));
+  return ReadTextModel(config, model_type);
 }
 
 }  // namespace autoscheme
