@@ -52,7 +52,7 @@ main() {
       begin "as on a processor with AVX2: ${avx2_parts[*]}, fixtures"
       export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
       run_ctest build --tests-regex "^($(IFS='|'; echo "${avx2_parts[*]}")):"
-      run_fixtures "$folder" scores logits
+      run_fixtures "$folder" scores logits families
       unset ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA
     fi
     sanitize asan "${asan_parts[@]}"

@@ -25,7 +25,7 @@ class ModelFolder {
   absl::StatusOr<bool> Exists(const std::string& name) const;
   // ", a link to ..." for a link, else "".
   std::string LinkNote(const std::string& name) const;
-  // Of an adapter (LoRA), which is never applied.
+  // Files that belong to an adapter (LoRA), which is never applied.
   std::vector<std::string> AdapterFiles() const { return Files("adapter_config.json adapter_model*"); }
   // Files named like shards, "model-00001-of-00003.safetensors".
   std::vector<std::string> ShardFiles() const;
@@ -41,7 +41,7 @@ class ModelFolder {
 
   Io& io_;
   const std::string path_;
-  const bool is_snapshot_;  // of the Hugging Face cache
+  const bool is_snapshot_;  // those of the Hugging Face cache
   const std::vector<std::string> names_;
 };
 
