@@ -41,7 +41,7 @@ class ModelFolder {
 
   Io& io_;
   const std::string path_;
-  const bool is_snapshot_;  // those of the Hugging Face cache
+  const bool is_snapshot_;  // the folder is one of the Hugging Face cache
   const std::vector<std::string> names_;
 };
 
