@@ -87,7 +87,7 @@ void Normalize(const LoadedNorm& norm, const at::Tensor& x, bool fresh, const Mo
     };
     if (heads == 1 && (exact || !wide) && Fused({part, weight, o}, normalize)) return;
     if (wide) {
-      o.copy_(part.to(at::kFloat).mul_(scale).mul_(weight));
+      o.copy_((part.to(at::kFloat) * scale).mul_(weight));
     } else {
       o.copy_(part.to(at::kFloat) * scale).mul_(weight);
     }

@@ -78,6 +78,23 @@ TEST_CASE("a block is its two sublayers one after the other") {
   CHECK(at::equal(below, block.Gradient(x, grad, false)));
 }
 
+TEST_CASE("where norms follow the last products, their values are computed for a gradient that needs them") {
+  const auto gemma2 = MetaSkeleton::Open({}, AUTOSCHEME_GOLDEN_DIR "/families/gemma2/model").value();
+  at::manual_seed(3);
+  const at::Tensor x = at::randn({2, kSeq, 32}), grad = at::randn({2, kSeq, 32});
+  for (const int sublayers : {0, 1}) {
+    const int units = sublayers == 0 ? 2 : 4;
+    for (int unit = 0; unit < units; ++unit) {
+      INFO("unit " << unit << ", sublayers in each: " << sublayers);
+      UnitCase of_gemma2(*gemma2, sublayers, unit);
+      REQUIRE(static_cast<int>(of_gemma2.units.size()) == units);
+      const at::Tensor whole = of_gemma2.Gradient(x, grad, true);
+      CHECK_FALSE(at::allclose(whole, grad));
+      CHECK(at::equal(of_gemma2.Gradient(x, grad, false), whole));
+    }
+  }
+}
+
 TEST_CASE("a unit finds its own tensors and no others") {
   const TinySkeleton tiny;
   const UnitCase attention(*tiny, 1, 2);

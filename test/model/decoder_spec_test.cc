@@ -39,6 +39,30 @@ TEST_CASE("the last product of each branch is o_proj or down_proj, and no other"
   CHECK(LastProducts(block.sublayers[1]).size() == 1);
 }
 
+TEST_CASE("a product that a norm follows is no last product: gradients depend on its values") {
+  const BlockSpec block = Read("gemma2").blocks[0];  // norms behind attention and MLP
+  for (const Sublayer& sublayer : block.sublayers) {
+    REQUIRE(LinearsOf(sublayer).size() >= 3);
+    CHECK(LastProducts(sublayer).empty());
+  }
+  Norm norm;
+  norm.kind = Norm::kRms, norm.weight = 0;
+  Attention attention;
+  attention.q = 0, attention.k = 1, attention.v = 2, attention.out = 3;
+  Mlp mlp;
+  mlp.up = 4, mlp.down = 5;
+  Sublayer sublayer;
+  sublayer.branches = {{norm, attention, {}}, {norm, mlp, {}}};
+  CHECK(LastProducts(sublayer) == std::vector<int>{3, 5});
+  sublayer.branches[0].after = norm;
+  CHECK(LastProducts(sublayer) == std::vector<int>{5});
+  sublayer.branches[1].after = norm;
+  CHECK(LastProducts(sublayer).empty());
+  sublayer.branches = {{norm, attention, {}}, {norm, mlp, {}}};
+  sublayer.after_sum = norm;
+  CHECK(LastProducts(sublayer).empty());
+}
+
 TEST_CASE("families say which linears have a bias") {
   const auto biases = [](const ModelSpec& spec) {
     std::string text;

@@ -6,51 +6,16 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <catch2/catch.hpp>
-#include <cmath>
-#include <functional>
-#include <limits>
 #include <memory>
 #include <vector>
 
 #include "nn/attention.h"
 #include "nn/node.h"
+#include "nn/plain.h"
 #include "nn/rope_tables.h"
 
 namespace autoscheme {
 namespace {
-
-using Tensors = std::vector<at::Tensor>;
-using Function = std::function<at::Tensor(const Tensors&)>;
-
-at::Tensor Random(at::IntArrayRef sizes, int seed) {
-  return at::randn(sizes, at::make_generator<at::CPUGeneratorImpl>(seed), at::TensorOptions().dtype(at::kDouble));
-}
-
-// Relative to the largest value; a tensor of zeros (the gradient of a lone query) has none.
-double Apart(const at::Tensor& got, const at::Tensor& want) {
-  return ((got.to(at::kDouble) - want).abs().max() / want.abs().max().clamp_min(1e-2)).item<double>();
-}
-
-// f against g, which gets the same inputs as float64; both for one random gradient of the result.
-void Compare(const Function& f, const Function& g, const Tensors& inputs, at::ScalarType dtype, double tolerance) {
-  Tensors narrow, wide;
-  for (const at::Tensor& t : inputs) {
-    narrow.push_back(t.to(dtype).detach().requires_grad_(true));
-    wide.push_back(narrow.back().detach().to(at::kDouble).requires_grad_(true));
-  }
-  const at::Tensor y = f(narrow), want = g(wide);
-  REQUIRE(y.sizes() == want.sizes());
-  CHECK(y.scalar_type() == dtype);
-  CHECK(Apart(y, want.detach()) < tolerance);
-  const at::Tensor grad = Random(want.sizes(), 99).to(dtype);
-  const Tensors got = torch::autograd::grad({y}, narrow, {grad});
-  const Tensors exact = torch::autograd::grad({want}, wide, {grad.to(at::kDouble)});
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    INFO("input " << i);
-    CHECK(got[i].scalar_type() == dtype);
-    CHECK(Apart(got[i], exact[i]) < tolerance);
-  }
-}
 
 LoadedNorm Rms(const at::Tensor& weight, double eps) {
   Norm norm;
@@ -58,52 +23,42 @@ LoadedNorm Rms(const at::Tensor& weight, double eps) {
   return {norm, weight, {}};
 }
 
-at::Tensor PlainNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  return x * (x.square().mean(-1, true) + eps).rsqrt() * weight.to(at::kDouble);
-}
-
-at::Tensor PlainAttention(const Tensors& in, const at::Tensor& tables, const AttentionShape& shape) {
-  const int64_t rows = in[0].size(0), seq = in[0].size(1), half = shape.head_dim / 2;
-  const auto heads = [&](const at::Tensor& t, int64_t n) {
-    return t.view({rows, seq, n, shape.head_dim}).transpose(1, 2);
-  };
-  const auto rotated = [&](const at::Tensor& t) {
-    const at::Tensor a = t.narrow(-1, 0, half), b = t.narrow(-1, half, half), c = tables[0].to(at::kDouble),
-                     s = tables[1].to(at::kDouble);
-    return at::cat({a * c - b * s, b * c + a * s}, -1);
-  };
-  const int64_t group = shape.heads / shape.kv_heads;
-  const at::Tensor q = rotated(heads(in[0], shape.heads)),
-                   k = rotated(heads(in[1], shape.kv_heads)).repeat_interleave(group, 1),
-                   v = heads(in[2], shape.kv_heads).repeat_interleave(group, 1);
-  const at::Tensor position = at::arange(seq), distance = position.unsqueeze(1) - position.unsqueeze(0);
-  at::Tensor hidden = distance.lt(0);
-  if (shape.window > 0) hidden = hidden.logical_or(distance.ge(shape.window));
-  const at::Tensor scores = at::matmul(q, k.transpose(-1, -2)) / std::sqrt(static_cast<double>(shape.head_dim));
-  return at::matmul(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).softmax(-1), v)
-      .transpose(1, 2)
-      .reshape({rows, seq, -1});
-}
-
 TEST_CASE("attention and its gradients are those of the formula") {
   struct Case {
     const char* name;
     AttentionShape shape;
     int64_t rows, seq;
+    int64_t turned = -1;  // numbers of a head that are rotated; -1: all, 0: without tables
   };
   // Stretches are of 64 queries: none, one, and several, the last one ragged; windows narrower and wider than a
   // stretch.
-  const Case cases[] = {{"one token", {2, 1, 8, 0}, 1, 1},        {"own keys", {3, 3, 16, 0}, 2, 17},
-                        {"shared keys", {6, 2, 16, 0}, 3, 64},    {"several stretches", {4, 2, 32, 0}, 2, 150},
-                        {"narrow window", {4, 2, 16, 5}, 2, 150}, {"window of a stretch", {2, 1, 16, 64}, 1, 200},
-                        {"wide window", {2, 2, 16, 100}, 1, 230}, {"window beyond the row", {2, 1, 8, 500}, 1, 90},
-                        {"window of one", {2, 1, 8, 1}, 1, 70}};
+  const Case cases[] = {{"one token", {2, 1, 8, 0}, 1, 1},
+                        {"own keys", {3, 3, 16, 0}, 2, 17},
+                        {"shared keys", {6, 2, 16, 0}, 3, 64},
+                        {"several stretches", {4, 2, 32, 0}, 2, 150},
+                        {"narrow window", {4, 2, 16, 5}, 2, 150},
+                        {"window of a stretch", {2, 1, 16, 64}, 1, 200},
+                        {"wide window", {2, 2, 16, 100}, 1, 230},
+                        {"window beyond the row", {2, 1, 8, 500}, 1, 90},
+                        {"window of one", {2, 1, 8, 1}, 1, 70},
+                        {"scale", {4, 2, 16, 0, 0.4}, 2, 70},
+                        {"cap", {4, 2, 16, 0, 0, 1.5}, 2, 150},
+                        {"cap, scale and a narrow window", {4, 2, 16, 5, 0.4, 1.5}, 2, 150},
+                        {"cap and a wide window", {2, 2, 16, 100, 0, 1.5}, 1, 230},
+                        {"partial rotation", {4, 2, 16, 0}, 2, 70, 6},
+                        {"no rotation", {4, 2, 16, 0}, 2, 70, 0},
+                        {"no rotation, cap", {4, 2, 16, 0, 0, 1.5}, 2, 70, 0},
+                        {"interleaved", {4, 2, 16, 0, 0, 0, true}, 2, 70},
+                        {"partial, interleaved, in float32", {4, 2, 16, 0, 0, 0, true, true}, 2, 70, 6},
+                        {"partial, in float32", {4, 2, 16, 0, 0, 0, false, true}, 2, 70, 6},
+                        {"all at once", {4, 2, 16, 70, 0.4, 1.5, true}, 2, 150, 6}};
   for (const Case& c : cases) {
     INFO(c.name);
     const int64_t q = c.shape.heads * c.shape.head_dim, kv = c.shape.kv_heads * c.shape.head_dim;
     const Tensors inputs = {Random({c.rows, c.seq, q}, 1), Random({c.rows, c.seq, kv}, 2),
                             Random({c.rows, c.seq, kv}, 3)};
-    const at::Tensor tables = RopeTables(RopeConfig(), c.shape.head_dim, c.seq);
+    const at::Tensor tables =
+        c.turned == 0 ? at::Tensor() : RopeTables(RopeConfig(), c.turned > 0 ? c.turned : c.shape.head_dim, c.seq);
     const Function ours = [&](const Tensors& in) { return CausalAttention(in[0], in[1], in[2], tables, c.shape); };
     const Function plain = [&](const Tensors& in) { return PlainAttention(in, tables, c.shape); };
     Compare(ours, plain, inputs, at::kFloat, 2e-5);
@@ -127,25 +82,127 @@ TEST_CASE("a norm for several readers gives each of them the norm, and sums what
         return mixed(branches.x, branches.normed);
       };
       const Function plain = [&](const Tensors& in) {
-        return mixed(in[0], std::vector<at::Tensor>(readers, PlainNorm(in[0], weight, 1e-5)));
+        return mixed(in[0], std::vector<at::Tensor>(readers, PlainNorm(Rms(weight, 1e-5), in[0])));
       };
       Compare(ours, plain, inputs, at::kFloat, 1e-5);
       Compare(ours, plain, inputs, at::kBFloat16, 3e-2);
       Compare(ours, plain, inputs, at::kHalf, 5e-3);  // by LibTorch's operators
     }
     Compare([&](const Tensors& in) { return Normed(Rms(weight, 1e-5), in[0]); },
-            [&](const Tensors& in) { return PlainNorm(in[0], weight, 1e-5); }, inputs, at::kFloat, 1e-5);
+            [&](const Tensors& in) { return PlainNorm(Rms(weight, 1e-5), in[0]); }, inputs, at::kFloat, 1e-5);
   }
 }
 
-TEST_CASE("SwiGLU and the residual are those of the formula") {
+TEST_CASE("every norm and its gradient are those of the formula") {
+  struct Case {
+    const char* name;
+    Norm::Kind kind;
+    bool weight, bias;
+    double offset;
+    bool wide, plain;
+    int64_t heads;  // > 1: each has a weight of its own
+  };
+  const Case cases[] = {{"layer", Norm::kLayer, true, true, 0, false, false, 1},
+                        {"layer without a bias", Norm::kLayer, true, false, 0, false, false, 1},
+                        {"layer, neither", Norm::kLayer, false, false, 0, false, false, 1},
+                        {"layer, offset", Norm::kLayer, true, true, 1, false, false, 1},
+                        {"layer, plain", Norm::kLayer, true, true, 0, false, true, 1},
+                        {"layer, plain, offset", Norm::kLayer, true, false, 1, false, true, 1},
+                        {"layer, plain, neither", Norm::kLayer, false, false, 0, false, true, 1},
+                        {"layer, plain, by head", Norm::kLayer, true, false, 0, false, true, 4},
+                        {"rms", Norm::kRms, true, false, 0, false, false, 1},
+                        {"rms, offset", Norm::kRms, true, false, 1, false, false, 1},
+                        {"rms, wide", Norm::kRms, true, false, 0, true, false, 1},
+                        {"rms, wide, offset", Norm::kRms, true, false, 1, true, false, 1},
+                        {"rms, by head", Norm::kRms, true, false, 0, false, false, 4},
+                        {"rms, by head, offset", Norm::kRms, true, false, 1, true, false, 4}};
+  const Tensors inputs = {Random({3, 150, 96}, 5) + 0.5};  // more than one chunk
+  for (const Case& c : cases) {
+    INFO(c.name);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      LoadedNorm norm;
+      norm.norm.kind = c.kind, norm.norm.eps = 0.25, norm.norm.offset = c.offset;
+      norm.norm.wide = c.wide, norm.norm.plain = c.plain;
+      if (c.weight) norm.weight = (c.heads > 1 ? Random({c.heads, 96 / c.heads}, 7) : Random({96}, 7)).to(dtype);
+      if (c.bias) norm.bias = Random({96}, 8).to(dtype);
+      Compare([&](const Tensors& in) { return Normed(norm, in[0]); },
+              [&](const Tensors& in) { return PlainNorm(norm, in[0]); }, inputs, dtype,
+              dtype == at::kFloat ? 1e-5 : 2e-2);
+    }
+  }
+}
+
+TEST_CASE("every activation, gated or not, and its gradient are those of the formula") {
   const Tensors inputs = {Random({3, 50, 700}, 11), Random({3, 50, 700}, 12)};
-  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
-    const double tolerance = dtype == at::kFloat ? 1e-6 : dtype == at::kHalf ? 4e-3 : 2e-2;
-    Compare([](const Tensors& in) { return Activated(Activation::kSilu, in[0], in[1]); },
-            [](const Tensors& in) { return in[0] * in[0].sigmoid() * in[1]; }, inputs, dtype, tolerance);
-    Compare([](const Tensors& in) { return Residual(in[0], {in[1]}); }, [](const Tensors& in) { return in[0] + in[1]; },
-            inputs, dtype, tolerance);
+  for (const Activation activation : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kGeluNew,
+                                      Activation::kQuickGelu, Activation::kRelu, Activation::kSquaredRelu}) {
+    INFO("activation " << static_cast<int>(activation));
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      const double tolerance = dtype == at::kFloat ? 2e-6 : dtype == at::kHalf ? 4e-3 : 2e-2;
+      Compare([&](const Tensors& in) { return Activated(activation, in[0], in[1]); },
+              [&](const Tensors& in) { return PlainActivation(activation, in[0]) * in[1]; }, inputs, dtype, tolerance);
+      Compare([&](const Tensors& in) { return Activated(activation, {}, in[0]); },
+              [&](const Tensors& in) { return PlainActivation(activation, in[0]); }, {inputs[0]}, dtype, tolerance);
+    }
+  }
+}
+
+TEST_CASE("the residual is that of the formula, in either order") {
+  const Tensors inputs = {Random({3, 50, 70}, 11), Random({3, 50, 70}, 12), Random({3, 50, 70}, 13),
+                          Random({3, 50, 70}, 14)};
+  for (const size_t changes : {1, 2, 3}) {
+    for (const double scale : {1.0, 0.3}) {
+      for (const bool last : {false, true}) {
+        INFO(changes << " changes, scale " << scale << ", residual last: " << last);
+        for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+          Compare(
+              [&](const Tensors& in) {
+                return Residual(in[0], {in.begin() + 1, in.end()}, scale, last);
+              },
+              [&](const Tensors& in) {
+                at::Tensor y = in[0];
+                for (size_t i = 1; i < in.size(); ++i) y = y + scale * in[i];
+                return y;
+              },
+              {inputs.begin(), inputs.begin() + 1 + static_cast<std::ptrdiff_t>(changes)}, dtype,
+              dtype == at::kFloat  ? 1e-6
+              : dtype == at::kHalf ? 4e-3
+                                   : 2e-2);
+        }
+      }
+    }
+  }
+  // Large numbers that cancel tell the orders apart.
+  const auto sum = [](bool last) {
+    return Residual(at::full({1}, 1e8), {at::full({1}, -1e8), at::full({1}, 1.0)}, 1, last).item<float>();
+  };
+  CHECK(sum(false) == 1);
+  CHECK(sum(true) == 0);
+}
+
+TEST_CASE("a split gives the parts of every group, and its gradient puts them back") {
+  const std::vector<int64_t> widths = {6, 1, 3};
+  for (const int64_t groups : {1, 4}) {
+    INFO(groups << " groups");
+    const Tensors inputs = {Random({2, 5, groups * 10}, 3)};
+    const auto part = [&](const at::Tensor& x, int64_t first, int64_t width) {
+      std::vector<at::Tensor> columns;
+      for (int64_t g = 0; g < groups; ++g) columns.push_back(x.narrow(-1, g * 10 + first, width));
+      return at::cat(columns, -1);
+    };
+    const Function ours = [&](const Tensors& in) {
+      Tensors parts = Split(in[0], groups, widths);
+      REQUIRE(parts.size() == 3);
+      return at::cat({parts[2] * 2, parts[0], parts[1] * 3}, -1);
+    };
+    const Function plain = [&](const Tensors& in) {
+      return at::cat({part(in[0], 7, 3) * 2, part(in[0], 0, 6), part(in[0], 6, 1) * 3}, -1);
+    };
+    Compare(ours, plain, inputs, at::kFloat, 1e-6);
+    Compare(ours, plain, inputs, at::kBFloat16, 1e-2);
+    // A part that nobody reads has no gradient.
+    Compare([&](const Tensors& in) { return Split(in[0], groups, widths)[1]; },
+            [&](const Tensors& in) { return part(in[0], 6, 1); }, inputs, at::kFloat, 1e-6);
   }
 }
 
