@@ -35,7 +35,7 @@ struct ParamSpec {
 // kRms: x / rms(x), kLayer: (x - mean(x)) / deviation(x), over the last dimension; times (weight + offset), plus bias.
 struct Norm {
   enum Kind { kNone, kRms, kLayer } kind = kNone;
-  int weight = -1;  // [n], or [heads, n] where every head has its own; -1: all ones
+  int weight = -1;  // [n], or [heads, n] where every head has its own; -1: all ones, kLayer alone
   int bias = -1;
   double eps = 1e-6;
   double offset = 0;   // 1 in Gemma
