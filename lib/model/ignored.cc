@@ -1,6 +1,9 @@
 #include "model/ignored.h"
 
+#include <cstring>
+
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -21,7 +24,10 @@ class IgnoredTensors {
       blocks_.insert(block.name);
       for (const LinearSpec& linear : block.linears) linears_.insert(absl::StrCat(block.name, ".", linear.name));
     }
-    for (const std::string& name : names) kinds_[KindOf(name)].push_back(name);
+    for (const std::string& name : names) {
+      const Kind kind = KindOf(name);
+      if (kind != kKinds) kinds_[kind].push_back(name);
+    }
   }
 
   void Warn(const Context& context) const {
@@ -34,14 +40,14 @@ class IgnoredTensors {
   }
 
  private:
-  enum Kind { kAdapter, kBias, kFurtherBlock, kPositions, kOther, kKinds };
+  enum Kind { kAdapter, kBias, kHead, kFurtherBlock, kOther, kKinds };
 
+  // kKinds: the tensor is not worth a word.
   Kind KindOf(absl::string_view name) const {
-    for (const char* part : {".lora_", ".base_layer.", ".modules_to_save.", ".adapter_"}) {
-      if (absl::StrContains(name, part)) return kAdapter;
-    }
-    if (absl::EndsWith(name, ".inv_freq")) return kPositions;
+    if (IsOfAdapter(name)) return kAdapter;
     if (absl::EndsWith(name, ".bias") && linears_.contains(absl::StripSuffix(name, ".bias"))) return kBias;
+    if (IsBuffer(name)) return kKinds;
+    if (IsOfOtherHead(name)) return kHead;
     if (!absl::StartsWith(name, blocks_prefix_)) return kOther;
     return blocks_.contains(name.substr(0, name.find('.', blocks_prefix_.size()))) ? kOther : kFurtherBlock;
   }
@@ -49,20 +55,21 @@ class IgnoredTensors {
   std::string Why(Kind kind) const {
     switch (kind) {
       case kAdapter:
-        return "they are of an adapter (LoRA) that was not merged: without it these are the numbers of the base model; "
-               "merge it first";
+        return "an adapter (LoRA) was not merged: without it these are the numbers of the base model; merge it first";
       case kBias:
         return absl::StrCat(
-            "config.json gives these layers of a ", spec_.model_type,
-            " model no bias (attention_bias, mlp_bias), and transformers ignores them too; if it was trained with "
-            "them, these are not its numbers");
+            "config.json gives such a layer of a ", spec_.model_type,
+            " model no bias (attention_bias, mlp_bias), and transformers ignores it too; if the model was trained with "
+            "one, these are not its numbers");
+      case kHead:
+        return "a classifier or reward model has such a head: the language model is computed with the head that "
+               "config.json gives it, which may never have been trained";
       case kFurtherBlock:
         return absl::StrCat("config.json says num_hidden_layers ", spec_.blocks.size(),
                             ": if the model has more, correct it");
-      case kPositions: return "these numbers are computed from config.json instead";
       default:
         return absl::StrCat("a ", spec_.model_type,
-                            " model has no such tensors; if it was trained with them, these are not its numbers");
+                            " model has no such tensor; if it was trained with one, these are not its numbers");
     }
   }
 
@@ -72,29 +79,84 @@ class IgnoredTensors {
   std::vector<std::string> kinds_[kKinds];
 };
 
-// Code that comes with a model is never run.
-void WarnOfOwnCode(const Context& context, const Json& config, const std::string& model_type) {
+// Code that comes with a model is never run. True if there is such.
+bool WarnOfOwnCode(const Context& context, const Json& config, const std::string& model_type) {
   const JsonValue* map = JsonFind(config, "auto_map");
-  if (map == nullptr || !map->IsObject()) return;
+  if (map == nullptr || !map->IsObject()) return false;
   std::vector<std::string> names;
   for (const auto& member : map->GetObject()) {
     const absl::string_view key(member.name.GetString(), member.name.GetStringLength());
     if (!member.value.IsString() || (key != "AutoConfig" && !absl::StartsWith(key, "AutoModel"))) continue;
     names.emplace_back(member.value.GetString(), member.value.GetStringLength());
   }
-  if (names.empty()) return;
+  if (names.empty()) return false;
   context.Warn(absl::StrCat("config.json names code of its own (auto_map: ", FirstNames(names),
                             "), which is not run: the model is "
                             "computed as a ",
                             model_type, " model; if its code computes something else, these are not its numbers"));
+  return true;
+}
+
+// Letters and digits in lower case: "gptneox" of "GPTNeoX" and "gpt_neox".
+std::string PlainName(absl::string_view name) {
+  std::string plain;
+  for (const char c : name) {
+    if (absl::ascii_isalnum(c)) plain += absl::ascii_tolower(c);
+  }
+  return plain;
+}
+
+// The class that config.json names first has a family and a head: LlamaForSequenceClassification.
+void WarnOfClass(const Context& context, const Json& config, const std::string& model_type) {
+  const JsonValue* classes = JsonFind(config, "architectures");
+  if (classes == nullptr || !classes->IsArray() || classes->Empty() || !(*classes)[0].IsString()) return;
+  const std::string name((*classes)[0].GetString(), (*classes)[0].GetStringLength());
+  size_t end = name.rfind("For");
+  const bool causal = absl::EndsWith(name, "ForCausalLM") || absl::EndsWith(name, "LMHeadModel");
+  if (absl::EndsWith(name, "LMHeadModel")) end = name.size() - std::strlen("LMHeadModel");
+  if (end == std::string::npos || absl::EndsWith(name, "ForConditionalGeneration")) return;
+  if (!causal) {
+    context.Warn(absl::StrCat("config.json names ", Quoted(name),
+                              " in architectures, whose head is another than a language model's: these are the numbers "
+                              "of a ",
+                              model_type, " model with a language head"));
+  } else if (PlainName(name.substr(0, end)) != PlainName(absl::StripSuffix(model_type, "_text"))) {
+    context.Warn(absl::StrCat("config.json names ", Quoted(name), " in architectures, a class of another family than ",
+                              "model_type ", Quoted(model_type),
+                              ", by which the model is computed; correct whichever "
+                              "is wrong"));
+  }
 }
 
 }  // namespace
 
+bool IsOfAdapter(absl::string_view name) {
+  for (const char* part : {".lora_", ".base_layer.", ".modules_to_save.", ".adapter_"}) {
+    if (absl::StrContains(name, part)) return true;
+  }
+  return false;
+}
+
+bool IsOfOtherHead(absl::string_view name) {
+  for (const char* head : {"score.", "classifier.", "classification_head.", "qa_outputs.", "v_head.", "value_head.",
+                           "reward_head.", "regression_head."}) {
+    if (absl::StartsWith(name, head)) return true;
+  }
+  return false;
+}
+
+bool IsBuffer(absl::string_view name) {
+  for (const char* end :
+       {".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"}) {
+    if (absl::EndsWith(name, end)) return true;
+  }
+  return absl::StrContains(name, ".rotary_emb.");
+}
+
 void WarnOfIgnored(const Context& context, const ModelSpec& spec, const Json& config,
                    const std::vector<std::string>& unused_tensors) {
   for (const std::string& warning : spec.warnings) context.Warn(warning);
-  WarnOfOwnCode(context, config, spec.model_type);
+  if (!WarnOfOwnCode(context, config, spec.model_type)) WarnOfClass(context, config, spec.model_type);
   if (!unused_tensors.empty()) IgnoredTensors(spec, unused_tensors).Warn(context);
 }
 

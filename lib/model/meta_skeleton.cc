@@ -18,6 +18,7 @@
 #include "checkpoint/checkpoint.h"
 #include "model/decoder_spec.h"
 #include "model/ignored.h"
+#include "model/missing.h"
 
 namespace autoscheme {
 
@@ -44,7 +45,7 @@ bool IsFloat(const TensorInfo& info) {
 // message tells all.
 class TensorFinder {
  public:
-  explicit TensorFinder(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  TensorFinder(const Checkpoint& checkpoint, const ModelSpec& spec) : checkpoint_(checkpoint), spec_(spec) {}
 
   const TensorInfo* Find(const std::string& name, const std::vector<int64_t>& shape) {
     const TensorInfo* info = checkpoint_.Find(name);
@@ -64,10 +65,16 @@ class TensorFinder {
   }
 
   absl::Status status() const {
-    if (missing_.empty()) return status_;
-    return absl::NotFoundError(
+    if (missing_.empty() && status_.ok()) return status_;
+    const Diagnosis diagnosis = DiagnoseMissing(missing_, Unused(), spec_);
+    const std::string told = diagnosis.text.empty() ? "" : "; " + diagnosis.text;
+    if (missing_.empty()) {
+      return told.empty() ? status_ : absl::Status(diagnosis.code, absl::StrCat(status_.message(), told));
+    }
+    return absl::Status(
+        diagnosis.code,
         absl::StrCat(Count(missing_.size(), "tensor"), " that config.json asks for ",
-                     missing_.size() == 1 ? "is" : "are", " not in the checkpoint: ", FirstNames(missing_),
+                     missing_.size() == 1 ? "is" : "are", " not in the checkpoint: ", FirstNames(missing_), told,
                      checkpoint_.index_ignored()
                          ? " (model.safetensors was read, and model.safetensors.index.json ignored: move the "
                            "former away if the shards are the weights that you mean)"
@@ -89,6 +96,7 @@ class TensorFinder {
     if (status_.ok()) status_ = std::move(status);
   }
   const Checkpoint& checkpoint_;
+  const ModelSpec& spec_;
   std::vector<std::string> missing_;
   absl::flat_hash_set<const TensorInfo*> used_;
   absl::Status status_;
@@ -215,19 +223,19 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
   AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config()));
   const ModelSpec& spec = rep->spec;
 
-  TensorFinder finder(checkpoint);
+  TensorFinder finder(checkpoint, spec);
   rep->embedding = finder.Find(spec.input.embedding, {spec.vocab_size, spec.input.width});
   for (const ParamSpec& param : spec.others) rep->others.push_back(finder.Find(param.name, param.shape));
   for (const BlockSpec& block : spec.blocks) {
     AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
     rep->blocks.push_back(FindBlock(block, finder));
   }
-  AUTOSCHEME_RETURN_IF_ERROR(finder.status());
   const TensorInfo* head = checkpoint.Find(spec.head.name + ".weight");
+  if (head != nullptr && rep->embedding != nullptr) finder.MarkUsed(head);
+  AUTOSCHEME_RETURN_IF_ERROR(finder.status());
   rep->tied_head = SaysTied(spec, head);
   if (rep->tied_head && head != nullptr) {
     AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, SameNumbers(context, checkpoint, *rep->embedding, *head));
-    finder.MarkUsed(head);
     if (!rep->tied_head) {
       context.Warn(absl::StrCat("config.json says tie_word_embeddings, but ", Quoted(head->name), " differs from ",
                                 Quoted(rep->embedding->name),
@@ -240,10 +248,6 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
     rep->head.out_features = spec.head.out_features;
     rep->head.in_features = spec.head.in_features;
     rep->head.weight = rep->embedding;
-  } else if (head == nullptr) {
-    return absl::NotFoundError(absl::StrCat(
-        "config.json says tie_word_embeddings false, but the checkpoint has no ", Quoted(spec.head.name + ".weight"),
-        ": set it to true if the head is the embedding, else the download lacks a tensor"));
   } else {
     rep->head = FindLinear("", spec.head, finder);
   }
