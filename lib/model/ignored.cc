@@ -1,11 +1,11 @@
 #include "model/ignored.h"
 
-#include <cstring>
-
+#include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "base/count.h"
 #include "base/io.h"
@@ -25,8 +25,7 @@ class IgnoredTensors {
       for (const LinearSpec& linear : block.linears) linears_.insert(absl::StrCat(block.name, ".", linear.name));
     }
     for (const std::string& name : names) {
-      const Kind kind = KindOf(name);
-      if (kind != kKinds) kinds_[kind].push_back(name);
+      if (!IsBuffer(name) || IsBias(name)) kinds_[KindOf(name)].push_back(name);
     }
   }
 
@@ -42,11 +41,13 @@ class IgnoredTensors {
  private:
   enum Kind { kAdapter, kBias, kHead, kFurtherBlock, kOther, kKinds };
 
-  // kKinds: the tensor is not worth a word.
+  bool IsBias(absl::string_view name) const {
+    return absl::EndsWith(name, ".bias") && linears_.contains(absl::StripSuffix(name, ".bias"));
+  }
+
   Kind KindOf(absl::string_view name) const {
     if (IsOfAdapter(name)) return kAdapter;
-    if (absl::EndsWith(name, ".bias") && linears_.contains(absl::StripSuffix(name, ".bias"))) return kBias;
-    if (IsBuffer(name)) return kKinds;
+    if (IsBias(name)) return kBias;
     if (IsOfOtherHead(name)) return kHead;
     if (!absl::StartsWith(name, blocks_prefix_)) return kOther;
     return blocks_.contains(name.substr(0, name.find('.', blocks_prefix_.size()))) ? kOther : kFurtherBlock;
@@ -97,60 +98,45 @@ bool WarnOfOwnCode(const Context& context, const Json& config, const std::string
   return true;
 }
 
-// Letters and digits in lower case: "gptneox" of "GPTNeoX" and "gpt_neox".
-std::string PlainName(absl::string_view name) {
-  std::string plain;
-  for (const char c : name) {
-    if (absl::ascii_isalnum(c)) plain += absl::ascii_tolower(c);
-  }
-  return plain;
-}
-
 // The class that config.json names first has a family and a head: LlamaForSequenceClassification.
 void WarnOfClass(const Context& context, const Json& config, const std::string& model_type) {
   const JsonValue* classes = JsonFind(config, "architectures");
   if (classes == nullptr || !classes->IsArray() || classes->Empty() || !(*classes)[0].IsString()) return;
   const std::string name((*classes)[0].GetString(), (*classes)[0].GetStringLength());
-  size_t end = name.rfind("For");
-  const bool causal = absl::EndsWith(name, "ForCausalLM") || absl::EndsWith(name, "LMHeadModel");
-  if (absl::EndsWith(name, "LMHeadModel")) end = name.size() - std::strlen("LMHeadModel");
-  if (end == std::string::npos || absl::EndsWith(name, "ForConditionalGeneration")) return;
-  if (!causal) {
-    context.Warn(absl::StrCat("config.json names ", Quoted(name),
-                              " in architectures, whose head is another than a language model's: these are the numbers "
-                              "of a ",
-                              model_type, " model with a language head"));
-  } else if (PlainName(name.substr(0, end)) != PlainName(absl::StripSuffix(model_type, "_text"))) {
-    context.Warn(absl::StrCat("config.json names ", Quoted(name), " in architectures, a class of another family than ",
-                              "model_type ", Quoted(model_type),
-                              ", by which the model is computed; correct whichever "
-                              "is wrong"));
+  const bool old = absl::EndsWith(name, "LMHeadModel");
+  const size_t head = old ? name.rfind("LMHead") : name.rfind("For");
+  if (head == std::string::npos || absl::EndsWith(name, "ForConditionalGeneration")) return;
+  const std::string own = absl::StrReplaceAll(absl::StripSuffix(model_type, "_text"), {{"_", ""}});
+  std::string says;
+  if (!old && !absl::EndsWith(name, "ForCausalLM")) {
+    says = "whose head is another than a language model's";
+  } else if (absl::AsciiStrToLower(name.substr(0, head)) != own) {
+    says = "which is of another family";
   }
+  if (says.empty()) return;
+  context.Warn(absl::StrCat("config.json names ", Quoted(name), " in architectures, ", says,
+                            ": these are the numbers of a ", Quoted(model_type), " model with a language head"));
 }
 
 }  // namespace
 
+bool HasPart(absl::string_view name, absl::Span<const absl::string_view> parts) {
+  const std::string dotted = absl::StrCat(".", name, ".");
+  return absl::c_any_of(parts, [&](absl::string_view part) { return absl::StrContains(dotted, part); });
+}
+
 bool IsOfAdapter(absl::string_view name) {
-  for (const char* part : {".lora_", ".base_layer.", ".modules_to_save.", ".adapter_"}) {
-    if (absl::StrContains(name, part)) return true;
-  }
-  return false;
+  return HasPart(name, {".lora_", ".base_layer.", ".modules_to_save.", ".adapter_"});
 }
 
 bool IsOfOtherHead(absl::string_view name) {
-  for (const char* head : {"score.", "classifier.", "classification_head.", "qa_outputs.", "v_head.", "value_head.",
-                           "reward_head.", "regression_head."}) {
-    if (absl::StartsWith(name, head)) return true;
-  }
-  return false;
+  return HasPart(name,
+                 {".score.", ".classifier.", ".classification_head.", ".qa_outputs.", ".v_head.", ".reward_head."});
 }
 
 bool IsBuffer(absl::string_view name) {
-  for (const char* end :
-       {".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"}) {
-    if (absl::EndsWith(name, end)) return true;
-  }
-  return absl::StrContains(name, ".rotary_emb.");
+  return HasPart(name, {".inv_freq.", ".rotary_emb.", ".attn.bias.", ".attn.masked_bias.", ".attention.bias.",
+                        ".attention.masked_bias."});
 }
 
 void WarnOfIgnored(const Context& context, const ModelSpec& spec, const Json& config,

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "autoscheme/context.h"
 #include "base/json.h"
 #include "model/decoder_spec.h"
@@ -13,6 +14,7 @@ namespace autoscheme {
 
 // Kinds of tensors that no language model reads, by name: those of an adapter that was not merged, those of a
 // classifier or reward model, and computed numbers that training code saved (rotary frequencies, causal masks).
+bool HasPart(absl::string_view name, absl::Span<const absl::string_view> parts);  // parts are ".lora_", ".bias."
 bool IsOfAdapter(absl::string_view name);
 bool IsOfOtherHead(absl::string_view name);
 bool IsBuffer(absl::string_view name);

@@ -66,15 +66,16 @@ class TensorFinder {
 
   absl::Status status() const {
     if (missing_.empty() && status_.ok()) return status_;
-    const Diagnosis diagnosis = DiagnoseMissing(missing_, Unused(), spec_);
-    const std::string told = diagnosis.text.empty() ? "" : "; " + diagnosis.text;
+    const absl::Status told = DiagnoseMissing(missing_, Unused(), spec_);
     if (missing_.empty()) {
-      return told.empty() ? status_ : absl::Status(diagnosis.code, absl::StrCat(status_.message(), told));
+      return told.message().empty() ? status_
+                                    : absl::Status(told.code(), absl::StrCat(status_.message(), told.message()));
     }
     return absl::Status(
-        diagnosis.code,
+        told.code(),
         absl::StrCat(Count(missing_.size(), "tensor"), " that config.json asks for ",
-                     missing_.size() == 1 ? "is" : "are", " not in the checkpoint: ", FirstNames(missing_), told,
+                     missing_.size() == 1 ? "is" : "are", " not in the checkpoint: ", FirstNames(missing_),
+                     told.message(),
                      checkpoint_.index_ignored()
                          ? " (model.safetensors was read, and model.safetensors.index.json ignored: move the "
                            "former away if the shards are the weights that you mean)"

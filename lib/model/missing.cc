@@ -26,16 +26,11 @@ std::vector<std::string> Where(Names names, Predicate predicate) {
 }
 
 bool IsOfQuantized(absl::string_view name) {
-  for (const char* part : {".qweight", ".qzeros", ".g_idx", ".weight_packed", ".weight_scale", ".absmax",
-                           ".nested_absmax", ".quant_state", ".SCB"}) {
-    if (absl::StrContains(name, part)) return true;
-  }
-  return false;
+  return HasPart(name, {".qweight.", ".qzeros.", ".g_idx.", ".weight_packed.", ".weight_scale", ".absmax.",
+                        ".quant_state.", ".SCB."});
 }
 
-bool IsOfMeta(absl::string_view name) {
-  return absl::StartsWith(name, "tok_embeddings.") || absl::StrContains(name, ".attention.wq.");
-}
+bool IsOfMeta(absl::string_view name) { return HasPart(name, {".tok_embeddings.", ".attention.wq."}); }
 
 // "q_proj" of "model.layers.0.self_attn.q_proj.weight".
 absl::string_view LayerOf(absl::string_view weight) {
@@ -59,79 +54,66 @@ std::vector<std::string> OtherLayout(Names missing, Names unused, const ModelSpe
   return Where(unused, [&](const std::string& name) { return IsInputLayer(name) && !own.contains(LayerOf(name)); });
 }
 
-struct Prefixes {
-  std::string asked, given;
-  size_t tensors = 0;  // missing ones that are there under `given`
-};
-
-// The prefix before "layers.0" under which most of the missing tensors are.
-Prefixes OtherPrefix(Names missing, Names unused, const ModelSpec& spec) {
-  Prefixes best;
-  const std::string& block = spec.blocks.front().name;
-  const size_t blocks_end = block.rfind('.');
-  best.asked = block.substr(0, block.rfind('.', blocks_end - 1) + 1);
-  const auto first = std::find_if(missing.begin(), missing.end(), [&](const std::string& name) {
-    return absl::StartsWith(name, block.substr(0, blocks_end + 1));
-  });
-  if (first == missing.end()) return best;
-  const std::string tail = first->substr(best.asked.size());
+// The tensors under the prefix `given` where most of the missing ones are, which the model asks for under `asked`: what
+// stands before "layers.0", the end of `block`. Sets both.
+std::vector<std::string> OtherPrefix(Names missing, Names unused, const std::string& block, std::string& asked,
+                                     std::string& given) {
+  asked = block.substr(0, block.rfind('.', block.rfind('.') - 1) + 1);
+  const std::string blocks = block.substr(asked.size()) + ".";
   const absl::flat_hash_set<std::string> there(unused.begin(), unused.end());
+  absl::flat_hash_set<std::string> tried;
+  const auto renamed = [&](const std::string& name) {
+    return absl::StartsWith(name, asked) && there.contains(given + name.substr(asked.size()));
+  };
   for (const std::string& name : unused) {
-    if (name != tail && !absl::EndsWith(name, "." + tail)) continue;
-    const std::string given = name.substr(0, name.size() - tail.size());
-    const size_t tensors =
-        Where(missing, [&](const std::string& asked) {
-          return absl::StartsWith(asked, best.asked) && there.contains(given + asked.substr(best.asked.size()));
-        }).size();
-    if (tensors > best.tensors) best = {best.asked, given, tensors};
+    const size_t end = name.find(blocks);
+    if (end == std::string::npos || !tried.insert(name.substr(0, end)).second) continue;
+    given = name.substr(0, end);
+    if (2 * Where(missing, renamed).size() <= missing.size()) continue;
+    return Where(unused, [&](const std::string& other) { return absl::StartsWith(other, given); });
   }
-  return best;
-}
-
-std::string Found(const std::vector<std::string>& names, absl::string_view meaning) {
-  return absl::StrCat("it holds ", Count(names.size(), "tensor"),
-                      " that config.json does not ask for: ", FirstNames(names, 3), meaning.empty() ? "" : "; ",
-                      meaning);
+  return {};
 }
 
 }  // namespace
 
-Diagnosis DiagnoseMissing(Names missing, Names unused, const ModelSpec& spec) {
-  std::vector<std::string> found = Where(unused, IsOfQuantized);
-  if (!found.empty()) {
-    return {absl::StatusCode::kUnimplemented,
-            Found(found, "the checkpoint is quantized already: give the original 16- or 32-bit one")};
+absl::Status DiagnoseMissing(Names missing, Names unused, const ModelSpec& spec) {
+  std::vector<std::string> found;
+  std::string asked, given;
+  const auto told = [&](absl::string_view meaning, absl::StatusCode code = absl::StatusCode::kNotFound) {
+    return absl::Status(code, absl::StrCat("; it holds ", Count(found.size(), "tensor"),
+                                           " that config.json does not ask for: ", FirstNames(found, 3), meaning));
+  };
+  if (found = Where(unused, IsOfQuantized); !found.empty()) {
+    return told("; the checkpoint is quantized already: give the original 16- or 32-bit one",
+                absl::StatusCode::kUnimplemented);
   }
-  if (missing.empty()) return {};
+  if (missing.empty()) return absl::NotFoundError("");
   if (found = Where(unused, IsOfAdapter); !found.empty()) {
-    return {absl::StatusCode::kUnimplemented, Found(found, "an adapter (LoRA) is not merged: merge the adapter first")};
+    return told("; an adapter (LoRA) is not merged: merge the adapter first", absl::StatusCode::kUnimplemented);
   }
-  Diagnosis result;
-  const Prefixes prefixes = OtherPrefix(missing, unused, spec);
   if (found = Where(unused, IsOfMeta); !found.empty()) {
-    result.text = Found(found,
-                        "these are Meta's original names: convert with transformers' convert script "
-                        "(convert_llama_weights_to_hf.py)");
-  } else if (2 * prefixes.tensors > missing.size()) {
-    found = Where(unused, [&](const std::string& name) { return absl::StartsWith(name, prefixes.given); });
-    result.text = Found(
-        found, absl::StrCat("the same names are there ",
-                            prefixes.given.empty() ? "with no prefix" : "under the prefix " + Quoted(prefixes.given),
-                            ", and a ", spec.model_type, " model has the prefix ", Quoted(prefixes.asked),
-                            ": rename the tensors, or save the language model by itself"));
-  } else if (found = OtherLayout(missing, unused, spec); !found.empty()) {
-    result.text = Found(found, absl::StrCat("the weights are of another family's layout: is model_type ",
-                                            Quoted(spec.model_type), " right?"));
-  } else if (found = Where(unused, IsOfOtherHead); !found.empty()) {
-    result.text = Found(found, "a model without a language head (a classifier or reward model)");
-  } else if (missing.front() == spec.head.name + ".weight") {
-    result.text =
-        "config.json says tie_word_embeddings false: set it to true if the head is the embedding, else the download "
-        "lacks a tensor";
-  } else if (found = Where(unused, [](const std::string& name) { return !IsBuffer(name); }); !found.empty()) {
-    result.text = Found(found, "");
+    return told("; these are Meta's original names: convert with transformers' convert script");
   }
-  return result;
+  if (found = OtherPrefix(missing, unused, spec.blocks.front().name, asked, given); !found.empty()) {
+    return told(absl::StrCat("; the same names are there ",
+                             given.empty() ? "with no prefix" : "under the prefix " + Quoted(given), ", and a ",
+                             spec.model_type, " model has the prefix ", Quoted(asked)));
+  }
+  if (found = OtherLayout(missing, unused, spec); !found.empty()) {
+    return told(absl::StrCat("; the weights are of another family's layout: is model_type ", Quoted(spec.model_type),
+                             " right?"));
+  }
+  if (found = Where(unused, IsOfOtherHead); !found.empty()) {
+    return told("; a model without a language head (a classifier or reward model)");
+  }
+  if (missing.front() == spec.head.name + ".weight") {
+    return absl::NotFoundError(
+        "; config.json says tie_word_embeddings false: set it to true if the head is the embedding, else the download "
+        "lacks a tensor");
+  }
+  found = Where(unused, [](const std::string& name) { return !IsBuffer(name); });
+  return found.empty() ? absl::NotFoundError("") : told("");
 }
 
 }  // namespace autoscheme

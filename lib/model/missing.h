@@ -9,15 +9,11 @@
 
 namespace autoscheme {
 
-struct Diagnosis {
-  absl::StatusCode code = absl::StatusCode::kNotFound;  // kUnimplemented: the checkpoint is of a kind not read here
-  std::string text;                                     // empty: nothing is known
-};
-
-// `missing`: the names of tensors that the model needs and the checkpoint lacks. `unused`: those of tensors that it has
-// and nothing needs, sorted. Where `missing` is empty, tensors have wrong shapes or types, and only quantization
-// explains that.
-Diagnosis DiagnoseMissing(absl::Span<const std::string> missing, absl::Span<const std::string> unused,
-                          const ModelSpec& spec);
+// The message's end, with its code: UNIMPLEMENTED where the checkpoint is of a kind not read here, else NOT_FOUND, with
+// no text where nothing is known. `missing`: names of tensors that the model needs and the checkpoint lacks; `unused`:
+// those that nothing needs, sorted. Where none is missing, shapes or types are wrong, and only quantization explains
+// that.
+absl::Status DiagnoseMissing(absl::Span<const std::string> missing, absl::Span<const std::string> unused,
+                             const ModelSpec& spec);
 
 }  // namespace autoscheme

@@ -43,6 +43,7 @@ struct Renamed {
   std::string text;
 };
 
+std::string Text(const absl::Status& status) { return std::string(status.message()); }
 bool IsLinear(const std::string& name) { return name.find("_proj") != std::string::npos; }
 std::string Stem(const std::string& name) { return name.substr(0, name.rfind('.')); }
 std::string Replaced(std::string name, const std::string& part, const std::string& by) {
@@ -178,13 +179,12 @@ TEST_CASE("missing: a shard that is gone is no other layout, though a fused laye
     spec.blocks[i].linears[0].name = "self_attn.q_proj";
   }
   const std::vector<std::string> unused = {"vision.blocks.0.qkv_proj.weight"};
-  CHECK_THAT(DiagnoseMissing({"model.layers.1.self_attn.q_proj.weight"}, unused, spec).text,
+  CHECK_THAT(Text(DiagnoseMissing({"model.layers.1.self_attn.q_proj.weight"}, unused, spec)),
              Contains("qkv_proj") && !Contains("layout"));
-  CHECK_THAT(DiagnoseMissing({"model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"},
-                             unused, spec)
-                 .text,
+  CHECK_THAT(Text(DiagnoseMissing({"model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"},
+                                  unused, spec)),
              Contains("layout"));
-  CHECK(DiagnoseMissing({}, unused, spec).text.empty());
+  CHECK(DiagnoseMissing({}, unused, spec).message().empty());
 }
 
 }  // namespace
