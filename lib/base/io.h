@@ -131,7 +131,7 @@ auto RetryInterrupted(Call&& call) {
   return result;
 }
 
-// The first few of many names, each Quoted: "\"a\", \"b\", \"c\", ...".
-std::string FirstNames(absl::Span<const std::string> names);
+// The first `most` of many names, each Quoted: "\"a\", \"b\", \"c\", ...".
+std::string FirstNames(absl::Span<const std::string> names, size_t most = 5);
 
 }  // namespace autoscheme

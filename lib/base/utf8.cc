@@ -106,11 +106,10 @@ std::string Quoted(absl::string_view text) {
   return out;
 }
 
-std::string FirstNames(absl::Span<const std::string> names) {
-  constexpr size_t kShown = 5;
+std::string FirstNames(absl::Span<const std::string> names, size_t most) {
   std::string text;
-  for (size_t i = 0; i < names.size() && i < kShown; ++i) absl::StrAppend(&text, i == 0 ? "" : ", ", Quoted(names[i]));
-  return names.size() > kShown ? absl::StrCat(text, ", ...") : text;
+  for (size_t i = 0; i < names.size() && i < most; ++i) absl::StrAppend(&text, i == 0 ? "" : ", ", Quoted(names[i]));
+  return names.size() > most ? absl::StrCat(text, ", ...") : text;
 }
 
 std::string OneLine(absl::string_view text) {

@@ -130,6 +130,11 @@ double DecoderBuilder::Positive(const char* key, double fallback) {
   if (!(value > 0)) Fail(absl::InvalidArgumentError(absl::StrCat("config.json: ", key, " must be positive")));
   return value;
 }
+double DecoderBuilder::NotNegative(const char* key, double fallback) {
+  const double value = Double(key, fallback);
+  if (!(value >= 0)) Fail(absl::InvalidArgumentError(absl::StrCat("config.json: ", key, " must not be negative")));
+  return value;
+}
 bool DecoderBuilder::Bool(const char* key, bool fallback) {
   return Or<bool>(JsonBoolOr(config, key, fallback, kWhat), fallback);
 }
@@ -278,6 +283,10 @@ Rotary DecoderBuilder::MakeRotary(const RotaryOptions& options, const std::strin
   }
   table.rope = *std::move(rope);
   table.dims = static_cast<int64_t>(static_cast<double>(head_dim) * part);
+  if (table.rope.type == "dynamic" && table.dims == 2) {
+    Fail(absl::InvalidArgumentError("config.json: rope type dynamic needs more than two numbers of a head that turn"));
+    return {};
+  }
   if (table.dims < 2 || table.dims % 2 != 0) {
     Fail(absl::InvalidArgumentError(absl::StrCat("config.json: of a head of ", head_dim, " numbers ", table.dims,
                                                  " would turn; rotary embedding needs an even number of them")));
@@ -365,8 +374,8 @@ absl::StatusOr<ModelSpec> DecoderBuilder::Finish() {
   // Some ways to scale frequencies are made for longer runs than the config names.
   for (const RotaryTable& table : spec.tables) {
     if (table.rope.type != "dynamic" && table.rope.type != "yarn") continue;
-    spec.max_positions =
-        std::max(spec.max_positions, static_cast<int64_t>(table.rope.factor * table.rope.original_max_positions));
+    const double positions = std::min(table.rope.factor * table.rope.original_max_positions, 1e15);
+    spec.max_positions = std::max(spec.max_positions, static_cast<int64_t>(positions));
   }
   return std::move(spec);
 }

@@ -68,6 +68,7 @@ class DecoderBuilder {
   int64_t Int(const char* key, int64_t fallback);
   double Double(const char* key, double fallback);
   double Positive(const char* key, double fallback);
+  double NotNegative(const char* key, double fallback);
   bool Bool(const char* key, bool fallback);
   std::string Text(const char* key, const std::string& fallback);
   // A list of num_hidden_layers numbers, as whether they are not 0; empty if there is none.

@@ -19,6 +19,7 @@
 #include "checkpoint/checkpoint.h"
 #include "model/decoder_spec.h"
 #include "model/ignored.h"
+#include "model/missing.h"
 
 namespace autoscheme {
 
@@ -93,7 +94,7 @@ class StoredNames {
 class TensorFinder {
  public:
   TensorFinder(const Checkpoint& checkpoint, const ModelSpec& spec)
-      : checkpoint_(checkpoint), names_(checkpoint, spec) {}
+      : checkpoint_(checkpoint), spec_(spec), names_(checkpoint, spec) {}
 
   // Null if there is none; not counted as missing.
   const TensorInfo* Look(const std::string& name) const { return checkpoint_.Find(names_.Stored(name)); }
@@ -115,10 +116,19 @@ class TensorFinder {
   }
 
   absl::Status status() const {
-    if (missing_.empty()) return status_;
-    return absl::NotFoundError(
+    if (missing_.empty() && status_.ok()) return status_;
+    std::vector<std::string> unused;
+    for (const TensorInfo* info : Unused()) unused.push_back(info->name);
+    const absl::Status told = DiagnoseMissing(missing_, unused, spec_);
+    if (missing_.empty()) {
+      return told.message().empty() ? status_
+                                    : absl::Status(told.code(), absl::StrCat(status_.message(), told.message()));
+    }
+    return absl::Status(
+        told.code(),
         absl::StrCat(Count(missing_.size(), "tensor"), " that config.json asks for ",
                      missing_.size() == 1 ? "is" : "are", " not in the checkpoint: ", FirstNames(missing_),
+                     told.message(),
                      checkpoint_.index_ignored()
                          ? " (model.safetensors was read, and model.safetensors.index.json ignored: move the "
                            "former away if the shards are the weights that you mean)"
@@ -140,6 +150,7 @@ class TensorFinder {
     if (status_.ok()) status_ = std::move(status);
   }
   const Checkpoint& checkpoint_;
+  const ModelSpec& spec_;
   const StoredNames names_;
   std::vector<std::string> missing_;
   absl::flat_hash_set<const TensorInfo*> used_;
@@ -278,11 +289,11 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
     AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
     rep->blocks.push_back(FindBlock(block, finder));
   }
+  if (head != nullptr && rep->embedding != nullptr) finder.MarkUsed(head);
   AUTOSCHEME_RETURN_IF_ERROR(finder.status());
   rep->tied_head = SaysTied(spec, head);
   if (rep->tied_head && head != nullptr && !head_alone) {
     AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, SameNumbers(context, checkpoint, *rep->embedding, *head));
-    finder.MarkUsed(head);
     if (!rep->tied_head) {
       context.Warn(absl::StrCat("config.json says tie_word_embeddings, but ", Quoted(head->name), " differs from ",
                                 Quoted(rep->embedding->name),
@@ -295,10 +306,6 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
     rep->head.out_features = spec.head.out_features;
     rep->head.in_features = spec.head.in_features;
     rep->head.weight = rep->embedding;
-  } else if (head == nullptr) {
-    return absl::NotFoundError(absl::StrCat(
-        "config.json says tie_word_embeddings false, but the checkpoint has no ", Quoted(spec.head.name + ".weight"),
-        ": set it to true if the head is the embedding, else the download lacks a tensor"));
   } else {
     rep->head = FindLinear("", spec.head, finder);
   }

@@ -68,8 +68,10 @@ absl::StatusOr<ModelSpec> ReadWrapped(const Json& config, const Wrapper& wrapper
   // Older configs of some of them have the text's keys beside the others.
   Json text;
   const JsonValue* inner = JsonFind(config, "text_config");
-  text.CopyFrom(inner != nullptr && inner->IsObject() ? *inner : static_cast<const JsonValue&>(config),
-                text.GetAllocator());
+  if (inner != nullptr && !inner->IsObject()) {
+    return absl::InvalidArgumentError("config.json: text_config must be an object");
+  }
+  text.CopyFrom(inner != nullptr ? *inner : static_cast<const JsonValue&>(config), text.GetAllocator());
   if (const JsonValue* tie = JsonFind(config, "tie_word_embeddings"); tie != nullptr) {
     text.RemoveMember("tie_word_embeddings");
     text.AddMember("tie_word_embeddings", JsonValue(*tie, text.GetAllocator()), text.GetAllocator());

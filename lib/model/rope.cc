@@ -154,6 +154,10 @@ absl::Status ReadYarn(const Json& config, const JsonValue& fields, const std::st
   const auto grown = [&](double by) { return rope.factor <= 1 ? 1.0 : 0.1 * by * std::log(rope.factor) + 1; };
   const double usual = mscale != 0 && mscale_all != 0 ? grown(mscale) / grown(mscale_all) : grown(1);
   AUTOSCHEME_ASSIGN_OR_RETURN(rope.attention_scale, JsonDoubleOr(fields, "attention_factor", usual, where));
+  if (!(rope.attention_scale > 0 && std::isfinite(rope.attention_scale)) || rope.theta <= 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ": rope type yarn needs an attention_factor above 0 and a rope_theta above 1"));
+  }
   if (rope.beta_fast > 0 && rope.beta_slow > 0 && rope.original_max_positions > 0) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(where, ": rope type yarn needs beta_fast, beta_slow and ", kOriginalMaxPositions, " above 0"));
@@ -186,6 +190,9 @@ absl::Status ReadLongrope(const Json& config, const JsonValue& fields, const std
   const double usual =
       rope.factor <= 1 ? 1 : std::sqrt(1 + std::log(rope.factor) / std::log(rope.original_max_positions));
   AUTOSCHEME_ASSIGN_OR_RETURN(rope.attention_scale, JsonDoubleOr(fields, "attention_factor", usual, where));
+  if (!(rope.attention_scale > 0)) {
+    return absl::InvalidArgumentError(absl::StrCat(where, ": attention_factor must be positive"));
+  }
   if (rope.original_max_positions > 1) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(where, ": rope type longrope needs ", kOriginalMaxPositions, " or max_position_embeddings"));

@@ -70,16 +70,49 @@ TEST_CASE("ignored: leftovers of an adapter are told as such, the first five by 
                               Contains("merge") && Contains(", ...; "));
 }
 
-TEST_CASE("ignored: blocks beyond those of the config, computed buffers and strangers are told apart") {
+TEST_CASE("ignored: blocks beyond those of the config, other heads and strangers are told apart") {
   Folder folder;
-  folder.Add({"model.layers.2.mlp.up_proj.weight", "model.layers.0.self_attn.rotary_emb.inv_freq", "score.weight",
-              "model.layers.1.extra"});
+  folder.Add({"model.layers.2.mlp.up_proj.weight", "score.weight", "model.layers.1.extra"});
   const auto warnings = folder.Warnings();
   REQUIRE(warnings.size() == 3);
-  CHECK_THAT(warnings[0], Contains("\"model.layers.2.mlp.up_proj.weight\"") && Contains("num_hidden_layers 2"));
-  CHECK_THAT(warnings[1], Contains("inv_freq") && Contains("computed from config.json"));
-  CHECK_THAT(warnings[2],
-             Contains("2 tensors") && Contains("\"model.layers.1.extra\", \"score.weight\"") && Contains("llama"));
+  CHECK_THAT(warnings[0], Contains("1 tensor of the checkpoint is ignored: \"score.weight\"") &&
+                              Contains("classifier or reward model"));
+  CHECK_THAT(warnings[1], Contains("\"model.layers.2.mlp.up_proj.weight\"") && Contains("num_hidden_layers 2"));
+  CHECK_THAT(warnings[2], Contains("1 tensor of the checkpoint is ignored: \"model.layers.1.extra\"") &&
+                              Contains("a llama model has no such tensor"));
+}
+
+TEST_CASE("ignored: rotary frequencies and causal masks are not worth a word") {
+  Folder folder;
+  folder.Add({"model.layers.0.self_attn.rotary_emb.inv_freq", "model.rotary_emb.cos_cached", "model.layers.0.attn.bias",
+              "model.layers.0.attn.masked_bias", "model.layers.1.attention.bias"});
+  CHECK(folder.Warnings().empty());
+  folder.Add({"model.layers.1.attn.bias_of_own"});
+  CHECK_THAT(folder.Warnings().at(0), Contains("1 tensor of") && Contains("attn.bias_of_own"));
+}
+
+TEST_CASE("ignored: a class of another head or family in architectures is named") {
+  const auto warnings = [](const std::string& architecture, const std::string& model_type = "llama") {
+    Folder folder;
+    folder.model.model_type = model_type;
+    folder.tensors = MakeTinyTensors(folder.model);
+    folder.model.architecture = architecture;
+    return folder.Warnings();
+  };
+  for (const char* same : {"LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "LlamaLMHeadModel", "Own"}) {
+    CAPTURE(same);
+    CHECK(warnings(same).empty());
+  }
+  CHECK(warnings("Qwen2VLForConditionalGeneration", "qwen2").empty());
+  for (const char* other : {"LlamaForSequenceClassification", "LlamaForTokenClassification", "LlamaForRewardModel"}) {
+    const auto told = warnings(other);
+    REQUIRE(told.size() == 1);
+    CHECK_THAT(told[0], Contains("architectures") && Contains(std::string("\"") + other + "\"") &&
+                            Contains("head is another than a language model's"));
+  }
+  const auto told = warnings("Qwen2MoeForCausalLM", "qwen2");
+  REQUIRE(told.size() == 1);
+  CHECK_THAT(told[0], Contains("\"Qwen2MoeForCausalLM\"") && Contains("another family") && Contains("\"qwen2\""));
 }
 
 TEST_CASE("ignored: a model's own code is named, a tokenizer's is not") {

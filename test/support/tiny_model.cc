@@ -152,8 +152,9 @@ std::string TinyConfig(const TinyModel& m) {
   const auto add = [&](const std::string& key, const std::string& value) {
     json += (json.size() > 2 ? ",\n" : "") + ("  \"" + key) + "\": " + value;
   };
-  const auto architecture = kArchitectures.find(m.model_type);
-  add("architectures", "[\"" + (architecture == kArchitectures.end() ? m.model_type : architecture->second) + "\"]");
+  const auto own = kArchitectures.find(m.model_type);
+  const std::string own_class = own == kArchitectures.end() ? m.model_type : own->second;
+  add("architectures", "[\"" + (m.architecture.empty() ? own_class : m.architecture) + "\"]");
   add("model_type", JsonQuoted(m.model_type));
   add("torch_dtype", "\"" + kDtypes.at(m.dtype) + "\"");
   add("hidden_act", "\"silu\"");

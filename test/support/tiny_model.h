@@ -27,6 +27,7 @@ struct TinyModel {
   double std_dev = 0.05;          // spread of the matrices and biases; norms are 1 + that
   uint64_t seed = 1;
   std::string extra_config;  // members added to config.json: "\"mlp_bias\": false"
+  std::string architecture;  // the class that config.json names; empty: the model_type's own
 };
 
 // The tensors, in the model's order. Same options, same bytes.

@@ -12,7 +12,7 @@ absl::StatusOr<ModelSpec> Describe(DecoderBuilder& d, const std::vector<int64_t>
   norm.plain = true;
   const Activation activation = d.ActivationOf("hidden_act", "silu");
   const bool qk_norms = d.Bool("use_qk_norm", false);
-  d.spec.output.multiplier = d.Double("logit_scale", 0.0625);
+  d.spec.output.multiplier = d.Positive("logit_scale", 0.0625);
   DecoderBuilder::RotaryOptions rotation;
   rotation.interleaved = rotation.wide = true;
   AttentionNames names;

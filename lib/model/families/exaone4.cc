@@ -1,5 +1,7 @@
 // EXAONE 4: norms behind attention and MLP alone, norms of every query and key head; where some layers are local, only
 // those turn their heads.
+#include <string>
+
 #include "model/decoder_builder.h"
 #include "model/families.h"
 
@@ -11,10 +13,15 @@ absl::StatusOr<ModelSpec> CreateExaone4(const Json& config) {
   d.ReadTie(false);
   const NormStyle rms = d.Rms("rms_norm_eps", 1e-5);
   const Activation activation = d.ActivationOf("hidden_act", "silu");
-  const int64_t window = d.SlidingWindow(4096), pattern = d.Int("sliding_window_pattern", 4);
+  const int64_t window = d.SlidingWindow(4096);
+  // "LLLG", local and global layers in turns, or the length of such a turn.
+  const JsonValue* given = JsonFind(d.config, "sliding_window_pattern");
+  const std::string turn = given != nullptr && given->IsString() ? given->GetString() : "";
+  const int64_t pattern = turn.empty() ? d.Int("sliding_window_pattern", 4) : static_cast<int64_t>(turn.size());
   std::vector<int64_t> windows = d.WindowsByType(window);
   for (int64_t i = static_cast<int64_t>(windows.size()); i < d.blocks; ++i) {
-    windows.push_back(window > 0 && pattern > 0 && (i + 1) % pattern != 0 ? window : 0);
+    const bool local = turn.empty() ? pattern > 0 && (i + 1) % pattern != 0 : turn[i % turn.size()] == 'L';
+    windows.push_back(local ? window : 0);
   }
   d.EachBlock("model.layers", [&](BlockBuilder& b, int64_t i) {
     Attention attention = b.MakeAttention();

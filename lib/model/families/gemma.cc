@@ -25,10 +25,10 @@ absl::StatusOr<ModelSpec> CreateGemma(const Json& config, int version) {
   rms.offset = 1, rms.wide = true;
   const Activation activation = ActivationOf(d);
   const double scale = version == 1 ? 0 : 1 / std::sqrt(d.Positive("query_pre_attn_scalar", 256));
-  const double softcap = version == 2 ? d.Double("attn_logit_softcapping", 50) : 0;
+  const double softcap = version == 2 ? d.NotNegative("attn_logit_softcapping", 50) : 0;
   const bool softcaps = version != 2 || d.Has("attn_logit_softcapping") || !config.HasMember("attn_logit_softcapping");
   if (version == 2 && (d.Has("final_logit_softcapping") || !config.HasMember("final_logit_softcapping"))) {
-    d.spec.output.softcap = d.Double("final_logit_softcapping", 30);
+    d.spec.output.softcap = d.NotNegative("final_logit_softcapping", 30);
   }
   d.spec.input.scale = std::sqrt(static_cast<double>(d.hidden));
   AttentionNames names;

@@ -1,5 +1,7 @@
 // The GPT line: GPT-2 (learned positions, transposed weights), GPT-J and GPT-NeoX (Pythia), which have attention and
 // MLP side by side and turn heads in part.
+#include <algorithm>
+
 #include "model/decoder_builder.h"
 #include "model/families.h"
 
@@ -49,7 +51,13 @@ absl::StatusOr<ModelSpec> CreateGptJ(const Json& config) {
   const NormStyle norm = d.Layer("layer_norm_epsilon", 1e-5, /*bias=*/true);
   const Activation activation = d.ActivationOf("activation_function", "gelu_new");
   DecoderBuilder::RotaryOptions rotation;
-  rotation.part = static_cast<double>(d.Count("rotary_dim", d.head_dim)) / static_cast<double>(d.head_dim);
+  const int64_t dims = d.Count("rotary_dim", d.head_dim);
+  if (dims > d.head_dim) {
+    d.Fail(absl::InvalidArgumentError("config.json: rotary_dim is larger than n_embd / n_head"));
+    return d.Finish();
+  }
+  // Half a number more, so that no rounding loses one.
+  rotation.part = std::min((static_cast<double>(dims) + 0.5) / static_cast<double>(d.head_dim), 1.0);
   rotation.may_be_partial = rotation.interleaved = true;
   d.EachBlock("transformer.h", [&](BlockBuilder& b, int64_t) {
     Attention attention;

@@ -10,8 +10,8 @@ absl::StatusOr<ModelSpec> CreateGranite(const Json& config) {
   d.ReadTie(false);
   const NormStyle rms = d.Rms();
   const Activation activation = d.ActivationOf("hidden_act", "silu");
-  const double residual = d.Double("residual_multiplier", 1), scores = d.Positive("attention_multiplier", 1);
-  d.spec.input.scale = d.Double("embedding_multiplier", 1);
+  const double residual = d.Positive("residual_multiplier", 1), scores = d.Positive("attention_multiplier", 1);
+  d.spec.input.scale = d.Positive("embedding_multiplier", 1);
   d.spec.output.multiplier = 1 / d.Positive("logits_scaling", 1);
   AttentionNames names;
   names.bias = names.out_bias = d.Bool("attention_bias", false);

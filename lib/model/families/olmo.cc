@@ -12,12 +12,14 @@ absl::StatusOr<ModelSpec> CreateOlmo(const Json& config) {
   NormStyle norm;
   norm.kind = Norm::kLayer, norm.eps = 1e-5, norm.weight = false;
   const Activation activation = d.ActivationOf("hidden_act", "silu");
-  const double clip = d.Double("clip_qkv", 0);
+  const double clip = d.NotNegative("clip_qkv", 0);
+  DecoderBuilder::RotaryOptions rotation;
+  rotation.wide = true;
   AttentionNames names;
   names.bias = names.out_bias = d.Bool("attention_bias", false);
   d.EachBlock("model.layers", [&](BlockBuilder& b, int64_t) {
     Attention attention = b.MakeAttention(names);
-    attention.clip = clip, attention.rotary = d.MakeRotary({});
+    attention.clip = clip, attention.rotary = d.MakeRotary(rotation);
     const Mlp mlp = b.MakeMlp(activation);
     b.Add(b.MakeNorm(norm, "input_layernorm"), attention);
     b.Add(b.MakeNorm(norm, "post_attention_layernorm"), mlp);
@@ -33,11 +35,13 @@ absl::StatusOr<ModelSpec> CreateOlmo2(const Json& config) {
   NormStyle rms = d.Rms("rms_norm_eps", 1e-5);
   rms.wide = true;
   const Activation activation = d.ActivationOf("hidden_act", "silu");
+  DecoderBuilder::RotaryOptions rotation;
+  rotation.wide = true;
   AttentionNames names;
   names.bias = names.out_bias = d.Bool("attention_bias", false);
   d.EachBlock("model.layers", [&](BlockBuilder& b, int64_t) {
     Attention attention = b.MakeAttention(names);
-    attention.rotary = d.MakeRotary({});
+    attention.rotary = d.MakeRotary(rotation);
     attention.q_norm = b.MakeNorm(rms, "self_attn.q_norm", {d.heads * d.head_dim});
     attention.k_norm = b.MakeNorm(rms, "self_attn.k_norm", {d.kv_heads * d.head_dim});
     const Mlp mlp = b.MakeMlp(activation);
