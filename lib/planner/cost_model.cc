@@ -1,3 +1,12 @@
+// What a plan would hold, read and take, from the skeleton's shapes alone. Read it in this order:
+// - The constructor cuts the model into units, by blocks and by sublayers, and sorts them into classes: units of one
+//   class need the same, so that a model of 80 blocks has one or two.
+// - Footprint: what lies in memory at the peak. LastingItems are there during the whole run; beside them is either the
+//   dearest class of units (UnitItems) or the head (HeadItems), never both. Each pool keeps the pages of its busiest
+//   moment, so the classes are maximised pool by pool.
+// - RuntimeBytes: what LibTorch adds to that. Those numbers are fitted to measurements, and all stand in fitted.h.
+// - ReadBytes, SpillBytes, Flops: exact, and tests hold a run to them. Seconds: an estimate that only has to order
+//   plans.
 #include "planner/cost_model.h"
 
 #include <algorithm>

@@ -1,3 +1,12 @@
+// Chooses one option for each key: least loss, bits within the budget. Three steps:
+// - Relaxation: with a price on bits (a Lagrange multiplier) every key is decided alone. The best price gives a lower
+//   bound of the loss of any choice, and so does the same over the keys from i on.
+// - Greedy: a choice that fits, from the options that the price likes. Its loss is an upper bound.
+// - Sweep: goes through the keys and keeps the partial choices that no other beats in both bits and loss, as the
+//   reference's dynamic programme does. One whose loss so far and whose lower bound for the rest exceed the upper bound
+//   is cut. First only a few are kept at each key, which is quick and lowers the upper bound; then more, until nothing
+//   has to be cut for want of room: then the answer is proven. Where the limits come first, `gap` says how much better
+//   another could be.
 #include "select/solver.h"
 
 #include <algorithm>
