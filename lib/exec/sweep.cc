@@ -1,8 +1,9 @@
-// Both sweeps go through the same steps (SweepUnits): bring a unit, and for every variant and micro-batch take its input,
-// compute, and hand the result on.
+// Both sweeps go through the same steps (SweepUnits): bring a unit, and for every variant and micro-batch take its
+// input, compute, and hand the result on.
 // - In what order units come, and which inputs are saved, is the Schedule's business; where inputs and gradients lie is
 //   SavedActivations'; where weights come from, UnitSource's and WeightTiles'.
-// - Compute runs a unit in one of three ways. Forward: the result goes on, and where the unit's graph is saved the graph
+// - Compute runs a unit in one of three ways. Forward: the result goes on, and where the unit's graph is saved the
+// graph
 //   stays. Recompute: forward once more, for an input that was not saved. Backward: the saved graph, or one made anew
 //   from the saved input, is pulled back by the gradient from above; the linears show the scorers their gradients on
 //   the way.
