@@ -424,8 +424,8 @@ enum {
 /* A model's structure, read from config.json and the headers of its tensor files. Immutable. */
 typedef struct autoscheme_skeleton autoscheme_skeleton;
 
-/* `model` is a folder, or a repo id ("org/name") that is looked up in the local Hugging Face cache; no network is used.
- * Reads no weight.
+/* `model` is a folder, or a repo id ("org/name", or "org/name@revision" for a branch, tag or commit) that is looked up
+ * in the local Hugging Face cache; no network is used. Reads no weight.
  * NOT_FOUND (folder, config.json, shards; all that are missing are listed), DATA_LOSS (malformed or truncated file),
  * INVALID_ARGUMENT (a config field or a tensor's shape is wrong), UNIMPLEMENTED (unknown architecture, or a model that
  * is quantized already). Any thread. since 0.1 */

@@ -7,8 +7,8 @@ namespace cli {
 namespace {
 
 constexpr Flag kModel{"model", "DIR", 0,
-                      "Folder with config.json and safetensors files, or a repo id (org/name) that is in the local "
-                      "Hugging Face cache. No network is used.",
+                      "Folder with config.json and safetensors files, or a repo id (org/name, org/name@revision) "
+                      "that is in the local Hugging Face cache. No network is used.",
                       true};
 constexpr Flag kTokens{"tokens", "FILE", 0,
                        "Calibration token ids: .json (list of equally long lists, or objects with input_ids), .npy "

@@ -20,12 +20,11 @@ namespace autoscheme {
 class Checkpoint;  // lib/checkpoint/checkpoint.h
 struct ModelSpec;  // lib/model/decoder_spec.h
 
-// Layers and blocks are named as transformers names its modules, whatever prefix the checkpoint's tensors have: a part
-// of a recipe must find its module.
-//
 // A linear layer: weight [out_features, in_features] (but see `transposed`), optional bias [out_features].
 struct LinearLayer {
-  std::string name;  // "model.layers.0.self_attn.q_proj"
+  // The module's name in transformers, "model.layers.0.self_attn.q_proj", whatever prefix the stored tensors have: a
+  // recipe must find its module.
+  std::string name;
   int64_t out_features = 0;
   int64_t in_features = 0;
   const TensorInfo* weight = nullptr;  // borrowed from the skeleton's checkpoint
@@ -51,11 +50,11 @@ struct Block {
 // Immutable after Open: free to share between threads.
 class MetaSkeleton {
  public:
-  // `model` is a folder, or a repo id that is resolved in the local Hugging Face cache. No network is ever used. What
-  // the folder says or holds in vain, such as tensors that the model does not read, is named by warnings of the
-  // context. Errors: NOT_FOUND (folder, config.json, shards: all missing ones are listed), DATA_LOSS (malformed or
-  // truncated file), INVALID_ARGUMENT (a config field or tensor shape is wrong), UNIMPLEMENTED (an unknown architecture
-  // or an already quantized model; lists what is supported).
+  // `model` is a folder, or a repo id ("org/name" or "org/name@revision") that is resolved in the local Hugging Face
+  // cache. No network is ever used. What the folder says or holds in vain, such as tensors that the model does not
+  // read, is named by warnings of the context. Errors: NOT_FOUND (folder, config.json, shards: all missing ones are
+  // listed), DATA_LOSS (malformed or truncated file), INVALID_ARGUMENT (a config field or tensor shape is wrong),
+  // UNIMPLEMENTED (an unknown architecture or an already quantized model; lists what is supported).
   static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Open(const Context& context, const std::string& model);
   ~MetaSkeleton();
 

@@ -61,15 +61,15 @@ Attention BlockBuilder::MakeAttention(const AttentionNames& names) {
   Attention a;
   a.heads = decoder_.heads, a.kv_heads = decoder_.kv_heads, a.head_dim = decoder_.head_dim;
   const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim, hidden = decoder_.hidden;
-  if (names.k.empty()) {
-    a.inputs = Attention::kConcatenated;
-    a.q = Linear(names.q, q + 2 * kv, hidden, names.bias, "attn_qkv");
-  } else {
-    a.q = Linear(names.q, q, hidden, names.bias, "attn_q");
-    a.k = Linear(names.k, kv, hidden, names.bias, "attn_k");
-    a.v = Linear(names.v, kv, hidden, names.bias, "attn_v");
+  const bool fused = names.k.empty();
+  if (fused) a.inputs = Attention::kConcatenated;
+  for (const char* linear = names.order; *linear != '\0'; ++linear) {
+    if (*linear == 'q' && fused) a.q = Linear(names.q, q + 2 * kv, hidden, names.bias, "attn_qkv");
+    if (*linear == 'q' && !fused) a.q = Linear(names.q, q, hidden, names.bias, "attn_q");
+    if (*linear == 'k' && !fused) a.k = Linear(names.k, kv, hidden, names.bias, "attn_k");
+    if (*linear == 'v' && !fused) a.v = Linear(names.v, kv, hidden, names.bias, "attn_v");
+    if (*linear == 'o') a.out = Linear(names.out, hidden, q, names.out_bias, "attn_output");
   }
-  a.out = Linear(names.out, hidden, q, names.out_bias, "attn_output");
   return a;
 }
 
@@ -134,6 +134,9 @@ double DecoderBuilder::NotNegative(const char* key, double fallback) {
   const double value = Double(key, fallback);
   if (!(value >= 0)) Fail(absl::InvalidArgumentError(absl::StrCat("config.json: ", key, " must not be negative")));
   return value;
+}
+double DecoderBuilder::NotNegativeOrNull(const char* key, double fallback) {
+  return NotNegative(key, config.HasMember(key) ? 0 : fallback);
 }
 bool DecoderBuilder::Bool(const char* key, bool fallback) {
   return Or<bool>(JsonBoolOr(config, key, fallback, kWhat), fallback);
@@ -269,14 +272,15 @@ Rotary DecoderBuilder::MakeRotary(const RotaryOptions& options, const std::strin
   for (const auto& [type, rotary] : rotaries_) {
     if (type == attention_type) return rotary;
   }
-  RopeDefaults defaults;
-  defaults.theta = options.theta, defaults.part = options.part, defaults.part_key = options.part_key;
-  defaults.may_be_partial = options.may_be_partial, defaults.max_positions = spec.max_positions;
+  RopeDefaults defaults = options;
+  defaults.max_positions = spec.max_positions;
   RotaryTable table;
   double part = 1;
-  absl::StatusOr<RopeConfig> rope = options.theta_key != nullptr && !HasNestedRope(config)
-                                        ? ReadTheta(config, options.theta_key, defaults)
-                                        : ReadRopeConfig(config, attention_type, defaults, &part, &spec.warnings);
+  std::vector<std::string> warnings;
+  absl::StatusOr<RopeConfig> rope = ReadRopeConfig(config, attention_type, defaults, &part, &warnings);
+  for (std::string& warning : warnings) {  // those of an object that all attention types share are said once
+    if (std::find(spec.warnings.begin(), spec.warnings.end(), warning) == spec.warnings.end()) Warn(std::move(warning));
+  }
   if (!rope.ok()) {
     Fail(rope.status());
     return {};
@@ -338,6 +342,14 @@ std::vector<int64_t> DecoderBuilder::WindowsByType(int64_t window) {
                                                    ", but sliding_window is null, or use_sliding_window false")));
     }
     windows[i] = name == kSlidingAttention ? window : 0;
+  }
+  return windows;
+}
+
+std::vector<int64_t> DecoderBuilder::WindowsByPattern(int64_t window, int64_t pattern) {
+  std::vector<int64_t> windows = WindowsByType(window);
+  for (int64_t i = static_cast<int64_t>(windows.size()); i < blocks; ++i) {
+    windows.push_back(pattern > 0 && (i + 1) % pattern != 0 ? window : 0);
   }
   return windows;
 }

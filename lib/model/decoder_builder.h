@@ -20,10 +20,12 @@ struct NormStyle {
   bool wide = false, plain = false;
 };
 
-// Names of linears below the block. An empty `k` means that `q` gives q, k and v together.
+// Names of linears below the block. An empty `k` means that `q` gives q, k and v together. `order`: that of the
+// modules, one letter for each linear, "o" for `out`; those that are not there are passed over.
 struct AttentionNames {
   std::string q = "self_attn.q_proj", k = "self_attn.k_proj", v = "self_attn.v_proj", out = "self_attn.o_proj";
   bool bias = false, out_bias = false;
+  const char* order = "qkvo";
 };
 // An empty `gate` means that there is none, or with `fused` that `up` gives both.
 struct MlpNames {
@@ -69,6 +71,8 @@ class DecoderBuilder {
   double Double(const char* key, double fallback);
   double Positive(const char* key, double fallback);
   double NotNegative(const char* key, double fallback);
+  // The same where null, unlike a missing key, means 0.
+  double NotNegativeOrNull(const char* key, double fallback);
   bool Bool(const char* key, bool fallback);
   std::string Text(const char* key, const std::string& fallback);
   // A list of num_hidden_layers numbers, as whether they are not 0; empty if there is none.
@@ -96,16 +100,10 @@ class DecoderBuilder {
   int Other(const std::string& name, std::vector<int64_t> shape);
   void FinalNorm(const NormStyle& style, const std::string& name);
 
-  // Rotation of heads in attention of that type ("full_attention", "sliding_attention"). `part` of a head's numbers
-  // turn (partial_rotary_factor, unless the config says otherwise). One set of options serves each type.
-  struct RotaryOptions {
-    double theta = 10000.0;
-    double part = 1;
-    bool may_be_partial = false;  // else a partial_rotary_factor other than 1 is refused
+  // Rotation of heads in attention of that type ("full_attention", "sliding_attention"). One set of options serves each
+  // type; the number of positions is set here.
+  struct RotaryOptions : RopeDefaults {
     bool interleaved = false, wide = false;
-    const char* part_key = "partial_rotary_factor";
-    const char* theta_key =
-        nullptr;  // a key whose theta is all that counts, unless there are objects by attention type
   };
   Rotary MakeRotary(const RotaryOptions& options, const std::string& attention_type = "full_attention");
 
@@ -113,6 +111,8 @@ class DecoderBuilder {
   int64_t SlidingWindow(int64_t unmentioned);
   // By layer_types: blocks of sliding_attention get `window`, which must then be there; empty if there is no such key.
   std::vector<int64_t> WindowsByType(int64_t window);
+  // By layer_types; without it every `pattern`-th block is global and the others have the window (0: all are global).
+  std::vector<int64_t> WindowsByPattern(int64_t window, int64_t pattern);
   // By layer_types, or by use_sliding_window and max_window_layers.
   std::vector<int64_t> QwenWindows();
 

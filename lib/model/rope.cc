@@ -35,6 +35,14 @@ absl::StatusOr<const JsonValue*> DecidingObject(const Json& config, const char**
   return scaling != nullptr ? scaling : parameters;
 }
 
+absl::StatusOr<RopeConfig> ReadOwnTheta(const Json& config, const RopeDefaults& defaults) {
+  RopeConfig rope;
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, JsonDoubleOr(config, defaults.theta_key, defaults.theta, kWhat));
+  if (rope.theta > 0) return rope;
+  return absl::InvalidArgumentError(
+      absl::StrCat(kWhat, ": ", defaults.theta_key, " is ", rope.theta, ", must be positive"));
+}
+
 // Keys are attention types: {"full_attention": {...}, "sliding_attention": {...}}.
 bool IsNested(const JsonValue& object) {
   return std::any_of(object.MemberBegin(), object.MemberEnd(),
@@ -56,8 +64,8 @@ absl::StatusOr<std::string> ReadType(const JsonValue& fields, const std::string&
   return type.empty() ? "default" : type;
 }
 
-absl::StatusOr<double> ThetaOf(const Json& config, const JsonValue& fields, const std::string& where, double fallback,
-                               std::vector<std::string>* warnings) {
+absl::StatusOr<double> ReadTheta(const Json& config, const JsonValue& fields, const std::string& where, double fallback,
+                                 std::vector<std::string>* warnings) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const double beside, JsonDoubleOr(config, "rope_theta", fallback, kWhat));
   AUTOSCHEME_ASSIGN_OR_RETURN(const double theta, JsonDoubleOr(fields, "rope_theta", beside, where));
   if (!(theta > 0))
@@ -214,7 +222,7 @@ absl::StatusOr<RopeConfig> ReadFlat(const Json& config, const JsonValue& fields,
   AUTOSCHEME_ASSIGN_OR_RETURN(*part, ReadPart(config, kWhat, defaults, defaults.part_key, defaults.part));
   AUTOSCHEME_ASSIGN_OR_RETURN(*part, ReadPart(fields, where, defaults, "partial_rotary_factor", *part));
   RopeConfig rope;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, ThetaOf(config, fields, where, defaults.theta, warnings));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, ReadTheta(config, fields, where, defaults.theta, warnings));
   AUTOSCHEME_ASSIGN_OR_RETURN(rope.type, ReadType(fields, where));
   const auto type = std::find_if(RopeTypes().begin(), RopeTypes().end(),
                                  [&](const RopeType& known) { return rope.type == known.name; });
@@ -256,26 +264,12 @@ bool RopeConfig::operator==(const RopeConfig& other) const {
   return values(*this) == values(other);
 }
 
-bool HasNestedRope(const Json& config) {
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const JsonValue* object = JsonFind(config, key);
-    if (object != nullptr && object->IsObject() && IsNested(*object)) return true;
-  }
-  return false;
-}
-
-absl::StatusOr<RopeConfig> ReadTheta(const Json& config, const char* key, const RopeDefaults& defaults) {
-  RopeConfig rope;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rope.theta, JsonDoubleOr(config, key, defaults.theta, kWhat));
-  if (rope.theta > 0) return rope;
-  return absl::InvalidArgumentError(absl::StrCat(kWhat, ": ", key, " is ", rope.theta, ", must be positive"));
-}
-
 absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, const std::string& attention_type,
                                           const RopeDefaults& defaults, double* part,
                                           std::vector<std::string>* warnings) {
   const char* key = nullptr;
   AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* object, DecidingObject(config, &key, warnings));
+  if (defaults.theta_key != nullptr && (object == nullptr || !IsNested(*object))) return ReadOwnTheta(config, defaults);
   if (object == nullptr) {
     return ReadFlat(config, JsonValue(rapidjson::kObjectType), kWhat, defaults, part, warnings);
   }

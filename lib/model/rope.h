@@ -29,6 +29,9 @@ struct RopeDefaults {
   double part = 1;              // share of a head's numbers that turns
   bool may_be_partial = false;  // whether another part can be asked for
   const char* part_key = "partial_rotary_factor";
+  // Where set, this key gives the theta and nothing is scaled, unless the object that decides is nested by attention
+  // type.
+  const char* theta_key = nullptr;
   int64_t max_positions = 0;  // max_position_embeddings
 };
 
@@ -41,10 +44,5 @@ struct RopeDefaults {
 absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, const std::string& attention_type,
                                           const RopeDefaults& defaults, double* part,
                                           std::vector<std::string>* warnings);
-
-// Whether the object that decides is nested.
-bool HasNestedRope(const Json& config);
-// A rotation of default type with the theta of that key.
-absl::StatusOr<RopeConfig> ReadTheta(const Json& config, const char* key, const RopeDefaults& defaults);
 
 }  // namespace autoscheme

@@ -47,11 +47,7 @@ absl::StatusOr<ModelSpec> CreateCohere2(const Json& config) {
   DecoderBuilder d(config, "cohere2");
   d.ReadCommonKeys();
   const int64_t window = d.SlidingWindow(4096), pattern = d.Count("sliding_window_pattern", 4);
-  std::vector<int64_t> windows = d.WindowsByType(window);
-  for (int64_t i = static_cast<int64_t>(windows.size()); i < d.blocks; ++i) {
-    windows.push_back((i + 1) % pattern != 0 ? window : 0);
-  }
-  return Describe(d, windows, true);
+  return Describe(d, d.WindowsByPattern(window, pattern), true);
 }
 
 }  // namespace autoscheme

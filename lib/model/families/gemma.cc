@@ -25,28 +25,21 @@ absl::StatusOr<ModelSpec> CreateGemma(const Json& config, int version) {
   rms.offset = 1, rms.wide = true;
   const Activation activation = ActivationOf(d);
   const double scale = version == 1 ? 0 : 1 / std::sqrt(d.Positive("query_pre_attn_scalar", 256));
-  const double softcap = version == 2 ? d.NotNegative("attn_logit_softcapping", 50) : 0;
-  const bool softcaps = version != 2 || d.Has("attn_logit_softcapping") || !config.HasMember("attn_logit_softcapping");
-  if (version == 2 && (d.Has("final_logit_softcapping") || !config.HasMember("final_logit_softcapping"))) {
-    d.spec.output.softcap = d.NotNegative("final_logit_softcapping", 30);
-  }
+  const double softcap = version == 2 ? d.NotNegativeOrNull("attn_logit_softcapping", 50) : 0;
+  if (version == 2) d.spec.output.softcap = d.NotNegativeOrNull("final_logit_softcapping", 30);
   d.spec.input.scale = std::sqrt(static_cast<double>(d.hidden));
   AttentionNames names;
   names.bias = names.out_bias = d.Bool("attention_bias", false);
   std::vector<int64_t> windows;
   if (version > 1) {
     const int64_t window = d.SlidingWindow(4096), pattern = version == 2 ? 2 : d.Count("sliding_window_pattern", 6);
-    windows = d.WindowsByType(window);
-    for (int64_t i = 0; windows.empty() || i < d.blocks; ++i) {
-      if (static_cast<int64_t>(windows.size()) == d.blocks) break;
-      windows.push_back((i + 1) % pattern != 0 ? window : 0);
-    }
+    windows = d.WindowsByPattern(window, pattern);
   }
   DecoderBuilder::RotaryOptions global, local;
   if (version == 3) global.theta = 1e6, local.theta_key = "rope_local_base_freq";
   d.EachBlock("model.layers", [&](BlockBuilder& b, int64_t i) {
     Attention attention = b.MakeAttention(names);
-    attention.scale = scale, attention.softcap = softcaps ? softcap : 0;
+    attention.scale = scale, attention.softcap = softcap;
     attention.window = windows.empty() ? 0 : windows[i];
     attention.rotary =
         attention.window > 0 ? d.MakeRotary(local, "sliding_attention") : d.MakeRotary(global, "full_attention");

@@ -59,13 +59,11 @@ absl::StatusOr<ModelSpec> CreateGptJ(const Json& config) {
   // Half a number more, so that no rounding loses one.
   rotation.part = std::min((static_cast<double>(dims) + 0.5) / static_cast<double>(d.head_dim), 1.0);
   rotation.may_be_partial = rotation.interleaved = true;
+  AttentionNames names;
+  names.q = "attn.q_proj", names.k = "attn.k_proj", names.v = "attn.v_proj", names.out = "attn.out_proj";
+  names.order = "kvqo";
   d.EachBlock("transformer.h", [&](BlockBuilder& b, int64_t) {
-    Attention attention;
-    attention.heads = attention.kv_heads = d.heads, attention.head_dim = d.head_dim;
-    attention.k = b.Linear("attn.k_proj", d.hidden, d.hidden, false, "attn_k");
-    attention.v = b.Linear("attn.v_proj", d.hidden, d.hidden, false, "attn_v");
-    attention.q = b.Linear("attn.q_proj", d.hidden, d.hidden, false, "attn_q");
-    attention.out = b.Linear("attn.out_proj", d.hidden, d.hidden, false, "attn_output");
+    Attention attention = b.MakeAttention(names);
     attention.rotary = d.MakeRotary(rotation);
     const Mlp mlp = b.MakeMlp(activation, {"", "mlp.fc_in", "mlp.fc_out", /*bias=*/true});
     const Norm before = b.MakeNorm(norm, "ln_1");

@@ -25,13 +25,10 @@ absl::StatusOr<ModelSpec> CreateOpt(const Json& config) {
     d.spec.input.projection = d.Other("model.decoder.project_in.weight", {d.hidden, width});
     d.spec.output.projection = d.Other("model.decoder.project_out.weight", {width, d.hidden});
   }
+  AttentionNames names;
+  names.out = "self_attn.out_proj", names.order = "kvqo", names.bias = names.out_bias = bias;
   d.EachBlock("model.decoder.layers", [&](BlockBuilder& b, int64_t) {
-    Attention attention;
-    attention.heads = attention.kv_heads = d.heads, attention.head_dim = d.head_dim;
-    attention.k = b.Linear("self_attn.k_proj", d.hidden, d.hidden, bias, "attn_k");
-    attention.v = b.Linear("self_attn.v_proj", d.hidden, d.hidden, bias, "attn_v");
-    attention.q = b.Linear("self_attn.q_proj", d.hidden, d.hidden, bias, "attn_q");
-    attention.out = b.Linear("self_attn.out_proj", d.hidden, d.hidden, bias, "attn_output");
+    const Attention attention = b.MakeAttention(names);
     const Mlp mlp = b.MakeMlp(activation, {"", "fc1", "fc2", bias});
     const Norm of_attention = b.MakeNorm(norm, "self_attn_layer_norm"), of_mlp = b.MakeNorm(norm, "final_layer_norm");
     b.Add(before ? of_attention : Norm(), attention);

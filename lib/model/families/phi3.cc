@@ -13,13 +13,10 @@ absl::StatusOr<ModelSpec> CreatePhi3(const Json& config) {
   const int64_t window = d.SlidingWindow(0);
   DecoderBuilder::RotaryOptions rotation;
   rotation.may_be_partial = true;
+  AttentionNames names;
+  names.q = "self_attn.qkv_proj", names.k = "", names.order = "oq";
   d.EachBlock("model.layers", [&](BlockBuilder& b, int64_t) {
-    const int64_t q = d.heads * d.head_dim, kv = d.kv_heads * d.head_dim;
-    Attention attention;
-    attention.inputs = Attention::kConcatenated;
-    attention.heads = d.heads, attention.kv_heads = d.kv_heads, attention.head_dim = d.head_dim;
-    attention.out = b.Linear("self_attn.o_proj", d.hidden, q, false, "attn_output");
-    attention.q = b.Linear("self_attn.qkv_proj", q + 2 * kv, d.hidden, false, "attn_qkv");
+    Attention attention = b.MakeAttention(names);
     attention.window = window, attention.rotary = d.MakeRotary(rotation);
     const Mlp mlp = b.MakeMlp(activation, {"", "mlp.gate_up_proj", "mlp.down_proj", false, /*fused=*/true});
     const Norm before = b.MakeNorm(rms, "input_layernorm");
