@@ -141,7 +141,17 @@ TEST_CASE("free layers of a shared group take the scheme of a fixed one") {
   table.layers[2].fixed = FindScheme("W6A16").value();
   warnings.clear();
   CHECK(Chosen(SelectOne(table, 6.0, options, &warnings).value()) == Strings{"W6A16", "W6A16", "W6A16", "W4A16"});
-  CHECK(absl::StrContains(warnings, "the loss of 2 of them was not measured and counts as none"));
+  CHECK(absl::StrContains(warnings, "the predicted loss leaves out 2 layers"));
+  CHECK(absl::StrContains(warnings, "\"layers.0.self_attn.k_proj\" under \"W6A16\"; score with that scheme"));
+  // Scored, but not among the schemes that are chosen from: it counts.
+  ScoreTable wider = Table("W4A16,W6A16,W8A16", table.layers, {8, 3, 1});
+  options.schemes = {"W4A16", "W8A16"};
+  warnings.clear();
+  recipe = SelectOne(wider, 6.0, options, &warnings).value();
+  CHECK(Chosen(recipe) == Strings{"W6A16", "W6A16", "W6A16", "W4A16"});
+  CHECK(recipe.loss == 3 + 3 + 8);
+  CHECK(!absl::StrContains(warnings, "leaves out"));
+  options.schemes.clear();
   // Two that contradict each other.
   table.layers[0].fixed = FindScheme("W4A16").value();
   const absl::Status both = SelectOne(table, 6.0, options).status();
@@ -366,6 +376,13 @@ void CheckRecipe(const Instance& instance, const Recipe& recipe) {
     }
     CHECK(on_menu);
     CHECK(suits);
+    for (size_t s = 0; s < table.schemes.size() && recipe.layers[l].fixed && most == 0; ++s) {
+      if (!SameScheme(scheme, StoredScheme(table.schemes[s], layer))) continue;
+      std::vector<int> longer = menu;
+      longer.push_back(static_cast<int>(s));
+      const double loss = MenuLosses(table, longer).back()[l];
+      if (std::isfinite(loss)) most_loss += loss;
+    }
     // What a group has fixed counts as far as it was measured, and nothing at 16 bits.
     if (std::isfinite(least)) least_loss += recipe.layers[l].fixed ? 0 : least, most_loss += most;
   }
