@@ -55,7 +55,8 @@ absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions
   problem.reference_rules = options.reference_rules;
   AUTOSCHEME_RETURN_IF_ERROR(CheckStandIns(problem, context));
   for (const LayerInfo& layer : table.layers) problem.fixed.push_back(layer.fixed);
-  const std::vector<LayerGroup> groups = GroupLayers(table.layers, options.shared_layers, context);
+  AUTOSCHEME_RETURN_IF_ERROR(CheckSharedLayers(table.layers, options.shared_layers));
+  const std::vector<LayerGroup> groups = GroupLayers(table.layers, options.shared_layers);
   const std::vector<std::vector<double>> losses = MenuLosses(table, problem.menu);
   if (!options.reference_rules) {
     ReplaceFixed(&problem, context);

@@ -304,6 +304,7 @@ Instance RandomInstance(Random& random) {
   RuleOptions rules;
   rules.menu = table.schemes;
   rules.quant_lm_head = random.Chance(2);
+  rules.other_names = {"vision.gate_proj"};
   rules.tied_head = table.tied_head = random.Chance(3);
   if (random.Chance(4))
     rules.ignore_layers = random.Of<std::string>({"v_proj", "layers.0", "down_proj", "q_proj,up_proj", "lm_head"});
@@ -337,6 +338,7 @@ Instance RandomInstance(Random& random) {
                                                                   {{"q_proj", "down_proj"}},
                                                                   {{"up_proj", "down_proj"}, {"k_proj", "v_proj"}},
                                                                   {{"lm_head", "model.layers.0.mlp.up_proj"}}});
+    if (!CheckSharedLayers(table.layers, made.options.shared_layers).ok()) made.options.shared_layers.clear();
   }
   return made;
 }
