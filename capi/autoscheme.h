@@ -325,7 +325,7 @@ enum {
   AUTOSCHEME_TYPE_F64 = 2,
   AUTOSCHEME_TYPE_STR = 3,
   AUTOSCHEME_TYPE_BOOL = 4,    /* set_i64 with 0 or 1 */
-  AUTOSCHEME_TYPE_BYTES = 5,   /* set_i64 with a number of bytes; as text also "400MiB", "1.5GB" */
+  AUTOSCHEME_TYPE_BYTES = 5,   /* set_i64 with a number of bytes; as text also "400MiB", "1.5GB", "2G" (2GiB) */
   AUTOSCHEME_TYPE_F64_LIST = 6 /* set_f64 with one number; as text "3.5,4.5" */
 };
 
