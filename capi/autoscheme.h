@@ -611,7 +611,8 @@ AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
  * what is free. With -1 there is no limit, and up to a quarter of what is free serves to save time. RESOURCE_EXHAUSTED
  * if max_ram_bytes cannot be kept; the message names a budget that would do. One that is more than what is free is a
  * warning with both numbers. INVALID_ARGUMENT for ids outside the
- * vocabulary (row, column, id) or rows longer than the model's positions. since 0.1 */
+ * vocabulary (row, column, id) or rows longer than the model's positions. NOT_FOUND or PERMISSION_DENIED for a
+ * work_dir that takes no file, where the plan spills. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
                                                                const autoscheme_calibration* calibration,
                                                                autoscheme_plan** out, autoscheme_error** error);
