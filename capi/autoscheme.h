@@ -727,7 +727,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_json(const autoscheme_plan*
 /* ---- files of results ---- */
 
 /* OK if results could be written now to all of `outputs` (by the three _save functions), no two of them are one file
- * under two spellings, and none is one of `inputs`: to be asked before hours of work. Leaves everything as it is, and
+ * under two spellings, none is one of `inputs`, and none has a name by which its folder, a model's, would read it as
+ * weights or config: to be asked before hours of work. Leaves everything as it is, and
  * opens no device and no pipe. Inputs need not exist. INVALID_ARGUMENT, NOT_FOUND (no such folder), PERMISSION_DENIED,
  * RESOURCE_EXHAUSTED. Any thread. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_check_outputs(autoscheme_context* context, const char* const* outputs,
