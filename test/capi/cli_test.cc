@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -365,6 +366,24 @@ TEST_CASE("a working folder that has been deleted is one clear error") {
     CHECK(run.out.empty());
   }
   CHECK_FALSE(fs::exists(out));
+}
+
+TEST_CASE("a working folder whose path is too long for the system is one clear error") {
+  Shell shell;
+  const std::string name(200, 'x');
+  const auto go_deep = [&] {
+    if (chdir(shell.dir.path().c_str()) != 0) _exit(97);
+    for (int i = 0; i < 25; ++i) {
+      if (mkdir(name.c_str(), 0700) != 0 || chdir(name.c_str()) != 0) _exit(97);
+    }
+  };
+  const Run run = shell({"inspect", "--model", shell.model_dir}, {go_deep, "", nullptr});
+  CHECK(run.code == 1);
+  CHECK_THAT(run.err, Contains("autoscheme: the system does not tell the path of the working folder"));
+  CHECK(run.lines() == 1);
+  CHECK(run.out.empty());
+  // The library's remove_all may not reach so deep.
+  CHECK(std::system(("rm -rf '" + shell.dir.path() + "/" + name + "'").c_str()) == 0);
 }
 
 TEST_CASE("a model of more shards than a shell lets a program open is read, up to the hard limit") {
