@@ -297,7 +297,7 @@ enum {
   AUTOSCHEME_OPTION_QUANT_LM_HEAD = 106,        /* bool  score and budget the output head too */
   AUTOSCHEME_OPTION_TARGET_SIZE = 107,          /* str   targets as sizes of the stored model: "4.1GiB,800MiB" */
   AUTOSCHEME_OPTION_REFERENCE_RULES = 108, /* bool  score, charge and choose as AutoRound does; for comparison only */
-  AUTOSCHEME_OPTION_SCORER = 109,          /* str   how the loss of a scheme is measured: "deltaloss" */
+  AUTOSCHEME_OPTION_SCORER = 109,          /* str   name of a scorer; autoscheme_option_describe lists them */
   /* 200..: calibration */
   AUTOSCHEME_OPTION_BATCH_SIZE = 200,   /* i64   rows in a batch; part of the definition of the scores */
   AUTOSCHEME_OPTION_IMATRIX_FILE = 201, /* str   importance matrix made by llama-imatrix, for k-quants */

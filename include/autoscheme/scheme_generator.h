@@ -22,7 +22,7 @@ namespace autoscheme {
 struct Options {
   std::vector<Scheme> schemes;       // the menu; the first one decides the shape rules (docs/algorithm.md 2.5)
   int64_t batch_size = 8;            // sequences whose loss is one mean (docs/algorithm.md 6.2)
-  std::string scorer = "deltaloss";  // what is measured (docs/algorithm.md): "deltaloss"
+  std::string scorer = "deltaloss";  // one of those that capi/option_table.cc lists and explains
   // What is computed in: "float32"; "bfloat16"; "mixed", float32 but for the matrix products of the backward
   // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32. On
   // another CPU products of bfloat16 are formed in float32 and rounded, in about the time of float32.
