@@ -385,7 +385,7 @@ absl::StatusOr<ModelSpec> DecoderBuilder::Finish() {
   if (!status_.ok()) return status_;
   // Some ways to scale frequencies are made for longer runs than the config names.
   for (const RotaryTable& table : spec.tables) {
-    if (table.rope.type != "dynamic" && table.rope.type != "yarn") continue;
+    if (table.rope.type != "linear" && table.rope.type != "dynamic" && table.rope.type != "yarn") continue;
     const double positions = std::min(table.rope.factor * table.rope.original_max_positions, 1e15);
     spec.max_positions = std::max(spec.max_positions, static_cast<int64_t>(positions));
   }

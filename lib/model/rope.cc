@@ -244,6 +244,7 @@ absl::StatusOr<RopeConfig> ReadFlat(const Json& config, const JsonValue& fields,
   }
   if (rope.type == "llama3") AUTOSCHEME_RETURN_IF_ERROR(ReadLlama3(config, fields, where, rope));
   if (rope.type == "yarn") AUTOSCHEME_RETURN_IF_ERROR(ReadYarn(config, fields, where, max_positions, rope));
+  if (rope.type == "linear") rope.original_max_positions = max_positions;
   if (rope.type == "dynamic") {
     rope.original_max_positions = max_positions;
     if (max_positions < 1) {

@@ -14,7 +14,7 @@ struct RopeConfig {
   double theta = 10000.0;
   std::string type = "default";  // "default", "linear", "llama3", "dynamic", "yarn" or "longrope"
   double factor = 1, low_freq_factor = 1, high_freq_factor = 1;
-  double original_max_positions = 0;     // llama3, dynamic, yarn, longrope: those the model was first trained for
+  double original_max_positions = 0;     // all but default: those the model was first trained for
   double attention_scale = 1;            // yarn, longrope: of cos and sin
   double beta_fast = 32, beta_slow = 1;  // yarn: rotations over those positions between which frequencies are blended
   bool truncate = true;                  // yarn: to whole frequencies

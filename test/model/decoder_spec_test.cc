@@ -39,6 +39,19 @@ TEST_CASE("the last product of each branch is o_proj or down_proj, and no other"
   CHECK(LastProducts(block.sublayers[1]).size() == 1);
 }
 
+TEST_CASE("runs may be longer than max_position_embeddings where the rope scaling is made for it") {
+  const auto positions = [](const std::string& scaling) {
+    return Read("llama", R"(, "max_position_embeddings": 64, "rope_scaling": {"factor": 4, )" + scaling + "}")
+        .max_positions;
+  };
+  CHECK(positions(R"("rope_type": "linear")") == 256);
+  CHECK(positions(R"("rope_type": "dynamic")") == 256);
+  CHECK(positions(R"("rope_type": "yarn", "original_max_position_embeddings": 32)") == 128);
+  CHECK(positions(R"("rope_type": "yarn", "original_max_position_embeddings": 8)") == 64);  // never fewer
+  CHECK(positions(R"("rope_type": "llama3", "low_freq_factor": 1, "high_freq_factor": 4,
+                     "original_max_position_embeddings": 32)") == 64);
+}
+
 TEST_CASE("a product that a norm follows is no last product: gradients depend on its values") {
   const BlockSpec block = Read("gemma2").blocks[0];  // norms behind attention and MLP
   for (const Sublayer& sublayer : block.sublayers) {
