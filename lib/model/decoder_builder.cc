@@ -307,7 +307,10 @@ Rotary DecoderBuilder::MakeRotary(const RotaryOptions& options, const std::strin
     return other.dims == table.dims && other.rope == table.rope;
   });
   const int index = static_cast<int>(same - spec.tables.begin());
-  const Rotary rotary{index, table.dims, options.interleaved, options.wide};
+  Rotary rotary{index, table.dims, options.interleaved, options.wide};
+  if (table.rope.query_growth != 0) {
+    rotary.query_growth = table.rope.query_growth, rotary.growth_length = table.rope.original_max_positions;
+  }
   if (same == spec.tables.end()) spec.tables.push_back(std::move(table));
   rotaries_.emplace_back(attention_type, rotary);
   return rotary;

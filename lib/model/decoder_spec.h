@@ -54,6 +54,8 @@ struct Rotary {
   int64_t dims = 0;
   bool interleaved = false;
   bool wide = false;  // in float32, rounded once, whatever the compute dtype
+  // Queries are multiplied by 1 + query_growth ln(1 + floor(position / growth_length)) where that is not 0.
+  double query_growth = 0, growth_length = 1;
 };
 
 // Causal attention. Query head h reads key head h / (heads / kv_heads).

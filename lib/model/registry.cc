@@ -32,7 +32,7 @@ constexpr Entry kRegistry[] = {
     {"qwen2", CreateQwen2},       {"qwen3", CreateQwen3},
     {"seed_oss", CreateSeedOss},  {"smollm3", CreateSmolLm3},
     {"stablelm", CreateStableLm}, {"starcoder2", CreateStarcoder2},
-    {"ministral", CreateMistral},
+    {"ministral", CreateMistral}, {"ministral3", CreateMinistral3},
 };
 
 // Multimodal models: the family of their text decoder, unless its text_config says another, and the module that it is.

@@ -160,6 +160,25 @@ TEST_CASE("rope: the original length stands inside of the object, beside it, or 
       Contains("original_max_position_embeddings of 32") && Contains("64"));
 }
 
+TEST_CASE("rope: how queries grow is read where they do, and refused elsewhere") {
+  const std::string yarn = R"("rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 16)";
+  RopeDefaults defaults;
+  defaults.queries_grow = true;
+  const auto read = [&](const std::string& fields) {
+    double part = 1;
+    std::vector<std::string> warnings;
+    const Json config = ParseJson(R"({"rope_parameters": {)" + fields + "}}", "config.json").value();
+    return ReadRopeConfig(config, "full_attention", defaults, &part, &warnings);
+  };
+  const auto rope = read(yarn + R"(, "llama_4_scaling_beta": 0.25)");
+  REQUIRE(rope.ok());
+  CHECK(rope->query_growth == 0.25);
+  CHECK_THAT(std::string(read(yarn).status().message()), Contains("llama_4_scaling_beta"));
+  CHECK_THAT(std::string(read(R"("llama_4_scaling_beta": 0.25)").status().message()), Contains("rope type yarn"));
+  CHECK_THAT(Refusal(R"({"rope_parameters": {)" + yarn + R"(, "llama_4_scaling_beta": 0.25}})", kInvalid),
+             Contains("llama_4_scaling_beta") && Contains("does not know"));
+}
+
 TEST_CASE("rope: keys that the type does not know are named") {
   const Read read = ReadConfig(
       R"({"rope_scaling": {"type": "linear", "factor": 2, "beta_fast": 32, "mscale": null, "attention_factor": 1.2}})");

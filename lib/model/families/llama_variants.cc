@@ -49,7 +49,7 @@ absl::StatusOr<ModelSpec> CreateHelium(const Json& config) {
   LlamaLike family;
   family.qkv_bias = d.Bool("attention_bias", false);
   family.mlp_bias = d.Bool("mlp_bias", false);
-  family.interleaved = family.wide_norms = true, family.theta = 1e5;
+  family.interleaved = family.wide_norms = true, family.theta = 1e5, family.eps = 1e-8;
   return DescribeLlamaLike(d, family);
 }
 
@@ -59,7 +59,7 @@ absl::StatusOr<ModelSpec> CreateArcee(const Json& config) {
   LlamaLike family;
   family.qkv_bias = family.out_bias = d.Bool("attention_bias", false);
   family.mlp_bias = d.Bool("mlp_bias", false);
-  family.activation = "relu2", family.gated = false;
+  family.activation = "relu2", family.gated = false, family.eps = 1e-5;
   return DescribeLlamaLike(d, family);
 }
 
