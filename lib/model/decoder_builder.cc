@@ -57,6 +57,14 @@ Norm BlockBuilder::MakeNorm(const NormStyle& style, const std::string& name) {
   return MakeNorm(style, name, {decoder_.hidden});
 }
 
+Norm BlockBuilder::MakeNormOfHeads(NormStyle style, const std::string& name, int64_t heads) {
+  style.bias = false;
+  Norm norm = MakeNorm(style, absl::StrCat(name, ".0"), {decoder_.head_dim});
+  for (int64_t head = 1; head < heads; ++head) MakeNorm(style, absl::StrCat(name, ".", head), {decoder_.head_dim});
+  norm.parts = static_cast<int>(heads);
+  return norm;
+}
+
 Attention BlockBuilder::MakeAttention(const AttentionNames& names) {
   Attention a;
   a.heads = decoder_.heads, a.kv_heads = decoder_.kv_heads, a.head_dim = decoder_.head_dim;

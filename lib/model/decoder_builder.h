@@ -44,6 +44,8 @@ class BlockBuilder {
   // Tensors NAME.weight and NAME.bias of `shape`, as far as the style has them.
   Norm MakeNorm(const NormStyle& style, const std::string& name, std::vector<int64_t> shape);
   Norm MakeNorm(const NormStyle& style, const std::string& name);  // as wide as hidden states
+  // A norm of every head by a weight of its own, [head_dim]: NAME.0.weight, NAME.1.weight, ... No bias.
+  Norm MakeNormOfHeads(NormStyle style, const std::string& name, int64_t heads);
   // Attention with the decoder's heads; norms, windows, rotation and scales are the caller's to set.
   Attention MakeAttention(const AttentionNames& names = {});
   Mlp MakeMlp(Activation activation, const MlpNames& names = {});

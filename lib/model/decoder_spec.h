@@ -41,6 +41,7 @@ struct Norm {
   double offset = 0;   // 1 in Gemma
   bool wide = false;   // the weight is applied in float32, before the result is rounded to the compute dtype
   bool plain = false;  // kLayer: by plain operators in float32, as Cohere does, whose last bits are others
+  int parts = 1;       // > 1: the weight [parts, n] is so many params from that index on, one for each head
 
   bool operator==(const Norm& other) const {
     return kind == other.kind && weight == other.weight && bias == other.bias && eps == other.eps;

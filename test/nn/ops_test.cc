@@ -111,6 +111,7 @@ TEST_CASE("every norm and its gradient are those of the formula") {
                         {"layer, plain", Norm::kLayer, true, true, 0, false, true, 1},
                         {"layer, plain, offset", Norm::kLayer, true, false, 1, false, true, 1},
                         {"layer, plain, neither", Norm::kLayer, false, false, 0, false, true, 1},
+                        {"layer, by head", Norm::kLayer, true, false, 0, false, false, 4},
                         {"layer, plain, by head", Norm::kLayer, true, false, 0, false, true, 4},
                         {"rms", Norm::kRms, true, false, 0, false, false, 1},
                         {"rms, offset", Norm::kRms, true, false, 1, false, false, 1},
