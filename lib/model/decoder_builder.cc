@@ -212,6 +212,14 @@ void DecoderBuilder::ReadCommonKeys(int64_t default_head_dim) {
   SetEnds("model.embed_tokens", "lm_head");
 }
 
+void DecoderBuilder::ReadGptKeys() {
+  hidden = Count("n_embd"), blocks = Count("n_layer"), heads = kv_heads = Count("n_head");
+  spec.vocab_size = Count("vocab_size"), spec.max_positions = Count("n_positions");
+  width = Count("n_inner", 4 * hidden);
+  SetHeadDim(0);
+  SetEnds("transformer.wte", "lm_head");
+}
+
 void DecoderBuilder::SetEnds(const std::string& embedding, const std::string& head) {
   spec.hidden_size = hidden;
   spec.input.embedding = absl::StrCat(embedding, ".weight"), spec.input.width = hidden;

@@ -89,6 +89,8 @@ class DecoderBuilder {
   // hidden_size, num_hidden_layers, ..., as most families spell them, and the names of embedding, head and ends.
   // Without a head_dim key it is `head_dim`, or hidden / heads where that is 0.
   void ReadCommonKeys(int64_t head_dim = 0);
+  // The same as GPT-2 and GPT-J spell them.
+  void ReadGptKeys();
   void SetHeadDim(int64_t given);  // `given`, or hidden / heads where that is 0
   // The same of hidden, blocks, heads, .. that the family has set itself, and of the names of the ends.
   void SetEnds(const std::string& embedding, const std::string& head);
