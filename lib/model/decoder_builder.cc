@@ -333,6 +333,7 @@ Rotary DecoderBuilder::MakeRotary(const RotaryOptions& options, const std::strin
 }
 
 int64_t DecoderBuilder::SlidingWindow(int64_t unmentioned) {
+  reads_window_ = true;
   const int64_t window = Int("sliding_window", config.HasMember("sliding_window") ? 0 : unmentioned);
   if (window >= 0) return window;
   Fail(absl::InvalidArgumentError(
@@ -341,6 +342,7 @@ int64_t DecoderBuilder::SlidingWindow(int64_t unmentioned) {
 }
 
 std::vector<int64_t> DecoderBuilder::WindowsByType(int64_t window) {
+  reads_layer_types_ = true;
   const JsonValue* types = JsonFind(config, "layer_types");
   if (types == nullptr) return {};
   std::vector<int64_t> windows(blocks, 0);
@@ -367,6 +369,13 @@ std::vector<int64_t> DecoderBuilder::WindowsByType(int64_t window) {
 
 std::vector<int64_t> DecoderBuilder::WindowsByPattern(int64_t window, int64_t pattern) {
   std::vector<int64_t> windows = WindowsByType(window);
+  if (windows.empty() && window < 1 && pattern > 1) {
+    Fail(absl::InvalidArgumentError(absl::StrCat("config.json: sliding_window is null, but ", pattern - 1, " of ",
+                                                 pattern, " blocks of a ", spec.model_type,
+                                                 " model are local; give a window, or "
+                                                 "layer_types that are all ",
+                                                 kFullAttention)));
+  }
   for (int64_t i = static_cast<int64_t>(windows.size()); i < blocks; ++i) {
     windows.push_back(pattern > 0 && (i + 1) % pattern != 0 ? window : 0);
   }
@@ -400,8 +409,23 @@ void DecoderBuilder::EachBlock(const std::string& prefix,
   }
 }
 
+void DecoderBuilder::WarnOfWindows() {
+  std::vector<std::string> found;
+  if (!reads_window_ && Has("sliding_window")) found.push_back("sliding_window");
+  const JsonValue* types = reads_layer_types_ ? nullptr : JsonFind(config, "layer_types");
+  const bool is_list = types != nullptr && types->IsArray();
+  if (is_list && std::any_of(types->Begin(), types->End(), [](const JsonValue& v) { return v != kFullAttention; })) {
+    found.push_back("layer_types");
+  }
+  if (found.empty()) return;
+  Warn(absl::StrCat("config.json: a ", spec.model_type, " model has no ", FirstNames(found),
+                    ", ignored here as in transformers: every block attends to ",
+                    reads_window_ ? "the same window" : "all"));
+}
+
 absl::StatusOr<ModelSpec> DecoderBuilder::Finish() {
   if (!status_.ok()) return status_;
+  WarnOfWindows();
   // Some ways to scale frequencies are made for longer runs than the config names.
   for (const RotaryTable& table : spec.tables) {
     if (table.rope.type != "dynamic" && table.rope.type != "yarn") continue;

@@ -115,7 +115,8 @@ class DecoderBuilder {
   int64_t SlidingWindow(int64_t unmentioned);
   // By layer_types: blocks of sliding_attention get `window`, which must then be there; empty if there is no such key.
   std::vector<int64_t> WindowsByType(int64_t window);
-  // By layer_types; without it every `pattern`-th block is global and the others have the window (0: all are global).
+  // By layer_types; without it every `pattern`-th block is global and the others have the window, which must then be
+  // there (0: all are global).
   std::vector<int64_t> WindowsByPattern(int64_t window, int64_t pattern);
   // By layer_types, or by use_sliding_window and max_window_layers.
   std::vector<int64_t> QwenWindows();
@@ -131,7 +132,10 @@ class DecoderBuilder {
  private:
   template <typename Value>
   Value Or(absl::StatusOr<Value> read, Value harmless);
+  // What a family without windows does not read.
+  void WarnOfWindows();
   absl::Status status_;
+  bool reads_window_ = false, reads_layer_types_ = false;
   std::vector<std::pair<std::string, Rotary>> rotaries_;  // by attention type
 };
 
