@@ -51,8 +51,14 @@ bool IsNested(const JsonValue& object) {
 }
 
 absl::StatusOr<std::string> ReadType(const JsonValue& fields, const std::string& where) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string old_type, JsonStringOr(fields, "type", "", where));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string type, JsonStringOr(fields, "rope_type", old_type, where));
+  const auto read = [&](const char* key, const std::string& fallback) -> absl::StatusOr<std::string> {
+    AUTOSCHEME_ASSIGN_OR_RETURN(std::string type, JsonStringOr(fields, key, fallback, where));
+    if (type == "su") return "longrope";    // its first name
+    if (type == "mrope") return "default";  // all positions of text are one
+    return type;
+  };
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string old_type, read("type", ""));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string type, read("rope_type", old_type));
   if (!old_type.empty() && type != old_type) {
     return absl::InvalidArgumentError(absl::StrCat(where, ": rope_type is ", Quoted(type), ", but type is ",
                                                    Quoted(old_type), "; remove the wrong one"));
@@ -60,8 +66,6 @@ absl::StatusOr<std::string> ReadType(const JsonValue& fields, const std::string&
   if (type.empty() && JsonFind(fields, "factor") != nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(where, " has a factor, but no rope_type that says how it is meant"));
   }
-  if (type == "su") return "longrope";    // its first name
-  if (type == "mrope") return "default";  // all positions of text are one
   return type.empty() ? "default" : type;
 }
 

@@ -149,6 +149,18 @@ TEST_CASE("rope: contradictions and impossible numbers are refused by the key") 
   refused(R"({"type": "longrope", "short_factor": [1, 2], "long_factor": [1, -2]})", "long_factor");
 }
 
+TEST_CASE("rope: a type may be said twice, by its old name and its new one") {
+  for (const char* names : {R"("type": "mrope", "rope_type": "default")", R"("rope_type": "mrope")"}) {
+    const Read read = ReadConfig(R"({"rope_parameters": {)" + std::string(names) + R"(, "mrope_section": [2, 1, 1]}})");
+    REQUIRE(read.rope.ok());
+    CHECK(read.rope->type == "default");
+  }
+  const Read su = ReadConfig(
+      R"({"rope_scaling": {"type": "su", "rope_type": "longrope", "short_factor": [1], "long_factor": [2]}})");
+  REQUIRE(su.rope.ok());
+  CHECK(su.rope->type == "longrope");
+}
+
 TEST_CASE("rope: the original length stands inside of the object, beside it, or in both alike") {
   const std::string llama3 = R"("rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4)";
   const std::string inside = R"(, "original_max_position_embeddings": 32)";
