@@ -44,6 +44,8 @@ class BlockBuilder {
   // Tensors NAME.weight and NAME.bias of `shape`, as far as the style has them.
   Norm MakeNorm(const NormStyle& style, const std::string& name, std::vector<int64_t> shape);
   Norm MakeNorm(const NormStyle& style, const std::string& name);  // as wide as hidden states
+  // A norm of every head by a weight of its own, [head_dim]: NAME.0.weight, NAME.1.weight, ... No bias.
+  Norm MakeNormOfHeads(NormStyle style, const std::string& name, int64_t heads);
   // Attention with the decoder's heads; norms, windows, rotation and scales are the caller's to set.
   Attention MakeAttention(const AttentionNames& names = {});
   Mlp MakeMlp(Activation activation, const MlpNames& names = {});
@@ -87,6 +89,8 @@ class DecoderBuilder {
   // hidden_size, num_hidden_layers, ..., as most families spell them, and the names of embedding, head and ends.
   // Without a head_dim key it is `head_dim`, or hidden / heads where that is 0.
   void ReadCommonKeys(int64_t head_dim = 0);
+  // The same as GPT-2 and GPT-J spell them.
+  void ReadGptKeys();
   void SetHeadDim(int64_t given);  // `given`, or hidden / heads where that is 0
   // The same of hidden, blocks, heads, .. that the family has set itself, and of the names of the ends.
   void SetEnds(const std::string& embedding, const std::string& head);
@@ -111,7 +115,8 @@ class DecoderBuilder {
   int64_t SlidingWindow(int64_t unmentioned);
   // By layer_types: blocks of sliding_attention get `window`, which must then be there; empty if there is no such key.
   std::vector<int64_t> WindowsByType(int64_t window);
-  // By layer_types; without it every `pattern`-th block is global and the others have the window (0: all are global).
+  // By layer_types; without it every `pattern`-th block is global and the others have the window, which must then be
+  // there (0: all are global).
   std::vector<int64_t> WindowsByPattern(int64_t window, int64_t pattern);
   // By layer_types, or by use_sliding_window and max_window_layers.
   std::vector<int64_t> QwenWindows();
@@ -127,7 +132,10 @@ class DecoderBuilder {
  private:
   template <typename Value>
   Value Or(absl::StatusOr<Value> read, Value harmless);
+  // What a family without windows does not read.
+  void WarnOfWindows();
   absl::Status status_;
+  bool reads_window_ = false, reads_layer_types_ = false;
   std::vector<std::pair<std::string, Rotary>> rotaries_;  // by attention type
 };
 

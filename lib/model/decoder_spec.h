@@ -41,6 +41,7 @@ struct Norm {
   double offset = 0;   // 1 in Gemma
   bool wide = false;   // the weight is applied in float32, before the result is rounded to the compute dtype
   bool plain = false;  // kLayer: by plain operators in float32, as Cohere does, whose last bits are others
+  int parts = 1;       // > 1: the weight [parts, n] is so many params from that index on, one for each head
 
   bool operator==(const Norm& other) const {
     return kind == other.kind && weight == other.weight && bias == other.bias && eps == other.eps;
@@ -54,6 +55,8 @@ struct Rotary {
   int64_t dims = 0;
   bool interleaved = false;
   bool wide = false;  // in float32, rounded once, whatever the compute dtype
+  // Queries are multiplied by 1 + query_growth ln(1 + floor(position / growth_length)) where that is not 0.
+  double query_growth = 0, growth_length = 1;
 };
 
 // Causal attention. Query head h reads key head h / (heads / kv_heads).

@@ -18,6 +18,7 @@ struct RopeConfig {
   double attention_scale = 1;            // yarn, longrope: of cos and sin
   double beta_fast = 32, beta_slow = 1;  // yarn: rotations over those positions between which frequencies are blended
   bool truncate = true;                  // yarn: to whole frequencies
+  double query_growth = 0;               // see Rotary
   std::vector<double> short_factors, long_factors;  // longrope: by frequency, for runs up to those positions and beyond
 
   bool operator==(const RopeConfig& other) const;
@@ -33,6 +34,7 @@ struct RopeDefaults {
   // type.
   const char* theta_key = nullptr;
   int64_t max_positions = 0;  // max_position_embeddings
+  bool queries_grow = false;  // llama_4_scaling_beta must be there
 };
 
 // Reads rope_theta, rope_scaling (transformers 4) and rope_parameters (transformers 5) as transformers does where its
