@@ -426,12 +426,13 @@ void DecoderBuilder::WarnOfWindows() {
 absl::StatusOr<ModelSpec> DecoderBuilder::Finish() {
   if (!status_.ok()) return status_;
   WarnOfWindows();
-  // Some ways to scale frequencies are made for longer runs than the config names.
+  // Some ways to scale frequencies are made for longer runs than the config names, where all tables are scaled so.
+  double positions = spec.tables.empty() ? 0 : 1e15;
   for (const RotaryTable& table : spec.tables) {
-    if (table.rope.type != "linear" && table.rope.type != "dynamic" && table.rope.type != "yarn") continue;
-    const double positions = std::min(table.rope.factor * table.rope.original_max_positions, 1e15);
-    spec.max_positions = std::max(spec.max_positions, static_cast<int64_t>(positions));
+    const bool longer = table.rope.type == "linear" || table.rope.type == "dynamic" || table.rope.type == "yarn";
+    positions = std::min(positions, longer ? table.rope.factor * table.rope.original_max_positions : 0);
   }
+  spec.max_positions = std::max(spec.max_positions, static_cast<int64_t>(positions));
   return std::move(spec);
 }
 
