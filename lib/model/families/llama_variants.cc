@@ -12,7 +12,7 @@ absl::StatusOr<ModelSpec> CreateSmolLm3(const Json& config) {
   family.qkv_bias = family.out_bias = d.Bool("attention_bias", false);
   family.mlp_bias = d.Bool("mlp_bias", false);
   family.theta = 2e6, family.tied_head = true;
-  family.windows = d.QwenWindows();
+  family.windows = QwenWindows(d);
   family.rotates = d.Flags("no_rope_layers");  // 1 where heads turn, whatever the name says
   const int64_t interval = d.Count("no_rope_layer_interval", 4);
   for (int64_t i = static_cast<int64_t>(family.rotates.size()); i < d.blocks; ++i) {
