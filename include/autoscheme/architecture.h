@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace autoscheme {
 
@@ -296,6 +297,33 @@ class DecoderBuilder {
   absl::Status status_;
   std::vector<std::pair<std::string, Rotary>> rotaries_;  // by attention type
 };
+
+// ---- teaching it ----
+
+// A model that a host describes. Context::architectures holds those that Open knows besides the built-in ones.
+struct Architecture {
+  // As config.json, or the text_config of a multimodal model, spells it. It goes before a built-in one of that name.
+  std::string model_type;
+  // Called by Open on its thread, once for each model of that type, with config.json or text_config. What it returns is
+  // checked part by part (INVALID_ARGUMENT) before it is used; its failures are returned by Open as they are. May be
+  // called by several threads at a time if those open models.
+  std::function<absl::StatusOr<ModelSpec>(const Json& config)> describe;
+};
+
+// Architectures that are others under another name. `json` is one object or a list of them:
+//
+//     {"model_type": "mymodel", "as": "llama", "rename": {"their_key": "our_key"}, "set": {"key": value}}
+//
+// A config.json of model_type mymodel is then read as one of a llama: `rename`, one after the other, gives keys that
+// it has another name; `set` adds or replaces keys, null takes one away. Both are about keys of config.json itself, not
+// of objects in it, and not about names of tensors. `as` is a built-in type, a multimodal one too, one of `known`, or
+// one that stands before it in the list. MetaSkeleton::model_type is the alias's.
+// Errors: DATA_LOSS, with line and column, for what is no JSON; INVALID_ARGUMENT for an unknown or missing member, an
+// unknown `as` and a model_type that another has, in the list or in `known`. Opening a model gives INVALID_ARGUMENT
+// where config.json has both the key that is renamed and what it is to become.
+// since 0.1
+absl::StatusOr<std::vector<Architecture>> ReadAliases(absl::string_view json,
+                                                      const std::vector<Architecture>& known = {});
 
 }  // namespace autoscheme
 

@@ -339,7 +339,6 @@ void DecoderBuilder::EachBlock(const std::string& prefix,
     BlockBuilder builder(*this, block);
     describe(builder, i);
     if (!status_.ok()) return;
-    autoscheme::Finish(block);
     spec.blocks.push_back(std::move(block));
   }
 }

@@ -1,9 +1,12 @@
 // What the library asks of a description, and how it finds the one of a model.
 #pragma once
 
+#include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "autoscheme/architecture.h"
 #include "base/json.h"
 
@@ -18,10 +21,22 @@ std::vector<int> LastProducts(const Sublayer& sublayer);
 // Sets the sublayers of linears and params.
 void Finish(BlockSpec& block);
 
+// INVALID_ARGUMENT, "architecture NAME: block NAME: linear NAME: out_features is 48, expected 32 (heads x head_dim)":
+// the first number of a description that does not fit the others, an index that leads nowhere, a tensor that is read
+// twice or never. What passes can be computed without another look.
+absl::Status CheckSpec(const ModelSpec& spec);
+
 // Makes a ModelSpec from config.json. A family is one function and one line in registry.cc.
 using Family = absl::StatusOr<ModelSpec> (*)(const Json& config);
 
-// Finds the family by config.json's model_type. UNIMPLEMENTED names it and lists what is supported.
-absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config);
+// The description by what `given` has of the model_type, else by the built-in family; as it comes, not yet checked.
+// UNIMPLEMENTED names the type and lists what is supported.
+absl::StatusOr<ModelSpec> Describe(const Json& config, const std::string& model_type,
+                                   absl::Span<const Architecture> given);
+// Sorted, each once.
+std::vector<std::string> SupportedTypes(absl::Span<const Architecture> given);
+
+// The same for config.json's own model_type, checked, and with the sublayers of linears and params set.
+absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config, absl::Span<const Architecture> given = {});
 
 }  // namespace autoscheme

@@ -20,4 +20,7 @@ absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, const std::string&
                                           const RopeDefaults& defaults, double* part,
                                           std::vector<std::string>* warnings);
 
+// Whether RopeConfig::type may be that.
+bool IsRopeType(const std::string& type);
+
 }  // namespace autoscheme
