@@ -168,7 +168,7 @@ AUTOSCHEME_API void autoscheme_error_free(autoscheme_error* error);
 
 /*
  * ====================================================================================================================
- * Context: log, progress, cancel
+ * Context: log, progress, cancel, aliases
  * ====================================================================================================================
  */
 
@@ -221,6 +221,19 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_progress(autoscheme_
                                                                      autoscheme_progress_fn fn, void* user_data,
                                                                      void (*user_data_free)(void*),
                                                                      autoscheme_error** error);
+
+/* Models that are others under another name, for every autoscheme_skeleton_open of the context that comes after. `json`
+ * is copied: an object, or a list of them, each naming what may be an alias of what stands before it:
+ *
+ *     {"model_type": "mymodel", "as": "llama", "rename": {"their_key": "our_key"}, "set": {"key": value}}
+ *
+ * A config.json of that model_type is read as one of an `as`, after keys of it are renamed, one after the other, and
+ * others set; docs/formats.md has the details. Replaces what was set before; NULL takes all away. A skeleton's
+ * model_type is the alias's. DATA_LOSS, with line and column, if it is no JSON; INVALID_ARGUMENT for an unknown or
+ * missing member, an unknown `as`, and a model_type that is there twice. After a failure what was set before stays.
+ * Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_aliases(autoscheme_context* context, const char* json,
+                                                                    autoscheme_error** error);
 
 /* Asks the [long] call that runs on the context to stop; it returns AUTOSCHEME_CANCELLED within one block and leaves no
  * file behind. Other calls do not stop for it. A request is forgotten when the next [long] call begins: cancelling an

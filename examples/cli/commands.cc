@@ -10,6 +10,11 @@ constexpr Flag kModel{"model", "DIR", 0,
                       "Folder with config.json and safetensors files, or a repo id (org/name, org/name@revision) "
                       "that is in the local Hugging Face cache. No network is used.",
                       true};
+constexpr Flag kAliases{"aliases", "FILE", 0,
+                        "JSON file of model types that are others under another name: "
+                        "{\"model_type\": \"mymodel\", \"as\": \"llama\", \"rename\": {\"their_key\": "
+                        "\"our_key\"}, \"set\": {\"key\": value}}, or a list of such. rename and set are about keys "
+                        "of config.json."};
 constexpr Flag kTokens{"tokens", "FILE", 0,
                        "Calibration token ids: .json (list of equally long lists, or objects with input_ids), .npy "
                        "(int32 or int64, two dimensions) or .safetensors (input_ids). Rows without padding.",
@@ -123,11 +128,12 @@ std::vector<Flag> Join(const std::vector<std::vector<Flag>>& parts) {
 
 const std::vector<Command>& Commands() {
   static const auto* const commands = new std::vector<Command>{
-      {"inspect", "Print a model's structure: blocks, quantizable layers, sizes", {kModel, kJson}, Inspect},
+      {"inspect", "Print a model's structure: blocks, quantizable layers, sizes", {kModel, kAliases, kJson}, Inspect},
       {"plan", "Print what scoring would hold in memory and read, without running it",
-       Join({{kModel, kSchemes, kTokens, kReferenceRules, kMaxRam, kJson}, kCalibration, kRules, kMachine}), MakePlan},
+       Join({{kModel, kAliases, kSchemes, kTokens, kReferenceRules, kMaxRam, kJson}, kCalibration, kRules, kMachine}),
+       MakePlan},
       {"score", "Measure every layer under every scheme and write the scores",
-       Join({{kModel, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam},
+       Join({{kModel, kAliases, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam},
              kCalibration,
              kRules,
              kMachine,
@@ -137,7 +143,8 @@ const std::vector<Command>& Commands() {
        Join({{kScoresIn, kAvgBits, kTargetSize, kRecipeOut, kPareto, kSubset, kReferenceRules}, kSelection, kReport}),
        Select, CheckSelect},
       {"run", "Score and select in one",
-       Join({{kModel, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules, kMaxRam},
+       Join({{kModel, kAliases, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules,
+              kMaxRam},
              kCalibration,
              kRules,
              kSelection,

@@ -18,7 +18,7 @@
 namespace autoscheme {
 
 class Checkpoint;  // lib/checkpoint/checkpoint.h
-struct ModelSpec;  // lib/model/decoder_spec.h
+struct ModelSpec;  // architecture.h
 
 // A linear layer: weight [out_features, in_features] (but see `transposed`), optional bias [out_features].
 struct LinearLayer {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "base/io.h"
 #include "base/status_macros.h"
+#include "model/rope.h"
 
 namespace autoscheme {
 namespace {
@@ -232,34 +233,6 @@ void DecoderBuilder::ReadTie(bool fallback) {
   spec.tied_head = Bool("tie_word_embeddings", fallback);
 }
 
-// These families ignore such keys, here as in transformers; a model that was made with them is another one.
-void DecoderBuilder::WarnOfForeignKeys(const std::vector<const char*>& known) {
-  constexpr const char* kOffAtZero[] = {"attention_multiplier",
-                                        "attn_logit_softcapping",
-                                        "clip_qkv",
-                                        "final_logit_softcapping",
-                                        "no_rope_layer_interval",
-                                        "no_rope_layers",
-                                        "qk_layernorm",
-                                        "query_pre_attn_scalar",
-                                        "rope_traditional",
-                                        "use_qk_norm"};
-  constexpr const char* kOffAtOne[] = {"embedding_multiplier", "logit_scale", "logits_scaling", "residual_multiplier",
-                                       "rotary_pct",           "scale_depth", "scale_emb"};
-  std::vector<std::string> found;
-  const auto look = [&](const char* key, double off) {
-    const JsonValue* value = JsonFind(config, key);
-    const bool is_off = value == nullptr || value->IsFalse() || (value->IsNumber() && value->GetDouble() == off);
-    const auto same = [&](const char* own) { return std::string(own) == key; };
-    if (!is_off && std::none_of(known.begin(), known.end(), same)) found.push_back(key);
-  };
-  for (const char* key : kOffAtZero) look(key, 0);
-  for (const char* key : kOffAtOne) look(key, 1);
-  if (found.empty()) return;
-  Warn(absl::StrCat("config.json: a ", spec.model_type, " model has no ", FirstNames(found),
-                    ", ignored here as in transformers; if it was made with that, these are not its numbers"));
-}
-
 NormStyle DecoderBuilder::Rms(const char* key, double fallback) {
   NormStyle style;
   style.eps = Positive(key, fallback);
@@ -382,16 +355,6 @@ std::vector<int64_t> DecoderBuilder::WindowsByPattern(int64_t window, int64_t pa
   return windows;
 }
 
-std::vector<int64_t> DecoderBuilder::QwenWindows() {
-  const bool used = Bool("use_sliding_window", false);
-  const int64_t given = SlidingWindow(4096), window = used ? given : 0;
-  std::vector<int64_t> windows = WindowsByType(window);
-  if (!windows.empty()) return windows;
-  const int64_t first = Int("max_window_layers", 28);
-  for (int64_t i = 0; i < blocks; ++i) windows.push_back(i >= first ? window : 0);
-  return windows;
-}
-
 void DecoderBuilder::EachBlock(const std::string& prefix,
                                const std::function<void(BlockBuilder&, int64_t index)>& describe) {
   if (blocks > kMaxBlocks) {
@@ -404,7 +367,6 @@ void DecoderBuilder::EachBlock(const std::string& prefix,
     BlockBuilder builder(*this, block);
     describe(builder, i);
     if (!status_.ok()) return;
-    autoscheme::Finish(block);
     spec.blocks.push_back(std::move(block));
   }
 }
@@ -434,6 +396,44 @@ absl::StatusOr<ModelSpec> DecoderBuilder::Finish() {
   }
   spec.max_positions = std::max(spec.max_positions, static_cast<int64_t>(positions));
   return std::move(spec);
+}
+
+// These families ignore such keys, here as in transformers; a model that was made with them is another one.
+void WarnOfForeignKeys(DecoderBuilder& decoder, const std::vector<const char*>& known) {
+  constexpr const char* kOffAtZero[] = {"attention_multiplier",
+                                        "attn_logit_softcapping",
+                                        "clip_qkv",
+                                        "final_logit_softcapping",
+                                        "no_rope_layer_interval",
+                                        "no_rope_layers",
+                                        "qk_layernorm",
+                                        "query_pre_attn_scalar",
+                                        "rope_traditional",
+                                        "use_qk_norm"};
+  constexpr const char* kOffAtOne[] = {"embedding_multiplier", "logit_scale", "logits_scaling", "residual_multiplier",
+                                       "rotary_pct",           "scale_depth", "scale_emb"};
+  std::vector<std::string> found;
+  const auto look = [&](const char* key, double off) {
+    const JsonValue* value = JsonFind(decoder.config, key);
+    const bool is_off = value == nullptr || value->IsFalse() || (value->IsNumber() && value->GetDouble() == off);
+    const auto same = [&](const char* own) { return std::string(own) == key; };
+    if (!is_off && std::none_of(known.begin(), known.end(), same)) found.push_back(key);
+  };
+  for (const char* key : kOffAtZero) look(key, 0);
+  for (const char* key : kOffAtOne) look(key, 1);
+  if (found.empty()) return;
+  decoder.Warn(absl::StrCat("config.json: a ", decoder.spec.model_type, " model has no ", FirstNames(found),
+                            ", ignored here as in transformers; if it was made with that, these are not its numbers"));
+}
+
+std::vector<int64_t> QwenWindows(DecoderBuilder& d) {
+  const bool used = d.Bool("use_sliding_window", false);
+  const int64_t given = d.SlidingWindow(4096), window = used ? given : 0;
+  std::vector<int64_t> windows = d.WindowsByType(window);
+  if (!windows.empty()) return windows;
+  const int64_t first = d.Int("max_window_layers", 28);
+  for (int64_t i = 0; i < d.blocks; ++i) windows.push_back(i >= first ? window : 0);
+  return windows;
 }
 
 }  // namespace autoscheme

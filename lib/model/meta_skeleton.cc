@@ -275,7 +275,9 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
   rep->model = model;
   AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::Open(context, model));
   const Checkpoint& checkpoint = *rep->checkpoint;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config()));
+  const auto given =
+      context.architectures != nullptr ? absl::MakeConstSpan(*context.architectures) : absl::Span<const Architecture>();
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config(), given));
   const ModelSpec& spec = rep->spec;
 
   TensorFinder finder(checkpoint, spec);

@@ -303,4 +303,8 @@ absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, const std::string&
   return ReadFlat(config, *fields, absl::StrCat(where, ".", attention_type), defaults, part, warnings);
 }
 
+bool IsRopeType(const std::string& type) {
+  return std::any_of(RopeTypes().begin(), RopeTypes().end(), [&](const RopeType& known) { return type == known.name; });
+}
+
 }  // namespace autoscheme

@@ -135,6 +135,35 @@ TEST_CASE("names from files and from the command line drive no terminal") {
   }
 }
 
+TEST_CASE("every command that takes a model takes aliases, from a file or as they stand") {
+  Shell shell;
+  const std::string plain = shell.dir / "plain.json", scores = shell.dir / "scores.json";
+  REQUIRE(shell(shell.Scoring("score", {"--out", plain})).code == 0);
+  shell.Disguise("mine");
+  const std::string json = R"([{"model_type": "mine", "as": "llama", "rename": {"my_eps": "rms_norm_eps"},
+                                "set": {"hidden_act": "silu"}}])";
+  const std::string file = shell.dir.Write("aliases.json", json);
+  const Run unknown = shell({"inspect", "--model", shell.model_dir});
+  CHECK(unknown.code == 1);
+  CHECK_THAT(unknown.err, Contains("\"mine\" is not supported") && Contains("alias"));
+  const Run inspect = shell({"inspect", "--model", shell.model_dir, "--aliases", json});
+  CHECK(inspect.code == 0);
+  CHECK_THAT(inspect.out, Contains("type        mine"));
+  CHECK(shell(shell.Scoring("plan", {"--aliases", file})).code == 0);
+  CHECK(shell(shell.Scoring("score", {"--aliases", file, "--out", scores})).code == 0);
+  CHECK(MeasuredOf(Slurp(scores)) == MeasuredOf(Slurp(plain)));
+  CHECK_THAT(MeasuredOf(Slurp(scores)), Contains("self_attn.q_proj"));
+  const Run run = shell(shell.Scoring("run", {"--aliases", file, "--avg-bits", "6", "--out", file}));
+  CHECK(run.code == 1);  // not over its own input
+  CHECK(Slurp(file) == json);
+  const Run broken = shell({"inspect", "--model", shell.model_dir, "--aliases", shell.dir.Write("broken", "[\n}")});
+  CHECK(broken.code == 2);
+  CHECK(broken.lines() == 1);
+  CHECK_THAT(broken.err, Contains("flag --aliases: '") && Contains("broken': aliases is not valid JSON") &&
+                             Contains("line 2, column 1"));
+  CHECK_THAT(shell({"inspect", "--model", "x", "--aliases", "none"}).err, Contains("no such file: 'none'"));
+}
+
 TEST_CASE("help is printed to stdout and is a success") {
   Shell shell;
   const Run all = shell({"--help"});
@@ -149,10 +178,10 @@ TEST_CASE("help is printed to stdout and is a success") {
   }
   const Run run = shell({"run", "--help"});
   for (const char* flag :
-       {"--model",         "--schemes",  "--tokens",     "--avg-bits",   "--out",           "--max-ram",
-        "--nsamples",      "--seqlen",   "--max-tokens", "--batch-size", "--threads",       "--dtype",
-        "--device",        "--work-dir", "--no-spill",   "--io-engine",  "--ignore-layers", "--layer-config",
-        "--shared-layers", "--progress", "--quiet"}) {
+       {"--model",        "--aliases",       "--schemes",  "--tokens",     "--avg-bits",   "--out",
+        "--max-ram",      "--nsamples",      "--seqlen",   "--max-tokens", "--batch-size", "--threads",
+        "--dtype",        "--device",        "--work-dir", "--no-spill",   "--io-engine",  "--ignore-layers",
+        "--layer-config", "--shared-layers", "--progress", "--quiet"}) {
     CHECK_THAT(run.out, Contains(flag));
   }
   CHECK(shell({"--version"}).out == "autoscheme " AUTOSCHEME_VERSION "\n");

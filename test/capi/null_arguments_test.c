@@ -209,6 +209,7 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_context_create(NULL, &error));
   REFUSES(autoscheme_context_set_log(NULL, NULL, NULL, NULL, &error));
   REFUSES(autoscheme_context_set_progress(NULL, NULL, NULL, NULL, &error));
+  REFUSES(autoscheme_context_set_aliases(NULL, NULL, &error));
   REFUSES(autoscheme_scheme_get(0, NULL, &error));
   REFUSES(autoscheme_scheme_find(NULL, &s.scheme_info, &error));
   REFUSES(autoscheme_scheme_find("W4A16", NULL, &error));

@@ -7,7 +7,7 @@ absl::StatusOr<ModelSpec> DescribeLlamaLike(DecoderBuilder& d, const LlamaLike& 
   rms.wide = family.wide_norms;
   const Activation activation = d.ActivationOf("hidden_act", family.activation);
   d.ReadTie(family.tied_head);
-  d.WarnOfForeignKeys(family.known);
+  WarnOfForeignKeys(d, family.known);
   DecoderBuilder::RotaryOptions rotation;
   rotation.theta = family.theta, rotation.interleaved = family.interleaved;
   rotation.queries_grow = family.queries_grow;
