@@ -101,15 +101,15 @@ class TensorFinder {
   const TensorInfo* Find(const std::string& name, const std::vector<int64_t>& shape) {
     const TensorInfo* info = Look(name);
     if (info == nullptr) {
-      missing_.push_back(name);
+      missing_.push_back(names_.Stored(name));
       return nullptr;
     }
     used_.insert(info);
     if (info->shape != shape) {
-      Fail(absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(name), " has shape ", ShapeText(info->shape),
+      Fail(absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(info->name), " has shape ", ShapeText(info->shape),
                                                    ", config.json asks for ", ShapeText(shape))));
     } else if (!IsFloat(*info)) {
-      Fail(absl::UnimplementedError(absl::StrCat("tensor ", Quoted(name), " has dtype ", DtypeName(info->dtype),
+      Fail(absl::UnimplementedError(absl::StrCat("tensor ", Quoted(info->name), " has dtype ", DtypeName(info->dtype),
                                                  "; weights must be BF16, F16 or F32")));
     }
     return info;
@@ -119,7 +119,10 @@ class TensorFinder {
     if (missing_.empty() && status_.ok()) return status_;
     std::vector<std::string> unused;
     for (const TensorInfo* info : Unused()) unused.push_back(info->name);
-    const absl::Status told = DiagnoseMissing(missing_, unused, spec_);
+    ModelSpec stored = spec_;
+    stored.head.name = names_.Stored(stored.head.name);
+    stored.blocks.front().name = names_.Stored(stored.blocks.front().name);
+    const absl::Status told = DiagnoseMissing(missing_, unused, stored);
     if (missing_.empty()) {
       return told.message().empty() ? status_
                                     : absl::Status(told.code(), absl::StrCat(status_.message(), told.message()));
@@ -152,7 +155,7 @@ class TensorFinder {
   const Checkpoint& checkpoint_;
   const ModelSpec& spec_;
   const StoredNames names_;
-  std::vector<std::string> missing_;
+  std::vector<std::string> missing_;  // as they would be stored
   absl::flat_hash_set<const TensorInfo*> used_;
   absl::Status status_;
 };

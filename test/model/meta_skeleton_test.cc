@@ -124,9 +124,15 @@ TEST_CASE("a quantized model is refused") {
   TinyModel model;
   model.extra_config = "\"quantization_config\": {\"quant_method\": \"gptq\"}";
   WriteTinyModel(model, dir.path());
-  const absl::Status status = OpenStatus(dir.path());
+  absl::Status status = OpenStatus(dir.path());
   CHECK(status.code() == absl::StatusCode::kUnimplemented);
-  CHECK_THAT(std::string(status.message()), Catch::Contains("quantization_config"));
+  CHECK_THAT(std::string(status.message()),
+             Catch::Contains("has a quantization_config: the model is quantized already (\"gptq\")"));
+  WriteConfig(dir.path(), R"({"model_type": "llava", "text_config": )" + TinyConfig(model) + "}");
+  status = OpenStatus(dir.path());
+  CHECK(status.code() == absl::StatusCode::kUnimplemented);
+  CHECK_THAT(std::string(status.message()),
+             Catch::Contains("has a quantization_config in text_config: the model is quantized already (\"gptq\")"));
 }
 
 TEST_CASE("config fields that cannot be are named") {
