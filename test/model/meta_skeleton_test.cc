@@ -135,6 +135,22 @@ TEST_CASE("a quantized model is refused") {
              Catch::Contains("has a quantization_config in text_config: the model is quantized already (\"gptq\")"));
 }
 
+TEST_CASE("the warnings of opening are kept, and still given to the host") {
+  TempDir dir;
+  TinyModel model;
+  auto tensors = MakeTinyTensors(model);
+  tensors.push_back({"model.layers.0.mlp.up_proj.bias", "BF16", {1}, "ab"});
+  WriteConfig(dir.path(), TinyConfig(model));
+  WriteTinyWeights(tensors, 1, dir.path());
+  std::vector<std::string> told;
+  Context context;
+  context.log = [&](LogLevel, absl::string_view text) { told.emplace_back(text); };
+  const auto s = MetaSkeleton::Open(context, dir.path()).value();
+  REQUIRE(told.size() == 1);
+  CHECK(s->warnings() == told);
+  CHECK(MetaSkeleton::Open({}, dir.path()).value()->warnings() == told);
+}
+
 TEST_CASE("config fields that cannot be are named") {
   TempDir dir;
   TinyModel model;
