@@ -845,8 +845,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_select(const autoscheme_s
 
 /* ---- Pareto front ---- */
 
-/* [long] Every choice that no other beats in bits and loss at once, before a budget is fixed. Takes schemes,
- * ignore_scale_zp_bits and shared_layers from the options; `options` may be NULL. since 0.1 */
+/* [long] Every choice that no other beats in bits and loss at once, before a budget is fixed. Embedding and head
+ * follow the rules of recipes: a point's avg_bits as the target of autoscheme_scores_select gives that choice. Takes
+ * schemes, ignore_scale_zp_bits, shared_layers and reference_rules from the options, which may be NULL. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_pareto(const autoscheme_scores* scores,
                                                               const autoscheme_options* options,
                                                               autoscheme_pareto** out, autoscheme_error** error);
