@@ -48,10 +48,11 @@ struct Norm {
   double offset = 0;   // 1 in Gemma
   bool wide = false;   // the weight is applied in float32, before the result is rounded to the compute dtype
   bool plain = false;  // kLayer: by plain operators in float32, as Cohere does, whose last bits are others
+  int parts = 1;       // > 1: the weight [parts, n] is so many params from that index on, one for each head
 
   bool operator==(const Norm& other) const {
     return kind == other.kind && weight == other.weight && bias == other.bias && eps == other.eps &&
-           offset == other.offset && wide == other.wide && plain == other.plain;
+           offset == other.offset && wide == other.wide && plain == other.plain && parts == other.parts;
   }
 };
 
@@ -62,6 +63,8 @@ struct Rotary {
   int64_t dims = 0;
   bool interleaved = false;
   bool wide = false;  // in float32, rounded once, whatever the compute dtype
+  // Queries are multiplied by 1 + query_growth ln(1 + floor(position / growth_length)) where that is not 0.
+  double query_growth = 0, growth_length = 1;
 };
 
 // Causal attention. Query head h reads key head h / (heads / kv_heads).
@@ -119,10 +122,11 @@ struct RopeConfig {
   double theta = 10000.0;
   std::string type = "default";  // "default", "linear", "llama3", "dynamic", "yarn" or "longrope"
   double factor = 1, low_freq_factor = 1, high_freq_factor = 1;
-  double original_max_positions = 0;     // llama3, dynamic, yarn, longrope: those the model was first trained for
+  double original_max_positions = 0;     // all but default: those the model was first trained for
   double attention_scale = 1;            // yarn, longrope: of cos and sin
   double beta_fast = 32, beta_slow = 1;  // yarn: rotations over those positions between which frequencies are blended
   bool truncate = true;                  // yarn: to whole frequencies
+  double query_growth = 0;               // see Rotary
   std::vector<double> short_factors, long_factors;  // longrope: by frequency, for runs up to those positions and beyond
 
   bool operator==(const RopeConfig& other) const;
@@ -202,6 +206,7 @@ struct RopeDefaults {
   // type.
   const char* theta_key = nullptr;
   int64_t max_positions = 0;  // max_position_embeddings
+  bool queries_grow = false;  // llama_4_scaling_beta must be there
 };
 
 class DecoderBuilder;
@@ -215,6 +220,8 @@ class BlockBuilder {
   // Tensors NAME.weight and NAME.bias of `shape`, as far as the style has them.
   Norm MakeNorm(const NormStyle& style, const std::string& name, std::vector<int64_t> shape);
   Norm MakeNorm(const NormStyle& style, const std::string& name);  // as wide as hidden states
+  // A norm of every head by a weight of its own, [head_dim]: NAME.0.weight, NAME.1.weight, ... No bias.
+  Norm MakeNormOfHeads(NormStyle style, const std::string& name, int64_t heads);
   // Attention with the decoder's heads; norms, windows, rotation and scales are the caller's to set.
   Attention MakeAttention(const AttentionNames& names = {});
   Mlp MakeMlp(Activation activation, const MlpNames& names = {});
@@ -258,6 +265,8 @@ class DecoderBuilder {
   // hidden_size, num_hidden_layers, ..., as most families spell them, and the names of embedding, head and ends.
   // Without a head_dim key it is `head_dim`, or hidden / heads where that is 0.
   void ReadCommonKeys(int64_t head_dim = 0);
+  // The same as GPT-2 and GPT-J spell them.
+  void ReadGptKeys();
   void SetHeadDim(int64_t given);  // `given`, or hidden / heads where that is 0
   // The same of hidden, blocks, heads, .. that the family has set itself, and of the names of the ends.
   void SetEnds(const std::string& embedding, const std::string& head);
@@ -280,7 +289,8 @@ class DecoderBuilder {
   int64_t SlidingWindow(int64_t unmentioned);
   // By layer_types: blocks of sliding_attention get `window`, which must then be there; empty if there is no such key.
   std::vector<int64_t> WindowsByType(int64_t window);
-  // By layer_types; without it every `pattern`-th block is global and the others have the window (0: all are global).
+  // By layer_types; without it every `pattern`-th block is global and the others have the window, which must then be
+  // there (0: all are global).
   std::vector<int64_t> WindowsByPattern(int64_t window, int64_t pattern);
 
   // Names the blocks PREFIX.0, PREFIX.1, ...
@@ -294,7 +304,10 @@ class DecoderBuilder {
  private:
   template <typename Value>
   Value Or(absl::StatusOr<Value> read, Value harmless);
+  // What a family without windows does not read.
+  void WarnOfWindows();
   absl::Status status_;
+  bool reads_window_ = false, reads_layer_types_ = false;
   std::vector<std::pair<std::string, Rotary>> rotaries_;  // by attention type
 };
 

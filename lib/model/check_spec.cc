@@ -117,12 +117,23 @@ class SpecCheck {
       if (norm.bias >= 0 || norm.offset != 0) Fail(absl::StrCat(what, ": a bias or an offset needs a weight"));
       return;
     }
+    if (norm.parts != 1) return CheckParts(norm, what, params, sublayer, shapes.back());
     const ParamSpec* weight = Read(params, norm.weight, what, sublayer, shapes);
     if (weight == nullptr) return;
     if (norm.kind == Norm::kLayer && !norm.plain && weight->shape.size() > 1) {
       Fail(absl::StrCat(what, ": a norm of kind kLayer with a weight for each head must be plain"));
     }
     if (norm.bias >= 0) Read(params, norm.bias, absl::StrCat(what, " (bias)"), sublayer, {weight->shape});
+  }
+
+  // One weight of [n] for each head; `whole` is [heads, n] where a norm may have such.
+  void CheckParts(const Norm& norm, const std::string& what, Params& params, int sublayer, const Shape& whole) {
+    if (whole.size() != 2) return Fail(absl::StrCat(what, ": only norms of heads have parts"));
+    Equal(absl::StrCat(what, ": parts"), norm.parts, whole[0], "heads");
+    if (norm.bias >= 0) Fail(absl::StrCat(what, ": a norm with parts has no bias"));
+    for (int part = 0; part < norm.parts && status_.ok(); ++part) {
+      Read(params, norm.weight + part, absl::StrCat(what, ", part ", part), sublayer, {{whole[1]}});
+    }
   }
 
   void AllRead(const Params& params) {
@@ -283,6 +294,7 @@ class SpecCheck {
   }
 
   void Check(const Rotary& rotary, int64_t head_dim) {
+    NotNegative("rotary.query_growth", rotary.query_growth), Positive("rotary.growth_length", rotary.growth_length);
     if (rotary.table < 0) return;
     const int count = static_cast<int>(spec_.tables.size());
     if (rotary.table >= count) {

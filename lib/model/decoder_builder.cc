@@ -58,6 +58,14 @@ Norm BlockBuilder::MakeNorm(const NormStyle& style, const std::string& name) {
   return MakeNorm(style, name, {decoder_.hidden});
 }
 
+Norm BlockBuilder::MakeNormOfHeads(NormStyle style, const std::string& name, int64_t heads) {
+  style.bias = false;
+  Norm norm = MakeNorm(style, absl::StrCat(name, ".0"), {decoder_.head_dim});
+  for (int64_t head = 1; head < heads; ++head) MakeNorm(style, absl::StrCat(name, ".", head), {decoder_.head_dim});
+  norm.parts = static_cast<int>(heads);
+  return norm;
+}
+
 Attention BlockBuilder::MakeAttention(const AttentionNames& names) {
   Attention a;
   a.heads = decoder_.heads, a.kv_heads = decoder_.kv_heads, a.head_dim = decoder_.head_dim;
@@ -205,6 +213,14 @@ void DecoderBuilder::ReadCommonKeys(int64_t default_head_dim) {
   SetEnds("model.embed_tokens", "lm_head");
 }
 
+void DecoderBuilder::ReadGptKeys() {
+  hidden = Count("n_embd"), blocks = Count("n_layer"), heads = kv_heads = Count("n_head");
+  spec.vocab_size = Count("vocab_size"), spec.max_positions = Count("n_positions");
+  width = Count("n_inner", 4 * hidden);
+  SetHeadDim(0);
+  SetEnds("transformer.wte", "lm_head");
+}
+
 void DecoderBuilder::SetEnds(const std::string& embedding, const std::string& head) {
   spec.hidden_size = hidden;
   spec.input.embedding = absl::StrCat(embedding, ".weight"), spec.input.width = hidden;
@@ -280,13 +296,17 @@ Rotary DecoderBuilder::MakeRotary(const RotaryOptions& options, const std::strin
     return other.dims == table.dims && other.rope == table.rope;
   });
   const int index = static_cast<int>(same - spec.tables.begin());
-  const Rotary rotary{index, table.dims, options.interleaved, options.wide};
+  Rotary rotary{index, table.dims, options.interleaved, options.wide};
+  if (table.rope.query_growth != 0) {
+    rotary.query_growth = table.rope.query_growth, rotary.growth_length = table.rope.original_max_positions;
+  }
   if (same == spec.tables.end()) spec.tables.push_back(std::move(table));
   rotaries_.emplace_back(attention_type, rotary);
   return rotary;
 }
 
 int64_t DecoderBuilder::SlidingWindow(int64_t unmentioned) {
+  reads_window_ = true;
   const int64_t window = Int("sliding_window", config.HasMember("sliding_window") ? 0 : unmentioned);
   if (window >= 0) return window;
   Fail(absl::InvalidArgumentError(
@@ -295,6 +315,7 @@ int64_t DecoderBuilder::SlidingWindow(int64_t unmentioned) {
 }
 
 std::vector<int64_t> DecoderBuilder::WindowsByType(int64_t window) {
+  reads_layer_types_ = true;
   const JsonValue* types = JsonFind(config, "layer_types");
   if (types == nullptr) return {};
   std::vector<int64_t> windows(blocks, 0);
@@ -321,6 +342,13 @@ std::vector<int64_t> DecoderBuilder::WindowsByType(int64_t window) {
 
 std::vector<int64_t> DecoderBuilder::WindowsByPattern(int64_t window, int64_t pattern) {
   std::vector<int64_t> windows = WindowsByType(window);
+  if (windows.empty() && window < 1 && pattern > 1) {
+    Fail(absl::InvalidArgumentError(absl::StrCat("config.json: sliding_window is null, but ", pattern - 1, " of ",
+                                                 pattern, " blocks of a ", spec.model_type,
+                                                 " model are local; give a window, or "
+                                                 "layer_types that are all ",
+                                                 kFullAttention)));
+  }
   for (int64_t i = static_cast<int64_t>(windows.size()); i < blocks; ++i) {
     windows.push_back(pattern > 0 && (i + 1) % pattern != 0 ? window : 0);
   }
@@ -343,14 +371,30 @@ void DecoderBuilder::EachBlock(const std::string& prefix,
   }
 }
 
+void DecoderBuilder::WarnOfWindows() {
+  std::vector<std::string> found;
+  if (!reads_window_ && Has("sliding_window")) found.push_back("sliding_window");
+  const JsonValue* types = reads_layer_types_ ? nullptr : JsonFind(config, "layer_types");
+  const bool is_list = types != nullptr && types->IsArray();
+  if (is_list && std::any_of(types->Begin(), types->End(), [](const JsonValue& v) { return v != kFullAttention; })) {
+    found.push_back("layer_types");
+  }
+  if (found.empty()) return;
+  Warn(absl::StrCat("config.json: a ", spec.model_type, " model has no ", FirstNames(found),
+                    ", ignored here as in transformers: every block attends to ",
+                    reads_window_ ? "the same window" : "all"));
+}
+
 absl::StatusOr<ModelSpec> DecoderBuilder::Finish() {
   if (!status_.ok()) return status_;
-  // Some ways to scale frequencies are made for longer runs than the config names.
+  WarnOfWindows();
+  // Some ways to scale frequencies are made for longer runs than the config names, where all tables are scaled so.
+  double positions = spec.tables.empty() ? 0 : 1e15;
   for (const RotaryTable& table : spec.tables) {
-    if (table.rope.type != "dynamic" && table.rope.type != "yarn") continue;
-    const double positions = std::min(table.rope.factor * table.rope.original_max_positions, 1e15);
-    spec.max_positions = std::max(spec.max_positions, static_cast<int64_t>(positions));
+    const bool longer = table.rope.type == "linear" || table.rope.type == "dynamic" || table.rope.type == "yarn";
+    positions = std::min(positions, longer ? table.rope.factor * table.rope.original_max_positions : 0);
   }
+  spec.max_positions = std::max(spec.max_positions, static_cast<int64_t>(positions));
   return std::move(spec);
 }
 

@@ -308,6 +308,7 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
     rep->head.out_features = spec.head.out_features;
     rep->head.in_features = spec.head.in_features;
     rep->head.weight = rep->embedding;
+    if (spec.head.bias) rep->head.bias = finder.Find(spec.head.name + ".bias", {spec.vocab_size});
   } else {
     rep->head = FindLinear("", spec.head, finder);
   }
@@ -348,7 +349,8 @@ const ModelSpec& MetaSkeleton::spec() const { return rep_->spec; }
 
 int64_t MetaSkeleton::total_params() const {
   int64_t n = rep_->embedding->numel();
-  if (!rep_->tied_head) n += rep_->head.weight->numel() + (rep_->head.bias != nullptr ? rep_->head.bias->numel() : 0);
+  if (!rep_->tied_head) n += rep_->head.weight->numel();
+  if (rep_->head.bias != nullptr) n += rep_->head.bias->numel();
   for (const TensorInfo* info : rep_->others) n += info->numel();
   for (const Block& block : rep_->blocks) {
     for (const TensorInfo* info : block.tensors) n += info->numel();
@@ -359,7 +361,8 @@ int64_t MetaSkeleton::total_params() const {
 
 uint64_t MetaSkeleton::total_bytes() const {
   uint64_t n = rep_->embedding->bytes;
-  if (!rep_->tied_head) n += rep_->head.weight->bytes + (rep_->head.bias != nullptr ? rep_->head.bias->bytes : 0);
+  if (!rep_->tied_head) n += rep_->head.weight->bytes;
+  if (rep_->head.bias != nullptr) n += rep_->head.bias->bytes;
   for (const TensorInfo* info : rep_->others) n += info->bytes;
   for (const Block& block : rep_->blocks) n += block.bytes;
   for (const TensorInfo* info : rep_->untouched) n += info->bytes;

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "model/decoder_spec.h"
 #include "model/families.h"
+#include "model/text_defaults.h"
 
 namespace autoscheme {
 namespace {
@@ -32,7 +33,7 @@ constexpr Entry kRegistry[] = {
     {"qwen2", CreateQwen2},       {"qwen3", CreateQwen3},
     {"seed_oss", CreateSeedOss},  {"smollm3", CreateSmolLm3},
     {"stablelm", CreateStableLm}, {"starcoder2", CreateStarcoder2},
-    {"ministral", CreateMistral},
+    {"ministral", CreateMistral}, {"ministral3", CreateMinistral3},
 };
 
 // Multimodal models: the family of their text decoder, unless its text_config says another, and the module that it is.
@@ -85,7 +86,10 @@ absl::StatusOr<ModelSpec> DescribeWrapped(const Json& config, const Wrapper& wra
     text.RemoveMember("tie_word_embeddings");
     text.AddMember("tie_word_embeddings", JsonValue(*tie, text.GetAllocator()), text.GetAllocator());
   }
-  AUTOSCHEME_ASSIGN_OR_RETURN(ModelSpec spec, DescribeText(text, TextType(text, wrapper), given));
+  const std::string type = TextType(text, wrapper);
+  if (type == wrapper.text_type) AddTextDefaults(wrapper.model_type, text);
+  AddTextDefaults(type, text);
+  AUTOSCHEME_ASSIGN_OR_RETURN(ModelSpec spec, DescribeText(text, type, given));
   spec.model_type = wrapper.model_type, spec.multimodal = true;
   const auto rename = [&](std::string& name) {
     if (absl::StartsWith(name, "model.")) name = wrapper.module + name.substr(6);
