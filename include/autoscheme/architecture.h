@@ -1,4 +1,5 @@
-// Teaches the library a model: what a decoder is, as plain data, and a builder that makes it from config.json.
+// Teaches the library a model: what a decoder is, as plain data, a builder that makes it from config.json, and aliases.
+// examples/architecture.cc is a whole program. Everything here belongs to its caller; one thread at a time. since 0.1
 #ifndef AUTOSCHEME_ARCHITECTURE_H_
 #define AUTOSCHEME_ARCHITECTURE_H_
 
@@ -27,14 +28,14 @@ struct LinearSpec {
   bool bias = false;
   bool transposed = false;  // stored as [in_features, out_features], GPT-2's Conv1D
   std::string gguf_name;    // llama.cpp's, below "blk.0." (the head's: whole): "attn_q"; empty if it has none
-  int sublayer = 0;         // the one that reads it; set by Finish
+  int sublayer = 0;         // the one that reads it; set by the library
 };
 
 // A tensor that is not a quantizable weight (a norm): "input_layernorm.weight".
 struct ParamSpec {
   std::string name;
   std::vector<int64_t> shape;
-  int sublayer = 0;  // set by Finish
+  int sublayer = 0;  // set by the library
 };
 
 // The parts. Integers index the block's linears or params; -1 = none.
@@ -211,7 +212,8 @@ struct RopeDefaults {
 
 class DecoderBuilder;
 
-// One block while it is described. Linears must be added in the reference's module order.
+// One block while it is described. Linears must be added in the order in which transformers' modules have them, which
+// decides ties in selection. What a Make function returns is for this block alone, and is in it once it is added.
 class BlockBuilder {
  public:
   BlockBuilder(const DecoderBuilder& decoder, BlockSpec& block) : decoder_(decoder), block_(block) {}
@@ -235,8 +237,8 @@ class BlockBuilder {
   BlockSpec& block_;
 };
 
-// Reads keys of config.json; absent and null are the same. The first error is kept and Finish returns it, so that a
-// family reads straight on; what is read after it is harmless but means nothing.
+// Reads keys of config.json, which is borrowed; absent and null are the same. The first error is kept and Finish
+// returns it, so that a family reads straight on; what is read after it is harmless but means nothing.
 class DecoderBuilder {
  public:
   DecoderBuilder(const Json& config, std::string model_type);
@@ -328,13 +330,12 @@ struct Architecture {
 //     {"model_type": "mymodel", "as": "llama", "rename": {"their_key": "our_key"}, "set": {"key": value}}
 //
 // A config.json of model_type mymodel is then read as one of a llama: `rename`, one after the other, gives keys that
-// it has another name; `set` adds or replaces keys, null takes one away. Both are about keys of config.json itself, not
-// of objects in it, and not about names of tensors. `as` is a built-in type, a multimodal one too, one of `known`, or
-// one that stands before it in the list. MetaSkeleton::model_type is the alias's.
-// Errors: DATA_LOSS, with line and column, for what is no JSON; INVALID_ARGUMENT for an unknown or missing member, an
-// unknown `as` and a model_type that another has, in the list or in `known`. Opening a model gives INVALID_ARGUMENT
-// where config.json has both the key that is renamed and what it is to become.
-// since 0.1
+// it has another name; `set` adds or replaces keys, and null takes one away. Both are about keys of config.json itself,
+// not of objects in it, and not about names of tensors. `as` is a built-in type, a multimodal one too, one of `known`,
+// or one that stands before it in the list. MetaSkeleton::model_type is the alias's. Errors: DATA_LOSS, with line and
+// column, for what is no JSON; INVALID_ARGUMENT for an unknown or missing member, an unknown `as` and a model_type that
+// another has, in the list or in `known`. Opening a model gives INVALID_ARGUMENT where config.json has both the key
+// that is renamed and what it is to become.
 absl::StatusOr<std::vector<Architecture>> ReadAliases(absl::string_view json,
                                                       const std::vector<Architecture>& known = {});
 

@@ -165,6 +165,23 @@ TEST_CASE("every command that takes a model takes aliases, from a file or as the
   CHECK_THAT(shell({"inspect", "--model", "x", "--aliases", "none"}).err, Contains("no such file: 'none'"));
 }
 
+TEST_CASE("the example that describes a model of its own opens it") {
+  Shell shell;
+  shell.model.model_type = "sideways";
+  std::vector<RawTensor> tensors;
+  for (RawTensor& tensor : MakeTinyTensors(shell.model)) {
+    const bool gone = tensor.name.find("gate_proj") != std::string::npos ||
+                      tensor.name.find("post_attention_layernorm") != std::string::npos;
+    if (!gone) tensors.push_back(std::move(tensor));
+  }
+  WriteTinyWeights(tensors, 1, shell.model_dir);
+  shell.dir.Write("model/config.json", TinyConfig(shell.model));
+  const std::string printed = shell.dir / "printed";
+  REQUIRE(std::system((AUTOSCHEME_ARCHITECTURE_EXAMPLE " '" + shell.model_dir + "' > '" + printed + "'").c_str()) == 0);
+  CHECK_THAT(Slurp(printed), Catch::StartsWith("sideways: 2 blocks\n  model.layers.0.self_attn.q_proj 64 x 64\n") &&
+                                 Contains("up_proj 64 x 64\n  model.layers.0.mlp.down_proj"));
+}
+
 TEST_CASE("help is printed to stdout and is a success") {
   Shell shell;
   const Run all = shell({"--help"});

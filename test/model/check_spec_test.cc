@@ -133,6 +133,8 @@ TEST_CASE("CheckSpec: attention that cannot be computed") {
           {[](const Parts& p) { p.attention.rotary.table = 1; }, kBlock + "rotary.table is 1, expected -1 to 0"},
           {[](const Parts& p) { p.attention.rotary.dims = 4; }, kBlock + "rotary.dims is 4, expected 8 (dims of its "
                                                                          "table)"},
+          {[](const Parts& p) { p.attention.rotary.query_growth = -1; },
+           kBlock + "rotary.query_growth is -1, expected 0 or more"},
           {[](const Parts& p) {
              p.spec.tables.push_back({{}, 16}), p.attention.rotary = {1, 16};
            },
@@ -164,6 +166,10 @@ TEST_CASE("CheckSpec: norms that do not fit") {
           {[](const Parts& p) { p.before.weight = -1; }, before + ": a norm of kind kRms needs a weight"},
           {[](const Parts& p) { p.before.bias = 0; }, before + ": a norm of kind kRms has no bias"},
           {[](const Parts& p) { p.before.eps = 0; }, before + ": eps is 0, expected a positive number"},
+          {[](const Parts& p) { p.before.parts = 2; }, before + ": only norms of heads have parts"},
+          {[](const Parts& p) { p.attention.q_norm.parts = 3; }, kBlock + "q_norm: parts is 3, expected 4 (heads)"},
+          {[](const Parts& p) { p.attention.k_norm.parts = 2; },
+           kBlock + "k_norm, part 1 is tensor 4, expected 0 to 3"},
           {[](const Parts& p) { p.before.kind = Norm::kNone; }, before + ": it has tensors, but its kind is kNone"},
           {[](const Parts& p) {
              p.before = {Norm::kLayer, -1, 0};
