@@ -25,11 +25,6 @@ std::vector<std::string> Where(Names names, Predicate predicate) {
   return found;
 }
 
-bool IsOfQuantized(absl::string_view name) {
-  return HasPart(name, {".qweight.", ".qzeros.", ".g_idx.", ".weight_packed.", ".weight_scale", ".absmax.",
-                        ".quant_state.", ".SCB."});
-}
-
 bool IsOfMeta(absl::string_view name) { return HasPart(name, {".tok_embeddings.", ".attention.wq."}); }
 
 // "q_proj" of "model.layers.0.self_attn.q_proj.weight".
@@ -122,13 +117,14 @@ absl::Status DiagnoseMissing(Names missing, Names unused, const ModelSpec& spec)
   if (found = Where(unused, IsOfOtherHead); !found.empty()) {
     return told("; a model without a language head (a classifier or reward model)");
   }
+  absl::string_view meaning;
   if (missing.front() == spec.head.name + ".weight") {
-    return absl::NotFoundError(
+    meaning =
         "; config.json says tie_word_embeddings false: set it to true if the head is the embedding, else the download "
-        "lacks a tensor");
+        "lacks a tensor";
   }
   found = Where(unused, [](const std::string& name) { return !IsBuffer(name); });
-  return found.empty() ? absl::NotFoundError("") : told("");
+  return found.empty() ? absl::NotFoundError(meaning) : told(meaning);
 }
 
 }  // namespace autoscheme

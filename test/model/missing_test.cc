@@ -200,6 +200,12 @@ TEST_CASE("missing: a lone head is told with the key that asks for it") {
   });
   CHECK(model.code == absl::StatusCode::kNotFound);
   CHECK_THAT(model.text, Contains("\"lm_head.weight\"; config.json says tie_word_embeddings false"));
+  const Renamed other([](const std::string& name) {
+    return std::vector<std::string>{name == "lm_head.weight" ? "embed_out.weight" : name};
+  });
+  CHECK_THAT(
+      other.text,
+      Contains("1 tensor that config.json does not ask for: \"embed_out.weight\"; config.json says tie_word_emb"));
 }
 
 TEST_CASE("missing: otherwise the first names that are there, without buffers, and nothing where there are none") {
