@@ -285,6 +285,14 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_get(int64_t index, autosc
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_find(const char* name, autoscheme_scheme_info* info,
                                                             autoscheme_error** error);
 
+/* Why runtimes cannot hold a linear layer of that shape under the preset of that name, "groups do not divide the
+ * rows"; *why is NULL if they can. Such a layer stays at 16 bits, or another type stands in (docs/algorithm.md). For
+ * people: later versions may say it in other words. Borrowed forever. INVALID_ARGUMENT for an unknown name. Any thread.
+ * since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_why_unsuited(const char* name, int64_t out_features,
+                                                                    int64_t in_features, const char** why,
+                                                                    autoscheme_error** error);
+
 /*
  * ====================================================================================================================
  * Options
@@ -434,6 +442,10 @@ enum {
   AUTOSCHEME_DTYPE_U64 = 22
 };
 
+/* "BF16" for AUTOSCHEME_DTYPE_BF16, and so on, as the format spells it; NULL for another number. Borrowed forever. Any
+ * thread. since 0.1 */
+AUTOSCHEME_API const char* autoscheme_dtype_name(int32_t dtype);
+
 /* A model's structure, read from config.json and the headers of its tensor files. Immutable. */
 typedef struct autoscheme_skeleton autoscheme_skeleton;
 
@@ -462,9 +474,11 @@ typedef struct autoscheme_skeleton_info {
   int64_t vocab_size;
   int64_t max_positions; /* longest sequence the model was made for; 0 if it does not say */
   int64_t total_params;
-  uint64_t total_bytes; /* sum over all tensors */
-  int32_t tied_head;    /* 1 if the head is the embedding */
-  int32_t reserved;     /* 0 */
+  uint64_t total_bytes;    /* sum over all tensors */
+  int32_t tied_head;       /* 1 if the head is the embedding */
+  int32_t reserved;        /* 0 */
+  int64_t untouched_count; /* so many of the tensors, the last ones, are parts of a multimodal checkpoint that the text
+                              decoder does not read */
 } autoscheme_skeleton_info;
 
 /* since 0.1 */
@@ -499,6 +513,11 @@ typedef struct autoscheme_layer_info {
   int32_t is_head;          /* 1 for the output head */
   int32_t has_bias;         /* 1 or 0; -1 if not known (scores do not say) */
   const char* fixed_scheme; /* scores: name of the scheme it was fixed to, NULL if it is free; skeleton: NULL */
+  /* Why it stays as it is unless one asks for it: "tied to the embedding"; NULL for a layer of a block, and in scores.
+   * Borrowed forever. */
+  const char* reason;
+  int32_t transposed; /* 1 if the weight is stored as [in_features, out_features]; 0 in scores */
+  int32_t reserved;   /* 0 */
 } autoscheme_layer_info;
 
 /* Layers in the model's order, the head last. OUT_OF_RANGE. since 0.1 */
@@ -518,10 +537,15 @@ typedef struct autoscheme_tensor_info {
   int32_t shard;    /* index of the shard file */
   int32_t reserved; /* 0 */
   int64_t block;    /* index of its block; -1 outside the blocks */
+  int64_t position; /* in its block, in the order of computing, from 0; outside, 0 before the blocks, 1 behind them */
+  int64_t layer;    /* index of the layer whose weight or bias it is; -1: of none */
+  /* Why it is not quantized: "norm", "bias"; NULL for the weight of a block's layer. For people: later versions may say
+   * it in other words. Borrowed forever. */
+  const char* reason;
 } autoscheme_tensor_info;
 
 /* Tensors of the blocks in order, each block's by place in the file; then the embedding, the head if it is not tied,
- * and the others (the final norm). OUT_OF_RANGE. since 0.1 */
+ * the others (the final norm), and the untouched ones. OUT_OF_RANGE. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_tensor(const autoscheme_skeleton* skeleton, int64_t tensor,
                                                                     autoscheme_tensor_info* info,
                                                                     autoscheme_error** error);
@@ -534,6 +558,11 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_json(const autoscheme_s
  * the path of each; 0 for NULL, NULL past the end. Borrowed until the skeleton is freed. since 0.1 */
 AUTOSCHEME_API int64_t autoscheme_skeleton_file_count(const autoscheme_skeleton* skeleton);
 AUTOSCHEME_API const char* autoscheme_skeleton_file_at(const autoscheme_skeleton* skeleton, int64_t index);
+
+/* Number of the shards, and the file name of each, which autoscheme_tensor_info.shard indexes; 0 for NULL, NULL past
+ * the end. Borrowed until the skeleton is freed. Any thread. since 0.1 */
+AUTOSCHEME_API int64_t autoscheme_skeleton_shard_count(const autoscheme_skeleton* skeleton);
+AUTOSCHEME_API const char* autoscheme_skeleton_shard_at(const autoscheme_skeleton* skeleton, int64_t index);
 
 /* Number of architectures that can be opened, and the model_type of each ("llama"); NULL past the end. Borrowed
  * forever. Any thread. since 0.1 */
@@ -816,8 +845,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_select(const autoscheme_s
 
 /* ---- Pareto front ---- */
 
-/* [long] Every choice that no other beats in bits and loss at once, before a budget is fixed. Takes schemes,
- * ignore_scale_zp_bits and shared_layers from the options; `options` may be NULL. since 0.1 */
+/* [long] Every choice that no other beats in bits and loss at once, before a budget is fixed. Embedding and head
+ * follow the rules of recipes: a point's avg_bits as the target of autoscheme_scores_select gives that choice. Takes
+ * schemes, ignore_scale_zp_bits, shared_layers and reference_rules from the options, which may be NULL. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_pareto(const autoscheme_scores* scores,
                                                               const autoscheme_options* options,
                                                               autoscheme_pareto** out, autoscheme_error** error);

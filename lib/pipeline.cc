@@ -38,6 +38,7 @@
 #include "plan/calibration_ids.h"
 #include "planner/planner.h"
 #include "scorers/run_scorers.h"
+#include "select/groups.h"
 
 // MKL, which LibTorch brings or does not, has a number of its own for each thread, 0 for the process's. Returns the one
 // before.
@@ -270,7 +271,11 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
   rules.quant_lm_head = options.quant_lm_head;
   rules.tied_head = skeleton.tied_head();
   rules.config_text = skeleton.checkpoint().config_text();
+  for (const TensorInfo& tensor : skeleton.checkpoint().tensors()) {
+    rules.other_names.emplace_back(absl::StripSuffix(tensor.name, ".weight"));
+  }
   AUTOSCHEME_ASSIGN_OR_RETURN(rep->layers, ResolveLayers(CandidateLayers(skeleton, options.schemes), rules, context));
+  AUTOSCHEME_RETURN_IF_ERROR(CheckSharedLayers(rep->layers, options.shared_layers));
   for (const Scheme& scheme : options.schemes) {
     AUTOSCHEME_RETURN_IF_ERROR(MakeWeightQuantizer(scheme).status());
     AUTOSCHEME_RETURN_IF_ERROR(MakeActivationQuantizer(scheme).status());

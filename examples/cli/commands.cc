@@ -30,6 +30,9 @@ constexpr Flag kPareto{"pareto", "FILE", 0,
                        "(JSON); - is stdout."};
 constexpr Flag kKeepScores{"save-scores", "FILE", 0,
                            "Also write the scores (JSON), to select for other budgets without scoring again."};
+constexpr Flag kFit{"schemes", "LIST",   0, "Presets: also say which of them do not suit which layers, and why.",
+                    false,     "options"};
+constexpr Flag kAll{"all", nullptr, 0, "List every block. Without it blocks that are alike are listed once."};
 constexpr Flag kJson{"json", nullptr, 0, "Print JSON instead of a table."};
 
 constexpr Flag kSchemes{"schemes",
@@ -128,7 +131,11 @@ std::vector<Flag> Join(const std::vector<std::vector<Flag>>& parts) {
 
 const std::vector<Command>& Commands() {
   static const auto* const commands = new std::vector<Command>{
-      {"inspect", "Print a model's structure: blocks, quantizable layers, sizes", {kModel, kAliases, kJson}, Inspect},
+      {"inspect",
+       "Print a model's structure: blocks, tensors, what of it can be quantized",
+       {kModel, kAliases, kFit, kAll, kJson},
+       Inspect,
+       CheckInspect},
       {"plan", "Print what scoring would hold in memory and read, without running it",
        Join({{kModel, kAliases, kSchemes, kTokens, kReferenceRules, kMaxRam, kJson}, kCalibration, kRules, kMachine}),
        MakePlan},

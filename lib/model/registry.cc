@@ -50,6 +50,18 @@ constexpr Wrapper kWrappers[] = {
     {"smolvlm", "llama", "model.text_model."},
 };
 
+// `where`: the part of config.json that `config` is.
+absl::Status RefuseQuantized(const JsonValue& config, absl::string_view where) {
+  const JsonValue* quantization = JsonFind(config, "quantization_config");
+  if (quantization == nullptr) return absl::OkStatus();
+  const JsonValue* method = quantization->IsObject() ? JsonFind(*quantization, "quant_method") : nullptr;
+  const bool named = method != nullptr && method->IsString();
+  return absl::UnimplementedError(absl::StrCat(
+      "config.json has a quantization_config", where, ": the model is quantized already",
+      named ? absl::StrCat(" (", Quoted(absl::string_view(method->GetString(), method->GetStringLength())), ")") : "",
+      "; give the original 16- or 32-bit checkpoint"));
+}
+
 absl::StatusOr<ModelSpec> DescribeText(const Json& config, const std::string& model_type,
                                        absl::Span<const Architecture> given) {
   for (const Architecture& architecture : given) {
@@ -81,6 +93,7 @@ absl::StatusOr<ModelSpec> DescribeWrapped(const Json& config, const Wrapper& wra
   if (inner != nullptr && !inner->IsObject()) {
     return absl::InvalidArgumentError("config.json: text_config must be an object");
   }
+  if (inner != nullptr) AUTOSCHEME_RETURN_IF_ERROR(RefuseQuantized(*inner, " in text_config"));
   text.CopyFrom(inner != nullptr ? *inner : static_cast<const JsonValue&>(config), text.GetAllocator());
   if (const JsonValue* tie = JsonFind(config, "tie_word_embeddings"); tie != nullptr) {
     text.RemoveMember("tie_word_embeddings");
@@ -132,11 +145,7 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config, absl::Span<const Arc
                                                    " is there twice, or has no function that describes it"));
   }
   AUTOSCHEME_ASSIGN_OR_RETURN(std::string model_type, JsonString(config, "model_type", "config.json"));
-  if (JsonFind(config, "quantization_config") != nullptr) {
-    return absl::UnimplementedError(
-        "config.json has a quantization_config: the model is quantized already; give the original 16- or 32-bit "
-        "checkpoint");
-  }
+  AUTOSCHEME_RETURN_IF_ERROR(RefuseQuantized(config, ""));
   AUTOSCHEME_ASSIGN_OR_RETURN(ModelSpec spec, Describe(config, model_type, given));
   AUTOSCHEME_RETURN_IF_ERROR(CheckSpec(spec));
   for (BlockSpec& block : spec.blocks) Finish(block);

@@ -36,8 +36,9 @@ struct Ready : TinyCase {
   CalibrationPtr calibration;
   GeneratorPtr generator;
   ScoresPtr scores;
-  explicit Ready(const char* schemes = "W4A16,W8A16") {
+  explicit Ready(const char* schemes = "W4A16,W8A16", const char* layer_config = "") {
     REQUIRE(Set(AUTOSCHEME_OPTION_SCHEMES, schemes).ok());
+    REQUIRE(Set(AUTOSCHEME_OPTION_LAYER_CONFIG, layer_config).ok());
     REQUIRE(Open(skeleton).ok());
     REQUIRE(Load(calibration).ok());
     REQUIRE(Create(skeleton, generator).ok());
@@ -235,7 +236,7 @@ TEST_CASE("warnings reach the log callback, one that says stop has no effect out
   host.answer = 3;
   REQUIRE(autoscheme_context_set_log(tiny.context.get(), Host::OnLog, &host, Host::Free, nullptr) == 0);
   REQUIRE(tiny.Open(skeleton).ok());
-  REQUIRE(tiny.Set(AUTOSCHEME_OPTION_IGNORE_LAYERS, "no_such_layer").ok());
+  REQUIRE(tiny.Set(AUTOSCHEME_OPTION_IGNORE_LAYERS, "norm").ok());
   REQUIRE(tiny.Create(skeleton, generator).ok());
   CHECK(host.calls >= 1);
   CalibrationPtr calibration;
@@ -245,9 +246,9 @@ TEST_CASE("warnings reach the log callback, one that says stop has no effect out
 }
 
 TEST_CASE("a log callback that says stop while selecting stops the selection") {
-  Ready ready;
+  Ready ready("W4A16,W8A16", R"({"layers.1.self_attn.v_proj": "W8A16"})");
   REQUIRE(ready.Score().ok());
-  REQUIRE(ready.Set(AUTOSCHEME_OPTION_SHARED_LAYERS, "nothing,at_all").ok());
+  REQUIRE(ready.Set(AUTOSCHEME_OPTION_SHARED_LAYERS, "k_proj,v_proj").ok());
   Host host;
   REQUIRE(autoscheme_context_set_log(ready.context.get(), Host::OnLog, &host, Host::Free, nullptr) == 0);
   RecipesPtr recipes;
@@ -268,9 +269,9 @@ TEST_CASE("a log callback that says stop while selecting stops the selection") {
 }
 
 TEST_CASE("what a log callback returns does not hide why a call fails for another reason") {
-  Ready ready;
+  Ready ready("W4A16,W8A16", R"({"layers.1.self_attn.v_proj": "W8A16"})");
   REQUIRE(ready.Score().ok());
-  REQUIRE(ready.Set(AUTOSCHEME_OPTION_SHARED_LAYERS, "nothing,at_all").ok());
+  REQUIRE(ready.Set(AUTOSCHEME_OPTION_SHARED_LAYERS, "k_proj,v_proj").ok());
   Host host;
   host.answer = 3;
   REQUIRE(autoscheme_context_set_log(ready.context.get(), Host::OnLog, &host, Host::Free, nullptr) == 0);
