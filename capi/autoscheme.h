@@ -346,7 +346,7 @@ enum {
   AUTOSCHEME_TYPE_F64 = 2,
   AUTOSCHEME_TYPE_STR = 3,
   AUTOSCHEME_TYPE_BOOL = 4,    /* set_i64 with 0 or 1 */
-  AUTOSCHEME_TYPE_BYTES = 5,   /* set_i64 with a number of bytes; as text also "400MiB", "1.5GB" */
+  AUTOSCHEME_TYPE_BYTES = 5,   /* set_i64 with a number of bytes; as text also "400MiB", "1.5GB", "2G" (2GiB) */
   AUTOSCHEME_TYPE_F64_LIST = 6 /* set_f64 with one number; as text "3.5,4.5" */
 };
 
@@ -651,8 +651,10 @@ AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
  * half of what is free: the least of what the system has without swapping and of what the cgroups around the process
  * leave. If not even the least plan keeps to that half it is taken with a warning, as long as it needs no more than
  * what is free. With -1 there is no limit, and up to a quarter of what is free serves to save time. RESOURCE_EXHAUSTED
- * if max_ram_bytes cannot be kept; the message names a budget that would do. INVALID_ARGUMENT for ids outside the
- * vocabulary (row, column, id) or rows longer than the model's positions. since 0.1 */
+ * if max_ram_bytes cannot be kept; the message names a budget that would do. One that is more than what is free is a
+ * warning with both numbers. INVALID_ARGUMENT for ids outside the
+ * vocabulary (row, column, id) or rows longer than the model's positions. NOT_FOUND or PERMISSION_DENIED for a
+ * work_dir that takes no file, where the plan spills. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
                                                                const autoscheme_calibration* calibration,
                                                                autoscheme_plan** out, autoscheme_error** error);
@@ -767,7 +769,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_json(const autoscheme_plan*
 /* ---- files of results ---- */
 
 /* OK if results could be written now to all of `outputs` (by the three _save functions), no two of them are one file
- * under two spellings, and none is one of `inputs`: to be asked before hours of work. Leaves everything as it is, and
+ * under two spellings, none is one of `inputs`, and none has a name by which its folder, a model's, would read it as
+ * weights or config: to be asked before hours of work. Leaves everything as it is, and
  * opens no device and no pipe. Inputs need not exist. INVALID_ARGUMENT, NOT_FOUND (no such folder), PERMISSION_DENIED,
  * RESOURCE_EXHAUSTED. Any thread. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_check_outputs(autoscheme_context* context, const char* const* outputs,

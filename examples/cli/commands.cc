@@ -52,7 +52,8 @@ constexpr Flag kAvgBits{"avg-bits", "BITS[,BITS]", AUTOSCHEME_OPTION_AVG_BITS, n
 constexpr Flag kTargetSize{"target-size", "SIZE[,SIZE]", AUTOSCHEME_OPTION_TARGET_SIZE, nullptr};
 constexpr Flag kMaxRam{
     "max-ram", "SIZE", AUTOSCHEME_OPTION_MAX_RAM_BYTES,
-    "Peak resident memory of this process that must not be exceeded: 400MiB, 2GiB, 1.5GB. Refused "
+    "Peak resident memory of this process that must not be exceeded: 400MiB, 2GiB, 1.5GB; 2G is "
+    "2GiB, and so are K, M and T. Refused "
     "before any work if it cannot be kept. Default: the larger of 1 GiB and what full speed needs without "
     "saved activations, but at most half of what the system or the cgroup has free. 'free': no limit, and up "
     "to a quarter of what is free may serve to save time."};
@@ -95,7 +96,7 @@ const std::vector<Flag> kReport = {
     {"quiet", nullptr, 0, "No progress, no warnings, no table."},
 };
 
-bool HasTarget(const Flags& flags) { return flags.Has("avg-bits") || flags.Has("target-size"); }
+bool HasTarget(const Flags& flags) { return !flags.Get("avg-bits").empty() || !flags.Get("target-size").empty(); }
 
 absl::Status CheckRun(const Flags& flags) {
   if (!HasTarget(flags)) return absl::InvalidArgumentError("no target: give --avg-bits BITS or --target-size SIZE");

@@ -160,7 +160,7 @@ struct Output {
 struct ModelSpec {
   std::string model_type;
   int64_t hidden_size = 0, vocab_size = 0, max_positions = 0;
-  bool tied_head = false;  // what the config says; unset key = decided by the tensors present
+  bool tied_head = false;  // what the config says, or means in its family by saying nothing
   bool tied_head_given = false;
   Input input;
   Output output;

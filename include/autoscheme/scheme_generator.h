@@ -93,7 +93,8 @@ class SchemeGenerator {
   ~SchemeGenerator();
 
   // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met, or without one when less is free than the run needs at least;
-  // the message names the smallest budget that would do. Calibration that Score would refuse: INVALID_ARGUMENT.
+  // the message names the smallest budget that would do. Calibration that Score would refuse: INVALID_ARGUMENT. Where
+  // the plan spills and work_dir takes no file: as Score, NOT_FOUND or PERMISSION_DENIED.
   absl::StatusOr<Plan> MakePlan(const Calibration& calibration) const;
 
   // The two sweeps. Ids outside the vocabulary: INVALID_ARGUMENT with row, column and id. NaN or infinite weights:

@@ -204,9 +204,10 @@ Block FindBlock(const BlockSpec& spec, TensorFinder& finder) {
   return block;
 }
 
-// The head is the embedding where the config says so, and where it says nothing and there is no tensor of the head.
+// The head is the embedding where the config says so; where it says nothing, if that means so in its family, or there
+// is no tensor of the head.
 bool SaysTied(const ModelSpec& spec, const TensorInfo* head) {
-  return spec.tied_head_given ? spec.tied_head : head == nullptr;
+  return spec.tied_head || (!spec.tied_head_given && head == nullptr);
 }
 
 template <typename T>
@@ -252,10 +253,7 @@ absl::StatusOr<bool> SameNumbers(const Context& context, const Checkpoint& check
     const int64_t count = std::min(kChunk, a.numel() - begin);
     AUTOSCHEME_RETURN_IF_ERROR(read(a, begin, count, bytes_a));
     AUTOSCHEME_RETURN_IF_ERROR(read(b, begin, count, bytes_b));
-    if (a.dtype == b.dtype) {
-      if (bytes_a != bytes_b) return false;
-      continue;
-    }
+    if (a.dtype == b.dtype && bytes_a == bytes_b) continue;
     for (int64_t i = 0; i < count; ++i) {
       if (NumberAt(bytes_a, a.dtype, i) != NumberAt(bytes_b, b.dtype, i)) return false;
     }
@@ -311,10 +309,12 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
   if (rep->tied_head && head != nullptr && !head_alone) {
     AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, SameNumbers(context, checkpoint, *rep->embedding, *head));
     if (!rep->tied_head) {
-      context.Warn(absl::StrCat("config.json says tie_word_embeddings, but ", Quoted(head->name), " differs from ",
-                                Quoted(rep->embedding->name),
-                                ": the head is not tied, as in transformers 5; set "
-                                "tie_word_embeddings to false to silence this, or remove the tensor to tie the head"));
+      context.Warn(absl::StrCat(
+          "config.json says tie_word_embeddings",
+          spec.tied_head_given ? "" : absl::StrCat(" by saying nothing, for model_type ", Quoted(spec.model_type)),
+          ", but ", Quoted(head->name), " differs from ", Quoted(rep->embedding->name),
+          ": the head is not tied, as in transformers 5; set "
+          "tie_word_embeddings to false to silence this, or remove the tensor to tie the head"));
     }
   }
   if (rep->tied_head) {

@@ -97,6 +97,9 @@ TEST_CASE("sizes are read with their units") {
   CHECK(bytes("2 gib") == 2LL << 30);
   CHECK(bytes("1.5GB") == 1500000000);
   CHECK(bytes("10KB") == 10000);
+  CHECK(bytes("2G") == 2LL << 30);
+  CHECK(bytes("512m") == 512LL << 20);
+  CHECK(bytes("1.5 K") == 1536);
   CHECK(bytes("9223372036854775807") == INT64_MAX);
   for (const char* free : {"free", " FREE"}) {
     REQUIRE(tiny.Set(AUTOSCHEME_OPTION_MAX_RAM_BYTES, free).ok());
@@ -108,9 +111,30 @@ TEST_CASE("sizes are read with their units") {
   }
   CHECK(bytes("0") == 0);
   for (const char* bad :
-       {"", "x", "-1", "freed", "400M", "1.5.2GB", "5 bananas", "9e99", "99999999TiB", "9223372036854775808"}) {
+       {"", "x", "-1", "freed", "400P", "2Gi", "1.5.2GB", "5 bananas", "9e99", "99999999TiB", "9223372036854775808"}) {
     INFO(bad);
     CHECK(bytes(bad) == -1);
+  }
+}
+
+TEST_CASE("a list with an empty item is refused, by its text and the item's place; a blank one is empty") {
+  TinyCase tiny;
+  const auto refused = [&](int32_t id, const char* text, const std::string& words) {
+    const Result set = tiny.Set(id, text);
+    INFO(text << ": " << set.message);
+    CHECK(set.code == AUTOSCHEME_INVALID_ARGUMENT);
+    CHECK_THAT(set.message, Contains(words));
+  };
+  refused(AUTOSCHEME_OPTION_AVG_BITS, "4,,5", "option avg_bits is \"4,,5\": item 2 between ',' is empty");
+  refused(AUTOSCHEME_OPTION_AVG_BITS, "4,5, ", "item 3");
+  refused(AUTOSCHEME_OPTION_TARGET_SIZE, ",4GiB", "option target_size is \",4GiB\": item 1");
+  refused(AUTOSCHEME_OPTION_IGNORE_LAYERS, "q_proj,,k_proj", "option ignore_layers is \"q_proj,,k_proj\": item 2");
+  refused(AUTOSCHEME_OPTION_SHARED_LAYERS, "q_proj,k_proj;", "item 2 between ';' is empty");
+  refused(AUTOSCHEME_OPTION_SHARED_LAYERS, "up_proj;q_proj,", "option shared_layers is \"q_proj,\": item 2");
+  refused(AUTOSCHEME_OPTION_SCHEMES, "W4A16,,W8A16", "\"W4A16,,W8A16\" has an empty entry");
+  for (const int32_t id : {AUTOSCHEME_OPTION_AVG_BITS, AUTOSCHEME_OPTION_IGNORE_LAYERS, AUTOSCHEME_OPTION_SHARED_LAYERS,
+                           AUTOSCHEME_OPTION_TARGET_SIZE}) {
+    CHECK(tiny.Set(id, " ").ok());
   }
 }
 

@@ -231,6 +231,8 @@ TEST_CASE("a wrong command line is exit 2 with one line on stderr") {
       shell.Scoring("score", {"--out", out, "--io-engine", "uring"}),
       shell.Scoring("score", {"--out", out, "--progress", "loud"}),
       shell.Scoring("run", {"--out", out, "--avg-bits", "four"}),
+      shell.Scoring("run", {"--out", out, "--avg-bits", "4,,5"}),
+      shell.Scoring("run", {"--out", out, "--avg-bits", ""}),
       {"score", "--model", shell.model_dir, "--tokens", shell.tokens, "--schemes", "W99", "--out", out},
   };
   for (const auto& arguments : wrong) {
