@@ -52,6 +52,12 @@ absl::StatusOr<std::string> ResolveModelFolder(Io& io, const std::string& model)
   }
   if (mode != 0) return model;
 
+  if (absl::StrContains(model, "://")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the model ", Quoted(model),
+                     " is a URL, and nothing is fetched from the network: download it, and give its folder or, where "
+                     "it lies in the Hugging Face cache, its name (org/name)"));
+  }
   if (!IsRepoId(name)) return ErrnoStatus(ENOENT, absl::StrCat("cannot open the model folder ", Quoted(model)));
   const std::string cache = CacheFolder();
   if (cache.empty()) {

@@ -271,6 +271,20 @@ Context Noting(const Context& host, std::vector<std::string>& warnings) {
   return context;
 }
 
+// Whether a head that is said to be tied is so where it has a tensor of its own; a warning where not.
+absl::StatusOr<bool> IsTiedIndeed(const Context& context, const Checkpoint& checkpoint, const ModelSpec& spec,
+                                  const TensorInfo& embedding, const TensorInfo& head) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool same, SameNumbers(context, checkpoint, embedding, head));
+  if (same) return true;
+  context.Warn(absl::StrCat(
+      "config.json says tie_word_embeddings",
+      spec.tied_head_given ? "" : absl::StrCat(" by saying nothing, for model_type ", Quoted(spec.model_type)),
+      ", but ", Quoted(head.name), " differs from ", Quoted(embedding.name),
+      ": the head is not tied, as in transformers 5; set tie_word_embeddings to false to silence this, or remove the "
+      "tensor to tie the head"));
+  return false;
+}
+
 std::string Fingerprint(const Checkpoint& checkpoint) {
   std::string text = checkpoint.config_text();
   for (const TensorInfo& t : checkpoint.tensors()) {
@@ -307,15 +321,7 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
   AUTOSCHEME_RETURN_IF_ERROR(finder.status());
   rep->tied_head = SaysTied(spec, head);
   if (rep->tied_head && head != nullptr && !head_alone) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, SameNumbers(context, checkpoint, *rep->embedding, *head));
-    if (!rep->tied_head) {
-      context.Warn(absl::StrCat(
-          "config.json says tie_word_embeddings",
-          spec.tied_head_given ? "" : absl::StrCat(" by saying nothing, for model_type ", Quoted(spec.model_type)),
-          ", but ", Quoted(head->name), " differs from ", Quoted(rep->embedding->name),
-          ": the head is not tied, as in transformers 5; set "
-          "tie_word_embeddings to false to silence this, or remove the tensor to tie the head"));
-    }
+    AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, IsTiedIndeed(context, checkpoint, spec, *rep->embedding, *head));
   }
   if (rep->tied_head) {
     rep->head.name = spec.head.name;

@@ -96,6 +96,8 @@ TEST_CASE("What is missing is NOT_FOUND and names the place") {
 
   CHECK(ResolveModelFolder(Io::Posix(), "/no/such/folder").status().code() == absl::StatusCode::kNotFound);
   CHECK(ResolveModelFolder(Io::Posix(), "a/b/c").status().code() == absl::StatusCode::kNotFound);
+  CHECK_THAT(std::string(ResolveModelFolder(Io::Posix(), "https://example.com/org/name").status().message()),
+             Contains("is a URL") && Contains("(org/name)"));
   const CacheEnvironment none({});
   CHECK_THAT(std::string(ResolveModelFolder(Io::Posix(), "org/name").status().message()), Contains("HF_HOME"));
 }
