@@ -587,6 +587,14 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_load(autoscheme_cont
                                                                  autoscheme_calibration** out,
                                                                  autoscheme_error** error);
 
+/* The first nsamples rows of a file and the first seqlen ids of each, and no more rows than max_tokens ids make; 0
+ * stands for all. What stands beside the ids that are left out is not looked at, so that padding there is no obstacle.
+ * Errors as above, and INVALID_ARGUMENT if there are fewer rows or ids. Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_load_part(autoscheme_context* context, const char* path,
+                                                                      int64_t nsamples, int64_t seqlen,
+                                                                      int64_t max_tokens, autoscheme_calibration** out,
+                                                                      autoscheme_error** error);
+
 /* Copies nsamples x seqlen ids, row after row. INVALID_ARGUMENT for none, or for an id that is negative or larger than
  * 2^31 - 1 (with its row and column). Any thread. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_from_i32(const int32_t* ids, int64_t nsamples,

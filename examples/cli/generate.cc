@@ -21,32 +21,16 @@ struct Job {
 };
 
 absl::StatusOr<CalibrationHandle> LoadCalibration(const Session& session) {
-  CalibrationHandle all;
-  CLI_RETURN_IF_ERROR(Make(all, [&](autoscheme_calibration** out, autoscheme_error** error) {
-    return autoscheme_calibration_load(session.context.get(), session.flags.Get("tokens").c_str(), out, error);
-  }));
-  auto info = Struct<autoscheme_calibration_info>();
-  CLI_RETURN_IF_ERROR(
-      Call([&](autoscheme_error** error) { return autoscheme_calibration_get_info(all.get(), &info, error); }));
   const absl::StatusOr<int64_t> rows = session.flags.GetCount("nsamples");
   if (!rows.ok()) return rows.status();
   const absl::StatusOr<int64_t> length = session.flags.GetCount("seqlen");
   if (!length.ok()) return length.status();
   const absl::StatusOr<int64_t> tokens = session.flags.GetCount("max-tokens");
   if (!tokens.ok()) return tokens.status();
-
-  const int64_t seqlen = *length > 0 ? *length : info.seqlen;
-  int64_t nsamples = *rows > 0 ? *rows : info.nsamples;
-  if (*tokens > 0) {
-    if (*tokens < seqlen) {
-      return absl::InvalidArgumentError(absl::StrCat("flag --max-tokens is ", *tokens, ", less than one row of ",
-                                                     Count(seqlen, "id"), ": raise it or give --seqlen"));
-    }
-    nsamples = std::min(nsamples, *tokens / seqlen);
-  }
   CalibrationHandle used;
   CLI_RETURN_IF_ERROR(Make(used, [&](autoscheme_calibration** out, autoscheme_error** error) {
-    return autoscheme_calibration_truncate(all.get(), nsamples, seqlen, out, error);
+    return autoscheme_calibration_load_part(session.context.get(), session.flags.Get("tokens").c_str(), *rows, *length,
+                                            *tokens, out, error);
   }));
   return used;
 }

@@ -243,6 +243,9 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_calibration_load(NULL, "/nonexistent/x", &out.calibration, &error));
   REFUSES(autoscheme_calibration_load(h->context, NULL, &out.calibration, &error));
   REFUSES(autoscheme_calibration_load(h->context, "/nonexistent/x", NULL, &error));
+  REFUSES(autoscheme_calibration_load_part(NULL, "/nonexistent/x", 1, 1, 1, &out.calibration, &error));
+  REFUSES(autoscheme_calibration_load_part(h->context, NULL, 1, 1, 1, &out.calibration, &error));
+  REFUSES(autoscheme_calibration_load_part(h->context, "/nonexistent/x", 1, 1, 1, NULL, &error));
   REFUSES(autoscheme_calibration_from_i32(NULL, 1, 1, &out.calibration, &error));
   REFUSES(autoscheme_calibration_from_i32(ids32, 1, 1, NULL, &error));
   REFUSES(autoscheme_calibration_from_i64(NULL, 1, 1, &out.calibration, &error));
