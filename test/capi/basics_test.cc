@@ -117,7 +117,7 @@ TEST_CASE("sizes are read with their units") {
   }
 }
 
-TEST_CASE("a list with an empty item is refused, by its text and the item's place; a blank one is empty") {
+TEST_CASE("a list with an empty item is refused, by its text and the item's place, and a blank one is empty") {
   TinyCase tiny;
   const auto refused = [&](int32_t id, const char* text, const std::string& words) {
     const Result set = tiny.Set(id, text);
