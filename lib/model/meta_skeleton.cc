@@ -2,6 +2,7 @@
 
 #include <rapidjson/prettywriter.h>
 #include <rapidjson/stringbuffer.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +18,7 @@
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
+#include "model/config_tensors.h"
 #include "model/decoder_spec.h"
 #include "model/ignored.h"
 #include "model/missing.h"
@@ -271,9 +273,29 @@ std::string Fingerprint(const Checkpoint& checkpoint) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& context, const std::string& model) {
+  struct stat st;
+  Io& io = IoOf(context);
+  if (absl::EndsWith(model, ".json") && io.Stat(model.c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(std::string text, ReadFileToString(io, model, Checkpoint::kMaxConfigBytes));
+    AUTOSCHEME_ASSIGN_OR_RETURN(auto made, Checkpoint::FromConfig(std::move(text), model, TensorsOfConfig(context)));
+    return Describe(context, model, std::move(made));
+  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(auto opened, Checkpoint::Open(context, model));
+  return Describe(context, model, std::move(opened));
+}
+
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::FromConfig(const Context& context,
+                                                                       absl::string_view config_json) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(auto made,
+                              Checkpoint::FromConfig(std::string(config_json), "", TensorsOfConfig(context)));
+  return Describe(context, "config.json", std::move(made));
+}
+
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Describe(const Context& context, const std::string& model,
+                                                                     std::unique_ptr<Checkpoint> opened) {
   auto rep = std::make_unique<Rep>();
   rep->model = model;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::Open(context, model));
+  rep->checkpoint = std::move(opened);
   const Checkpoint& checkpoint = *rep->checkpoint;
   AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config()));
   const ModelSpec& spec = rep->spec;
@@ -329,6 +351,7 @@ MetaSkeleton::~MetaSkeleton() = default;
 
 const std::string& MetaSkeleton::model() const { return rep_->model; }
 const std::string& MetaSkeleton::directory() const { return rep_->checkpoint->directory(); }
+bool MetaSkeleton::has_weights() const { return rep_->checkpoint->has_weights(); }
 const std::vector<std::string>& MetaSkeleton::files() const { return rep_->checkpoint->files(); }
 const std::string& MetaSkeleton::model_type() const { return rep_->spec.model_type; }
 const std::string& MetaSkeleton::fingerprint() const { return rep_->fingerprint; }

@@ -52,7 +52,7 @@ static int structs(void) {
   AT(autoscheme_option_info, max_i64, 64);
   AT(autoscheme_option_info, min_f64, 72);
   AT(autoscheme_option_info, max_f64, 80);
-  CHECK_C(sizeof(autoscheme_skeleton_info) == 112);
+  CHECK_C(sizeof(autoscheme_skeleton_info) == 120);
   AT(autoscheme_skeleton_info, struct_size, 0);
   AT(autoscheme_skeleton_info, model, 8);
   AT(autoscheme_skeleton_info, directory, 16);
@@ -68,6 +68,8 @@ static int structs(void) {
   AT(autoscheme_skeleton_info, total_bytes, 96);
   AT(autoscheme_skeleton_info, tied_head, 104);
   AT(autoscheme_skeleton_info, reserved, 108);
+  AT(autoscheme_skeleton_info, has_weights, 112);
+  AT(autoscheme_skeleton_info, reserved2, 116);
   CHECK_C(sizeof(autoscheme_block_info) == 56);
   AT(autoscheme_block_info, struct_size, 0);
   AT(autoscheme_block_info, name, 8);
