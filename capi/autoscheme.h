@@ -451,6 +451,10 @@ typedef struct autoscheme_skeleton autoscheme_skeleton;
 
 /* `model` is a folder, or a repo id ("org/name", or "org/name@revision" for a branch, tag or commit) that is looked up
  * in the local Hugging Face cache; no network is used. Reads no weight.
+ * It may also be the path of a config.json (a file named *.json) whose weights need not be there. The skeleton then has
+ * the tensors that the config asks for, in the type that it names (bfloat16, with a warning, where it names none), as
+ * if they lay in one file; of a multimodal model those of the text decoder. _generator_plan and _generator_select take
+ * it; what reads weights (_generator_score, _streamer_create, _offload_create in mode "clean") is FAILED_PRECONDITION.
  * NOT_FOUND (folder, config.json, shards; all that are missing are listed), DATA_LOSS (malformed or truncated file),
  * INVALID_ARGUMENT (a config field or a tensor's shape is wrong), UNIMPLEMENTED (unknown architecture, or a model that
  * is quantized already). Any thread. since 0.1 */
@@ -464,7 +468,7 @@ AUTOSCHEME_API void autoscheme_skeleton_free(autoscheme_skeleton* skeleton);
 typedef struct autoscheme_skeleton_info {
   size_t struct_size;
   const char* model;       /* as given to open */
-  const char* directory;   /* the folder that was opened */
+  const char* directory;   /* the folder that was opened, or the config.json */
   const char* model_type;  /* "llama", "qwen3", ... */
   const char* fingerprint; /* hex; equal for equal structure */
   int64_t block_count;
@@ -476,7 +480,7 @@ typedef struct autoscheme_skeleton_info {
   int64_t total_params;
   uint64_t total_bytes;    /* sum over all tensors */
   int32_t tied_head;       /* 1 if the head is the embedding */
-  int32_t reserved;        /* 0 */
+  int32_t has_weights;     /* 0 if a config.json alone was opened */
   int64_t untouched_count; /* so many of the tensors, the last ones, are parts of a multimodal checkpoint that the text
                               decoder does not read */
 } autoscheme_skeleton_info;
@@ -660,9 +664,9 @@ AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
  * leave. If not even the least plan keeps to that half it is taken with a warning, as long as it needs no more than
  * what is free. With -1 there is no limit, and up to a quarter of what is free serves to save time. RESOURCE_EXHAUSTED
  * if max_ram_bytes cannot be kept; the message names a budget that would do. One that is more than what is free is a
- * warning with both numbers. INVALID_ARGUMENT for ids outside the
- * vocabulary (row, column, id) or rows longer than the model's positions. NOT_FOUND or PERMISSION_DENIED for a
- * work_dir that takes no file, where the plan spills. since 0.1 */
+ * warning with both numbers. INVALID_ARGUMENT for ids outside the vocabulary (row, column, id) or rows longer than the
+ * model's positions. NOT_FOUND or PERMISSION_DENIED for a work_dir that takes no file, where the plan spills. Of a
+ * config.json alone nothing is read, and the time estimate takes reading to run at 1.5 GB/s. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
                                                                const autoscheme_calibration* calibration,
                                                                autoscheme_plan** out, autoscheme_error** error);
@@ -671,7 +675,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_
  * Before any work: RESOURCE_EXHAUSTED and INVALID_ARGUMENT as in _plan, and INVALID_ARGUMENT for a target among the
  * generator's options (avg_bits, target_size) that no choice of schemes reaches. Later: DATA_LOSS for a shard that ends
  * early or weights that are not finite (tensor, count, first index); CANCELLED;
- * CALLBACK_FAILED; FAILED_PRECONDITION if the context or the generator is busy. since 0.1 */
+ * CALLBACK_FAILED; FAILED_PRECONDITION if the context or the generator is busy, or the skeleton has no weights.
+ * since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_score(autoscheme_generator* generator,
                                                                 const autoscheme_calibration* calibration,
                                                                 autoscheme_scores** out, autoscheme_error** error);
@@ -969,7 +974,7 @@ enum {
 /* Takes stream_slots, io_engine and max_ram_bytes from the options, which may be NULL. `order` NULL and `count` 0
  * means all blocks, forward.
  * INVALID_ARGUMENT for a block that does not exist; RESOURCE_EXHAUSTED if the slots do not fit max_ram_bytes;
- * FAILED_PRECONDITION if the context is busy. since 0.1 */
+ * FAILED_PRECONDITION if the context is busy, or the skeleton has no weights. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_streamer_create(autoscheme_context* context,
                                                                 const autoscheme_skeleton* skeleton,
                                                                 const autoscheme_options* options, const int64_t* order,
@@ -1048,7 +1053,8 @@ typedef struct autoscheme_offload_callbacks {
 
 /* Takes offload_mode and work_dir from the options, which may be NULL. Mode "clean" drops tensors and reads them again
  * from the skeleton's checkpoint; mode "offload" writes them to a spill file first, and `skeleton` may then be NULL.
- * INVALID_ARGUMENT for a callback that the mode needs. since 0.1 */
+ * INVALID_ARGUMENT for a callback that the mode needs; FAILED_PRECONDITION in mode "clean" if the skeleton has no
+ * weights. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_offload_create(autoscheme_context* context,
                                                                const autoscheme_skeleton* skeleton,
                                                                const autoscheme_options* options,

@@ -89,7 +89,7 @@ struct FirstVersion;  // constexpr const char* kName; constexpr size_t kBytes
   }
 CAPI_STRUCT(autoscheme_scheme_info, reserved);
 CAPI_STRUCT(autoscheme_option_info, max_f64);
-CAPI_STRUCT(autoscheme_skeleton_info, reserved);
+CAPI_STRUCT(autoscheme_skeleton_info, has_weights);
 CAPI_STRUCT(autoscheme_block_info, tensor_count);
 CAPI_STRUCT(autoscheme_layer_info, fixed_scheme);
 CAPI_STRUCT(autoscheme_tensor_info, block);

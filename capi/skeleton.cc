@@ -81,6 +81,7 @@ autoscheme_status autoscheme_skeleton_get_info(const autoscheme_skeleton* skelet
     filled.total_params = state.skeleton->total_params();
     filled.total_bytes = state.skeleton->total_bytes();
     filled.tied_head = state.skeleton->tied_head();
+    filled.has_weights = state.skeleton->has_weights();
     filled.untouched_count = static_cast<int64_t>(state.skeleton->untouched_tensors().size());
     return FillStruct(filled, info);
   });

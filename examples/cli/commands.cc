@@ -8,7 +8,8 @@ namespace {
 
 constexpr Flag kModel{"model", "DIR", 0,
                       "Folder with config.json and safetensors files, or a repo id (org/name, org/name@revision) "
-                      "that is in the local Hugging Face cache. No network is used.",
+                      "that is in the local Hugging Face cache. No network is used. For 'plan' and 'inspect' also a "
+                      "config.json, whose weights need not be there.",
                       true};
 constexpr Flag kAliases{"aliases", "FILE", 0,
                         "JSON file of model types that are others under another name: "
@@ -19,6 +20,9 @@ constexpr Flag kTokens{"tokens", "FILE", 0,
                        "Calibration token ids: .json (list of equally long lists, or objects with input_ids), .npy "
                        "(int32 or int64, two dimensions) or .safetensors (input_ids). Rows without padding.",
                        true};
+constexpr Flag kTokensOfPlan{"tokens", "FILE", 0,
+                             "Calibration token ids, as for 'autoscheme score'. Without it --nsamples and --seqlen say "
+                             "how many there will be, 16 rows of 256 by default; no two of them count as alike."};
 constexpr Flag kScoresIn{"scores", "FILE", 0, "Scores to select from, as written by 'autoscheme score'.", true};
 constexpr Flag kScoresOut{"out", "FILE", 0,
                           "Where to write the scores (JSON); - is stdout, where then nothing else is printed.", true};
@@ -138,7 +142,10 @@ const std::vector<Command>& Commands() {
        Inspect,
        CheckInspect},
       {"plan", "Print what scoring would hold in memory and read, without running it",
-       Join({{kModel, kAliases, kSchemes, kTokens, kReferenceRules, kMaxRam, kJson}, kCalibration, kRules, kMachine}),
+       Join({{kModel, kAliases, kSchemes, kTokensOfPlan, kReferenceRules, kMaxRam, kJson},
+             kCalibration,
+             kRules,
+             kMachine}),
        MakePlan},
       {"score", "Measure every layer under every scheme and write the scores",
        Join({{kModel, kAliases, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam},

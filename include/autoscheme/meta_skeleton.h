@@ -1,6 +1,6 @@
 // MetaSkeleton: a model's structure, from config.json and tensor headers alone. No weight byte is read to build it, but
 // where config.json ties the head to the embedding and the checkpoint has a tensor for each: these are then compared,
-// in chunks.
+// in chunks. A config.json without weights will do: for what the model is, and for the plan of a run.
 #ifndef AUTOSCHEME_META_SKELETON_H_
 #define AUTOSCHEME_META_SKELETON_H_
 
@@ -65,17 +65,29 @@ class MetaSkeleton {
   // read, is named by warnings of the context. Errors: NOT_FOUND (folder, config.json, shards: all missing ones are
   // listed), DATA_LOSS (malformed or truncated file), INVALID_ARGUMENT (a config field or tensor shape is wrong),
   // UNIMPLEMENTED (an unknown architecture or an already quantized model; lists what is supported).
+  //
+  // `model` may also be a file named *.json, a config.json whose weights need not be there. The skeleton then has the
+  // tensors that the config asks for, all in the type that it names (`dtype` or `torch_dtype`; where it names none that
+  // weights can have, BF16 with a warning), as if they lay in one file; of a multimodal model the text decoder's. What
+  // reads no weight works with it: SchemeGenerator's MakePlan, CheckTargets and Select. All else is
+  // FAILED_PRECONDITION.
   static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Open(const Context& context, const std::string& model);
+  // The same of the text of a config.json.
+  static absl::StatusOr<std::unique_ptr<MetaSkeleton>> FromConfig(const Context& context,
+                                                                  absl::string_view config_json);
   ~MetaSkeleton();
 
-  const std::string& model() const;               // as given to Open
-  const std::string& directory() const;           // the folder that was opened
+  const std::string& model() const;               // as given to Open; "config.json" where only its text was
+  const std::string& directory() const;           // the folder that was opened, or the config.json
+  bool has_weights() const;                       // false where config.json alone was opened
   const std::vector<std::string>& files() const;  // what is read of it: config.json, the index, the shards
   // Names of the shards, which TensorInfo::shard indexes.
   const std::vector<std::string>& shards() const;
   const std::vector<std::string>& warnings() const;  // those that Open gave the context
   const std::string& model_type() const;             // "llama", "qwen3", ...
-  // Hex hash over config.json and every tensor's name, dtype, shape and size: equal for equal structure.
+  // Hex hash over config.json and every tensor's name, dtype and shape: equal for equal structure. That of a
+  // config.json alone is its folder's where the weights are named like the modules, in the config's type, and are all
+  // the model has.
   const std::string& fingerprint() const;
 
   absl::Span<const Block> blocks() const;
@@ -106,6 +118,7 @@ class MetaSkeleton {
 
  private:
   struct Rep;
+  static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Describe(const Context& context, std::unique_ptr<Rep> rep);
   explicit MetaSkeleton(std::unique_ptr<Rep> rep);
   std::unique_ptr<Rep> rep_;
 };

@@ -33,7 +33,9 @@ absl::StatusOr<std::string> ResolveModelFolder(Io& io, const std::string& model)
   AUTOSCHEME_ASSIGN_OR_RETURN(const mode_t mode, ModeOf(io, model));
   if (mode != 0 && !S_ISDIR(mode)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the model ", Quoted(model), " is a file; pass the folder that holds config.json"));
+        absl::StrCat("the model ", Quoted(model),
+                     " is a file; pass the folder that holds config.json, or config.json itself to "
+                     "plan without weights"));
   }
   const size_t at = mode != 0 ? std::string::npos : model.rfind('@');
   const std::string name = model.substr(0, at), revision = at == std::string::npos ? "" : model.substr(at + 1);

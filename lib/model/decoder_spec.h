@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "autoscheme/architecture.h"
+#include "autoscheme/context.h"
 #include "base/json.h"
 
 namespace autoscheme {
@@ -35,6 +36,12 @@ absl::StatusOr<ModelSpec> Describe(const Json& config, const std::string& model_
                                    absl::Span<const Architecture> given);
 // Sorted, each once.
 std::vector<std::string> SupportedTypes(absl::Span<const Architecture> given);
+
+// Those that a host has put into its context.
+inline absl::Span<const Architecture> ArchitecturesOf(const Context& context) {
+  if (context.architectures == nullptr) return {};
+  return *context.architectures;
+}
 
 // The same for config.json's own model_type, checked, and with the sublayers of linears and params set.
 absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config, absl::Span<const Architecture> given = {});

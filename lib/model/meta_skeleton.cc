@@ -1,5 +1,7 @@
 #include "autoscheme/meta_skeleton.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -14,6 +16,7 @@
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
+#include "model/config_tensors.h"
 #include "model/decoder_spec.h"
 #include "model/ignored.h"
 #include "model/missing.h"
@@ -299,11 +302,31 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& 
   auto rep = std::make_unique<Rep>();
   rep->model = model;
   const Context context = Noting(host, rep->warnings);
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::Open(context, model));
+  struct stat st;
+  Io& io = IoOf(context);
+  if (absl::EndsWith(model, ".json") && io.Stat(model.c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(std::string text, ReadFileToString(io, model, Checkpoint::kMaxConfigBytes));
+    AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint,
+                                Checkpoint::FromConfig(std::move(text), model, TensorsOfConfig(context)));
+  } else {
+    AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::Open(context, model));
+  }
+  return Describe(context, std::move(rep));
+}
+
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::FromConfig(const Context& host,
+                                                                       absl::string_view config_json) {
+  auto rep = std::make_unique<Rep>();
+  rep->model = "config.json";
+  const Context context = Noting(host, rep->warnings);
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint,
+                              Checkpoint::FromConfig(std::string(config_json), "", TensorsOfConfig(context)));
+  return Describe(context, std::move(rep));
+}
+
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Describe(const Context& context, std::unique_ptr<Rep> rep) {
   const Checkpoint& checkpoint = *rep->checkpoint;
-  const auto given =
-      context.architectures != nullptr ? absl::MakeConstSpan(*context.architectures) : absl::Span<const Architecture>();
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config(), given));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config(), ArchitecturesOf(context)));
   const ModelSpec& spec = rep->spec;
 
   TensorFinder finder(checkpoint, spec);
@@ -356,6 +379,7 @@ MetaSkeleton::~MetaSkeleton() = default;
 
 const std::string& MetaSkeleton::model() const { return rep_->model; }
 const std::string& MetaSkeleton::directory() const { return rep_->checkpoint->directory(); }
+bool MetaSkeleton::has_weights() const { return rep_->checkpoint->has_weights(); }
 const std::vector<std::string>& MetaSkeleton::files() const { return rep_->checkpoint->files(); }
 const std::vector<std::string>& MetaSkeleton::shards() const { return rep_->shards; }
 const std::vector<std::string>& MetaSkeleton::warnings() const { return rep_->warnings; }

@@ -232,6 +232,48 @@ TEST_CASE("a struct of a later version is zeroed beyond what this one knows, a s
   }
 }
 
+TEST_CASE("a config.json alone can be planned and selected for, and nothing of it read") {
+  TinyCase tiny;
+  SkeletonPtr folder, alone;
+  REQUIRE(tiny.Open(folder).ok());
+  const std::string config = tiny.model_dir + "/config.json";
+  tiny.model_dir = config;
+  REQUIRE(tiny.Open(alone).ok());
+  auto info = Struct<autoscheme_skeleton_info>(), of_folder = Struct<autoscheme_skeleton_info>();
+  REQUIRE(autoscheme_skeleton_get_info(alone.get(), &info, nullptr) == AUTOSCHEME_OK);
+  REQUIRE(autoscheme_skeleton_get_info(folder.get(), &of_folder, nullptr) == AUTOSCHEME_OK);
+  CHECK(info.has_weights == 0);
+  CHECK(info.directory == config);
+  CHECK(std::string(info.fingerprint) == of_folder.fingerprint);
+  CHECK(info.total_bytes == of_folder.total_bytes);
+  REQUIRE(autoscheme_skeleton_file_count(alone.get()) == 1);
+  CHECK(autoscheme_skeleton_file_at(alone.get(), 0) == config);
+
+  CalibrationPtr calibration;
+  GeneratorPtr of_weights, generator;
+  ScoresPtr scores, none;
+  PlanPtr plan;
+  RecipesPtr recipes;
+  REQUIRE(tiny.Load(calibration).ok());
+  REQUIRE(tiny.Create(folder, of_weights).ok());
+  REQUIRE(tiny.Create(alone, generator).ok());
+  CHECK(Make(plan, [&](autoscheme_plan** out, autoscheme_error** e) {
+          return autoscheme_generator_plan(generator.get(), calibration.get(), out, e);
+        }).ok());
+  const Result refused = tiny.Score(generator, calibration, none);
+  CHECK(refused.code == AUTOSCHEME_FAILED_PRECONDITION);
+  CHECK_THAT(refused.message, Contains("is a config.json without weights"));
+  StreamerPtr streamer;
+  const Result stream = Make(streamer, [&](autoscheme_streamer** out, autoscheme_error** e) {
+    return autoscheme_streamer_create(tiny.context.get(), alone.get(), nullptr, nullptr, 0, out, e);
+  });
+  CHECK(stream.code == AUTOSCHEME_FAILED_PRECONDITION);
+  REQUIRE(tiny.Score(of_weights, calibration, scores).ok());
+  CHECK(Make(recipes, [&](autoscheme_recipes** out, autoscheme_error** e) {
+          return autoscheme_generator_select(generator.get(), scores.get(), nullptr, 0, out, e);
+        }).ok());
+}
+
 TEST_CASE("the skeleton numbers blocks, layers and tensors") {
   TinyCase tiny;
   SkeletonPtr skeleton;
@@ -245,6 +287,7 @@ TEST_CASE("the skeleton numbers blocks, layers and tensors") {
   CHECK(info.vocab_size == 64);
   CHECK(info.max_positions == 128);
   CHECK(info.tied_head == 0);
+  CHECK(info.has_weights == 1);
   uint64_t bytes = 0;
   for (int64_t i = 0; i < info.tensor_count; ++i) {
     auto tensor = Struct<autoscheme_tensor_info>();

@@ -23,6 +23,7 @@ using OptionsPtr = std::unique_ptr<autoscheme_options, Freer<autoscheme_options_
 using SkeletonPtr = std::unique_ptr<autoscheme_skeleton, Freer<autoscheme_skeleton_free>>;
 using CalibrationPtr = std::unique_ptr<autoscheme_calibration, Freer<autoscheme_calibration_free>>;
 using GeneratorPtr = std::unique_ptr<autoscheme_generator, Freer<autoscheme_generator_free>>;
+using PlanPtr = std::unique_ptr<autoscheme_plan, Freer<autoscheme_plan_free>>;
 using ScoresPtr = std::unique_ptr<autoscheme_scores, Freer<autoscheme_scores_free>>;
 using RecipesPtr = std::unique_ptr<autoscheme_recipes, Freer<autoscheme_recipes_free>>;
 using StreamerPtr = std::unique_ptr<autoscheme_streamer, Freer<autoscheme_streamer_free>>;

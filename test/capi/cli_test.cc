@@ -304,6 +304,49 @@ TEST_CASE("plan prints the peak and the least budget, which then works") {
   CHECK_THAT(json.out, Contains("\"peak_bytes\":") && Contains("\"resident\":["));
 }
 
+TEST_CASE("a plan needs neither weights nor ids, and is that of the folder and of as many ids") {
+  Shell shell;
+  const std::string config = shell.model_dir + "/config.json";
+  // 128 ids of a vocabulary of 64: every row of the embedding is read.
+  const std::string ids = shell.dir.Write("ids.json", [] {
+    std::string text = "[";
+    for (int row = 0; row < 4; ++row) {
+      text += row == 0 ? "[0" : "], [0";
+      for (int i = 1; i < 32; ++i) text += ", " + std::to_string((32 * row + i) % 64);
+    }
+    return text + "]]";
+  }());
+  const auto plan = [&](const std::vector<std::string>& of) {
+    std::vector<std::string> arguments = {"plan", "--schemes", "W4A16", "--threads",
+                                          "1",    "--max-ram", "1GiB",  "--json"};
+    arguments.insert(arguments.end(), of.begin(), of.end());
+    const Run run = shell(arguments);
+    CAPTURE(run.err);
+    CHECK(run.code == 0);
+    return run.out.substr(0, run.out.find("\"estimated_s\""));  // measured
+  };
+  const std::string folder = plan({"--model", shell.model_dir, "--tokens", ids});
+  CHECK_THAT(folder, Contains("\"read_bytes\":"));
+  CHECK(plan({"--model", config, "--tokens", ids}) == folder);
+  CHECK(plan({"--model", config, "--nsamples", "4", "--seqlen", "32"}) == folder);
+  CHECK(plan({"--model", config, "--seqlen", "32"}) == plan({"--model", config, "--seqlen", "32", "--nsamples", "16"}));
+  const Run much = shell({"plan", "--model", config, "--schemes", "W4A16", "--nsamples", "9999999999"});
+  CHECK(much.code == 2);
+  CHECK_THAT(much.err, Contains("--nsamples 9999999999 times --seqlen 256 is more than"));
+
+  const std::string moved = shell.dir.Write("moved/config.json", Slurp(config));
+  const Run inspect = shell({"inspect", "--model", moved});
+  CHECK(inspect.code == 0);
+  CHECK_THAT(inspect.out, Contains("quantizable layers (15)"));
+  const Run bare = shell({"inspect", "--model", shell.dir / "moved"});
+  CHECK(bare.code == 1);
+  CHECK_THAT(bare.err, Contains("to plan a run without them give"));
+  const Run score = shell({"score", "--model", moved, "--tokens", ids, "--schemes", "W4A16", "--out", shell.dir / "s"});
+  CHECK(score.code == 1);
+  CHECK_THAT(score.err, Contains("is a config.json without weights"));
+  CHECK(!fs::exists(shell.dir / "s"));
+}
+
 TEST_CASE("score and select give what run gives, and run prints a table") {
   Shell shell;
   const std::string scores = shell.dir / "scores.json", kept = shell.dir / "kept.json";

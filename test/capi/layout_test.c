@@ -67,7 +67,7 @@ static int structs(void) {
   AT(autoscheme_skeleton_info, total_params, 88);
   AT(autoscheme_skeleton_info, total_bytes, 96);
   AT(autoscheme_skeleton_info, tied_head, 104);
-  AT(autoscheme_skeleton_info, reserved, 108);
+  AT(autoscheme_skeleton_info, has_weights, 108);
   AT(autoscheme_skeleton_info, untouched_count, 112);
   CHECK_C(sizeof(autoscheme_block_info) == 56);
   AT(autoscheme_block_info, struct_size, 0);
