@@ -168,7 +168,7 @@ AUTOSCHEME_API void autoscheme_error_free(autoscheme_error* error);
 
 /*
  * ====================================================================================================================
- * Context: log, progress, cancel
+ * Context: log, progress, cancel, aliases
  * ====================================================================================================================
  */
 
@@ -222,6 +222,19 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_progress(autoscheme_
                                                                      void (*user_data_free)(void*),
                                                                      autoscheme_error** error);
 
+/* Models that are others under another name, for every autoscheme_skeleton_open of the context that comes after. `json`
+ * is copied: an object, or a list of them, each naming what may be an alias of what stands before it:
+ *
+ *     {"model_type": "mymodel", "as": "llama", "rename": {"their_key": "our_key"}, "set": {"key": value}}
+ *
+ * A config.json of that model_type is read as one of an `as`, after keys of it are renamed, one after the other, and
+ * others set; docs/formats.md has the details. Replaces what was set before; NULL takes all away. A skeleton's
+ * model_type is the alias's. DATA_LOSS, with line and column, if it is no JSON; INVALID_ARGUMENT for an unknown or
+ * missing member, an unknown `as`, and a model_type that is there twice. After a failure what was set before stays.
+ * Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_aliases(autoscheme_context* context, const char* json,
+                                                                    autoscheme_error** error);
+
 /* Asks the [long] call that runs on the context to stop; it returns AUTOSCHEME_CANCELLED within one block and leaves no
  * file behind. Other calls do not stop for it. A request is forgotten when the next [long] call begins: cancelling an
  * idle context does nothing, and after a cancelled call the context runs again. A host that must not lose a request
@@ -271,6 +284,14 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_get(int64_t index, autosc
  * INVALID_ARGUMENT for an unknown name. Any thread. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_find(const char* name, autoscheme_scheme_info* info,
                                                             autoscheme_error** error);
+
+/* Why runtimes cannot hold a linear layer of that shape under the preset of that name, "groups do not divide the
+ * rows"; *why is NULL if they can. Such a layer stays at 16 bits, or another type stands in (docs/algorithm.md). For
+ * people: later versions may say it in other words. Borrowed forever. INVALID_ARGUMENT for an unknown name. Any thread.
+ * since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_why_unsuited(const char* name, int64_t out_features,
+                                                                    int64_t in_features, const char** why,
+                                                                    autoscheme_error** error);
 
 /*
  * ====================================================================================================================
@@ -421,11 +442,19 @@ enum {
   AUTOSCHEME_DTYPE_U64 = 22
 };
 
+/* "BF16" for AUTOSCHEME_DTYPE_BF16, and so on, as the format spells it; NULL for another number. Borrowed forever. Any
+ * thread. since 0.1 */
+AUTOSCHEME_API const char* autoscheme_dtype_name(int32_t dtype);
+
 /* A model's structure, read from config.json and the headers of its tensor files. Immutable. */
 typedef struct autoscheme_skeleton autoscheme_skeleton;
 
 /* `model` is a folder, or a repo id ("org/name", or "org/name@revision" for a branch, tag or commit) that is looked up
  * in the local Hugging Face cache; no network is used. Reads no weight.
+ * It may also be the path of a config.json (a file named *.json) whose weights need not be there. The skeleton then has
+ * the tensors that the config asks for, in the type that it names (bfloat16, with a warning, where it names none), as
+ * if they lay in one file; of a multimodal model those of the text decoder. _generator_plan and _generator_select take
+ * it; what reads weights (_generator_score, _streamer_create, _offload_create in mode "clean") is FAILED_PRECONDITION.
  * NOT_FOUND (folder, config.json, shards; all that are missing are listed), DATA_LOSS (malformed or truncated file),
  * INVALID_ARGUMENT (a config field or a tensor's shape is wrong), UNIMPLEMENTED (unknown architecture, or a model that
  * is quantized already). Any thread. since 0.1 */
@@ -439,7 +468,7 @@ AUTOSCHEME_API void autoscheme_skeleton_free(autoscheme_skeleton* skeleton);
 typedef struct autoscheme_skeleton_info {
   size_t struct_size;
   const char* model;       /* as given to open */
-  const char* directory;   /* the folder that was opened */
+  const char* directory;   /* the folder that was opened, or the config.json */
   const char* model_type;  /* "llama", "qwen3", ... */
   const char* fingerprint; /* hex; equal for equal structure */
   int64_t block_count;
@@ -449,9 +478,11 @@ typedef struct autoscheme_skeleton_info {
   int64_t vocab_size;
   int64_t max_positions; /* longest sequence the model was made for; 0 if it does not say */
   int64_t total_params;
-  uint64_t total_bytes; /* sum over all tensors */
-  int32_t tied_head;    /* 1 if the head is the embedding */
-  int32_t reserved;     /* 0 */
+  uint64_t total_bytes;    /* sum over all tensors */
+  int32_t tied_head;       /* 1 if the head is the embedding */
+  int32_t has_weights;     /* 0 if a config.json alone was opened */
+  int64_t untouched_count; /* so many of the tensors, the last ones, are parts of a multimodal checkpoint that the text
+                              decoder does not read */
 } autoscheme_skeleton_info;
 
 /* since 0.1 */
@@ -486,6 +517,11 @@ typedef struct autoscheme_layer_info {
   int32_t is_head;          /* 1 for the output head */
   int32_t has_bias;         /* 1 or 0; -1 if not known (scores do not say) */
   const char* fixed_scheme; /* scores: name of the scheme it was fixed to, NULL if it is free; skeleton: NULL */
+  /* Why it stays as it is unless one asks for it: "tied to the embedding"; NULL for a layer of a block, and in scores.
+   * Borrowed forever. */
+  const char* reason;
+  int32_t transposed; /* 1 if the weight is stored as [in_features, out_features]; 0 in scores */
+  int32_t reserved;   /* 0 */
 } autoscheme_layer_info;
 
 /* Layers in the model's order, the head last. OUT_OF_RANGE. since 0.1 */
@@ -505,10 +541,15 @@ typedef struct autoscheme_tensor_info {
   int32_t shard;    /* index of the shard file */
   int32_t reserved; /* 0 */
   int64_t block;    /* index of its block; -1 outside the blocks */
+  int64_t position; /* in its block, in the order of computing, from 0; outside, 0 before the blocks, 1 behind them */
+  int64_t layer;    /* index of the layer whose weight or bias it is; -1: of none */
+  /* Why it is not quantized: "norm", "bias"; NULL for the weight of a block's layer. For people: later versions may say
+   * it in other words. Borrowed forever. */
+  const char* reason;
 } autoscheme_tensor_info;
 
 /* Tensors of the blocks in order, each block's by place in the file; then the embedding, the head if it is not tied,
- * and the others (the final norm). OUT_OF_RANGE. since 0.1 */
+ * the others (the final norm), and the untouched ones. OUT_OF_RANGE. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_tensor(const autoscheme_skeleton* skeleton, int64_t tensor,
                                                                     autoscheme_tensor_info* info,
                                                                     autoscheme_error** error);
@@ -521,6 +562,11 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_json(const autoscheme_s
  * the path of each; 0 for NULL, NULL past the end. Borrowed until the skeleton is freed. since 0.1 */
 AUTOSCHEME_API int64_t autoscheme_skeleton_file_count(const autoscheme_skeleton* skeleton);
 AUTOSCHEME_API const char* autoscheme_skeleton_file_at(const autoscheme_skeleton* skeleton, int64_t index);
+
+/* Number of the shards, and the file name of each, which autoscheme_tensor_info.shard indexes; 0 for NULL, NULL past
+ * the end. Borrowed until the skeleton is freed. Any thread. since 0.1 */
+AUTOSCHEME_API int64_t autoscheme_skeleton_shard_count(const autoscheme_skeleton* skeleton);
+AUTOSCHEME_API const char* autoscheme_skeleton_shard_at(const autoscheme_skeleton* skeleton, int64_t index);
 
 /* Number of architectures that can be opened, and the model_type of each ("llama"); NULL past the end. Borrowed
  * forever. Any thread. since 0.1 */
@@ -618,9 +664,9 @@ AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
  * leave. If not even the least plan keeps to that half it is taken with a warning, as long as it needs no more than
  * what is free. With -1 there is no limit, and up to a quarter of what is free serves to save time. RESOURCE_EXHAUSTED
  * if max_ram_bytes cannot be kept; the message names a budget that would do. One that is more than what is free is a
- * warning with both numbers. INVALID_ARGUMENT for ids outside the
- * vocabulary (row, column, id) or rows longer than the model's positions. NOT_FOUND or PERMISSION_DENIED for a
- * work_dir that takes no file, where the plan spills. since 0.1 */
+ * warning with both numbers. INVALID_ARGUMENT for ids outside the vocabulary (row, column, id) or rows longer than the
+ * model's positions. NOT_FOUND or PERMISSION_DENIED for a work_dir that takes no file, where the plan spills. Of a
+ * config.json alone nothing is read, and the time estimate takes reading to run at 1.5 GB/s. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
                                                                const autoscheme_calibration* calibration,
                                                                autoscheme_plan** out, autoscheme_error** error);
@@ -629,7 +675,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_
  * Before any work: RESOURCE_EXHAUSTED and INVALID_ARGUMENT as in _plan, and INVALID_ARGUMENT for a target among the
  * generator's options (avg_bits, target_size) that no choice of schemes reaches. Later: DATA_LOSS for a shard that ends
  * early or weights that are not finite (tensor, count, first index); CANCELLED;
- * CALLBACK_FAILED; FAILED_PRECONDITION if the context or the generator is busy. since 0.1 */
+ * CALLBACK_FAILED; FAILED_PRECONDITION if the context or the generator is busy, or the skeleton has no weights.
+ * since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_score(autoscheme_generator* generator,
                                                                 const autoscheme_calibration* calibration,
                                                                 autoscheme_scores** out, autoscheme_error** error);
@@ -927,7 +974,7 @@ enum {
 /* Takes stream_slots, io_engine and max_ram_bytes from the options, which may be NULL. `order` NULL and `count` 0
  * means all blocks, forward.
  * INVALID_ARGUMENT for a block that does not exist; RESOURCE_EXHAUSTED if the slots do not fit max_ram_bytes;
- * FAILED_PRECONDITION if the context is busy. since 0.1 */
+ * FAILED_PRECONDITION if the context is busy, or the skeleton has no weights. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_streamer_create(autoscheme_context* context,
                                                                 const autoscheme_skeleton* skeleton,
                                                                 const autoscheme_options* options, const int64_t* order,
@@ -1006,7 +1053,8 @@ typedef struct autoscheme_offload_callbacks {
 
 /* Takes offload_mode and work_dir from the options, which may be NULL. Mode "clean" drops tensors and reads them again
  * from the skeleton's checkpoint; mode "offload" writes them to a spill file first, and `skeleton` may then be NULL.
- * INVALID_ARGUMENT for a callback that the mode needs. since 0.1 */
+ * INVALID_ARGUMENT for a callback that the mode needs; FAILED_PRECONDITION in mode "clean" if the skeleton has no
+ * weights. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_offload_create(autoscheme_context* context,
                                                                const autoscheme_skeleton* skeleton,
                                                                const autoscheme_options* options,

@@ -427,6 +427,7 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   const auto start = std::chrono::steady_clock::now();
   Rep& rep = *rep_;
   rep.stats = {};
+  AUTOSCHEME_RETURN_IF_ERROR(rep.skeleton->checkpoint().CheckHasWeights());
   const ProcessReads reads_before = ReadProcessReads();
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep.Plan(calibration));
   if (!run.warning.empty()) rep.context.Warn(run.warning);

@@ -8,12 +8,21 @@ namespace {
 
 constexpr Flag kModel{"model", "DIR", 0,
                       "Folder with config.json and safetensors files, or a repo id (org/name, org/name@revision) "
-                      "that is in the local Hugging Face cache. No network is used.",
+                      "that is in the local Hugging Face cache. No network is used. For 'plan' and 'inspect' also a "
+                      "config.json, whose weights need not be there.",
                       true};
+constexpr Flag kAliases{"aliases", "FILE", 0,
+                        "JSON file of model types that are others under another name: "
+                        "{\"model_type\": \"mymodel\", \"as\": \"llama\", \"rename\": {\"their_key\": "
+                        "\"our_key\"}, \"set\": {\"key\": value}}, or a list of such. rename and set are about keys "
+                        "of config.json."};
 constexpr Flag kTokens{"tokens", "FILE", 0,
                        "Calibration token ids: .json (list of equally long lists, or objects with input_ids), .npy "
                        "(int32 or int64, two dimensions) or .safetensors (input_ids). Rows without padding.",
                        true};
+constexpr Flag kTokensOfPlan{"tokens", "FILE", 0,
+                             "Calibration token ids, as for 'autoscheme score'. Without it --nsamples and --seqlen say "
+                             "how many there will be, 16 rows of 256 by default; no two of them count as alike."};
 constexpr Flag kScoresIn{"scores", "FILE", 0, "Scores to select from, as written by 'autoscheme score'.", true};
 constexpr Flag kScoresOut{"out", "FILE", 0,
                           "Where to write the scores (JSON); - is stdout, where then nothing else is printed.", true};
@@ -25,6 +34,9 @@ constexpr Flag kPareto{"pareto", "FILE", 0,
                        "(JSON); - is stdout."};
 constexpr Flag kKeepScores{"save-scores", "FILE", 0,
                            "Also write the scores (JSON), to select for other budgets without scoring again."};
+constexpr Flag kFit{"schemes", "LIST",   0, "Presets: also say which of them do not suit which layers, and why.",
+                    false,     "options"};
+constexpr Flag kAll{"all", nullptr, 0, "List every block. Without it blocks that are alike are listed once."};
 constexpr Flag kJson{"json", nullptr, 0, "Print JSON instead of a table."};
 
 constexpr Flag kSchemes{"schemes",
@@ -124,11 +136,19 @@ std::vector<Flag> Join(const std::vector<std::vector<Flag>>& parts) {
 
 const std::vector<Command>& Commands() {
   static const auto* const commands = new std::vector<Command>{
-      {"inspect", "Print a model's structure: blocks, quantizable layers, sizes", {kModel, kJson}, Inspect},
+      {"inspect",
+       "Print a model's structure: blocks, tensors, what of it can be quantized",
+       {kModel, kAliases, kFit, kAll, kJson},
+       Inspect,
+       CheckInspect},
       {"plan", "Print what scoring would hold in memory and read, without running it",
-       Join({{kModel, kSchemes, kTokens, kReferenceRules, kMaxRam, kJson}, kCalibration, kRules, kMachine}), MakePlan},
+       Join({{kModel, kAliases, kSchemes, kTokensOfPlan, kReferenceRules, kMaxRam, kJson},
+             kCalibration,
+             kRules,
+             kMachine}),
+       MakePlan},
       {"score", "Measure every layer under every scheme and write the scores",
-       Join({{kModel, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam},
+       Join({{kModel, kAliases, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam},
              kCalibration,
              kRules,
              kMachine,
@@ -138,7 +158,8 @@ const std::vector<Command>& Commands() {
        Join({{kScoresIn, kAvgBits, kTargetSize, kRecipeOut, kPareto, kSubset, kReferenceRules}, kSelection, kReport}),
        Select, CheckSelect},
       {"run", "Score and select in one",
-       Join({{kModel, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules, kMaxRam},
+       Join({{kModel, kAliases, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules,
+              kMaxRam},
              kCalibration,
              kRules,
              kSelection,

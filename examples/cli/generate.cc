@@ -20,7 +20,44 @@ struct Job {
   GeneratorHandle generator;
 };
 
-absl::StatusOr<CalibrationHandle> LoadCalibration(const Session& session) {
+// For a plan that is made before there are ids: as many as the flags say, a row of the embedding for each.
+absl::StatusOr<CalibrationHandle> SupposeCalibration(const Session& session, const autoscheme_skeleton* model) {
+  constexpr int64_t kRows = 16, kLength = 256, kMost = int64_t{1} << 26;
+  auto info = Struct<autoscheme_skeleton_info>();
+  CLI_RETURN_IF_ERROR(
+      Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(model, &info, error); }));
+  const absl::StatusOr<int64_t> rows = session.flags.GetCount("nsamples");
+  if (!rows.ok()) return rows.status();
+  const absl::StatusOr<int64_t> length = session.flags.GetCount("seqlen");
+  if (!length.ok()) return length.status();
+  const int64_t nsamples = *rows > 0 ? *rows : kRows, seqlen = *length > 0 ? *length : kLength;
+  if (nsamples > kMost / seqlen) {
+    return absl::InvalidArgumentError(absl::StrCat("--nsamples ", nsamples, " times --seqlen ", seqlen,
+                                                   " is more than ", kMost, " ids, the most that is planned for"));
+  }
+  std::vector<int32_t> ids(nsamples * seqlen);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(static_cast<int64_t>(i) % info.vocab_size);
+  CalibrationHandle supposed;
+  CLI_RETURN_IF_ERROR(Make(supposed, [&](autoscheme_calibration** out, autoscheme_error** error) {
+    return autoscheme_calibration_from_i32(ids.data(), nsamples, seqlen, out, error);
+  }));
+  return supposed;
+}
+
+absl::StatusOr<CalibrationHandle> LoadCalibration(const Session& session, const autoscheme_skeleton* model) {
+  CalibrationHandle all;
+  if (session.flags.Get("tokens").empty()) {  // only plan does without
+    absl::StatusOr<CalibrationHandle> supposed = SupposeCalibration(session, model);
+    if (!supposed.ok()) return supposed.status();
+    all = *std::move(supposed);
+  } else {
+    CLI_RETURN_IF_ERROR(Make(all, [&](autoscheme_calibration** out, autoscheme_error** error) {
+      return autoscheme_calibration_load(session.context.get(), session.flags.Get("tokens").c_str(), out, error);
+    }));
+  }
+  auto info = Struct<autoscheme_calibration_info>();
+  CLI_RETURN_IF_ERROR(
+      Call([&](autoscheme_error** error) { return autoscheme_calibration_get_info(all.get(), &info, error); }));
   const absl::StatusOr<int64_t> rows = session.flags.GetCount("nsamples");
   if (!rows.ok()) return rows.status();
   const absl::StatusOr<int64_t> length = session.flags.GetCount("seqlen");
@@ -40,7 +77,7 @@ std::vector<std::string> Inputs(const Session& session, const autoscheme_skeleto
   std::vector<std::string> inputs;
   for (int64_t i = 0; i < autoscheme_skeleton_file_count(model); ++i)
     inputs.push_back(autoscheme_skeleton_file_at(model, i));
-  for (const char* flag : {"tokens", "scores", "schemes", "layer-config", "imatrix"})
+  for (const char* flag : {"tokens", "scores", "schemes", "layer-config", "imatrix", "aliases"})
     inputs.push_back(session.flags.Get(flag));
   return inputs;
 }
@@ -52,7 +89,7 @@ absl::StatusOr<Job> Prepare(const Session& session, const std::vector<std::strin
     return autoscheme_skeleton_open(session.context.get(), session.flags.Get("model").c_str(), out, error);
   }));
   CLI_RETURN_IF_ERROR(CheckOutputs(session.context.get(), outputs, Inputs(session, job.skeleton.get())));
-  absl::StatusOr<CalibrationHandle> calibration = LoadCalibration(session);
+  absl::StatusOr<CalibrationHandle> calibration = LoadCalibration(session, job.skeleton.get());
   if (!calibration.ok()) return calibration.status();
   job.calibration = *std::move(calibration);
   // The number that a person gives is what the system shows for this process, not what the library itself holds.

@@ -67,7 +67,8 @@ class BlockStreamer {
     IoEngine io_engine = IoEngine::kAuto;
   };
 
-  // INVALID_ARGUMENT for a step that is not of this checkpoint (names step and tensor). RESOURCE_EXHAUSTED where the
+  // INVALID_ARGUMENT for a step that is not of this checkpoint (names step and tensor). FAILED_PRECONDITION for the
+  // checkpoint of a config.json alone, which has no weights. RESOURCE_EXHAUSTED where the
   // system has no memory for slots x largest step.
   static absl::StatusOr<std::unique_ptr<BlockStreamer>> Create(const Context& context, const Checkpoint& checkpoint,
                                                                std::vector<Step> order, const Options& options);

@@ -1,6 +1,6 @@
 // MetaSkeleton: a model's structure, from config.json and tensor headers alone. No weight byte is read to build it, but
 // where config.json ties the head to the embedding and the checkpoint has a tensor for each: these are then compared,
-// in chunks.
+// in chunks. A config.json without weights will do: for what the model is, and for the plan of a run.
 #ifndef AUTOSCHEME_META_SKELETON_H_
 #define AUTOSCHEME_META_SKELETON_H_
 
@@ -18,7 +18,7 @@
 namespace autoscheme {
 
 class Checkpoint;  // lib/checkpoint/checkpoint.h
-struct ModelSpec;  // lib/model/decoder_spec.h
+struct ModelSpec;  // architecture.h
 
 // A linear layer: weight [out_features, in_features] (but see `transposed`), optional bias [out_features].
 struct LinearLayer {
@@ -34,6 +34,7 @@ struct LinearLayer {
   bool transposed = false;             // the weight is stored as [in_features, out_features]
   // Its product is only added to what the sublayer hands on, so no gradient depends on its values.
   bool last_product = false;
+  const char* reason = nullptr;  // why it stays as it is unless one asks for it; null for a layer of a block
 };
 
 // One decoder block. Its sublayers (attention, MLP) are computed one after the other: the smallest units that can be
@@ -47,6 +48,15 @@ struct Block {
   uint64_t bytes = 0;                                     // sum over tensors
 };
 
+// What a tensor of the checkpoint is in the model.
+struct TensorRole {
+  const TensorInfo* tensor = nullptr;  // borrowed from the skeleton's checkpoint
+  int block = -1;                      // index of its block; -1 outside the blocks
+  int position = 0;                    // in its block, in the order of computing; outside, 0 before the blocks, else 1
+  int layer = -1;                      // LinearLayer::index of the layer whose weight or bias it is; -1: of none
+  const char* reason = nullptr;        // why it is not quantized, "norm"; null for the weight of a block's layer
+};
+
 // Immutable after Open: free to share between threads.
 class MetaSkeleton {
  public:
@@ -55,14 +65,29 @@ class MetaSkeleton {
   // read, is named by warnings of the context. Errors: NOT_FOUND (folder, config.json, shards: all missing ones are
   // listed), DATA_LOSS (malformed or truncated file), INVALID_ARGUMENT (a config field or tensor shape is wrong),
   // UNIMPLEMENTED (an unknown architecture or an already quantized model; lists what is supported).
+  //
+  // `model` may also be a file named *.json, a config.json whose weights need not be there. The skeleton then has the
+  // tensors that the config asks for, all in the type that it names (`dtype` or `torch_dtype`; where it names none that
+  // weights can have, BF16 with a warning), as if they lay in one file; of a multimodal model the text decoder's. What
+  // reads no weight works with it: SchemeGenerator's MakePlan, CheckTargets and Select. All else is
+  // FAILED_PRECONDITION.
   static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Open(const Context& context, const std::string& model);
+  // The same of the text of a config.json.
+  static absl::StatusOr<std::unique_ptr<MetaSkeleton>> FromConfig(const Context& context,
+                                                                  absl::string_view config_json);
   ~MetaSkeleton();
 
-  const std::string& model() const;               // as given to Open
-  const std::string& directory() const;           // the folder that was opened
+  const std::string& model() const;               // as given to Open; "config.json" where only its text was
+  const std::string& directory() const;           // the folder that was opened, or the config.json
+  bool has_weights() const;                       // false where config.json alone was opened
   const std::vector<std::string>& files() const;  // what is read of it: config.json, the index, the shards
-  const std::string& model_type() const;          // "llama", "qwen3", ...
-  // Hex hash over config.json and every tensor's name, dtype, shape and size: equal for equal structure.
+  // Names of the shards, which TensorInfo::shard indexes.
+  const std::vector<std::string>& shards() const;
+  const std::vector<std::string>& warnings() const;  // those that Open gave the context
+  const std::string& model_type() const;             // "llama", "qwen3", ...
+  // Hex hash over config.json and every tensor's name, dtype and shape: equal for equal structure. That of a
+  // config.json alone is its folder's where the weights are named like the modules, in the config's type, and are all
+  // the model has.
   const std::string& fingerprint() const;
 
   absl::Span<const Block> blocks() const;
@@ -76,6 +101,9 @@ class MetaSkeleton {
   absl::Span<const TensorInfo* const> other_tensors() const;
   // Tensors of a multimodal checkpoint that the text decoder does not read. They are counted in the two totals.
   absl::Span<const TensorInfo* const> untouched_tensors() const;
+  // All tensors of the model: those of the blocks in order, each block's by place in the file; then the embedding, the
+  // head if it is not tied, the others and the untouched ones.
+  absl::Span<const TensorRole> tensors() const;
   int64_t total_params() const;
   uint64_t total_bytes() const;
   // Longest sequence the model was made for (max_position_embeddings), 0 if it says none.
@@ -90,6 +118,7 @@ class MetaSkeleton {
 
  private:
   struct Rep;
+  static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Describe(const Context& context, std::unique_ptr<Rep> rep);
   explicit MetaSkeleton(std::unique_ptr<Rep> rep);
   std::unique_ptr<Rep> rep_;
 };

@@ -48,7 +48,7 @@ class OffloadManager {
     std::string work_dir;  // for the spill file of offload mode; empty: TMPDIR, else /tmp
   };
   // `checkpoint` is borrowed, and may be null in offload mode. INVALID_ARGUMENT for a callback that the mode needs and
-  // the host did not give.
+  // the host did not give; FAILED_PRECONDITION in clean mode for the checkpoint of a config.json alone.
   static absl::StatusOr<std::unique_ptr<OffloadManager>> Create(const Context& context, const Checkpoint* checkpoint,
                                                                 HostTensorCallbacks host, const Options& options);
   // Restores everything that is still released; failures are logged.

@@ -95,10 +95,12 @@ class SchemeGenerator {
   // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met, or without one when less is free than the run needs at least;
   // the message names the smallest budget that would do. Calibration that Score would refuse: INVALID_ARGUMENT. Where
   // the plan spills and work_dir takes no file: as Score, NOT_FOUND or PERMISSION_DENIED.
+  // Of a skeleton without weights the time is estimated with a rate of reading that is assumed (1.5 GB/s), not measured.
   absl::StatusOr<Plan> MakePlan(const Calibration& calibration) const;
 
   // The two sweeps. Ids outside the vocabulary: INVALID_ARGUMENT with row, column and id. NaN or infinite weights:
-  // DATA_LOSS with the tensor, the count and the first index.
+  // DATA_LOSS with the tensor, the count and the first index. FAILED_PRECONDITION at once where the skeleton has no
+  // weights.
   absl::StatusOr<ScoreTable> Score(const Calibration& calibration);
 
   // INVALID_ARGUMENT where Select would refuse a target whatever the scores: known from shapes and menu, before any

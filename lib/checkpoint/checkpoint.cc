@@ -7,6 +7,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/checked.h"
 #include "base/count.h"
 #include "base/status_macros.h"
 #include "checkpoint/file_kind.h"
@@ -17,6 +18,38 @@
 #include "checkpoint/shard_index.h"
 
 namespace autoscheme {
+namespace {
+
+absl::StatusOr<Json> ParseConfig(const std::string& text, const std::string& path) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(Json config, ParseJsonFile(text, path));
+  if (!config.IsObject()) return absl::DataLossError(absl::StrCat(Quoted(path), " is not a JSON object"));
+  return config;
+}
+
+// Sets `bytes` and `offset` of tensors that are sorted by name, which is their order in a file that safetensors writes:
+// a header (its length in 8 bytes, and JSON that is padded to a multiple of 8), and one tensor after the other.
+absl::Status LayOutAsWritten(std::vector<TensorInfo>& tensors) {
+  constexpr uint64_t kMostBytes = uint64_t{1} << 48;  // no sum over tensors, and none times a few, overflows below it
+  uint64_t end = 0;
+  std::string header = R"({"__metadata__":{"format":"pt"})";
+  for (TensorInfo& tensor : tensors) {
+    std::optional<uint64_t> bytes = static_cast<uint64_t>(DtypeBits(tensor.dtype) / 8);
+    for (const int64_t dim : tensor.shape) bytes = bytes ? CheckedMul(*bytes, static_cast<uint64_t>(dim)) : bytes;
+    if (!bytes || *bytes > kMostBytes - end) {
+      return absl::InvalidArgumentError(absl::StrCat("config.json asks for more than ", kMostBytes,
+                                                     " bytes of weights: at tensor ", Quoted(tensor.name), ", [",
+                                                     absl::StrJoin(tensor.shape, ", "), "]"));
+    }
+    tensor.offset = end, tensor.bytes = *bytes, end += *bytes;
+    absl::StrAppend(&header, ",\"", tensor.name, "\":{\"dtype\":\"", DtypeName(tensor.dtype), "\",\"shape\":[",
+                    absl::StrJoin(tensor.shape, ","), "],\"data_offsets\":[", tensor.offset, ",", end, "]}");
+  }
+  const uint64_t header_bytes = 8 + (header.size() + 1 + 7) / 8 * 8;
+  for (TensorInfo& tensor : tensors) tensor.offset += header_bytes;
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 // Fills a Checkpoint, step by step. Used once.
 class CheckpointBuilder {
@@ -57,6 +90,28 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const Context& cont
   return CheckpointBuilder(context).Build(model);
 }
 
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::FromConfig(std::string text, const std::string& path,
+                                                                   const TensorsOf& tensors_of) {
+  std::unique_ptr<Checkpoint> made(new Checkpoint);
+  made->directory_ = path.empty() ? "config.json" : path;
+  if (!path.empty()) made->files_ = {path};
+  made->config_text_ = std::move(text);
+  AUTOSCHEME_ASSIGN_OR_RETURN(made->config_, ParseConfig(made->config_text_, made->directory_));
+  AUTOSCHEME_ASSIGN_OR_RETURN(made->tensors_, tensors_of(made->config_));
+  std::sort(made->tensors_.begin(), made->tensors_.end(),
+            [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+  AUTOSCHEME_RETURN_IF_ERROR(LayOutAsWritten(made->tensors_));
+  return made;
+}
+
+absl::Status Checkpoint::CheckHasWeights() const {
+  if (has_weights()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      Quoted(directory_),
+      " is a config.json without weights, from which a plan can be made and nothing read: give the folder that holds "
+      "the weights beside it"));
+}
+
 const TensorInfo* Checkpoint::Find(absl::string_view name) const {
   const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
                                    [](const TensorInfo& tensor, absl::string_view key) { return tensor.name < key; });
@@ -65,6 +120,7 @@ const TensorInfo* Checkpoint::Find(absl::string_view name) const {
 
 absl::Status Checkpoint::Read(const TensorInfo& tensor, uint64_t offset_in_tensor, absl::Span<std::byte> out) const {
   constexpr uint64_t kDropCacheBytes = uint64_t{1} << 20;
+  AUTOSCHEME_RETURN_IF_ERROR(CheckHasWeights());
   if (tensor.shard < 0 || static_cast<size_t>(tensor.shard) >= shards_.size() || offset_in_tensor > tensor.bytes ||
       out.size() > tensor.bytes - offset_in_tensor) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -87,16 +143,12 @@ absl::Status Checkpoint::Read(const TensorInfo& tensor, uint64_t offset_in_tenso
 uint64_t Checkpoint::bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
 
 absl::Status CheckpointBuilder::ReadConfig() {
-  constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
   const std::string path = folder_->Path("config.json");
   checkpoint_->files_.push_back(path);
-  absl::StatusOr<std::string> text = ReadFileToString(io_, path, kMaxConfigBytes);
+  absl::StatusOr<std::string> text = ReadFileToString(io_, path, Checkpoint::kMaxConfigBytes);
   if (absl::IsNotFound(text.status())) return folder_->Describe(text.status());
   AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_text_, std::move(text));
-  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_, ParseJsonFile(checkpoint_->config_text_, path));
-  if (!checkpoint_->config_.IsObject()) {
-    return absl::DataLossError(absl::StrCat(Quoted(path), " is not a JSON object"));
-  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_, ParseConfig(checkpoint_->config_text_, path));
   return absl::OkStatus();
 }
 
@@ -128,9 +180,10 @@ absl::Status CheckpointBuilder::OpenSet() {
   ShardIndex set;
   AUTOSCHEME_ASSIGN_OR_RETURN(set.shards, folder_->ShardSet());
   if (set.shards.empty()) {
-    return folder_->Describe(absl::NotFoundError(absl::StrCat("no weights in ", Quoted(checkpoint_->directory_),
-                                                              ": there is no model.safetensors, ",
-                                                              "no model.safetensors.index.json and no set of shards")));
+    return folder_->Describe(absl::NotFoundError(
+        absl::StrCat("no weights in ", Quoted(checkpoint_->directory_), ": there is no model.safetensors, ",
+                     "no model.safetensors.index.json and no set of shards (", "to plan a run without them give ",
+                     Quoted(folder_->Path("config.json")), " itself)")));
   }
   return OpenShards(set);
 }

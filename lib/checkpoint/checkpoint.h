@@ -1,8 +1,9 @@
 // A model folder on disk: its config, its shards, and where every tensor lies. Headers only; weights are read by
-// others.
+// others. Or a config.json alone, with the tensors that its model would have.
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,8 +36,20 @@ class Checkpoint {
   // or sets), RESOURCE_EXHAUSTED (beyond a limit), UNIMPLEMENTED (only weights in another format, which are named).
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const Context& context, const std::string& model);
 
-  const std::string& directory() const { return directory_; }
-  const Json& config() const { return config_; }  // an object
+  // A checkpoint without weights, of the text of a config.json that lies at `path`, or in no file if that is empty: it
+  // has the tensors that `tensors_of` names (dtype and shape are set), at the places that they would have in the one
+  // file that safetensors makes of them. Errors: DATA_LOSS (malformed JSON), INVALID_ARGUMENT (absurdly large), those
+  // of `tensors_of`.
+  using TensorsOf = std::function<absl::StatusOr<std::vector<TensorInfo>>(const Json& config)>;
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> FromConfig(std::string text, const std::string& path,
+                                                                const TensorsOf& tensors_of);
+  static constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
+  bool has_weights() const { return !shards_.empty(); }
+  // FAILED_PRECONDITION where there are none: for what reads weights, before it does anything.
+  absl::Status CheckHasWeights() const;
+
+  const std::string& directory() const { return directory_; }  // without weights: the path of config.json
+  const Json& config() const { return config_; }               // an object
   const std::string& config_text() const { return config_text_; }
   absl::Span<const Shard> shards() const { return shards_; }
   // Paths of what Open has read and Read will: config.json, the index, the shards.

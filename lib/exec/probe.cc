@@ -72,6 +72,7 @@ absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkel
         return a.out_features * a.in_features < b.out_features * b.in_features;
       });
   rates.flops = ProductRate(largest, dtype);
+  if (!skeleton.has_weights()) return rates;
   AUTOSCHEME_ASSIGN_OR_RETURN(rates.read_bytes, ReadRate(context, skeleton, engine));
   return rates;
 }

@@ -12,8 +12,8 @@
 namespace autoscheme {
 
 // Multiplies matrices of a block's size for a quarter of a second, and streams up to 64 MiB of the first block. (From
-// the page cache, if it is there.) The spill rate stays as it is assumed: measuring it would write. Errors: those of
-// reading.
+// the page cache, if it is there.) Without weights the rate of reading stays as it is assumed; the spill rate always
+// does, since measuring it would write. Errors: those of reading.
 absl::StatusOr<MachineRates> MeasureRates(const Context& context, const MetaSkeleton& skeleton, at::ScalarType dtype,
                                           IoEngine engine);
 

@@ -13,6 +13,7 @@
 #include "formats/data_types.h"
 #include "formats/layer_pattern.h"
 #include "formats/scheme_json.h"
+#include "formats/stand_in.h"
 
 namespace autoscheme {
 namespace {
@@ -105,6 +106,15 @@ bool SuitsShape(const Scheme& scheme, const LayerInfo& layer) {
     case ShapeRule::kWholeGroups: break;
   }
   return scheme.group.size <= 0 || layer.in_features % scheme.group.size == 0;
+}
+
+const char* WhyUnsuited(const Scheme& scheme, int64_t out_features, int64_t in_features) {
+  LayerInfo layer;
+  layer.out_features = out_features, layer.in_features = in_features;
+  if (StandIn(scheme, layer).has_value()) return "super-groups do not divide the rows";
+  if (SuitsShape(scheme, layer)) return nullptr;
+  return TypeOf(scheme)->shape == ShapeRule::kWholeGroups ? "groups do not divide the rows"
+                                                          : "rows or columns are no multiple of 32";
 }
 
 namespace {

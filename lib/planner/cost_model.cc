@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "autoscheme/block_streamer.h"
+#include "base/io.h"
 #include "plan/reads.h"
 #include "planner/fitted.h"
 
@@ -37,6 +38,8 @@ UnitSizes Measure(const PlanInput& in, const Unit& unit) {
     sizes.shapes.emplace(layer->out_features, layer->in_features);
     raise(sizes.largest_weight, numbers), raise(sizes.widest_input, layer->in_features);
     raise(sizes.row_bytes, layer->weight->bytes / layer->out_features);
+    raise(sizes.stored_width, layer->weight->bytes / numbers);
+    if (layer->transposed) raise(sizes.turned_bytes, layer->weight->bytes);
   }
   for (const Unit::Part& part : unit.parts) {
     const Sublayer& sublayer = in.skeleton->spec().blocks[part.block].sublayers[part.sublayer];
@@ -184,7 +187,12 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
   const uint64_t hidden = in_.skeleton->hidden_size(), element = element_size();
   const uint64_t micro_batch_tokens = MicroBatchTokens(choice);
   const uint64_t chunk = ChunkBytes(choice, unit);
-  const uint64_t tile = std::min(chunk / element * 2 + unit.row_bytes, all.slot_bytes);
+  const uint64_t stored_chunk = chunk / element * unit.stored_width;
+  const uint64_t tile = std::min(stored_chunk + unit.row_bytes, all.slot_bytes);
+  // The rows of a transposed weight lie in no one place: it is one tile, with the rest of two pages, and each chunk is
+  // turned in a buffer.
+  const uint64_t turned_tile = unit.turned_bytes == 0 ? 0 : unit.turned_bytes + 2 * File::kDirectAlignment;
+  const uint64_t tiles = std::max(choice.unit_slots * tile, turned_tile);
   // Two slots take every other unit each, down as well as up; units that run forward again come in another order. Pages
   // of a slot that no unit fills are not there.
   const bool in_turns = choice.unit_slots == 2 && choice.input_interval == 1;
@@ -204,7 +212,7 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
       std::max<uint64_t>(in_.threads * unit.scratch.backward, forward - std::min(forward, transient));
   return {{{
                {choice.tiled ? "weight tiles" : "weight slots",
-                choice.tiled ? choice.unit_slots * (tile + all.small_slot_bytes) : slots},
+                choice.tiled ? tiles + choice.unit_slots * all.small_slot_bytes : slots},
                {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
                // A chunk that is not saved, dequantized; and what a quantizer that works in bfloat16 makes of it before
                // it is in its place.
@@ -222,7 +230,10 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
                {"temporaries of activation quantizers",
                 in_.needs->quantizes_activations ? in_.threads * fitted::kQuantizerScratch : 0},
            },
-           {{"scratch of LibTorch's attention", rows_at_once * unit.scratch.forward_outside}}}};
+           {
+               {"scratch of LibTorch's attention", rows_at_once * unit.scratch.forward_outside},
+               {"turned row chunks", std::min(stored_chunk, unit.turned_bytes)},
+           }}};
 }
 
 std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {

@@ -23,6 +23,8 @@ struct UnitSizes {
   std::set<std::pair<int64_t, int64_t>> shapes;  // outputs and inputs of all linears
   uint64_t weights = 0;                          // numbers in all linears
   uint64_t row_bytes = 1;                        // longest row of a linear's weight, as stored; never 0
+  uint64_t stored_width = 1;                     // bytes of its numbers, as stored
+  uint64_t turned_bytes = 0;                     // the largest weight that is stored transposed; 0 = none
   uint64_t largest_weight = 0;                   // numbers in one of them
   int64_t widest_input = 0;                      // inputs of the widest linear
   int64_t recomputed = 0;                        // activations per token that a saved graph recomputes, of a sublayer
@@ -30,8 +32,9 @@ struct UnitSizes {
   Scratch scratch;                               // the largest sublayer's
 
   auto AsTuple() const {
-    return std::tie(shapes, weights, row_bytes, recomputed, activations.saved, activations.graph, activations.transient,
-                    scratch.shared, scratch.forward, scratch.forward_outside, scratch.backward);
+    return std::tie(shapes, weights, row_bytes, stored_width, turned_bytes, recomputed, activations.saved,
+                    activations.graph, activations.transient, scratch.shared, scratch.forward, scratch.forward_outside,
+                    scratch.backward);
   }
   bool operator<(const UnitSizes& other) const { return AsTuple() < other.AsTuple(); }
 };

@@ -164,6 +164,7 @@ absl::Status BlockStreamer::Rep::Plan(const Options& options) {
   if (options.slots < 1) {
     return absl::InvalidArgumentError(absl::StrCat("a stream needs at least 1 slot, not ", options.slots));
   }
+  AUTOSCHEME_RETURN_IF_ERROR(checkpoint.CheckHasWeights());
   const absl::Span<const Shard> shards = checkpoint.shards();
   uint64_t slot_bytes = 0;
   for (size_t s = 0; s < order.size(); ++s) {

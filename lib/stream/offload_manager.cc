@@ -117,6 +117,7 @@ absl::StatusOr<std::unique_ptr<OffloadManager>> OffloadManager::Create(const Con
   if (options.mode == OffloadMode::kClean && checkpoint == nullptr) {
     return absl::InvalidArgumentError("clean mode reads tensors again from a checkpoint, and none was given");
   }
+  if (options.mode == OffloadMode::kClean) AUTOSCHEME_RETURN_IF_ERROR(checkpoint->CheckHasWeights());
   if (!host.release || !host.restore || (options.mode == OffloadMode::kOffload && !host.save)) {
     return absl::InvalidArgumentError(
         "the host must give the callbacks release and restore, and in offload mode save as well");

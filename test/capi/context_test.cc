@@ -50,6 +50,35 @@ struct Ready : TinyCase {
   }
 };
 
+TEST_CASE("aliases open a model under its own name with the scores of what it is, until they are taken away") {
+  Ready plain;
+  REQUIRE(plain.Score().ok());
+  TinyCase tiny;
+  tiny.Disguise("mine");
+  const auto set = [&](const char* json) {
+    return Call([&](autoscheme_error** e) { return autoscheme_context_set_aliases(tiny.context.get(), json, e); });
+  };
+  SkeletonPtr skeleton;
+  const Result unknown = tiny.Open(skeleton);
+  CHECK(unknown.code == AUTOSCHEME_UNIMPLEMENTED);
+  CHECK_THAT(unknown.message, Contains("alias"));
+  REQUIRE(set(R"({"model_type": "mine", "as": "llama", "rename": {"my_eps": "rms_norm_eps"},
+                  "set": {"attention_bias": false}})")
+              .ok());
+  CHECK(set("{\"model_type\":").code == AUTOSCHEME_DATA_LOSS);  // what was set stays
+  CHECK(set(R"({"model_type": "mine", "as": "lama"})").code == AUTOSCHEME_INVALID_ARGUMENT);
+  REQUIRE(tiny.Open(skeleton).ok());
+  auto info = Struct<autoscheme_skeleton_info>();
+  REQUIRE(autoscheme_skeleton_get_info(skeleton.get(), &info, nullptr) == AUTOSCHEME_OK);
+  CHECK(std::string(info.model_type) == "mine");
+  ScoresPtr scores;
+  REQUIRE(tiny.ScoreAll(scores).ok());
+  CHECK(MeasuredOf(JsonOf(scores)) == MeasuredOf(JsonOf(plain.scores)));
+  CHECK_THAT(MeasuredOf(JsonOf(scores)), Contains("self_attn.q_proj"));
+  REQUIRE(set(nullptr).ok());
+  CHECK(tiny.Open(skeleton).code == AUTOSCHEME_UNIMPLEMENTED);
+}
+
 TEST_CASE("a callback's user data is given back exactly once: replaced, removed, with the context, on failure") {
   Host first, second, third, refused;
   {

@@ -2,6 +2,7 @@
 // test/pipeline/planned_memory_test.cc.
 #include "planner/cost_model.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <numeric>
 #include <string>
@@ -28,6 +29,19 @@ struct Planned {
   PlanInput input;
 };
 constexpr uint64_t kHidden = 4 * 8 * 32 * 4;
+
+// The slot that is read beside the tiles of a sublayer: norms and biases.
+uint64_t SmallSlot(const MetaSkeleton& skeleton) {
+  uint64_t most = 0;
+  for (const Block& block : skeleton.blocks()) {
+    for (BlockStreamer::Step tensors : block.sublayers) {
+      const auto is_matrix = [](const TensorInfo* info) { return info->shape.size() > 1; };
+      tensors.erase(std::remove_if(tensors.begin(), tensors.end(), is_matrix), tensors.end());
+      most = std::max(most, BlockStreamer::SlotBytes(tensors).value());
+    }
+  }
+  return most;
+}
 
 uint64_t Item(const std::vector<PlanItem>& items, const std::string& name) {
   for (const PlanItem& item : items) {
@@ -76,6 +90,51 @@ TEST_CASE("weights of a unit: as stored in two slots, dequantized once, cached w
   CHECK(Item(costs.Footprint(plan), "row chunks") == 4 * 1536 + 2 * 2 * 48);
   CHECK(Item(costs.Footprint(plan), "gradient of a row chunk") == 4 * 1536 + 2 * 2 * 48);
   CHECK(costs.ReadBytes(plan) == PlannedReadBytes(*planned.tiny, planned.calibration, plan, planned.needs));
+}
+
+TEST_CASE("a transposed weight is one tile, and its chunks are turned in a buffer") {
+  // GPT-2's config as it would be with wider blocks: c_fc and c_proj of the MLP hold 256 x 1024 numbers in bfloat16.
+  const auto skeleton = MetaSkeleton::FromConfig({}, R"({"model_type": "gpt2", "n_embd": 256, "n_layer": 2, "n_head": 4,
+      "n_positions": 64, "vocab_size": 512, "dtype": "bfloat16"})")
+                            .value();
+  const ScorerNeeds needs = NeedsOf(*skeleton, kScored);
+  const Calibration calibration = RowsOf(4, 8, std::vector<int32_t>(32, 1));
+  PlanInput input;
+  input.skeleton = skeleton.get(), input.calibration = &calibration, input.needs = &needs;
+  input.batch_size = 2;
+  const CostModel costs(input);
+  ExecutionPlan plan;
+  plan.chunk_bytes = 64 << 10, plan.cache_weights = false, plan.head_tile_rows = 16;
+  const uint64_t largest = 2 * 256 * 1024, longest_row = 2 * 1024;
+  // 64 KiB of float32 and two rows, as they are stored.
+  const uint64_t turned = ((64 << 10) + 2 * longest_row) / 2;
+  CHECK(Item(costs.Footprint(plan), "turned row chunks") == turned);
+  plan.sublayers_per_unit = 1, plan.tiled = true;
+  // Beside it malloc holds LibTorch's scratch, and so most in attention, whose rows are shorter.
+  CHECK(Item(costs.Footprint(plan), "turned row chunks") == ((64 << 10) + 2 * 2 * 256) / 2);
+  CHECK(Item(costs.Footprint(plan), "weight tiles") == largest + 2 * 4096 + 2 * SmallSlot(*skeleton));
+  plan.chunk_bytes = 8 << 20;  // no more than the weight, whichever way it lies
+  CHECK(Item(costs.Footprint(plan), "turned row chunks") == largest);
+  CHECK(Item(CostModel(Planned().input).Footprint(plan), "turned row chunks") == 0);
+}
+
+TEST_CASE("tiles of a float32 checkpoint are twice those of bfloat16") {
+  TinyModel model;
+  model.dtype = "F32";
+  const TinySkeleton narrow, wide(model);
+  uint64_t tiles[2];
+  for (const TinySkeleton* tiny : {&narrow, &wide}) {
+    const ScorerNeeds needs = NeedsOf(**tiny, kScored);
+    const Calibration calibration = RowsOf(4, 8, std::vector<int32_t>(32, 1));
+    PlanInput input;
+    input.skeleton = tiny->skeleton.get(), input.calibration = &calibration, input.needs = &needs;
+    ExecutionPlan plan;
+    plan.sublayers_per_unit = 1, plan.tiled = true, plan.unit_slots = 1, plan.chunk_bytes = 2048;
+    tiles[tiny == &wide] = Item(CostModel(input).Footprint(plan), "weight tiles") - SmallSlot(**tiny);
+  }
+  // A chunk of 2048 bytes with two rows of the longest as they are stored, and a row more.
+  CHECK(tiles[0] == (2048 + 2 * 2 * 48) / 4 * 2 + 2 * 48);
+  CHECK(tiles[1] == (2048 + 2 * 4 * 48) / 4 * 4 + 4 * 48);
 }
 
 TEST_CASE("gradients of whole weights are there only where batches are cut") {
