@@ -95,7 +95,7 @@ class SchemeGenerator {
   // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met, or without one when less is free than the run needs at least;
   // the message names the smallest budget that would do. Calibration that Score would refuse: INVALID_ARGUMENT. Where
   // the plan spills and work_dir takes no file: as Score, NOT_FOUND or PERMISSION_DENIED.
-  // Of a skeleton without weights the time is estimated with a rate of reading that is assumed (1.5 GB/s), not measured.
+  // For a skeleton without weights the rate of reading, of which the estimated time is made, is assumed to be 1.5 GB/s.
   absl::StatusOr<Plan> MakePlan(const Calibration& calibration) const;
 
   // The two sweeps. Ids outside the vocabulary: INVALID_ARGUMENT with row, column and id. NaN or infinite weights:
