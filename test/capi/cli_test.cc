@@ -310,10 +310,9 @@ TEST_CASE("a plan needs neither weights nor ids, and is that of the folder and o
   const std::string config = shell.model_dir + "/config.json";
   // 128 ids of a vocabulary of 64: every row of the embedding is read.
   const std::string ids = shell.dir.Write("ids.json", [] {
-    std::string text = "[";
-    for (int row = 0; row < 4; ++row) {
-      text += row == 0 ? "[0" : "], [0";
-      for (int i = 1; i < 32; ++i) text += ", " + std::to_string((32 * row + i) % 64);
+    std::string text;
+    for (int i = 0; i < 128; ++i) {
+      text += (i == 0 ? "[[" : i % 32 == 0 ? "], [" : ", ") + std::to_string(i % 64);
     }
     return text + "]]";
   }());
@@ -331,14 +330,18 @@ TEST_CASE("a plan needs neither weights nor ids, and is that of the folder and o
   CHECK(plan({"--model", config, "--tokens", ids}) == folder);
   CHECK(plan({"--model", config, "--nsamples", "4", "--seqlen", "32"}) == folder);
   CHECK(plan({"--model", config, "--seqlen", "32"}) == plan({"--model", config, "--seqlen", "32", "--nsamples", "16"}));
+  CHECK(plan({"--model", config, "--seqlen", "32", "--max-tokens", "140"}) == folder);
+  const Run none = shell({"plan", "--model", config, "--schemes", "W4A16", "--seqlen", "32", "--max-tokens", "31"});
+  CHECK(none.code == 1);
+  CHECK_THAT(none.err, Contains("--max-tokens 31 holds no row of 32 ids"));
   const Run much = shell({"plan", "--model", config, "--schemes", "W4A16", "--nsamples", "9999999999"});
-  CHECK(much.code == 2);
+  CHECK(much.code == 1);
   CHECK_THAT(much.err, Contains("--nsamples 9999999999 times --seqlen 256 is more than"));
 
   const std::string moved = shell.dir.Write("moved/config.json", Slurp(config));
   const Run inspect = shell({"inspect", "--model", moved});
   CHECK(inspect.code == 0);
-  CHECK_THAT(inspect.out, Contains("quantizable layers (15)"));
+  CHECK_THAT(inspect.out, Contains("shards      none") && Contains("lm_head.weight") && Contains("49.2 K  85.2%"));
   const Run bare = shell({"inspect", "--model", shell.dir / "moved"});
   CHECK(bare.code == 1);
   CHECK_THAT(bare.err, Contains("to plan a run without them give"));
