@@ -29,18 +29,19 @@ class UnitLinears {
   void set_saves_graph(bool saves) { saves_graph_ = saves; }
   // One call: x [..., in] -> [..., out]. Without `values` only the gradient of the result is wanted.
   at::Tensor Apply(const LinearLayer& layer, const at::Tensor& x, bool values);
+  // The unit is through: else the input of its last product would stay, where a norm follows that.
+  void LeaveInput();
   void EndBatch();  // backward: all micro-batches of a batch are through
 
  private:
   UnitLinears(const Scorers& scorers, int variant) : scorers_(scorers), variant_(variant) {}
-  void LeaveInput();
 
   const Scorers& scorers_;
   const int variant_;
   bool shows_inputs_ = false, saves_graph_ = false;
   std::shared_ptr<const ActivationQuantizer> activation_;  // the same for all layers that have one
   absl::flat_hash_map<const LinearLayer*, std::unique_ptr<QuantizedLinear>> linears_;
-  std::shared_ptr<LinearInput> input_;  // the last one, until another comes or the sublayer's last product is through
+  std::shared_ptr<LinearInput> input_;  // the last one, until another comes or nothing will read it
 };
 
 }  // namespace autoscheme

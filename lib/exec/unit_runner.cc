@@ -57,6 +57,7 @@ at::Tensor UnitRunner::Run(const at::Tensor& x, UnitLinears& linears, bool value
     parts_[i]->Prepare(linears, values || i + 1 < unit_.parts.size());
     y = Forward(spec_.blocks[unit_.parts[i].block].sublayers[unit_.parts[i].sublayer], y, *parts_[i]);
   }
+  linears.LeaveInput();
   return y;
 }
 

@@ -269,8 +269,8 @@ at::Tensor ActivationValue(Activation activation, const at::Tensor& x) {
     case Activation::kSilu: return at::silu(x);
     case Activation::kGelu: return at::gelu(x);
     case Activation::kGeluTanh: return at::gelu(x, "tanh");
-    case Activation::kGeluNew:  // the same, operator by operator
-      return 0.5 * x * (1 + at::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * at::pow(x, 3.0))));
+    case Activation::kGeluNew:  // the same, operator by operator: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+      return at::pow(x, 3.0).mul_(0.044715).add_(x).mul_(std::sqrt(2 / M_PI)).tanh_().add_(1).mul_(0.5 * x);
     case Activation::kQuickGelu: return x * at::sigmoid(1.702 * x);
     case Activation::kRelu: return at::relu(x);
     case Activation::kSquaredRelu: return at::relu(x).square();

@@ -138,6 +138,13 @@ uint64_t CostModel::HeadSumBytes() const {
   return tokens() * in_.skeleton->hidden_size() * gradients() * (4 + element_size());
 }
 
+uint64_t CostModel::OuterBytes() const {
+  uint64_t bytes = 0;
+  for (const TensorInfo* info : in_.skeleton->other_tensors()) bytes += info->numel() * element_size();
+  for (const RotaryTable& table : in_.skeleton->spec().tables) bytes += in_.calibration->seqlen * table.dims * 4;
+  return bytes;
+}
+
 uint64_t CostModel::SavedBytes(const ExecutionPlan& choice) const {
   return tokens() * gradients() * Of(choice).saved[choice.saved_units] * element_size();
 }
@@ -176,6 +183,7 @@ std::vector<PlanItem> CostModel::LastingItems(const ExecutionPlan& choice) const
       {"activations or gradients between units", choice.transient_in_ram() ? ActivationBytes() : 0},
       {"saved activations", saved + saved / fitted::kSavedPerGap},
       {"cached weights", Of(choice).weights[choice.cached_units]},
+      {"norms, positions and rotary tables", OuterBytes()},
       {"calibration ids", tokens() * 4},
   };
 }
@@ -226,7 +234,7 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
                {"operands of the backward pass",
                 rounds_operands() ? micro_batch_tokens * unit.widest_input * 3 * operand_size() : 0},
                {"operands widened to float32", WidenedUnitBytes(choice, unit)},
-               {"scratch of attention", scratch},
+               {"scratch of attention and row chunks", scratch},
                {"temporaries of activation quantizers",
                 in_.needs->quantizes_activations ? in_.threads * fitted::kQuantizerScratch : 0},
            },

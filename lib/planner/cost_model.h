@@ -80,6 +80,7 @@ class CostModel {
   uint64_t ActivationBytes() const;                        // activations on their way up
   uint64_t GradientBytes() const;                          // gradients on their way down
   uint64_t HeadSumBytes() const;                           // in the stores of RunHead
+  uint64_t OuterBytes() const;                             // tensors outside the blocks, and rotary tables
   uint64_t SavedBytes(const ExecutionPlan& choice) const;  // activations of saved graphs
   // Rows of a weight that are dequantized together.
   uint64_t ChunkBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;

@@ -7,8 +7,10 @@
 #include <catch2/catch.hpp>
 #include <cstdio>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "autoscheme/meta_skeleton.h"
 #include "autoscheme/scheme.h"
 #include "exec/graph.h"
 #include "exec/linear_input.h"
@@ -18,6 +20,7 @@
 #include "nn/node.h"
 #include "nn/rope_tables.h"
 #include "quant/quantizer.h"
+#include "support/family_configs.h"
 #include "support/tensor_memory.h"
 #include "tensor/products.h"
 #include "tensor/tensor_pool.h"
@@ -49,27 +52,38 @@ Norm Rms(int weight) {
   return norm;
 }
 
-Sublayer Alone(std::variant<Attention, Mlp> body) {
-  Sublayer sublayer;
-  sublayer.branches = {{Rms(0), std::move(body), {}}};
-  return sublayer;
+// A block of one sublayer of one branch, with the linears and params that the indices of `body` mean.
+BlockSpec Alone(const std::variant<Attention, Mlp>& body, int64_t hidden) {
+  BlockSpec block;
+  const auto linear = [&](int64_t out, int64_t in) {
+    LinearSpec spec;
+    spec.out_features = out, spec.in_features = in;
+    block.linears.push_back(spec);
+  };
+  block.params = {{"norm", {hidden}}, {"norm of heads", {2}}};
+  if (const auto* a = std::get_if<Attention>(&body)) {
+    linear(a->heads * a->head_dim, hidden), linear(a->kv_heads * a->head_dim, hidden);
+    linear(a->kv_heads * a->head_dim, hidden), linear(hidden, a->heads * a->head_dim);
+    block.params[1].shape = {a->head_dim};
+  } else {
+    const int64_t width = std::get<Mlp>(body).width;
+    linear(width, hidden), linear(width, hidden), linear(hidden, width);
+  }
+  block.sublayers.emplace_back();
+  block.sublayers[0].branches = {{Rms(0), body, {}}};
+  return block;
 }
 
 // Runs a sublayer as the sweeps do, in batches of rows of `seqlen`, with tensors in a pool.
 class Bench : public BlockOps {
  public:
-  Bench(const Sublayer& sublayer, int64_t hidden, int64_t rows, int64_t seqlen, at::ScalarType dtype,
-        const ActivationQuantizer* quantizer)
-      : sublayer_(sublayer), quantizer_(quantizer), tables_(at::ones({2, seqlen, HeadDim() / 2})) {
-    const auto shape = [&](int64_t out, int64_t in) { weights_.push_back(at::full({out, in}, 0.01).to(dtype)); };
-    if (const auto* a = std::get_if<Attention>(&sublayer.branches[0].body)) {
-      shape(a->heads * a->head_dim, hidden), shape(a->kv_heads * a->head_dim, hidden);
-      shape(a->kv_heads * a->head_dim, hidden), shape(hidden, a->heads * a->head_dim);
-    } else {
-      const int64_t width = std::get<Mlp>(sublayer.branches[0].body).width;
-      shape(width, hidden), shape(width, hidden), shape(hidden, width);
+  Bench(const BlockSpec& block, const Sublayer& sublayer, int64_t hidden, int64_t rows, int64_t seqlen,
+        at::ScalarType dtype, const ActivationQuantizer* quantizer)
+      : sublayer_(sublayer), quantizer_(quantizer), tables_(at::ones({2, seqlen, TurnedIn(sublayer) / 2})) {
+    for (const LinearSpec& linear : block.linears) {
+      weights_.push_back(at::full({linear.out_features, linear.in_features}, 0.01).to(dtype));
     }
-    params_ = {at::ones({hidden}).to(dtype), at::ones({HeadDim()}).to(dtype)};
+    for (const ParamSpec& param : block.params) params_.push_back(at::ones(param.shape).to(dtype));
     at::NoGradGuard no_grad;
     x_ = NewTensor(&pool_, {rows, seqlen, hidden}, dtype).fill_(0.5);
     grad_ = NewTensor(&pool_, {rows, seqlen, hidden}, dtype).fill_(0.25);
@@ -115,9 +129,13 @@ class Bench : public BlockOps {
   }
 
  private:
-  int64_t HeadDim() const {
-    const auto* attention = std::get_if<Attention>(&sublayer_.branches[0].body);
-    return attention == nullptr ? 2 : attention->head_dim;
+  static int64_t TurnedIn(const Sublayer& sublayer) {
+    for (const Branch& branch : sublayer.branches) {
+      const auto* attention = std::get_if<Attention>(&branch.body);
+      if (attention != nullptr && attention->rotary.dims > 0) return attention->rotary.dims;
+      if (attention != nullptr) return attention->head_dim;
+    }
+    return 2;
   }
   void LeaveInput() {
     if (input_ != nullptr && saves_) input_->Drop();
@@ -145,21 +163,26 @@ AttentionBytes BytesOf(at::ScalarType dtype) {
   return {given, MultipliesBfloat16() ? given : 4};
 }
 
-void Compare(const char* name, const Sublayer& sublayer, const Size& size, at::ScalarType dtype, bool quantized) {
+void Compare(const std::string& name, const BlockSpec& block, const Sublayer& sublayer, const Size& size,
+             at::ScalarType dtype, bool quantized) {
   const auto quantizer = quantized ? MakeActivationQuantizer(*FindScheme("MXFP8")).value() : nullptr;
-  Bench bench(sublayer, size.hidden, size.rows, size.seqlen, dtype, quantizer.get());
+  Bench bench(block, sublayer, size.hidden, size.rows, size.seqlen, dtype, quantizer.get());
   const Activations activations = ActivationsOf(sublayer, size.hidden, quantized);
   const Scratch scratch = ScratchOf(sublayer, size.seqlen, BytesOf(dtype));
   const int64_t bytes = size.rows * size.seqlen * static_cast<int64_t>(at::elementSize(dtype));
   const auto saved = bench.Run(true), once = bench.Run(false);
   const double of_saved = Ratio(activations.saved * bytes, saved.graph),
                of_graph = Ratio(activations.graph * bytes, once.graph);
-  // Forward, scratch lies where the gradients will, but for that of the output.
-  const int64_t transient = activations.transient * bytes,
-                forward = size.hidden * bytes + scratch.shared + scratch.forward;
-  const double of_peak = Ratio(activations.graph * bytes + std::max(transient + scratch.backward, forward), once.peak);
-  std::printf("%-14s %4lld %-8s %-9s saved %.4f graph %.4f peak %.4f\n", name, static_cast<long long>(size.hidden),
-              at::toString(dtype), quantized ? "quantized" : "", of_saved, of_graph, of_peak);
+  // Forward, scratch lies where the gradients will. At its end there are the outputs of the branches and of the
+  // sublayer, and here the gradient that waits.
+  const int64_t transient = activations.transient * bytes + scratch.backward,
+                forward = size.hidden * bytes + scratch.shared + scratch.forward,
+                outputs = (static_cast<int64_t>(sublayer.branches.size()) + 2) * size.hidden * bytes;
+  const double of_peak = Ratio(activations.graph * bytes + std::max({transient, forward, outputs}), once.peak);
+  INFO(name << " of " << size.hidden << " in " << dtype << (quantized ? ", quantized" : ""));
+  std::printf("%-22s %4lld %-8s %-9s saved %.4f graph %.4f peak %.4f\n", name.c_str(),
+              static_cast<long long>(size.hidden), at::toString(dtype), quantized ? "quantized" : "", of_saved,
+              of_graph, of_peak);
   for (const double ratio : {of_saved, of_graph}) {
     CHECK(ratio >= 1.0);
     CHECK(ratio <= 1.01);
@@ -205,13 +228,17 @@ TEST_CASE("costs: attention holds what is planned, for every size, window and no
         Attention attention;
         attention.q = 0, attention.k = 1, attention.v = 2, attention.out = 3, attention.rotary.table = 0;
         attention.heads = size.heads, attention.kv_heads = size.kv_heads, attention.head_dim = size.head_dim;
-        Compare("plain", Alone(attention), size, dtype, quantized);
+        const auto compare = [&](const char* name) {
+          const BlockSpec block = Alone(attention, size.hidden);
+          Compare(name, block, block.sublayers[0], size, dtype, quantized);
+        };
+        compare("plain");
         attention.window = size.seqlen / 2;
-        Compare("window", Alone(attention), size, dtype, quantized);
+        compare("window");
         attention.q_norm = attention.k_norm = Rms(1);
-        Compare("window, norms", Alone(attention), size, dtype, quantized);
+        compare("window, norms");
         attention.window = 0;
-        Compare("norms", Alone(attention), size, dtype, quantized);
+        compare("norms");
       }
     }
   }
@@ -222,7 +249,30 @@ TEST_CASE("costs: a gated MLP holds what is planned, for every size") {
   for (const Size& size : kSizes) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       for (const bool quantized : {false, true}) {
-        Compare("MLP", Alone(Mlp{Activation::kSilu, 0, 1, 2, size.width, false}), size, dtype, quantized);
+        const BlockSpec block = Alone(Mlp{Activation::kSilu, 0, 1, 2, size.width, false}, size.hidden);
+        Compare("MLP", block, block.sublayers[0], size, dtype, quantized);
+      }
+    }
+  }
+}
+
+TEST_CASE("costs: every sublayer of every family holds what is planned") {
+  at::set_num_threads(1);
+  for (const std::string& family : GoldenFamilies()) {
+    const auto skeleton = MetaSkeleton::FromConfig({}, WideConfig(family));
+    if (absl::IsUnimplemented(skeleton.status())) continue;  // variants that are refused by name
+    const ModelSpec& spec = (*skeleton)->spec();
+    for (size_t b = 0; b < spec.blocks.size(); ++b) {
+      for (size_t s = 0; s < spec.blocks[b].sublayers.size(); ++s) {
+        for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+          for (const bool quantized : {false, true}) {
+            Size size{};
+            size.hidden = spec.hidden_size, size.rows = 16, size.seqlen = 64;
+            const Sublayer& sublayer = spec.blocks[b].sublayers[s];
+            Compare(family + " " + std::to_string(b) + "." + std::to_string(s), spec.blocks[b], sublayer, size, dtype,
+                    quantized);
+          }
+        }
       }
     }
   }

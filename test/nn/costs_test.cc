@@ -33,7 +33,7 @@ TEST_CASE("costs: attention saves its input, q, k, v and its output, and the hea
   attention.q_norm.kind = attention.k_norm.kind = Norm::kRms;
   CHECK(cost(false).saved == 30 + 3 * 32 + 3 * 16 + 2 + 2 * 4 + 2 * 2);
   attention.q_norm.kind = attention.k_norm.kind = Norm::kNone, attention.inputs = Attention::kConcatenated;
-  CHECK(cost(false).transient == 2 * 30 + 32 + 2 * 16 + 64);  // the gradient of what gives q, k and v together
+  CHECK(cost(false).transient == 2 * 30 + 32 + 2 * 16);  // one gradient for q, k and v lies where they were saved
 }
 
 TEST_CASE("costs: an MLP saves its input, gate and up") {
@@ -45,6 +45,46 @@ TEST_CASE("costs: an MLP saves its input, gate and up") {
   CHECK(ActivationsOf(mlp, 30, true).graph == 30 + 200 + 2 + 2 * (30 + 100));
   CHECK(ActivationsOf(mlp, 30, false).transient == 2 * 30 + 200);
   CHECK(ScratchOf(mlp, 64, {}).forward == 0);
+}
+
+TEST_CASE("costs: an MLP without gate passes one gradient through, twice where it is quantized") {
+  Mlp plain;
+  plain.width = 100;
+  CHECK(ActivationsOf(Alone(plain), 30, false).saved == 30 + 100 + 2);
+  CHECK(ActivationsOf(Alone(plain), 30, false).graph == 30 + 100 + 2 + 30 + 100);
+  CHECK(ActivationsOf(Alone(plain), 30, false).transient == 2 * 30 + 100);
+  CHECK(ActivationsOf(Alone(plain), 30, true).transient == 2 * 30 + 200);
+  plain.activation = Activation::kRelu;  // no fused loop computes it
+  CHECK(ScratchOf(Alone(plain), 64, {}).backward == 4 * 32768 * 4);
+}
+
+TEST_CASE("costs: parallel branches share a norm, and the last is gone when the first is differentiated") {
+  Mlp plain;
+  plain.width = 100;
+  Sublayer both = Alone(SharedKeys());
+  both.branches.push_back({both.branches[0].before, plain, {}});
+  CHECK(ActivationsOf(both, 30, false).saved == 30 + 2 * 32 + 2 * 16 + 2 + 100);
+  CHECK(ActivationsOf(both, 30, false).graph == 30 + 2 * 32 + 2 * 16 + 2 + 100 + 30 + 100);
+  CHECK(ActivationsOf(both, 30, false).transient == 2 * 30 + 100);  // the MLP's: attention's is 200 less
+  both.branches[1].before.eps = 1e-5;                               // a norm of its own
+  CHECK(ActivationsOf(both, 30, false).graph == 30 + 2 * 32 + 2 * 16 + 2 + 100 + 30 + 100 + 30 + 2);
+  plain.width = 10;
+  both.branches[1] = {both.branches[0].before, plain, {}};
+  CHECK(ActivationsOf(both, 30, false).transient == 2 * 30 + 32 + 2 * 16 + 30 - 20);  // attention's
+}
+
+TEST_CASE("costs: norms behind save what they read, and a layer norm there needs scratch") {
+  Mlp plain;
+  plain.width = 100;
+  Sublayer behind = Alone(plain);
+  behind.branches[0].before = {}, behind.branches[0].after.kind = Norm::kRms;
+  CHECK(ActivationsOf(behind, 30, false).saved == 30 + 100 + 30 + 2);
+  CHECK(ActivationsOf(behind, 30, false).graph == 30 + 100 + 30 + 2 + 100);
+  CHECK(ActivationsOf(behind, 30, true).graph == 30 + 100 + 30 + 2 + 100 + 30 + 100);
+  CHECK(ScratchOf(behind, 64, {}).backward == 0);
+  behind.branches[0].after = {}, behind.after_sum.kind = Norm::kLayer;
+  CHECK(ActivationsOf(behind, 30, false).saved == 30 + 100 + 30 + 4);
+  CHECK(ScratchOf(behind, 64, {}).backward == 4 * 32768 * 4);
 }
 
 TEST_CASE("costs: only a window that hides something needs a mask") {

@@ -82,6 +82,8 @@ TEST_CASE("weights of a unit: as stored in two slots, dequantized once, cached w
   CHECK(Item(costs.Footprint(plan), "dequantized weights") == 4 * (2 * 1024 + 2 * 512 + 3 * 1536));
   CHECK(Item(costs.Footprint(plan), "cached weights") == 0);
   CHECK(Item(costs.Footprint(plan), "calibration ids") == 32 * 4);
+  // The last norm, and sine and cosine of 8 positions for the half of a head of 8.
+  CHECK(Item(costs.Footprint(plan), "norms, positions and rotary tables") == 4 * 32 + 2 * 8 * 4 * 4);
   plan.unit_slots = 1, plan.cache_weights = false, plan.cached_units = 1;
   CHECK(Item(costs.Footprint(plan), "weight slots") == slot);
   CHECK(Item(costs.Footprint(plan), "dequantized weights") == 0);
