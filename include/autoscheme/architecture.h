@@ -159,6 +159,7 @@ struct Output {
 
 struct ModelSpec {
   std::string model_type;
+  std::string family;  // the built-in model_type that it was described by; set by Open, empty for a host's own
   int64_t hidden_size = 0, vocab_size = 0, max_positions = 0;
   bool tied_head = false;  // what the config says, or means in its family by saying nothing
   bool tied_head_given = false;
