@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,6 +17,7 @@ namespace {
 
 // Each holds what was known before it, so that a list of aliases takes room by its square.
 constexpr rapidjson::SizeType kMostAliases = 256;
+constexpr int kMostDepth = 8;
 constexpr char kModelType[] = "model_type", kAs[] = "as", kRename[] = "rename", kSet[] = "set";
 
 std::string Text(const JsonValue& value) { return std::string(value.GetString(), value.GetStringLength()); }
@@ -89,8 +91,10 @@ absl::Status CheckMembers(const JsonValue& value, const std::string& what) {
   return absl::OkStatus();
 }
 
+// `depths`: of each alias so far, how many there are from it to a type that is none. Every one on the way holds a copy
+// of config.json.
 absl::StatusOr<Architecture> ReadAlias(const JsonValue& value, const std::string& what,
-                                       const std::vector<Architecture>& known) {
+                                       const std::vector<Architecture>& known, std::map<std::string, int>& depths) {
   AUTOSCHEME_RETURN_IF_ERROR(CheckMembers(value, what));
   auto alias = std::make_shared<Alias>();
   alias->known = known;
@@ -105,6 +109,11 @@ absl::StatusOr<Architecture> ReadAlias(const JsonValue& value, const std::string
   if (std::find(types.begin(), types.end(), alias->as) == types.end()) {
     return absl::InvalidArgumentError(absl::StrCat(
         what, ": as is ", Quoted(alias->as), ", which is not supported; supported: ", absl::StrJoin(types, ", ")));
+  }
+  const int depth = depths[alias->model_type] = 1 + depths[alias->as];
+  if (depth > kMostDepth) {
+    return absl::InvalidArgumentError(absl::StrCat(what, ": ", Quoted(alias->model_type), " is an alias of an alias ",
+                                                   depth, " times over, at most ", kMostDepth, " may be"));
   }
   if (const JsonValue* rename = JsonFind(value, kRename); rename != nullptr) {
     for (const auto& member : rename->GetObject()) alias->renamed.emplace_back(Text(member.name), Text(member.value));
@@ -124,6 +133,7 @@ absl::StatusOr<Architecture> ReadAlias(const JsonValue& value, const std::string
 absl::StatusOr<std::vector<Architecture>> ReadAliases(absl::string_view json, const std::vector<Architecture>& known) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const Json root, ParseJson(json, "aliases"));
   std::vector<Architecture> all = known;
+  std::map<std::string, int> depths;
   const rapidjson::SizeType count = root.IsArray() ? root.Size() : 1;
   if (count > kMostAliases) {
     return absl::InvalidArgumentError(
@@ -131,7 +141,7 @@ absl::StatusOr<std::vector<Architecture>> ReadAliases(absl::string_view json, co
   }
   for (rapidjson::SizeType i = 0; i < count; ++i) {
     const std::string what = root.IsArray() ? absl::StrCat("aliases[", i, "]") : "aliases";
-    AUTOSCHEME_ASSIGN_OR_RETURN(Architecture alias, ReadAlias(root.IsArray() ? root[i] : root, what, all));
+    AUTOSCHEME_ASSIGN_OR_RETURN(Architecture alias, ReadAlias(root.IsArray() ? root[i] : root, what, all, depths));
     all.push_back(std::move(alias));
   }
   return std::vector<Architecture>(all.begin() + static_cast<std::ptrdiff_t>(known.size()), all.end());

@@ -37,6 +37,9 @@ class SpecCheck {
       if (!status_.ok()) break;
       Block(block);
     }
+    for (size_t i = 0; i < spec_.tables.size(); ++i) {
+      if (table_reads_.count(static_cast<int>(i)) == 0) Fail(absl::StrCat("rotary table ", i, " is never read"));
+    }
     return status_;
   }
 
@@ -305,6 +308,7 @@ class SpecCheck {
     if (rotary.table >= count) {
       return Fail(absl::StrCat("rotary.table is ", rotary.table, ", expected -1 to ", count - 1));
     }
+    table_reads_.insert(rotary.table);
     Equal("rotary.dims", rotary.dims, spec_.tables[rotary.table].dims, "dims of its table");
     Expect(rotary.dims <= head_dim, "rotary.dims", static_cast<double>(rotary.dims),
            absl::StrCat("at most head_dim (", head_dim, ")"));
@@ -314,6 +318,7 @@ class SpecCheck {
   const BlockSpec* block_ = nullptr;
   std::string where_, where_block_;
   std::vector<int> linear_reads_;
+  absl::flat_hash_set<int> table_reads_;
   absl::flat_hash_set<std::string> names_;
   absl::Status status_;
 };

@@ -43,6 +43,7 @@ TEST_CASE("an alias renames keys, sets others and goes to its family") {
 
   const ModelSpec next = ReadModelSpec(Config("mine_too"), *aliases).value();
   CHECK(next.model_type == "mine_too");
+  CHECK(next.family == "llama");
   // Its own edits come first, so that what it goes to has the last word.
   CHECK(std::get<Attention>(next.blocks[0].sublayers[0].branches[0].body).head_dim == 6);
 
@@ -124,6 +125,21 @@ TEST_CASE("aliases that say nothing that can be done are refused") {
   for (int i = 0; i < 256; ++i) many += ",{}";
   CHECK(Refusal(many + "]") == "INVALID_ARGUMENT: aliases: there are 257, at most 256 may be");
   CHECK(ReadAliases("[]")->empty());
+}
+
+TEST_CASE("aliases of aliases are followed eight deep") {
+  const auto chain = [](int length) {
+    std::string text = "[";
+    for (int i = 0; i < length; ++i) {
+      text += (i == 0 ? "" : ", ") + std::string(R"({"model_type": "m)") + std::to_string(i) + R"(", "as": ")" +
+              (i == 0 ? "llama" : "m" + std::to_string(i - 1)) + R"("})";
+    }
+    return text + "]";
+  };
+  const auto eight = ReadAliases(chain(8));
+  REQUIRE(eight.ok());
+  CHECK(ReadModelSpec(Config("m7"), *eight).value().blocks.size() == 2);
+  CHECK_THAT(Refusal(chain(9)), Contains("aliases[8]: \"m8\" is an alias of an alias 9 times over, at most 8 may be"));
 }
 
 TEST_CASE("a host's architecture goes before a built-in one, and an alias can name it") {

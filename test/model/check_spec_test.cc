@@ -131,6 +131,7 @@ TEST_CASE("CheckSpec: attention that cannot be computed") {
           {[](const Parts& p) { p.attention.window = -1; }, kBlock + "attention.window is -1, expected 0 or more"},
           {[](const Parts& p) { p.attention.softcap = kNan; }, kBlock + "attention.softcap is nan, expected 0 or more"},
           {[](const Parts& p) { p.attention.rotary.table = 1; }, kBlock + "rotary.table is 1, expected -1 to 0"},
+          {[](const Parts& p) { p.spec.tables.push_back(p.spec.tables[0]); }, "rotary table 1 is never read"},
           {[](const Parts& p) { p.attention.rotary.dims = 4; }, kBlock + "rotary.dims is 4, expected 8 (dims of its "
                                                                          "table)"},
           {[](const Parts& p) { p.attention.rotary.query_growth = -1; },

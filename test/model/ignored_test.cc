@@ -1,4 +1,6 @@
 // What a model folder says or holds in vain is named.
+#include "model/ignored.h"
+
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <fstream>
@@ -6,6 +8,8 @@
 #include <vector>
 
 #include "autoscheme/meta_skeleton.h"
+#include "base/json.h"
+#include "model/decoder_spec.h"
 #include "support/temp_dir.h"
 #include "support/tiny_model.h"
 
@@ -122,6 +126,21 @@ TEST_CASE("ignored: a class of another head or family in architectures is named"
   const auto told = warnings("Qwen2MoeForCausalLM", "qwen2");
   REQUIRE(told.size() == 1);
   CHECK_THAT(told[0], Contains("\"Qwen2MoeForCausalLM\"") && Contains("another family") && Contains("\"qwen2\""));
+}
+
+TEST_CASE("ignored: a class of the family that an alias stands for is no stranger") {
+  const Json config = ParseJson(R"({"architectures": ["LlamaForCausalLM"]})", "config.json").value();
+  ModelSpec spec;
+  spec.model_type = "mine";
+  int warnings = 0;
+  Context context;
+  context.log = [&](LogLevel, absl::string_view) { ++warnings; };
+  spec.family = "llama";
+  WarnOfIgnored(context, spec, config, {});
+  CHECK(warnings == 0);
+  spec.family = "qwen2";
+  WarnOfIgnored(context, spec, config, {});
+  CHECK(warnings == 1);
 }
 
 TEST_CASE("ignored: a model's own code is named, a tokenizer's is not") {
