@@ -168,7 +168,7 @@ AUTOSCHEME_API void autoscheme_error_free(autoscheme_error* error);
 
 /*
  * ====================================================================================================================
- * Context: log, progress, cancel
+ * Context: log, progress, cancel, aliases
  * ====================================================================================================================
  */
 
@@ -222,6 +222,19 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_progress(autoscheme_
                                                                      void (*user_data_free)(void*),
                                                                      autoscheme_error** error);
 
+/* Models that are others under another name, for every autoscheme_skeleton_open of the context that comes after. `json`
+ * is copied: an object, or a list of them, each naming what may be an alias of what stands before it:
+ *
+ *     {"model_type": "mymodel", "as": "llama", "rename": {"their_key": "our_key"}, "set": {"key": value}}
+ *
+ * A config.json of that model_type is read as one of an `as`, after keys of it are renamed, one after the other, and
+ * others set; docs/formats.md has the details. Replaces what was set before; NULL takes all away. A skeleton's
+ * model_type is the alias's. DATA_LOSS, with line and column, if it is no JSON; INVALID_ARGUMENT for an unknown or
+ * missing member, an unknown `as`, and a model_type that is there twice. After a failure what was set before stays.
+ * Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_aliases(autoscheme_context* context, const char* json,
+                                                                    autoscheme_error** error);
+
 /* Asks the [long] call that runs on the context to stop; it returns AUTOSCHEME_CANCELLED within one block and leaves no
  * file behind. Other calls do not stop for it. A request is forgotten when the next [long] call begins: cancelling an
  * idle context does nothing, and after a cancelled call the context runs again. A host that must not lose a request
@@ -272,6 +285,14 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_get(int64_t index, autosc
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_find(const char* name, autoscheme_scheme_info* info,
                                                             autoscheme_error** error);
 
+/* Why runtimes cannot hold a linear layer of that shape under the preset of that name, "groups do not divide the
+ * rows"; *why is NULL if they can. Such a layer stays at 16 bits, or another type stands in (docs/algorithm.md). For
+ * people: later versions may say it in other words. Borrowed forever. INVALID_ARGUMENT for an unknown name. Any thread.
+ * since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_scheme_why_unsuited(const char* name, int64_t out_features,
+                                                                    int64_t in_features, const char** why,
+                                                                    autoscheme_error** error);
+
 /*
  * ====================================================================================================================
  * Options
@@ -297,7 +318,7 @@ enum {
   AUTOSCHEME_OPTION_QUANT_LM_HEAD = 106,        /* bool  score and budget the output head too */
   AUTOSCHEME_OPTION_TARGET_SIZE = 107,          /* str   targets as sizes of the stored model: "4.1GiB,800MiB" */
   AUTOSCHEME_OPTION_REFERENCE_RULES = 108, /* bool  score, charge and choose as AutoRound does; for comparison only */
-  AUTOSCHEME_OPTION_SCORER = 109,          /* str   how the loss of a scheme is measured: "deltaloss" */
+  AUTOSCHEME_OPTION_SCORER = 109,          /* str   name of a scorer; autoscheme_option_describe lists them */
   /* 200..: calibration */
   AUTOSCHEME_OPTION_BATCH_SIZE = 200,   /* i64   rows in a batch; part of the definition of the scores */
   AUTOSCHEME_OPTION_IMATRIX_FILE = 201, /* str   importance matrix made by llama-imatrix, for k-quants */
@@ -325,7 +346,7 @@ enum {
   AUTOSCHEME_TYPE_F64 = 2,
   AUTOSCHEME_TYPE_STR = 3,
   AUTOSCHEME_TYPE_BOOL = 4,    /* set_i64 with 0 or 1 */
-  AUTOSCHEME_TYPE_BYTES = 5,   /* set_i64 with a number of bytes; as text also "400MiB", "1.5GB" */
+  AUTOSCHEME_TYPE_BYTES = 5,   /* set_i64 with a number of bytes; as text also "400MiB", "1.5GB", "2G" (2GiB) */
   AUTOSCHEME_TYPE_F64_LIST = 6 /* set_f64 with one number; as text "3.5,4.5" */
 };
 
@@ -421,6 +442,10 @@ enum {
   AUTOSCHEME_DTYPE_U64 = 22
 };
 
+/* "BF16" for AUTOSCHEME_DTYPE_BF16, and so on, as the format spells it; NULL for another number. Borrowed forever. Any
+ * thread. since 0.1 */
+AUTOSCHEME_API const char* autoscheme_dtype_name(int32_t dtype);
+
 /* A model's structure, read from config.json and the headers of its tensor files. Immutable. */
 typedef struct autoscheme_skeleton autoscheme_skeleton;
 
@@ -453,11 +478,11 @@ typedef struct autoscheme_skeleton_info {
   int64_t vocab_size;
   int64_t max_positions; /* longest sequence the model was made for; 0 if it does not say */
   int64_t total_params;
-  uint64_t total_bytes; /* sum over all tensors */
-  int32_t tied_head;    /* 1 if the head is the embedding */
-  int32_t reserved;     /* 0 */
-  int32_t has_weights;  /* 0 if a config.json alone was opened */
-  int32_t reserved2;    /* 0 */
+  uint64_t total_bytes;    /* sum over all tensors */
+  int32_t tied_head;       /* 1 if the head is the embedding */
+  int32_t has_weights;     /* 0 if a config.json alone was opened */
+  int64_t untouched_count; /* so many of the tensors, the last ones, are parts of a multimodal checkpoint that the text
+                              decoder does not read */
 } autoscheme_skeleton_info;
 
 /* since 0.1 */
@@ -492,6 +517,11 @@ typedef struct autoscheme_layer_info {
   int32_t is_head;          /* 1 for the output head */
   int32_t has_bias;         /* 1 or 0; -1 if not known (scores do not say) */
   const char* fixed_scheme; /* scores: name of the scheme it was fixed to, NULL if it is free; skeleton: NULL */
+  /* Why it stays as it is unless one asks for it: "tied to the embedding"; NULL for a layer of a block, and in scores.
+   * Borrowed forever. */
+  const char* reason;
+  int32_t transposed; /* 1 if the weight is stored as [in_features, out_features]; 0 in scores */
+  int32_t reserved;   /* 0 */
 } autoscheme_layer_info;
 
 /* Layers in the model's order, the head last. OUT_OF_RANGE. since 0.1 */
@@ -511,10 +541,15 @@ typedef struct autoscheme_tensor_info {
   int32_t shard;    /* index of the shard file */
   int32_t reserved; /* 0 */
   int64_t block;    /* index of its block; -1 outside the blocks */
+  int64_t position; /* in its block, in the order of computing, from 0; outside, 0 before the blocks, 1 behind them */
+  int64_t layer;    /* index of the layer whose weight or bias it is; -1: of none */
+  /* Why it is not quantized: "norm", "bias"; NULL for the weight of a block's layer. For people: later versions may say
+   * it in other words. Borrowed forever. */
+  const char* reason;
 } autoscheme_tensor_info;
 
 /* Tensors of the blocks in order, each block's by place in the file; then the embedding, the head if it is not tied,
- * and the others (the final norm). OUT_OF_RANGE. since 0.1 */
+ * the others (the final norm), and the untouched ones. OUT_OF_RANGE. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_get_tensor(const autoscheme_skeleton* skeleton, int64_t tensor,
                                                                     autoscheme_tensor_info* info,
                                                                     autoscheme_error** error);
@@ -527,6 +562,11 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_skeleton_json(const autoscheme_s
  * the path of each; 0 for NULL, NULL past the end. Borrowed until the skeleton is freed. since 0.1 */
 AUTOSCHEME_API int64_t autoscheme_skeleton_file_count(const autoscheme_skeleton* skeleton);
 AUTOSCHEME_API const char* autoscheme_skeleton_file_at(const autoscheme_skeleton* skeleton, int64_t index);
+
+/* Number of the shards, and the file name of each, which autoscheme_tensor_info.shard indexes; 0 for NULL, NULL past
+ * the end. Borrowed until the skeleton is freed. Any thread. since 0.1 */
+AUTOSCHEME_API int64_t autoscheme_skeleton_shard_count(const autoscheme_skeleton* skeleton);
+AUTOSCHEME_API const char* autoscheme_skeleton_shard_at(const autoscheme_skeleton* skeleton, int64_t index);
 
 /* Number of architectures that can be opened, and the model_type of each ("llama"); NULL past the end. Borrowed
  * forever. Any thread. since 0.1 */
@@ -550,6 +590,14 @@ typedef struct autoscheme_calibration autoscheme_calibration;
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_load(autoscheme_context* context, const char* path,
                                                                  autoscheme_calibration** out,
                                                                  autoscheme_error** error);
+
+/* The first nsamples rows of a file and the first seqlen ids of each, and no more rows than max_tokens ids make; 0
+ * stands for all. What stands beside the ids that are left out is not looked at, so that padding there is no obstacle.
+ * Errors as above, and INVALID_ARGUMENT if there are fewer rows or ids. Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_load_part(autoscheme_context* context, const char* path,
+                                                                      int64_t nsamples, int64_t seqlen,
+                                                                      int64_t max_tokens, autoscheme_calibration** out,
+                                                                      autoscheme_error** error);
 
 /* Copies nsamples x seqlen ids, row after row. INVALID_ARGUMENT for none, or for an id that is negative or larger than
  * 2^31 - 1 (with its row and column). Any thread. since 0.1 */
@@ -615,9 +663,10 @@ AUTOSCHEME_API void autoscheme_generator_free(autoscheme_generator* generator);
  * half of what is free: the least of what the system has without swapping and of what the cgroups around the process
  * leave. If not even the least plan keeps to that half it is taken with a warning, as long as it needs no more than
  * what is free. With -1 there is no limit, and up to a quarter of what is free serves to save time. RESOURCE_EXHAUSTED
- * if max_ram_bytes cannot be kept; the message names a budget that would do. INVALID_ARGUMENT for ids outside the
- * vocabulary (row, column, id) or rows longer than the model's positions. Of a config.json alone nothing is read, and
- * the time estimate takes reading to run at 1.5 GB/s. since 0.1 */
+ * if max_ram_bytes cannot be kept; the message names a budget that would do. One that is more than what is free is a
+ * warning with both numbers. INVALID_ARGUMENT for ids outside the vocabulary (row, column, id) or rows longer than the
+ * model's positions. NOT_FOUND or PERMISSION_DENIED for a work_dir that takes no file, where the plan spills. Of a
+ * config.json alone nothing is read, and the time estimate takes reading to run at 1.5 GB/s. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan(const autoscheme_generator* generator,
                                                                const autoscheme_calibration* calibration,
                                                                autoscheme_plan** out, autoscheme_error** error);
@@ -733,7 +782,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_json(const autoscheme_plan*
 /* ---- files of results ---- */
 
 /* OK if results could be written now to all of `outputs` (by the three _save functions), no two of them are one file
- * under two spellings, and none is one of `inputs`: to be asked before hours of work. Leaves everything as it is, and
+ * under two spellings, none is one of `inputs`, and none has a name by which its folder, a model's, would read it as
+ * weights or config: to be asked before hours of work. Leaves everything as it is, and
  * opens no device and no pipe. Inputs need not exist. INVALID_ARGUMENT, NOT_FOUND (no such folder), PERMISSION_DENIED,
  * RESOURCE_EXHAUSTED. Any thread. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_check_outputs(autoscheme_context* context, const char* const* outputs,
@@ -811,8 +861,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_select(const autoscheme_s
 
 /* ---- Pareto front ---- */
 
-/* [long] Every choice that no other beats in bits and loss at once, before a budget is fixed. Takes schemes,
- * ignore_scale_zp_bits and shared_layers from the options; `options` may be NULL. since 0.1 */
+/* [long] Every choice that no other beats in bits and loss at once, before a budget is fixed. Embedding and head
+ * follow the rules of recipes: a point's avg_bits as the target of autoscheme_scores_select gives that choice. Takes
+ * schemes, ignore_scale_zp_bits, shared_layers and reference_rules from the options, which may be NULL. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_pareto(const autoscheme_scores* scores,
                                                               const autoscheme_options* options,
                                                               autoscheme_pareto** out, autoscheme_error** error);

@@ -51,13 +51,20 @@ extern "C" {
 
 autoscheme_status autoscheme_calibration_load(autoscheme_context* context, const char* path,
                                               autoscheme_calibration** out, autoscheme_error** error) {
+  return autoscheme_calibration_load_part(context, path, 0, 0, 0, out, error);
+}
+
+autoscheme_status autoscheme_calibration_load_part(autoscheme_context* context, const char* path, int64_t nsamples,
+                                                   int64_t seqlen, int64_t max_tokens, autoscheme_calibration** out,
+                                                   autoscheme_error** error) {
   Clear(out);
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(context);
     CAPI_REQUIRE(path);
     CAPI_REQUIRE(out);
     CAPI_RETURN_IF_ERROR(CheckProcess(*context->state));
-    auto read = autoscheme::ReadCalibration(MakeContext(context->state.get(), /*cancellable=*/false), path);
+    auto read = autoscheme::ReadCalibration(MakeContext(context->state.get(), /*cancellable=*/false), path,
+                                            {nsamples, seqlen, max_tokens});
     if (!read.ok()) return read.status();
     *out = Make(*std::move(read));
     return absl::OkStatus();

@@ -1,4 +1,4 @@
-// Contexts: callbacks of the host, cancelling, and the place for one [long] call.
+// Contexts: callbacks of the host, cancelling, aliases, and the place for one [long] call.
 #include "absl/strings/string_view.h"
 #include "autoscheme/quoted.h"
 #include "handles.h"
@@ -60,6 +60,23 @@ autoscheme_status autoscheme_context_set_progress(autoscheme_context* context, a
   return SetCallback(context, &ContextState::progress, fn, user_data, user_data_free, error);
 }
 
+autoscheme_status autoscheme_context_set_aliases(autoscheme_context* context, const char* json,
+                                                 autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(context);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*context->state));
+    std::shared_ptr<const std::vector<autoscheme::Architecture>> aliases;
+    if (json != nullptr) {
+      auto read = autoscheme::ReadAliases(json);
+      if (!read.ok()) return read.status();
+      aliases = std::make_shared<const std::vector<autoscheme::Architecture>>(*std::move(read));
+    }
+    std::lock_guard<std::mutex> lock(context->state->mutex);
+    context->state->aliases.swap(aliases);
+    return absl::OkStatus();
+  });
+}
+
 void autoscheme_cancel(autoscheme_context* context) {
   if (context != nullptr) context->state->cancel.Cancel();
 }
@@ -69,8 +86,8 @@ void autoscheme_cancel(autoscheme_context* context) {
 namespace autoscheme::capi {
 namespace {
 
-template <typename Fn>
-std::shared_ptr<Callback<Fn>> Current(ContextState* state, std::shared_ptr<Callback<Fn>> ContextState::*member) {
+template <typename T>
+std::shared_ptr<T> Current(ContextState* state, std::shared_ptr<T> ContextState::*member) {
   std::lock_guard<std::mutex> lock(state->mutex);
   return state->*member;
 }
@@ -130,6 +147,7 @@ Context MakeContext(ContextState* state, bool cancellable) {
   Context context;
   context.log = [state](LogLevel level, absl::string_view text) { Log(state, level, text); };
   context.progress = [state](const Progress& progress) { return ReportProgress(state, progress); };
+  context.architectures = Current(state, &ContextState::aliases);
   if (cancellable) context.cancel = &state->cancel;
   return context;
 }

@@ -13,10 +13,12 @@
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "autoscheme.h"
+#include "autoscheme/architecture.h"
 #include "autoscheme/context.h"
 
 struct autoscheme_error {
@@ -87,7 +89,7 @@ struct FirstVersion;  // constexpr const char* kName; constexpr size_t kBytes
   }
 CAPI_STRUCT(autoscheme_scheme_info, reserved);
 CAPI_STRUCT(autoscheme_option_info, max_f64);
-CAPI_STRUCT(autoscheme_skeleton_info, reserved);
+CAPI_STRUCT(autoscheme_skeleton_info, has_weights);
 CAPI_STRUCT(autoscheme_block_info, tensor_count);
 CAPI_STRUCT(autoscheme_layer_info, fixed_scheme);
 CAPI_STRUCT(autoscheme_tensor_info, block);
@@ -217,9 +219,10 @@ struct ContextState {
   CancelToken cancel;
   std::atomic<bool> busy{false};           // a [long] call runs, or a streamer is open
   std::atomic<int32_t> callback_value{0};  // what the first callback that stopped the call returned
-  std::mutex mutex;                        // guards the two pointers below, not the calls
+  std::mutex mutex;                        // guards the pointers below, not the calls
   std::shared_ptr<Callback<autoscheme_log_fn>> log;
   std::shared_ptr<Callback<autoscheme_progress_fn>> progress;
+  std::shared_ptr<const std::vector<Architecture>> aliases;
 };
 
 // Whether this process was forked off from the one that made the context. It has copies of all handles, but the threads

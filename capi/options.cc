@@ -189,7 +189,20 @@ absl::Status BadText(const OptionSpec& spec, absl::string_view text, absl::strin
   return absl::InvalidArgumentError(absl::StrCat("option ", spec.name, " is ", Quoted(text), ", must be ", wanted));
 }
 
-// "400MiB", "1.5GB", "4096": a number, and a unit of 1000 or 1024 bytes to some power.
+// The items of a list, stripped; none of a text that is blank. INVALID_ARGUMENT for one that is empty.
+absl::StatusOr<std::vector<absl::string_view>> Items(const OptionSpec& spec, absl::string_view text, char separator) {
+  std::vector<absl::string_view> items;
+  if (absl::StripAsciiWhitespace(text).empty()) return items;
+  for (const absl::string_view item : absl::StrSplit(text, separator)) {
+    items.push_back(absl::StripAsciiWhitespace(item));
+    if (!items.back().empty()) continue;
+    return absl::InvalidArgumentError(absl::StrCat("option ", spec.name, " is ", Quoted(text), ": item ", items.size(),
+                                                   " between '", std::string(1, separator), "' is empty"));
+  }
+  return items;
+}
+
+// "400MiB", "1.5GB", "2G", "4096": a number, and a unit of 1000 or 1024 bytes to some power.
 absl::StatusOr<int64_t> ParseBytes(const OptionSpec& spec, absl::string_view text) {
   absl::string_view number = absl::StripAsciiWhitespace(text);
   size_t digits = 0;
@@ -200,9 +213,11 @@ absl::StatusOr<int64_t> ParseBytes(const OptionSpec& spec, absl::string_view tex
   double scale = 1;
   if (!unit.empty() && !absl::EqualsIgnoreCase(unit, "B")) {
     const size_t power = absl::string_view("KMGT").find(absl::ascii_toupper(unit[0]));
-    const bool binary = absl::EqualsIgnoreCase(unit.substr(1), "iB");
+    const bool binary = unit.size() == 1 || absl::EqualsIgnoreCase(unit.substr(1), "iB");
     if (power == absl::string_view::npos || !(binary || absl::EqualsIgnoreCase(unit.substr(1), "B"))) {
-      return BadText(spec, text, "a number of bytes, with one of the units B, KB, MB, GB, TB, KiB, MiB, GiB, TiB");
+      return BadText(spec, text,
+                     "a number of bytes, with one of the units B, KB, MB, GB, TB, KiB, MiB, GiB, TiB, or K, M, G, T "
+                     "for the latter");
     }
     scale = std::pow(binary ? 1024.0 : 1000.0, static_cast<double>(power + 1));
   }
@@ -213,6 +228,19 @@ absl::StatusOr<int64_t> ParseBytes(const OptionSpec& spec, absl::string_view tex
     return BadText(spec, text, "a number of bytes below 2^63, as 2147483648, 400MiB or 1.5GB");
   }
   return static_cast<int64_t>(value * scale);
+}
+
+using Groups = std::vector<std::vector<std::string>>;
+absl::StatusOr<Groups> ParseGroups(const OptionSpec& spec, absl::string_view text) {
+  Groups groups;
+  const auto parts = Items(spec, text, ';');
+  if (!parts.ok()) return parts.status();
+  for (const absl::string_view part : *parts) {
+    const auto patterns = Items(spec, part, ',');
+    if (!patterns.ok()) return patterns.status();
+    groups.emplace_back(patterns->begin(), patterns->end());
+  }
+  return groups;
 }
 
 absl::StatusOr<OptionValue> ParseText(const OptionSpec& spec, absl::string_view text) {
@@ -228,8 +256,12 @@ absl::StatusOr<OptionValue> ParseText(const OptionSpec& spec, absl::string_view 
   }
   OptionValue parsed;
   parsed.text = std::string(text);
+  if (spec.id == AUTOSCHEME_OPTION_IGNORE_LAYERS) CAPI_RETURN_IF_ERROR(Items(spec, text, ',').status());
+  if (spec.id == AUTOSCHEME_OPTION_SHARED_LAYERS) CAPI_RETURN_IF_ERROR(ParseGroups(spec, text).status());
   if (spec.id == AUTOSCHEME_OPTION_TARGET_SIZE) {
-    for (const absl::string_view item : absl::StrSplit(text, ',', absl::SkipWhitespace())) {
+    const auto items = Items(spec, text, ',');
+    if (!items.ok()) return items.status();
+    for (const absl::string_view item : *items) {
       const auto bytes = ParseBytes(spec, item);
       if (!bytes.ok()) return bytes.status();
       if (*bytes < 1 || *bytes > int64_t{1} << 53) return BadText(spec, item, "a size from 1 byte to 2^53 bytes");
@@ -261,7 +293,9 @@ absl::StatusOr<OptionValue> Parse(const OptionSpec& spec, absl::string_view text
     case AUTOSCHEME_TYPE_F64:
     case AUTOSCHEME_TYPE_F64_LIST: {
       std::vector<double> values;
-      for (const absl::string_view item : absl::StrSplit(text, ',', absl::SkipWhitespace())) {
+      const auto items = Items(spec, text, ',');
+      if (!items.ok()) return items.status();
+      for (const absl::string_view item : *items) {
         double value = 0;
         if (!absl::SimpleAtod(item, &value)) return BadText(spec, text, "numbers, comma separated");
         values.push_back(value);
@@ -273,20 +307,13 @@ absl::StatusOr<OptionValue> Parse(const OptionSpec& spec, absl::string_view text
   }
 }
 
-std::vector<std::vector<std::string>> ParseGroups(absl::string_view text) {
-  std::vector<std::vector<std::string>> groups;
-  for (const absl::string_view group : absl::StrSplit(text, ';', absl::SkipWhitespace())) {
-    std::vector<std::string> patterns;
-    for (const absl::string_view pattern : absl::StrSplit(group, ',', absl::SkipWhitespace())) {
-      patterns.emplace_back(absl::StripAsciiWhitespace(pattern));
-    }
-    if (!patterns.empty()) groups.push_back(std::move(patterns));
-  }
-  return groups;
-}
-
 std::string Str(const autoscheme_options* options, int32_t id) { return GetOption(options, id).text; }
 int64_t Int(const autoscheme_options* options, int32_t id) { return GetOption(options, id).i64; }
+// They were checked when they were set.
+Groups SharedLayers(const autoscheme_options* options) {
+  const int32_t id = AUTOSCHEME_OPTION_SHARED_LAYERS;
+  return ParseGroups(*FindOption(id), Str(options, id)).value_or(Groups());
+}
 
 }  // namespace
 
@@ -331,7 +358,7 @@ absl::StatusOr<Options> ToOptions(const autoscheme_options& from) {
   to.ignore_layers = Str(&from, AUTOSCHEME_OPTION_IGNORE_LAYERS);
   to.quant_lm_head = Int(&from, AUTOSCHEME_OPTION_QUANT_LM_HEAD) != 0;
   to.ignore_scale_zp_bits = Int(&from, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS) != 0;
-  to.shared_layers = ParseGroups(Str(&from, AUTOSCHEME_OPTION_SHARED_LAYERS));
+  to.shared_layers = SharedLayers(&from);
   to.reference_rules = Int(&from, AUTOSCHEME_OPTION_REFERENCE_RULES) != 0;
   return to;
 }
@@ -345,7 +372,7 @@ absl::StatusOr<SelectOptions> ToSelectOptions(const autoscheme_options* from) {
     for (const Scheme& scheme : *menu) to.schemes.push_back(scheme.name);
   }
   to.ignore_scale_zp_bits = Int(from, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS) != 0;
-  to.shared_layers = ParseGroups(Str(from, AUTOSCHEME_OPTION_SHARED_LAYERS));
+  to.shared_layers = SharedLayers(from);
   to.reference_rules = Int(from, AUTOSCHEME_OPTION_REFERENCE_RULES) != 0;
   return to;
 }

@@ -36,6 +36,19 @@ autoscheme_status autoscheme_scheme_find(const char* name, autoscheme_scheme_inf
   });
 }
 
+autoscheme_status autoscheme_scheme_why_unsuited(const char* name, int64_t out_features, int64_t in_features,
+                                                 const char** why, autoscheme_error** error) {
+  autoscheme::capi::Clear(why);
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(name);
+    CAPI_REQUIRE(why);
+    const auto found = autoscheme::FindScheme(name);
+    if (!found.ok()) return found.status();
+    *why = autoscheme::WhyUnsuited(*found, out_features, in_features);
+    return absl::OkStatus();
+  });
+}
+
 }  // extern "C"
 
 namespace autoscheme::capi {

@@ -11,21 +11,15 @@ namespace {
 
 void Number(SkeletonState& state) {
   const autoscheme::MetaSkeleton& skeleton = *state.skeleton;
-  int64_t index = 0;
+  int64_t index = 0, tensors = 0;
   for (const autoscheme::Block& block : skeleton.blocks()) {
     state.first_layer.push_back(static_cast<int64_t>(state.layers.size()));
-    state.first_tensor.push_back(static_cast<int64_t>(state.tensors.size()));
+    state.first_tensor.push_back(tensors);
     for (const autoscheme::LinearLayer& layer : block.linears) state.layers.push_back({&layer, index, false});
-    for (const autoscheme::TensorInfo* tensor : block.tensors) state.tensors.push_back({tensor, index});
+    tensors += static_cast<int64_t>(block.tensors.size());
     ++index;
   }
-  const autoscheme::LinearLayer& head = skeleton.head();
-  state.layers.push_back({&head, -1, true});
-  if (skeleton.embedding() != nullptr) state.tensors.push_back({skeleton.embedding(), -1});
-  for (const autoscheme::TensorInfo* tensor : {head.weight, head.bias}) {
-    if (tensor != nullptr && tensor != skeleton.embedding()) state.tensors.push_back({tensor, -1});
-  }
-  for (const autoscheme::TensorInfo* tensor : skeleton.other_tensors()) state.tensors.push_back({tensor, -1});
+  state.layers.push_back({&skeleton.head(), -1, true});
 }
 
 const std::vector<std::string>& ModelTypes() {
@@ -36,6 +30,12 @@ const std::vector<std::string>& ModelTypes() {
 }  // namespace
 
 extern "C" {
+
+const char* autoscheme_dtype_name(int32_t dtype) {
+  return dtype < AUTOSCHEME_DTYPE_BOOL || dtype > AUTOSCHEME_DTYPE_U64
+             ? nullptr
+             : autoscheme::DtypeName(static_cast<autoscheme::Dtype>(dtype - 1)).data();  // a literal
+}
 
 autoscheme_status autoscheme_skeleton_open(autoscheme_context* context, const char* model, autoscheme_skeleton** out,
                                            autoscheme_error** error) {
@@ -74,7 +74,7 @@ autoscheme_status autoscheme_skeleton_get_info(const autoscheme_skeleton* skelet
     filled.fingerprint = state.skeleton->fingerprint().c_str();
     filled.block_count = static_cast<int64_t>(state.first_layer.size());
     filled.layer_count = static_cast<int64_t>(state.layers.size());
-    filled.tensor_count = static_cast<int64_t>(state.tensors.size());
+    filled.tensor_count = static_cast<int64_t>(state.skeleton->tensors().size());
     filled.hidden_size = state.skeleton->hidden_size();
     filled.vocab_size = state.skeleton->vocab_size();
     filled.max_positions = state.skeleton->max_positions();
@@ -82,6 +82,7 @@ autoscheme_status autoscheme_skeleton_get_info(const autoscheme_skeleton* skelet
     filled.total_bytes = state.skeleton->total_bytes();
     filled.tied_head = state.skeleton->tied_head();
     filled.has_weights = state.skeleton->has_weights();
+    filled.untouched_count = static_cast<int64_t>(state.skeleton->untouched_tensors().size());
     return FillStruct(filled, info);
   });
 }
@@ -120,6 +121,8 @@ autoscheme_status autoscheme_skeleton_get_layer(const autoscheme_skeleton* skele
     filled.block = from.block;
     filled.is_head = from.is_head;
     filled.has_bias = from.layer->bias != nullptr;
+    filled.reason = from.layer->reason;
+    filled.transposed = from.layer->transposed;
     return FillStruct(filled, info);
   });
 }
@@ -129,9 +132,9 @@ autoscheme_status autoscheme_skeleton_get_tensor(const autoscheme_skeleton* skel
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(skeleton);
     CAPI_REQUIRE(info);
-    const SkeletonState& state = *skeleton->state;
-    CAPI_RETURN_IF_ERROR(CheckIndex(tensor, static_cast<int64_t>(state.tensors.size()), "tensor"));
-    return autoscheme::capi::FillTensor(*state.tensors[tensor].tensor, state.tensors[tensor].block, info);
+    const auto tensors = skeleton->state->skeleton->tensors();
+    CAPI_RETURN_IF_ERROR(CheckIndex(tensor, static_cast<int64_t>(tensors.size()), "tensor"));
+    return autoscheme::capi::FillTensor(tensors[static_cast<size_t>(tensor)], info);
   });
 }
 
@@ -142,6 +145,15 @@ int64_t autoscheme_skeleton_file_count(const autoscheme_skeleton* skeleton) {
 const char* autoscheme_skeleton_file_at(const autoscheme_skeleton* skeleton, int64_t index) {
   if (index < 0 || index >= autoscheme_skeleton_file_count(skeleton)) return nullptr;
   return skeleton->state->skeleton->files()[index].c_str();
+}
+
+int64_t autoscheme_skeleton_shard_count(const autoscheme_skeleton* skeleton) {
+  return skeleton == nullptr ? 0 : static_cast<int64_t>(skeleton->state->skeleton->shards().size());
+}
+
+const char* autoscheme_skeleton_shard_at(const autoscheme_skeleton* skeleton, int64_t index) {
+  if (index < 0 || index >= autoscheme_skeleton_shard_count(skeleton)) return nullptr;
+  return skeleton->state->skeleton->shards()[index].c_str();
 }
 
 autoscheme_status autoscheme_skeleton_json(const autoscheme_skeleton* skeleton, const char** json, size_t* length,
@@ -173,10 +185,11 @@ const char* autoscheme_model_type_at(int64_t index) {
 
 namespace autoscheme::capi {
 
-absl::Status FillTensor(const TensorInfo& tensor, int64_t block, autoscheme_tensor_info* out) {
+absl::Status FillTensor(const TensorRole& role, autoscheme_tensor_info* out) {
   static_assert(static_cast<int>(Dtype::kBool) + 1 == AUTOSCHEME_DTYPE_BOOL, "the two lists of types run in parallel");
   static_assert(static_cast<int>(Dtype::kBF16) + 1 == AUTOSCHEME_DTYPE_BF16, "the two lists of types run in parallel");
   static_assert(static_cast<int>(Dtype::kU64) + 1 == AUTOSCHEME_DTYPE_U64, "the two lists of types run in parallel");
+  const TensorInfo& tensor = *role.tensor;
   autoscheme_tensor_info info{};
   info.name = tensor.name.c_str();
   info.dtype = static_cast<int32_t>(tensor.dtype) + 1;
@@ -185,7 +198,10 @@ absl::Status FillTensor(const TensorInfo& tensor, int64_t block, autoscheme_tens
   info.bytes = tensor.bytes;
   info.offset = tensor.offset;
   info.shard = tensor.shard;
-  info.block = block;
+  info.block = role.block;
+  info.position = role.position;
+  info.layer = role.layer;
+  info.reason = role.reason;
   return FillStruct(info, out);
 }
 

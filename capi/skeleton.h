@@ -17,21 +17,16 @@ struct SkeletonState {
     int64_t block;  // -1 outside the blocks
     bool is_head;
   };
-  struct Tensor {
-    const TensorInfo* tensor;
-    int64_t block;  // -1 outside the blocks
-  };
   std::shared_ptr<ContextState> context_state;
   Context context;  // borrowed by the skeleton
   std::unique_ptr<MetaSkeleton> skeleton;
   std::vector<Layer> layers;
-  std::vector<Tensor> tensors;
   std::vector<int64_t> first_layer, first_tensor;  // by block
   LazyText json;
 };
 
-// The pointers in `out` are those of `tensor`.
-absl::Status FillTensor(const TensorInfo& tensor, int64_t block, autoscheme_tensor_info* out);
+// The pointers in `out` are those of the tensor.
+absl::Status FillTensor(const TensorRole& role, autoscheme_tensor_info* out);
 
 }  // namespace autoscheme::capi
 

@@ -167,8 +167,13 @@ autoscheme_status autoscheme_streamer_get_tensor_info(const autoscheme_streamer*
     CAPI_RETURN_IF_ERROR(CheckProcess(*state.context_state));
     if (!state.has_view) return absl::FailedPreconditionError("no step is resident: call autoscheme_streamer_next");
     CAPI_RETURN_IF_ERROR(CheckIndex(index, static_cast<int64_t>(state.view.tensors.size()), "tensor"));
-    const int64_t block = std::max<int64_t>(state.order[state.view.step], -1);
-    return autoscheme::capi::FillTensor(*state.view.tensors[index].info, block, info);
+    // Those of a block lie together; the others come last.
+    const autoscheme::capi::SkeletonState& skeleton = *state.skeleton;
+    const auto roles = skeleton.skeleton->tensors();
+    const int64_t block = state.order[state.view.step];
+    auto role = roles.begin() + (block >= 0 ? skeleton.first_tensor[block] : skeleton.first_tensor.back());
+    while (role->tensor != state.view.tensors[index].info) ++role;
+    return autoscheme::capi::FillTensor(*role, info);
   });
 }
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # From a bare Debian machine to a quantization recipe of a real model: SmolLM2-135M at 4.5 bits a weight, under 400 MiB.
 #
-# usage: examples/quickstart.sh [FOLDER]      where recipe.json and scores.json go (default: the current folder)
+# usage: examples/quickstart.sh [FOLDER]      where recipe.json and scores.json go (default: build/quickstart, which git ignores)
 #
 # Installs what is missing (cmake/bootstrap.sh), builds the autoscheme program, fetches the model, runs. Safe to run
 # again: each step leaves alone what is there.
 set -euo pipefail
 
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-folder=$(realpath -m "${1:-.}")
+folder=$(realpath -m "${1:-$source_dir/build/quickstart}")
 export AUTOSCHEME_DEPS
 AUTOSCHEME_DEPS=$(realpath -m "${AUTOSCHEME_DEPS:-$source_dir/.deps}")
 cd "$source_dir"

@@ -38,6 +38,8 @@
 #include "plan/calibration_ids.h"
 #include "planner/planner.h"
 #include "scorers/run_scorers.h"
+#include "select/groups.h"
+#include "stream/spill_file.h"
 
 // MKL, which LibTorch brings or does not, has a number of its own for each thread, 0 for the process's. Returns the one
 // before.
@@ -68,6 +70,7 @@ struct SchemeGenerator::Rep {
     return select;
   }
   absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, const MachineRates& rates = {}) const;
+  absl::Status CheckSpillFolder(uint64_t bytes) const;
   absl::StatusOr<RunScorers> MakeScorers() const;
   absl::Status Sweep(const Calibration& calibration, const PlannedRun& planned, ScoreTable& table);
 };
@@ -270,7 +273,11 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
   rules.quant_lm_head = options.quant_lm_head;
   rules.tied_head = skeleton.tied_head();
   rules.config_text = skeleton.checkpoint().config_text();
+  for (const TensorInfo& tensor : skeleton.checkpoint().tensors()) {
+    rules.other_names.emplace_back(absl::StripSuffix(tensor.name, ".weight"));
+  }
   AUTOSCHEME_ASSIGN_OR_RETURN(rep->layers, ResolveLayers(CandidateLayers(skeleton, options.schemes), rules, context));
+  AUTOSCHEME_RETURN_IF_ERROR(CheckSharedLayers(rep->layers, options.shared_layers));
   for (const Scheme& scheme : options.schemes) {
     AUTOSCHEME_RETURN_IF_ERROR(MakeWeightQuantizer(scheme).status());
     AUTOSCHEME_RETURN_IF_ERROR(MakeActivationQuantizer(scheme).status());
@@ -366,7 +373,17 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
   }));
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep_->Plan(calibration, rates));
   if (!run.warning.empty()) rep_->context.Warn(run.warning);
+  if (run.plan.spill_bytes > 0) AUTOSCHEME_RETURN_IF_ERROR(rep_->CheckSpillFolder(run.plan.spill_bytes));
   return run.plan;
+}
+
+// Whether the folder takes a spill file, though not yet one of that size.
+absl::Status SchemeGenerator::Rep::CheckSpillFolder(uint64_t bytes) const {
+  Context quiet = NotCancellable(context);
+  quiet.log = nullptr;
+  const absl::Status made = SpillFile::Create(quiet, options.work_dir, 1, "what the plan spills").status();
+  if (made.ok()) return made;
+  return absl::Status(made.code(), absl::StrCat("a run would spill ", Count(bytes, "byte"), ": ", made.message()));
 }
 
 absl::StatusOr<RunScorers> SchemeGenerator::Rep::MakeScorers() const {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Checks the text of sources and pages: layout, widths, how comments begin, how long functions are, and that every source
-of a room that is tested file by file has a test file.
+of a room that is tested file by file has a test file, and that CTest takes the names of test cases whole.
 
 usage: test/style.py SOURCE [--clang-format PROGRAM]
 
@@ -23,6 +23,7 @@ MOST_FUNCTION_LINES = 60
 TAIL = re.compile(r"(of|that|and)\b", re.IGNORECASE)
 COMMENT = re.compile(r"//+ ?|/\*+ ?")
 LINK_TARGET = re.compile(r"(?<=\])\([^)]*\)")
+SPLIT_TEST_NAME = re.compile(r'TEST_CASE\("[^"]*;')
 # What a line at the edge begins with when the braces it opens hold no statements.
 NOT_A_FUNCTION = re.compile(r"(namespace|class|struct|enum|union|extern)\b|template <[^{]*> *(class|struct)\b|.*= *\{")
 
@@ -116,6 +117,8 @@ def main():
         name, lines = path.relative_to(root), path.read_text(encoding="utf-8").split("\n")
         found += [f"{name}:{n}: {len(l)} columns" for n, l in enumerate(lines, 1) if len(l) > MOST_COLUMNS]
         found += [f"{name}:{n}: the comment begins as the tail of a sentence" for n in tails(lines)]
+        found += [f"{name}:{n}: the name of a test case has a semicolon, at which CTest cuts it"
+                  for n, l in enumerate(lines, 1) if SPLIT_TEST_NAME.match(l)]
         if name.parts[0] in SHORT_FUNCTION_FOLDERS:
             found += [f"{name}:{n}: a function of {length} lines" for n, length in long_functions(lines)]
     for path in pages(root):

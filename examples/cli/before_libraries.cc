@@ -1,9 +1,9 @@
 // What must happen before the libraries are initialized. The functions of .preinit_array run before the initializers of
 // all libraries. No library can be relied on there, hence bare system calls and loops, and no sanitizer.
 //
-// - A program whose working folder has been deleted is told so in its own words: oneMKL, which LibTorch holds, looks
-// for that
-//   folder while it is loaded, and ends the process with "Cannot load libtorch_cpu.so" if there is none.
+// - A program whose working folder has been deleted, or has no path that the system gives, is told so in its own words:
+//   oneMKL, which LibTorch holds, looks for that folder while it is loaded, and ends the process with "Cannot load
+//   libtorch_cpu.so" if there is none.
 // - Threads wait for each other at the end of every parallel loop, and OpenMP (libgomp) lets them spin for milliseconds
 // before they
 //   sleep. Beside other busy programs a spinning thread takes the core from the very thread that it waits for, and a
@@ -25,10 +25,15 @@ namespace {
 constexpr char kGone[] =
     "autoscheme: the working folder has been deleted: go to one that exists, and start the program there\n";
 
+constexpr char kNoPath[] =
+    "autoscheme: the system does not tell the path of the working folder, which may be too long: start the program in "
+    "another folder\n";
+
 AUTOSCHEME_BARE void CheckWorkingFolder() {
   static char path[4096];
-  if (syscall(SYS_getcwd, path, sizeof(path)) >= 0 || errno != ENOENT) return;
-  (void)!syscall(SYS_write, STDERR_FILENO, kGone, sizeof(kGone) - 1);
+  if (syscall(SYS_getcwd, path, sizeof(path)) >= 0) return;
+  const bool gone = errno == ENOENT;
+  (void)!syscall(SYS_write, STDERR_FILENO, gone ? kGone : kNoPath, (gone ? sizeof(kGone) : sizeof(kNoPath)) - 1);
   syscall(SYS_exit_group, 1);
 }
 

@@ -11,6 +11,11 @@ constexpr Flag kModel{"model", "DIR", 0,
                       "that is in the local Hugging Face cache. No network is used. For 'plan' and 'inspect' also a "
                       "config.json, whose weights need not be there.",
                       true};
+constexpr Flag kAliases{"aliases", "FILE", 0,
+                        "JSON file of model types that are others under another name: "
+                        "{\"model_type\": \"mymodel\", \"as\": \"llama\", \"rename\": {\"their_key\": "
+                        "\"our_key\"}, \"set\": {\"key\": value}}, or a list of such. rename and set are about keys "
+                        "of config.json."};
 constexpr Flag kTokens{"tokens", "FILE", 0,
                        "Calibration token ids: .json (list of equally long lists, or objects with input_ids), .npy "
                        "(int32 or int64, two dimensions) or .safetensors (input_ids). Rows without padding.",
@@ -29,6 +34,9 @@ constexpr Flag kPareto{"pareto", "FILE", 0,
                        "(JSON); - is stdout."};
 constexpr Flag kKeepScores{"save-scores", "FILE", 0,
                            "Also write the scores (JSON), to select for other budgets without scoring again."};
+constexpr Flag kFit{"schemes", "LIST",   0, "Presets: also say which of them do not suit which layers, and why.",
+                    false,     "options"};
+constexpr Flag kAll{"all", nullptr, 0, "List every block. Without it blocks that are alike are listed once."};
 constexpr Flag kJson{"json", nullptr, 0, "Print JSON instead of a table."};
 
 constexpr Flag kSchemes{"schemes",
@@ -48,7 +56,8 @@ constexpr Flag kAvgBits{"avg-bits", "BITS[,BITS]", AUTOSCHEME_OPTION_AVG_BITS, n
 constexpr Flag kTargetSize{"target-size", "SIZE[,SIZE]", AUTOSCHEME_OPTION_TARGET_SIZE, nullptr};
 constexpr Flag kMaxRam{
     "max-ram", "SIZE", AUTOSCHEME_OPTION_MAX_RAM_BYTES,
-    "Peak resident memory of this process that must not be exceeded: 400MiB, 2GiB, 1.5GB. Refused "
+    "Peak resident memory of this process that must not be exceeded: 400MiB, 2GiB, 1.5GB; 2G is "
+    "2GiB, and so are K, M and T. Refused "
     "before any work if it cannot be kept. Default: the larger of 1 GiB and what full speed needs without "
     "saved activations, but at most half of what the system or the cgroup has free. 'free': no limit, and up "
     "to a quarter of what is free may serve to save time."};
@@ -91,7 +100,7 @@ const std::vector<Flag> kReport = {
     {"quiet", nullptr, 0, "No progress, no warnings, no table."},
 };
 
-bool HasTarget(const Flags& flags) { return flags.Has("avg-bits") || flags.Has("target-size"); }
+bool HasTarget(const Flags& flags) { return !flags.Get("avg-bits").empty() || !flags.Get("target-size").empty(); }
 
 absl::Status CheckRun(const Flags& flags) {
   if (!HasTarget(flags)) return absl::InvalidArgumentError("no target: give --avg-bits BITS or --target-size SIZE");
@@ -127,12 +136,19 @@ std::vector<Flag> Join(const std::vector<std::vector<Flag>>& parts) {
 
 const std::vector<Command>& Commands() {
   static const auto* const commands = new std::vector<Command>{
-      {"inspect", "Print a model's structure: blocks, quantizable layers, sizes", {kModel, kJson}, Inspect},
+      {"inspect",
+       "Print a model's structure: blocks, tensors, what of it can be quantized",
+       {kModel, kAliases, kFit, kAll, kJson},
+       Inspect,
+       CheckInspect},
       {"plan", "Print what scoring would hold in memory and read, without running it",
-       Join({{kModel, kSchemes, kTokensOfPlan, kReferenceRules, kMaxRam, kJson}, kCalibration, kRules, kMachine}),
+       Join({{kModel, kAliases, kSchemes, kTokensOfPlan, kReferenceRules, kMaxRam, kJson},
+             kCalibration,
+             kRules,
+             kMachine}),
        MakePlan},
       {"score", "Measure every layer under every scheme and write the scores",
-       Join({{kModel, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam},
+       Join({{kModel, kAliases, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam},
              kCalibration,
              kRules,
              kMachine,
@@ -142,7 +158,8 @@ const std::vector<Command>& Commands() {
        Join({{kScoresIn, kAvgBits, kTargetSize, kRecipeOut, kPareto, kSubset, kReferenceRules}, kSelection, kReport}),
        Select, CheckSelect},
       {"run", "Score and select in one",
-       Join({{kModel, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules, kMaxRam},
+       Join({{kModel, kAliases, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules,
+              kMaxRam},
              kCalibration,
              kRules,
              kSelection,

@@ -27,6 +27,7 @@ struct Command {
 const std::vector<Command>& Commands();
 
 absl::Status Inspect(Session& session);
+absl::Status CheckInspect(const Flags& flags);
 absl::Status Schemes(Session& session);
 absl::Status MakePlan(Session& session);
 absl::Status Score(Session& session);

@@ -27,11 +27,11 @@ const Flag* FindFlag(const std::vector<Flag>& known, absl::string_view name) {
   return found == known.end() ? nullptr : &*found;
 }
 
-// Whether a value can only be meant as a file: schemes may be names, both options JSON as it stands.
+// Whether a value can only be meant as a file: schemes may be names, and all may be JSON as it stands.
 bool MeansFile(int32_t option, absl::string_view value) {
   value = absl::StripAsciiWhitespace(value);
   if (absl::StartsWith(value, "{") || absl::StartsWith(value, "[")) return false;
-  return option == AUTOSCHEME_OPTION_LAYER_CONFIG || absl::StrContains(value, '/') ||
+  return option != AUTOSCHEME_OPTION_SCHEMES || absl::StrContains(value, '/') ||
          absl::EndsWithIgnoreCase(value, ".json");
 }
 
@@ -40,7 +40,7 @@ bool IsEmptyObject(absl::string_view text) {
   return absl::ConsumePrefix(&text, "{") && absl::StripAsciiWhitespace(text) == "}";
 }
 
-// The text of an option that may be in a file, with whose name messages begin.
+// The text of an option, or of --aliases (0), that may be in a file, with whose name messages begin.
 struct OptionText {
   std::string text, source;
 };
@@ -163,6 +163,18 @@ absl::Status Flags::Apply(const std::vector<Flag>& known, autoscheme_options* op
       return absl::InvalidArgumentError(absl::StrCat("flag --", flag.name, ": ", value.source, set.message()));
   }
   return absl::OkStatus();
+}
+
+absl::Status Flags::ApplyAliases(autoscheme_context* context) const {
+  if (!Has("aliases")) return absl::OkStatus();
+  const auto refused = [](absl::string_view why) {
+    return absl::InvalidArgumentError(absl::StrCat("flag --aliases: ", why));
+  };
+  const absl::StatusOr<OptionText> read = ReadOption(0, Get("aliases"));
+  if (!read.ok()) return refused(read.status().message());
+  const absl::Status set = Call(
+      [&](autoscheme_error** error) { return autoscheme_context_set_aliases(context, read->text.c_str(), error); });
+  return set.ok() ? set : refused(absl::StrCat(read->source, set.message()));
 }
 
 std::string FlagHelp(const std::vector<Flag>& known) {

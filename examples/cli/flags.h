@@ -35,6 +35,8 @@ class Flags {
 
   // Sets the library's options from those flags that stand for one. Schemes and layer configs may be in a file.
   absl::Status Apply(const std::vector<Flag>& known, autoscheme_options* options) const;
+  // Sets the aliases of --aliases, if it was given; they may be in a file too.
+  absl::Status ApplyAliases(autoscheme_context* context) const;
 
  private:
   std::map<std::string, std::string> values_;

@@ -20,17 +20,34 @@ struct Job {
   GeneratorHandle generator;
 };
 
-// For a plan that is made before there are ids: as many as the flags say, a row of the embedding for each.
-absl::StatusOr<CalibrationHandle> SupposeCalibration(const Session& session, const autoscheme_skeleton* model) {
-  constexpr int64_t kRows = 16, kLength = 256, kMost = int64_t{1} << 26;
-  auto info = Struct<autoscheme_skeleton_info>();
-  CLI_RETURN_IF_ERROR(
-      Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(model, &info, error); }));
+// How much of the ids is used; 0: all there are.
+struct Part {
+  int64_t rows = 0, length = 0, tokens = 0;
+};
+
+absl::StatusOr<Part> ReadPart(const Session& session) {
   const absl::StatusOr<int64_t> rows = session.flags.GetCount("nsamples");
   if (!rows.ok()) return rows.status();
   const absl::StatusOr<int64_t> length = session.flags.GetCount("seqlen");
   if (!length.ok()) return length.status();
-  const int64_t nsamples = *rows > 0 ? *rows : kRows, seqlen = *length > 0 ? *length : kLength;
+  const absl::StatusOr<int64_t> tokens = session.flags.GetCount("max-tokens");
+  if (!tokens.ok()) return tokens.status();
+  return Part{*rows, *length, *tokens};
+}
+
+// For a plan that is made before there are ids: as many as the flags say, a row of the embedding for each.
+absl::StatusOr<CalibrationHandle> SupposeCalibration(const Part& part, const autoscheme_skeleton* model) {
+  constexpr int64_t kRows = 16, kLength = 256, kMost = int64_t{1} << 26;
+  auto info = Struct<autoscheme_skeleton_info>();
+  CLI_RETURN_IF_ERROR(
+      Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(model, &info, error); }));
+  const int64_t seqlen = part.length > 0 ? part.length : kLength;
+  const int64_t most = part.tokens > 0 ? part.tokens / seqlen : kRows;
+  const int64_t nsamples = part.rows > 0 && (part.tokens == 0 || part.rows < most) ? part.rows : most;
+  if (nsamples == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-tokens ", part.tokens, " holds no row of ", seqlen, " ids; give a smaller --seqlen"));
+  }
   if (nsamples > kMost / seqlen) {
     return absl::InvalidArgumentError(absl::StrCat("--nsamples ", nsamples, " times --seqlen ", seqlen,
                                                    " is more than ", kMost, " ids, the most that is planned for"));
@@ -45,38 +62,14 @@ absl::StatusOr<CalibrationHandle> SupposeCalibration(const Session& session, con
 }
 
 absl::StatusOr<CalibrationHandle> LoadCalibration(const Session& session, const autoscheme_skeleton* model) {
-  CalibrationHandle all;
-  if (session.flags.Get("tokens").empty()) {  // only plan does without
-    absl::StatusOr<CalibrationHandle> supposed = SupposeCalibration(session, model);
-    if (!supposed.ok()) return supposed.status();
-    all = *std::move(supposed);
-  } else {
-    CLI_RETURN_IF_ERROR(Make(all, [&](autoscheme_calibration** out, autoscheme_error** error) {
-      return autoscheme_calibration_load(session.context.get(), session.flags.Get("tokens").c_str(), out, error);
-    }));
-  }
-  auto info = Struct<autoscheme_calibration_info>();
-  CLI_RETURN_IF_ERROR(
-      Call([&](autoscheme_error** error) { return autoscheme_calibration_get_info(all.get(), &info, error); }));
-  const absl::StatusOr<int64_t> rows = session.flags.GetCount("nsamples");
-  if (!rows.ok()) return rows.status();
-  const absl::StatusOr<int64_t> length = session.flags.GetCount("seqlen");
-  if (!length.ok()) return length.status();
-  const absl::StatusOr<int64_t> tokens = session.flags.GetCount("max-tokens");
-  if (!tokens.ok()) return tokens.status();
-
-  const int64_t seqlen = *length > 0 ? *length : info.seqlen;
-  int64_t nsamples = *rows > 0 ? *rows : info.nsamples;
-  if (*tokens > 0) {
-    if (*tokens < seqlen) {
-      return absl::InvalidArgumentError(absl::StrCat("flag --max-tokens is ", *tokens, ", less than one row of ",
-                                                     Count(seqlen, "id"), ": raise it or give --seqlen"));
-    }
-    nsamples = std::min(nsamples, *tokens / seqlen);
-  }
+  const absl::StatusOr<Part> part = ReadPart(session);
+  if (!part.ok()) return part.status();
+  const std::string path = session.flags.Get("tokens");
+  if (path.empty()) return SupposeCalibration(*part, model);  // only plan does without
   CalibrationHandle used;
   CLI_RETURN_IF_ERROR(Make(used, [&](autoscheme_calibration** out, autoscheme_error** error) {
-    return autoscheme_calibration_truncate(all.get(), nsamples, seqlen, out, error);
+    return autoscheme_calibration_load_part(session.context.get(), path.c_str(), part->rows, part->length, part->tokens,
+                                            out, error);
   }));
   return used;
 }
@@ -86,7 +79,7 @@ std::vector<std::string> Inputs(const Session& session, const autoscheme_skeleto
   std::vector<std::string> inputs;
   for (int64_t i = 0; i < autoscheme_skeleton_file_count(model); ++i)
     inputs.push_back(autoscheme_skeleton_file_at(model, i));
-  for (const char* flag : {"tokens", "scores", "schemes", "layer-config", "imatrix"})
+  for (const char* flag : {"tokens", "scores", "schemes", "layer-config", "imatrix", "aliases"})
     inputs.push_back(session.flags.Get(flag));
   return inputs;
 }

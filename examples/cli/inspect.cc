@@ -1,59 +1,18 @@
 // inspect and schemes: what there is, before anything runs.
 #include <cstdio>
-#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "commands.h"
+#include "model_tree.h"
 #include "printable.h"
 #include "progress.h"
 #include "report.h"
 
 namespace cli {
 namespace {
-
-// "model.layers.12.mlp.up_proj" in block "model.layers.12" -> "mlp.up_proj".
-std::string NameInBlock(const std::string& layer, const std::string& block) {
-  const bool inside = layer.size() > block.size() && layer.compare(0, block.size(), block) == 0;
-  return inside ? layer.substr(block.size() + 1) : layer;
-}
-
-struct Kind {
-  int64_t count = 0;
-  int64_t weights = 0;
-};
-
-// Layers of the same name and shape in one row.
-absl::Status PrintLayers(const autoscheme_skeleton* skeleton, int64_t layer_count) {
-  std::vector<std::vector<std::string>> order;
-  std::map<std::vector<std::string>, Kind> kinds;
-  for (int64_t i = 0; i < layer_count; ++i) {
-    auto layer = Struct<autoscheme_layer_info>();
-    CLI_RETURN_IF_ERROR(
-        Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_layer(skeleton, i, &layer, error); }));
-    std::string name = layer.name;
-    if (layer.block >= 0) {
-      auto block = Struct<autoscheme_block_info>();
-      CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
-        return autoscheme_skeleton_get_block(skeleton, layer.block, &block, error);
-      }));
-      name = NameInBlock(name, block.name);
-    }
-    const std::vector<std::string> key = {absl::StrCat("  ", name),
-                                          absl::StrCat(layer.out_features, " x ", layer.in_features),
-                                          layer.has_bias == 1 ? "yes" : "no"};
-    if (kinds.count(key) == 0) order.push_back(key);
-    kinds[key].count += 1;
-    kinds[key].weights += layer.out_features * layer.in_features;
-  }
-  Table table;
-  table.Add({"  layer", "out x in", "bias", "count", "weights"});
-  for (const auto& key : order) {
-    table.Add({key[0], key[1], key[2], absl::StrCat(kinds[key].count), HumanCount(kinds[key].weights)});
-  }
-  absl::PrintF("%s", table.ToString());
-  return absl::OkStatus();
-}
 
 std::string OrDash(int32_t value) { return value == AUTOSCHEME_UNSET ? "-" : absl::StrCat(value); }
 
@@ -63,6 +22,19 @@ std::string Group(int32_t size, int32_t rows) {
   if (size == -1) return "row";
   if (size == 0) return "tensor";
   return absl::StrCat(size);
+}
+
+std::vector<std::string> SchemesOf(const Flags& flags) {
+  return absl::StrSplit(flags.Get("schemes"), absl::ByAnyChar(", "), absl::SkipEmpty());
+}
+
+// "2, model-00001-of-00002.safetensors to model-00002-of-00002.safetensors".
+std::string Shards(const autoscheme_skeleton* skeleton) {
+  const int64_t count = autoscheme_skeleton_shard_count(skeleton);
+  if (count == 0) return "none";
+  const std::string first = Printable(autoscheme_skeleton_shard_at(skeleton, 0));
+  if (count == 1) return absl::StrCat("1, ", first);
+  return absl::StrCat(count, ", ", first, " to ", Printable(autoscheme_skeleton_shard_at(skeleton, count - 1)));
 }
 
 }  // namespace
@@ -84,22 +56,27 @@ absl::Status Inspect(Session& session) {
   auto info = Struct<autoscheme_skeleton_info>();
   CLI_RETURN_IF_ERROR(
       Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(skeleton.get(), &info, error); }));
-  uint64_t largest = 0;
-  for (int64_t i = 0; i < info.block_count; ++i) {
-    auto block = Struct<autoscheme_block_info>();
-    CLI_RETURN_IF_ERROR(Call(
-        [&](autoscheme_error** error) { return autoscheme_skeleton_get_block(skeleton.get(), i, &block, error); }));
-    if (block.bytes > largest) largest = block.bytes;
-  }
+  ModelTree tree;
+  CLI_RETURN_IF_ERROR(tree.Read(skeleton.get(), info, SchemesOf(session.flags)));
   absl::PrintF("model       %s\n", Printable(info.directory));
   absl::PrintF("type        %s\n", Printable(info.model_type));
-  absl::PrintF("parameters  %s in %s, %s\n", HumanCount(info.total_params), Count(info.tensor_count, "tensor"),
-               HumanBytes(info.total_bytes));
-  absl::PrintF("blocks      %d, the largest %s\n", info.block_count, HumanBytes(largest));
+  absl::PrintF("parameters  %s in %s, %s, %s\n", HumanCount(info.total_params), Count(info.tensor_count, "tensor"),
+               HumanBytes(info.total_bytes), absl::StrJoin(tree.dtypes(), ", "));
+  absl::PrintF("shards      %s\n", Shards(skeleton.get()));
+  absl::PrintF("blocks      %d, the largest %s\n", info.block_count, HumanBytes(tree.largest_block()));
   absl::PrintF("hidden      %d\n", info.hidden_size);
   absl::PrintF("vocabulary  %d, head %s\n", info.vocab_size, info.tied_head != 0 ? "tied to the embedding" : "untied");
-  absl::PrintF("\nquantizable layers (%d)\n", info.layer_count);
-  return PrintLayers(skeleton.get(), info.layer_count);
+  absl::PrintF("\n%s\n%s", tree.ToString(session.flags.Has("all")), tree.Summary());
+  return absl::OkStatus();
+}
+
+absl::Status CheckInspect(const Flags& flags) {
+  auto scheme = Struct<autoscheme_scheme_info>();
+  for (const std::string& name : SchemesOf(flags)) {
+    CLI_RETURN_IF_ERROR(
+        Call([&](autoscheme_error** error) { return autoscheme_scheme_find(name.c_str(), &scheme, error); }));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Schemes(Session&) {

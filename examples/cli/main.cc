@@ -60,7 +60,8 @@ int RunCommand(const cli::Command& command, const std::vector<std::string>& argu
   absl::Status status = cli::Make(session.context, autoscheme_context_create);
   if (status.ok()) status = cli::Make(session.options, autoscheme_options_create);
   if (status.ok()) {
-    const absl::Status applied = session.flags.Apply(command.flags, session.options.get());
+    absl::Status applied = session.flags.Apply(command.flags, session.options.get());
+    if (applied.ok()) applied = session.flags.ApplyAliases(session.context.get());
     if (!applied.ok()) return UsageError(applied.message(), help);
     for (const char* count : {"nsamples", "seqlen", "max-tokens"}) {
       if (auto parsed = session.flags.GetCount(count); !parsed.ok()) return UsageError(parsed.status().message(), help);

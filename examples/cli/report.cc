@@ -109,7 +109,8 @@ std::string Table::ToString() const {
     std::string line;
     for (size_t i = 0; i < row.size(); ++i) {
       const std::string pad(widths[i] - row[i].size(), ' ');
-      absl::StrAppend(&line, i == 0 ? "" : "  ", i == 0 ? row[i] : pad, i == 0 ? pad : row[i]);
+      const bool left = sides_[std::min(i, sides_.size() - 1)] == 'l';
+      absl::StrAppend(&line, i == 0 ? "" : "  ", left ? row[i] : pad, left ? pad : row[i]);
     }
     line.erase(line.find_last_not_of(' ') + 1);
     absl::StrAppend(&text, line, "\n");

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,14 +17,17 @@ std::string HumanSeconds(double seconds);              // "4.2 s", "12 min 3 s"
 std::string HumanCount(int64_t count);                 // "134.5 M"
 std::string Count(int64_t n, absl::string_view noun);  // "1 tensor", "2 tensors"
 
-// Columns as wide as their widest cell; the first is set to the left, the others to the right.
+// Columns as wide as their widest cell.
 class Table {
  public:
+  // `sides`: for each column whether it is set to the left (l) or to the right (r); the last one also for those beyond.
+  explicit Table(std::string sides = "lr") : sides_(std::move(sides)) {}
   // Cells are made Printable.
   void Add(const std::vector<std::string>& row);
   std::string ToString() const;
 
  private:
+  const std::string sides_;
   std::vector<std::vector<std::string>> rows_;
 };
 

@@ -18,13 +18,22 @@ struct Calibration {
   std::vector<int32_t> ids;
 };
 
+// The first rows of a file and the first ids of each; 0 stands for all.
+struct CalibrationPart {
+  int64_t nsamples = 0;
+  int64_t seqlen = 0;
+  int64_t max_tokens = 0;  // no more rows than so many ids make
+};
+
 // Reads .json (a list of equally long lists; an object whose "input_ids" is one; a list of objects with "input_ids"),
 // .npy (int32/int64, 2-D, C order) or .safetensors ("input_ids", I32/I64, 2-D); told apart by content, not by name. A
 // mask, labels and positions beside the ids must say that every token counts and is its own label; what else is there
-// is warned of. Errors: NOT_FOUND; INVALID_ARGUMENT with the row for ragged, empty, negative or over-large ids, for
-// padding and for labels that differ; UNIMPLEMENTED for files of other kinds, DATA_LOSS for broken ones: the message
-// says what the file is.
-absl::StatusOr<Calibration> ReadCalibration(const Context& context, const std::string& path);
+// is warned of. Where only a part is read, what stands beside the rest is not looked at. Errors: NOT_FOUND;
+// INVALID_ARGUMENT with the row for ragged, empty, negative or over-large ids, for padding and for labels that differ,
+// and for fewer rows or ids than `part` asks for; UNIMPLEMENTED for files of other kinds, DATA_LOSS for broken ones:
+// the message says what the file is.
+absl::StatusOr<Calibration> ReadCalibration(const Context& context, const std::string& path,
+                                            const CalibrationPart& part = {});
 
 // Keeps the first nsamples rows and the first seqlen ids of each; 0 keeps all. INVALID_ARGUMENT if there are fewer.
 absl::StatusOr<Calibration> Truncate(Calibration calibration, int64_t nsamples, int64_t seqlen);

@@ -1,18 +1,21 @@
-// What a host hands to every long call: log, progress, cancel. All optional, silent by default.
+// What a host hands to every long call: log, progress, cancel, models of its own. All optional, silent by default.
 #ifndef AUTOSCHEME_CONTEXT_H_
 #define AUTOSCHEME_CONTEXT_H_
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
 namespace autoscheme {
 
-class Io;  // lib/base/io.h: every file operation; null means the operating system's
+struct Architecture;  // architecture.h
+class Io;             // lib/base/io.h: every file operation; null means the operating system's
 
 // Set from any thread, also from a signal handler; read by the running stages at least once per block.
 class CancelToken {
@@ -44,6 +47,8 @@ struct Context {
   std::function<absl::Status(const Progress&)> progress;
   const CancelToken* cancel = nullptr;
   Io* io = nullptr;
+  // Models that the host describes, for MetaSkeleton::Open; each name at most once. Null: the built-in ones alone.
+  std::shared_ptr<const std::vector<Architecture>> architectures;
 
   // CANCELLED if the host has asked to stop, else OK.
   absl::Status CheckCancelled() const {

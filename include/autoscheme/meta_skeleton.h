@@ -18,7 +18,7 @@
 namespace autoscheme {
 
 class Checkpoint;  // lib/checkpoint/checkpoint.h
-struct ModelSpec;  // lib/model/decoder_spec.h
+struct ModelSpec;  // architecture.h
 
 // A linear layer: weight [out_features, in_features] (but see `transposed`), optional bias [out_features].
 struct LinearLayer {
@@ -34,6 +34,7 @@ struct LinearLayer {
   bool transposed = false;             // the weight is stored as [in_features, out_features]
   // Its product is only added to what the sublayer hands on, so no gradient depends on its values.
   bool last_product = false;
+  const char* reason = nullptr;  // why it stays as it is unless one asks for it; null for a layer of a block
 };
 
 // One decoder block. Its sublayers (attention, MLP) are computed one after the other: the smallest units that can be
@@ -45,6 +46,15 @@ struct Block {
   std::vector<LinearLayer> linears;                       // the quantizable ones, in the model's order
   std::vector<const TensorInfo*> params;                  // the others, by BlockSpec::params
   uint64_t bytes = 0;                                     // sum over tensors
+};
+
+// What a tensor of the checkpoint is in the model.
+struct TensorRole {
+  const TensorInfo* tensor = nullptr;  // borrowed from the skeleton's checkpoint
+  int block = -1;                      // index of its block; -1 outside the blocks
+  int position = 0;                    // in its block, in the order of computing; outside, 0 before the blocks, else 1
+  int layer = -1;                      // LinearLayer::index of the layer whose weight or bias it is; -1: of none
+  const char* reason = nullptr;        // why it is not quantized, "norm"; null for the weight of a block's layer
 };
 
 // Immutable after Open: free to share between threads.
@@ -71,7 +81,10 @@ class MetaSkeleton {
   const std::string& directory() const;           // the folder that was opened, or the config.json
   bool has_weights() const;                       // false where config.json alone was opened
   const std::vector<std::string>& files() const;  // what is read of it: config.json, the index, the shards
-  const std::string& model_type() const;          // "llama", "qwen3", ...
+  // Names of the shards, which TensorInfo::shard indexes.
+  const std::vector<std::string>& shards() const;
+  const std::vector<std::string>& warnings() const;  // those that Open gave the context
+  const std::string& model_type() const;             // "llama", "qwen3", ...
   // Hex hash over config.json and every tensor's name, dtype and shape: equal for equal structure. That of a
   // config.json alone is its folder's where the weights are named like the modules, in the config's type, and are all
   // the model has.
@@ -88,6 +101,9 @@ class MetaSkeleton {
   absl::Span<const TensorInfo* const> other_tensors() const;
   // Tensors of a multimodal checkpoint that the text decoder does not read. They are counted in the two totals.
   absl::Span<const TensorInfo* const> untouched_tensors() const;
+  // All tensors of the model: those of the blocks in order, each block's by place in the file; then the embedding, the
+  // head if it is not tied, the others and the untouched ones.
+  absl::Span<const TensorRole> tensors() const;
   int64_t total_params() const;
   uint64_t total_bytes() const;
   // Longest sequence the model was made for (max_position_embeddings), 0 if it says none.
@@ -102,8 +118,7 @@ class MetaSkeleton {
 
  private:
   struct Rep;
-  static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Describe(const Context& context, const std::string& model,
-                                                                std::unique_ptr<Checkpoint> checkpoint);
+  static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Describe(const Context& context, std::unique_ptr<Rep> rep);
   explicit MetaSkeleton(std::unique_ptr<Rep> rep);
   std::unique_ptr<Rep> rep_;
 };

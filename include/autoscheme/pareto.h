@@ -24,14 +24,15 @@ struct ParetoPoint {
 
 struct ParetoFront {
   std::vector<ParetoPoint> points;  // by rising bits
-  // True: every efficient choice is here. False: there are more than max_points, and these are the corners of the lower
-  // convex hull, each of them efficient; between two corners a budget gains less than the line between them.
+  // True: every efficient choice is here. False: there are more than max_points, and these are corners of the lower
+  // convex hull (one for each thing that the rules for embedding and head say), each of them efficient.
   bool complete = false;
   int64_t total_params = 0;
 };
 
-// Uses menu, accounting and shared layers of `options`; avg_bits and target_bytes are not looked at. An embedding that
-// gets its scheme by rule is charged at its cheapest. Pure and deterministic. Errors: as SelectRecipes.
+// Uses menu, accounting and shared layers of `options`; avg_bits and target_bytes are not looked at. The
+// embedding and the head follow the rules of recipes (docs/algorithm.md 8.4, 8.5): a point's avg_bits as the target of
+// SelectRecipes gives that choice (but for its gap). Pure and deterministic. Errors: as SelectRecipes.
 absl::StatusOr<ParetoFront> FindParetoFront(const ScoreTable& table, const SelectOptions& options,
                                             int64_t max_points = 20000, const Context& context = {});
 

@@ -22,10 +22,12 @@ struct Recipe {
   double target_avg_bits = 0;  // what was asked for
   double avg_bits = 0;         // what the choice costs: total_bits / total_params
   double loss = 0;             // predicted: sum of the chosen layers' losses
-  double gap = 0;              // no choice of the same cost is better than loss - gap; 0 = proven optimal
-  int64_t total_bits = 0;      // storage bits of all layers, scales included unless ignored (docs/algorithm.md 7.1)
-  int64_t total_params = 0;    // weights of all layers, fixed ones included
-  int64_t target_bytes = 0;    // the whole model's, if that was asked for instead; target_avg_bits is then avg_bits
+  // No choice within the target that the rules for embedding and head allow (docs/algorithm.md 8.4, 8.5) has less loss
+  // than loss - gap; 0 = proven optimal.
+  double gap = 0;
+  int64_t total_bits = 0;    // storage bits of all layers, scales included unless ignored (docs/algorithm.md 7.1)
+  int64_t total_params = 0;  // weights of all layers, fixed ones included
+  int64_t target_bytes = 0;  // the whole model's, if that was asked for instead; target_avg_bits is then avg_bits
   // What the layers take in the files that runtimes load (block sizes, scales and zero points as they are stored), and
   // the whole model with its other tensors at their stored size; 0 where the table does not say how large those are.
   int64_t layer_bytes = 0;

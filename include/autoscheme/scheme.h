@@ -2,6 +2,7 @@
 #ifndef AUTOSCHEME_SCHEME_H_
 #define AUTOSCHEME_SCHEME_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -49,6 +50,10 @@ absl::StatusOr<Scheme> FindScheme(absl::string_view name);
 // True when the two quantize alike. Names do not count, nor do act_* fields where neither quantizes activations
 // (act_bits unset or >= 16), by docs/algorithm.md 3.3.
 bool SameScheme(const Scheme& a, const Scheme& b);
+
+// Why runtimes cannot hold a linear layer of that shape under the scheme; null if they can. Borrowed forever. What then
+// happens is in docs/algorithm.md 2.5.
+const char* WhyUnsuited(const Scheme& scheme, int64_t out_features, int64_t in_features);
 
 // "W2A16, w4a16,MXFP4" -> schemes, in order; one that equals an earlier one is dropped (docs/algorithm.md 3.3).
 // INVALID_ARGUMENT for an unknown name or an empty list.

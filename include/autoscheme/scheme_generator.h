@@ -22,7 +22,7 @@ namespace autoscheme {
 struct Options {
   std::vector<Scheme> schemes;       // the menu; the first one decides the shape rules (docs/algorithm.md 2.5)
   int64_t batch_size = 8;            // sequences whose loss is one mean (docs/algorithm.md 6.2)
-  std::string scorer = "deltaloss";  // what is measured (docs/algorithm.md): "deltaloss"
+  std::string scorer = "deltaloss";  // one of those that capi/option_table.cc lists and explains
   // What is computed in: "float32"; "bfloat16"; "mixed", float32 but for the matrix products of the backward
   // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32. On
   // another CPU products of bfloat16 are formed in float32 and rounded, in about the time of float32.
@@ -93,8 +93,9 @@ class SchemeGenerator {
   ~SchemeGenerator();
 
   // RESOURCE_EXHAUSTED when max_ram_bytes cannot be met, or without one when less is free than the run needs at least;
-  // the message names the smallest budget that would do. Calibration that Score would refuse: INVALID_ARGUMENT. Of a
-  // skeleton without weights the time is estimated with a rate of reading that is assumed (1.5 GB/s), not measured.
+  // the message names the smallest budget that would do. Calibration that Score would refuse: INVALID_ARGUMENT. Where
+  // the plan spills and work_dir takes no file: as Score, NOT_FOUND or PERMISSION_DENIED.
+  // For a skeleton without weights the rate of reading, of which the estimated time is made, is assumed to be 1.5 GB/s.
   absl::StatusOr<Plan> MakePlan(const Calibration& calibration) const;
 
   // The two sweeps. Ids outside the vocabulary: INVALID_ARGUMENT with row, column and id. NaN or infinite weights:

@@ -178,7 +178,7 @@ absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what, 
   rapidjson::MemoryStream stream(text.data(), text.size());
   rapidjson::Reader reader;
   rapidjson::ParseResult result;
-  auto parse = [&](Json&) {
+  auto parse = [&](rapidjson::Document&) {
     result = reader.Parse<kFlags>(stream, handler);
     return !result.IsError();
   };

@@ -13,7 +13,10 @@
 
 namespace autoscheme {
 
-using Json = rapidjson::Document;
+// A name of its own, so that public headers can declare it without RapidJSON.
+struct Json : rapidjson::Document {
+  using rapidjson::Document::Document;
+};
 using JsonValue = rapidjson::Value;
 
 // Python writes NaN, Infinity and -Infinity as they stand, which JSON does not know.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "autoscheme/output.h"
@@ -313,6 +314,20 @@ absl::Status WriteOutput(Io& io, const std::string& path, absl::string_view cont
   return Replace(io, place, contents);
 }
 
+namespace {
+
+// Whether readers of the model folder that a place lies in would take the result for a part of the model: as weights
+// instead of its shards, say.
+bool WouldBeRead(Io& io, const Place& place) {
+  const auto [folder, name] = SplitPath(place.path);
+  struct stat st;
+  if (place.kind != Place::Kind::kFile || Stat(io, absl::StrCat(folder, "/config.json"), &st) < 0) return false;
+  return absl::EndsWith(name, ".safetensors") || absl::EndsWith(name, ".safetensors.index.json") ||
+         name == "config.json" || name == "adapter_config.json";
+}
+
+}  // namespace
+
 absl::Status CheckOutputs(const Context& context, const std::vector<std::string>& outputs,
                           const std::vector<std::string>& inputs) {
   Io& io = IoOf(context);
@@ -330,6 +345,9 @@ absl::Status CheckOutputs(const Context& context, const std::vector<std::string>
         return place.Refused(absl::StrCat("it is the same file as the other result ", Quoted(other.given),
                                           ", which it would overwrite"));
       }
+    }
+    if (WouldBeRead(io, place)) {
+      return place.Refused("its folder is a model's, of which it would be read as a part; give it another name");
     }
     places.push_back(std::move(place));
   }

@@ -129,4 +129,20 @@ std::string OneLine(absl::string_view text) {
   return out;
 }
 
+std::string ToUtf8(absl::string_view text) {
+  if (IsValidUtf8(text)) return std::string(text);
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = Utf8CharLength(text.substr(i));
+    if (length == 0) {
+      out += "\xEF\xBF\xBD";
+      ++i;
+    } else {
+      out.append(text.data() + i, length);
+      i += length;
+    }
+  }
+  return out;
+}
+
 }  // namespace autoscheme

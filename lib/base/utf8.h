@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "absl/strings/string_view.h"
 
@@ -11,5 +12,8 @@ namespace autoscheme {
 size_t Utf8CharLength(absl::string_view text);
 
 bool IsValidUtf8(absl::string_view text);
+
+// Bytes that are no UTF-8 (a path may hold them) become U+FFFD.
+std::string ToUtf8(absl::string_view text);
 
 }  // namespace autoscheme

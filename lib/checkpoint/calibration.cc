@@ -26,8 +26,10 @@ namespace {
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 
 absl::StatusOr<Calibration> FromNpy(const File& file);
-absl::StatusOr<Calibration> FromSafetensors(const File& file, const Context& context);
-absl::StatusOr<Calibration> FromText(Io& io, const File& file, const FileKind& kind, const Context& context);
+absl::StatusOr<Calibration> FromSafetensors(const File& file, const CalibrationPart& part, const Context& context);
+absl::StatusOr<Calibration> FromText(Io& io, const File& file, const FileKind& kind, const CalibrationPart& part,
+                                     const Context& context);
+absl::StatusOr<Calibration> Cut(Calibration calibration, const CalibrationPart& part);
 absl::Status Foreign(const File& file, const FileKind& kind);
 
 // A little-endian integer of `size` <= 8 bytes.
@@ -39,7 +41,8 @@ uint64_t Load(const void* bytes, size_t size) {
 
 }  // namespace
 
-absl::StatusOr<Calibration> ReadCalibration(const Context& context, const std::string& path) {
+absl::StatusOr<Calibration> ReadCalibration(const Context& context, const std::string& path,
+                                            const CalibrationPart& part) {
   AUTOSCHEME_RETURN_IF_ERROR(context.CheckCancelled());
   Io& io = IoOf(context);
   AUTOSCHEME_ASSIGN_OR_RETURN(const File file, File::OpenRead(io, path));
@@ -57,9 +60,15 @@ absl::StatusOr<Calibration> ReadCalibration(const Context& context, const std::s
     return absl::ResourceExhaustedError(
         absl::StrCat(Quoted(path), " has ", file.size(), " bytes; at most ", kMaxFileBytes, " are accepted"));
   }
-  if (is_npy) return FromNpy(file);
-  if (is_safetensors || (has_length && kind.sort == FileKind::kUnknown)) return FromSafetensors(file, context);
-  return FromText(io, file, kind, context);
+  absl::StatusOr<Calibration> whole;
+  if (is_npy) {
+    whole = FromNpy(file);
+  } else if (is_safetensors || (has_length && kind.sort == FileKind::kUnknown)) {
+    whole = FromSafetensors(file, part, context);
+  } else {
+    whole = FromText(io, file, kind, part, context);
+  }
+  return whole.ok() ? Cut(*std::move(whole), part) : whole;
 }
 
 absl::StatusOr<Calibration> Truncate(Calibration calibration, int64_t nsamples, int64_t seqlen) {
@@ -100,6 +109,20 @@ std::string Sha256(const Calibration& calibration) {
 
 namespace {
 
+absl::StatusOr<Calibration> Cut(Calibration calibration, const CalibrationPart& part) {
+  int64_t rows = part.nsamples;
+  const int64_t seqlen = part.seqlen == 0 ? calibration.seqlen : part.seqlen;
+  if (part.max_tokens < 0 || (part.max_tokens > 0 && part.max_tokens < seqlen)) {
+    return absl::InvalidArgumentError(absl::StrCat("max_tokens is ", part.max_tokens, ", less than one row of ",
+                                                   Count(static_cast<uint64_t>(seqlen), "id"),
+                                                   ": raise it or give a smaller seqlen"));
+  }
+  if (part.max_tokens > 0) {
+    rows = std::min(rows == 0 ? calibration.nsamples : rows, part.max_tokens / seqlen);
+  }
+  return Truncate(std::move(calibration), rows, part.seqlen);
+}
+
 std::string IsInstead(const File& file, absl::string_view what, absl::string_view remedy) {
   return absl::StrCat(Quoted(file.path()), " is ", what, ": ", remedy, "; ", kAcceptedTokens);
 }
@@ -123,11 +146,12 @@ absl::Status Foreign(const File& file, const FileKind& kind) {
   return absl::UnimplementedError(IsInstead(file, kind.name, remedy));
 }
 
-absl::StatusOr<Calibration> FromText(Io& io, const File& file, const FileKind& kind, const Context& context) {
+absl::StatusOr<Calibration> FromText(Io& io, const File& file, const FileKind& kind, const CalibrationPart& part,
+                                     const Context& context) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string contents, ReadFileToString(io, file.path(), kMaxFileBytes));
   const absl::string_view text = absl::StripPrefix(contents, "\xef\xbb\xbf");  // a byte order mark
   const absl::StatusOr<Json> json = ParseJson(text, Quoted(file.path()));
-  if (json.ok()) return CalibrationFromJson(*json, file.path(), context);
+  if (json.ok()) return CalibrationFromJson(*json, file.path(), part, context);
   absl::string_view what = kind.name, remedy;
   if (IsJsonLines(text)) {
     what = "JSON Lines, a value in each line";
@@ -208,8 +232,9 @@ std::optional<double> Number(const std::byte* item, Dtype dtype) {
   }
 }
 
-absl::Status CheckCompanion(const File& file, const TensorInfo& tensor, const Calibration& calibration) {
-  CompanionCheck check(file.path(), tensor.name, calibration);
+absl::Status CheckCompanion(const File& file, const TensorInfo& tensor, const Calibration& calibration,
+                            const CalibrationPart& part) {
+  CompanionCheck check(file.path(), tensor.name, calibration, part);
   if (tensor.shape != std::vector<int64_t>{calibration.nsamples, calibration.seqlen}) {
     return check.BadShape(absl::StrCat("the shape [", absl::StrJoin(tensor.shape, ", "), "]"));
   }
@@ -226,7 +251,7 @@ absl::Status CheckCompanion(const File& file, const TensorInfo& tensor, const Ca
   return check.Finish();
 }
 
-absl::StatusOr<Calibration> FromSafetensors(const File& file, const Context& context) {
+absl::StatusOr<Calibration> FromSafetensors(const File& file, const CalibrationPart& part, const Context& context) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const SafetensorsHeader header, ReadSafetensorsHeader(file));
   const auto ids = std::find_if(header.tensors.begin(), header.tensors.end(),
                                 [](const TensorInfo& t) { return t.name == "input_ids"; });
@@ -242,7 +267,7 @@ absl::StatusOr<Calibration> FromSafetensors(const File& file, const Context& con
   std::vector<std::string> unused;
   for (const TensorInfo& tensor : header.tensors) {
     if (CompanionCheck::Knows(tensor.name)) {
-      AUTOSCHEME_RETURN_IF_ERROR(CheckCompanion(file, tensor, calibration));
+      AUTOSCHEME_RETURN_IF_ERROR(CheckCompanion(file, tensor, calibration, part));
     } else if (tensor.name != ids->name) {
       unused.push_back(tensor.name);
     }

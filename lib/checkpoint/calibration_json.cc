@@ -25,7 +25,8 @@ struct Column {
 
 absl::StatusOr<std::vector<Column>> Columns(const JsonValue& json, const std::string& path);
 absl::StatusOr<Calibration> ReadIds(const Column& column, const std::string& path);
-absl::Status CheckCompanion(const Column& column, const std::string& path, const Calibration& calibration);
+absl::Status CheckCompanion(const Column& column, const std::string& path, const Calibration& calibration,
+                            const CalibrationPart& part);
 absl::Status NoIds(const std::vector<Column>& columns, const std::string& path);
 
 absl::Status Refused(const std::string& path, absl::string_view problem) {
@@ -35,7 +36,7 @@ absl::Status Refused(const std::string& path, absl::string_view problem) {
 }  // namespace
 
 absl::StatusOr<Calibration> CalibrationFromJson(const JsonValue& json, const std::string& path,
-                                                const Context& context) {
+                                                const CalibrationPart& part, const Context& context) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::vector<Column> columns, Columns(json, path));
   const Column* ids = nullptr;
   for (const Column& column : columns) {
@@ -46,7 +47,7 @@ absl::StatusOr<Calibration> CalibrationFromJson(const JsonValue& json, const std
   std::vector<std::string> unused;
   for (const Column& column : columns) {
     if (CompanionCheck::Knows(column.name)) {
-      AUTOSCHEME_RETURN_IF_ERROR(CheckCompanion(column, path, calibration));
+      AUTOSCHEME_RETURN_IF_ERROR(CheckCompanion(column, path, calibration, part));
     } else if (&column != ids) {
       unused.push_back(column.name);
     }
@@ -175,8 +176,9 @@ absl::StatusOr<Calibration> ReadIds(const Column& column, const std::string& pat
   return calibration;
 }
 
-absl::Status CheckCompanion(const Column& column, const std::string& path, const Calibration& calibration) {
-  CompanionCheck check(path, column.name, calibration);
+absl::Status CheckCompanion(const Column& column, const std::string& path, const Calibration& calibration,
+                            const CalibrationPart& part) {
+  CompanionCheck check(path, column.name, calibration, part);
   if (!column.is_list) return check.BadShape("no rows");
   if (static_cast<int64_t>(column.rows.size()) != calibration.nsamples)
     return check.BadShape(absl::StrCat(column.rows.size(), " rows"));

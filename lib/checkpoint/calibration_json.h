@@ -11,8 +11,9 @@
 
 namespace autoscheme {
 
-// `path` is for messages. INVALID_ARGUMENT as in ReadCalibration.
-absl::StatusOr<Calibration> CalibrationFromJson(const JsonValue& json, const std::string& path, const Context& context);
+// All ids; `part` is of what stands beside them. `path` is for messages. INVALID_ARGUMENT as in ReadCalibration.
+absl::StatusOr<Calibration> CalibrationFromJson(const JsonValue& json, const std::string& path,
+                                                const CalibrationPart& part, const Context& context);
 
 // Whether text that is no JSON is JSON Lines: a value in the first line, and more after it.
 bool IsJsonLines(absl::string_view text);

@@ -20,6 +20,7 @@ namespace {
 bool IsRepoId(absl::string_view model);
 std::string CacheFolder();
 absl::StatusOr<mode_t> ModeOf(Io& io, const std::string& path);
+std::vector<std::string> ReposIn(Io& io, const std::string& folder);
 absl::StatusOr<std::string> Snapshot(Io& io, const std::string& repo, const std::string& model,
                                      const std::string& revision);
 
@@ -43,8 +44,22 @@ absl::StatusOr<std::string> ResolveModelFolder(Io& io, const std::string& model)
   AUTOSCHEME_ASSIGN_OR_RETURN(const mode_t config, ModeOf(io, model + "/config.json"));
   AUTOSCHEME_ASSIGN_OR_RETURN(const mode_t snapshots, ModeOf(io, folder + "/snapshots"));
   if (config == 0 && S_ISDIR(snapshots)) return Snapshot(io, folder, folder, revision);
+  if (mode != 0 && config == 0) {
+    const std::vector<std::string> repos = ReposIn(io, folder);
+    if (repos.size() == 1) return Snapshot(io, repos[0], repos[0], revision);
+    if (repos.size() > 1) {
+      return absl::InvalidArgumentError(absl::StrCat("the model ", Quoted(model), " is a Hugging Face cache of ",
+                                                     repos.size(), " models: give one of ", FirstNames(repos)));
+    }
+  }
   if (mode != 0) return model;
 
+  if (absl::StrContains(model, "://")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the model ", Quoted(model),
+                     " is a URL, and nothing is fetched from the network: download it, and give its folder or, where "
+                     "it lies in the Hugging Face cache, its name (org/name)"));
+  }
   if (!IsRepoId(name)) return ErrnoStatus(ENOENT, absl::StrCat("cannot open the model folder ", Quoted(model)));
   const std::string cache = CacheFolder();
   if (cache.empty()) {
@@ -126,6 +141,19 @@ absl::StatusOr<mode_t> ModeOf(Io& io, const std::string& path) {
   if (result == -ENOENT || result == -ENOTDIR) return 0;
   if (result < 0) return ErrnoStatus(-result, absl::StrCat("cannot open ", Quoted(path)));
   return st.st_mode;
+}
+
+// Repositories of a cache that is `folder`, or its subfolder "hub" as in HF_HOME.
+std::vector<std::string> ReposIn(Io& io, const std::string& folder) {
+  std::vector<std::string> repos;
+  for (const std::string& hub : {folder, absl::StrCat(folder, "/hub")}) {
+    for (const std::string& name : NamesIn(io, hub)) {
+      const std::string repo = absl::StrCat(hub, "/", name);
+      const absl::StatusOr<mode_t> snapshots = ModeOf(io, repo + "/snapshots");
+      if (absl::StartsWith(name, "models--") && snapshots.ok() && S_ISDIR(*snapshots)) repos.push_back(repo);
+    }
+  }
+  return repos;
 }
 
 // `model`: what the user calls the repository, for messages.

@@ -129,9 +129,10 @@ absl::StatusOr<std::vector<std::string>> ModelFolder::ShardSet() const {
 absl::Status ModelFolder::Describe(const absl::Status& error) const {
   std::string text(error.message());
   std::map<const Kind*, std::vector<std::string>> found;
-  std::vector<std::string> pointers, unfinished;
+  std::vector<std::string> pointers, unfinished, models;
   for (const std::string& name : names_) {
     const std::string path = Path(name), link = LinkNote(name);
+    if (absl::c_linear_search(NamesIn(io_, path), "config.json")) models.push_back(name);
     const auto kind = std::find_if(std::begin(kKinds), std::end(kKinds),
                                    [&](const Kind& each) { return Matches(name, each.patterns); });
     struct stat st;
@@ -151,6 +152,7 @@ absl::Status ModelFolder::Describe(const absl::Status& error) const {
   const auto say = [&](const std::vector<std::string>& names, absl::string_view what) {
     if (!names.empty()) absl::StrAppend(&text, "; it holds ", FirstNames(names), ", ", what);
   };
+  say(models, "where a config.json lies: give the path of that folder");
   say(unfinished, "an unfinished download: download the model again");
   say(pointers, absl::StrCat("Git LFS pointers: ", Remedy(FileKind::kLfsPointer)));
   for (const auto& [kind, names] : found) say(names, kind->text);

@@ -31,6 +31,7 @@ constexpr absl::string_view kEveryToken =
 constexpr Companion kCompanions[] = {
     {"attention_mask", Expected::kOne, kPadding},
     {"labels", Expected::kId, kEveryToken},
+    {"mask", Expected::kOne, kEveryToken},
     {"loss_mask", Expected::kOne, kEveryToken},
     {"completion_mask", Expected::kOne, kEveryToken},
     {"assistant_masks", Expected::kOne, kEveryToken},
@@ -83,10 +84,18 @@ absl::Status BadTokenShape(const std::string& path, const std::vector<int64_t>& 
 
 bool CompanionCheck::Knows(absl::string_view name) { return FindCompanion(name) != nullptr; }
 
-CompanionCheck::CompanionCheck(std::string path, std::string name, const Calibration& calibration)
-    : path_(std::move(path)), name_(std::move(name)), calibration_(calibration) {}
+CompanionCheck::CompanionCheck(std::string path, std::string name, const Calibration& calibration,
+                               const CalibrationPart& part)
+    : path_(std::move(path)),
+      name_(std::move(name)),
+      calibration_(calibration),
+      rows_(part.nsamples > 0 ? part.nsamples : calibration.nsamples),
+      columns_(part.seqlen > 0 ? std::min(part.seqlen, calibration.seqlen) : calibration.seqlen) {
+  if (part.max_tokens > 0) rows_ = std::min(rows_, part.max_tokens / columns_);
+}
 
 void CompanionCheck::See(int64_t row, int64_t column, double value) {
+  if (row >= rows_ || column >= columns_) return;
   double expected = 0;
   switch (FindCompanion(name_)->expected) {
     case Expected::kOne: expected = 1; break;
@@ -111,8 +120,8 @@ absl::Status CompanionCheck::Finish() const {
     id = absl::StrCat(", where the id is ", calibration_.ids[first_row_ * calibration_.seqlen + first_column_]);
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      Quoted(path_), ": row ", first_row_, " of ", name_, " is not ", expected, " at ", in_first_row_, " of ",
-      calibration_.seqlen, " positions (", NumberText(first_value_), " at column ", first_column_, id, ")",
+      Quoted(path_), ": row ", first_row_, " of ", name_, " is not ", expected, " at ", in_first_row_, " of ", columns_,
+      " positions (", NumberText(first_value_), " at column ", first_column_, id, ")",
       more_rows_ > 0 ? absl::StrCat(", and so in ", more_rows_, more_rows_ == 1 ? " further row" : " further rows")
                      : "",
       ": ", companion.remedy));

@@ -30,7 +30,8 @@ class CompanionCheck {
  public:
   static bool Knows(absl::string_view name);
 
-  CompanionCheck(std::string path, std::string name, const Calibration& calibration);
+  // `calibration` is the whole of the file; only what lies in the part is looked at.
+  CompanionCheck(std::string path, std::string name, const Calibration& calibration, const CalibrationPart& part);
   // The number at a row and column of the ids; rows come in order.
   void See(int64_t row, int64_t column, double value);
   // INVALID_ARGUMENT with the first row that says otherwise, at how many of its positions, and what to do.
@@ -41,6 +42,7 @@ class CompanionCheck {
  private:
   const std::string path_, name_;
   const Calibration& calibration_;
+  int64_t rows_, columns_;  // those that the part has
   int64_t first_row_ = -1, first_column_ = 0, in_first_row_ = 0, last_row_ = -1, more_rows_ = 0;
   double first_value_ = 0;
 };

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "autoscheme/scheme.h"
 #include "base/io.h"
+#include "base/nearest.h"
 #include "formats/data_types.h"
 
 namespace autoscheme {
@@ -92,9 +93,10 @@ absl::StatusOr<Scheme> FindScheme(absl::string_view name) {
   for (const Scheme& scheme : SchemeCatalogue()) {
     if (scheme.name == wanted) return scheme;
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "unknown scheme ", Quoted(name), "; known are ",
-      absl::StrJoin(SchemeCatalogue(), ", ", [](std::string* out, const Scheme& s) { absl::StrAppend(out, s.name); })));
+  std::vector<std::string> names;
+  for (const Scheme& scheme : SchemeCatalogue()) names.push_back(scheme.name);
+  return absl::InvalidArgumentError(absl::StrCat("unknown scheme ", Quoted(name), "; nearest to it is ",
+                                                 Nearest(name, names, 1), "; known are ", absl::StrJoin(names, ", ")));
 }
 
 bool SameScheme(const Scheme& a, const Scheme& b) {
@@ -109,14 +111,20 @@ bool SameScheme(const Scheme& a, const Scheme& b) {
 
 absl::StatusOr<std::vector<Scheme>> ParseSchemeList(absl::string_view comma_separated) {
   std::vector<Scheme> schemes;
+  int position = 0;
   for (absl::string_view name : absl::StrSplit(comma_separated, ',')) {
+    ++position;
     if (absl::StripAsciiWhitespace(name).empty()) {
       return absl::InvalidArgumentError(absl::StrCat("the list of schemes ", Quoted(comma_separated),
                                                      " has an empty entry; write names separated by commas, e.g. "
                                                      "W4A16,W8A16"));
     }
     absl::StatusOr<Scheme> scheme = FindScheme(name);
-    if (!scheme.ok()) return scheme.status();
+    if (!scheme.ok()) {
+      return absl::Status(scheme.status().code(),
+                          absl::StrCat("entry ", position, " of the list of schemes ", Quoted(comma_separated), ": ",
+                                       scheme.status().message()));
+    }
     bool seen = false;
     for (const Scheme& earlier : schemes) seen = seen || SameScheme(earlier, *scheme);
     if (!seen) schemes.push_back(*std::move(scheme));

@@ -1,10 +1,12 @@
 #include "formats/layer_pattern.h"
 
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
+#include "base/nearest.h"
 
 namespace autoscheme {
 namespace {
@@ -17,6 +19,10 @@ constexpr size_t kMaxLength = 1000;
 absl::StatusOr<LayerPattern> LayerPattern::Parse(absl::string_view text, const std::string& what) {
   LayerPattern pattern;
   pattern.text_ = std::string(text);
+  if (text.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": a pattern is empty, which would match every layer; ", "to mean that write .*"));
+  }
   if (text.size() > kMaxLength) {
     return absl::InvalidArgumentError(absl::StrCat(what, ": the pattern ", Quoted(text), " has ", text.size(),
                                                    " characters; at most ", kMaxLength, " are taken"));
@@ -34,6 +40,18 @@ absl::StatusOr<LayerPattern> LayerPattern::Parse(absl::string_view text, const s
 
 bool LayerPattern::Matches(const std::string& name) const {
   return expression_.has_value() ? expression_->Matches(name) : absl::StrContains(name, text_);
+}
+
+absl::Status SelectsNothing(absl::string_view what, absl::string_view text, const std::vector<LayerInfo>& layers) {
+  std::set<std::string> names;
+  for (const LayerInfo& layer : layers) {
+    names.insert(layer.name);
+    for (size_t dot = layer.name.find('.'); dot != std::string::npos; dot = layer.name.find('.', dot + 1)) {
+      names.insert(layer.name.substr(dot + 1));
+    }
+  }
+  return absl::InvalidArgumentError(absl::StrCat(what, ": ", Quoted(text), " matches no layer; nearest to it are ",
+                                                 Nearest(text, {names.begin(), names.end()})));
 }
 
 }  // namespace autoscheme

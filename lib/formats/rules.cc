@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -12,13 +13,19 @@
 #include "formats/data_types.h"
 #include "formats/layer_pattern.h"
 #include "formats/scheme_json.h"
+#include "formats/stand_in.h"
 
 namespace autoscheme {
 namespace {
 
 using Layers = std::vector<LayerInfo>;
 
-std::vector<std::string> IgnoreEntries(const RuleOptions& options);
+struct IgnoreEntry {
+  std::string text, pattern;  // as the user wrote it, and what it means
+};
+std::vector<IgnoreEntry> IgnoreEntries(const RuleOptions& options);
+absl::Status CheckUnused(absl::string_view what, absl::string_view text, const LayerPattern& pattern,
+                         const Layers& layers, const RuleOptions& options, const Context& context);
 std::vector<std::string> Routers(const Layers& layers, const std::string& config_text);
 Scheme SixteenBits(const Scheme& defaults, const std::string& data_type);
 Scheme FillFrom(const Scheme& defaults, Scheme scheme);
@@ -35,7 +42,7 @@ absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo
   const bool gguf = IsKQuant(defaults);
   AUTOSCHEME_RETURN_IF_ERROR(ResolveScheme(&defaults));
   const Scheme ignored = SixteenBits(defaults, "float");
-  const std::vector<std::string> ignore = IgnoreEntries(options);
+  const std::vector<IgnoreEntry> ignore = IgnoreEntries(options);
 
   // Exact names first, then the user's patterns, then those of ignore_layers: the order in which the reference lets one
   // entry overwrite another.
@@ -53,16 +60,16 @@ absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo
     patterns.emplace_back(std::move(pattern), filled);
   }
   for (const std::string& name : Routers(layers, options.config_text)) FixExact(name, ignored, &layers);
-  for (const std::string& entry : ignore) FixExact(entry, ignored, &layers);
+  for (const IgnoreEntry& entry : ignore) FixExact(entry.pattern, ignored, &layers);
   for (const auto& [pattern, scheme] : patterns) {
     if (FixMatching(pattern, scheme, &layers)) continue;
-    context.Warn(absl::StrCat("layer_config: ", Quoted(pattern.text()), " matches no layer; it has no effect"));
+    AUTOSCHEME_RETURN_IF_ERROR(CheckUnused("layer_config", pattern.text(), pattern, candidates, options, context));
   }
-  for (const std::string& entry : ignore) {
-    if (FixExact(entry, ignored, &layers)) continue;
-    AUTOSCHEME_ASSIGN_OR_RETURN(const LayerPattern pattern, LayerPattern::Parse(entry, "ignore_layers"));
+  for (const IgnoreEntry& entry : ignore) {
+    if (FixExact(entry.pattern, ignored, &layers)) continue;
+    AUTOSCHEME_ASSIGN_OR_RETURN(const LayerPattern pattern, LayerPattern::Parse(entry.pattern, "ignore_layers"));
     if (FixMatching(pattern, ignored, &layers)) continue;
-    context.Warn(absl::StrCat("ignore_layers: ", Quoted(entry), " matches no layer; it has no effect"));
+    AUTOSCHEME_RETURN_IF_ERROR(CheckUnused("ignore_layers", entry.text, pattern, candidates, options, context));
   }
 
   Layers result;
@@ -101,16 +108,37 @@ bool SuitsShape(const Scheme& scheme, const LayerInfo& layer) {
   return scheme.group.size <= 0 || layer.in_features % scheme.group.size == 0;
 }
 
+const char* WhyUnsuited(const Scheme& scheme, int64_t out_features, int64_t in_features) {
+  LayerInfo layer;
+  layer.out_features = out_features, layer.in_features = in_features;
+  if (StandIn(scheme, layer).has_value()) return "super-groups do not divide the rows";
+  if (SuitsShape(scheme, layer)) return nullptr;
+  return TypeOf(scheme)->shape == ShapeRule::kWholeGroups ? "groups do not divide the rows"
+                                                          : "rows or columns are no multiple of 32";
+}
+
 namespace {
 
-std::vector<std::string> IgnoreEntries(const RuleOptions& options) {
-  std::vector<std::string> entries;
+std::vector<IgnoreEntry> IgnoreEntries(const RuleOptions& options) {
+  std::vector<IgnoreEntry> entries;
   for (absl::string_view part :
        absl::StrSplit(absl::StrReplaceAll(options.ignore_layers, {{" ", ""}}), ',', absl::SkipEmpty())) {
-    entries.emplace_back(part);
-    if (absl::ascii_isdigit(static_cast<unsigned char>(part.back()))) entries.back().push_back('.');
+    entries.push_back({std::string(part), std::string(part)});
+    if (absl::ascii_isdigit(static_cast<unsigned char>(part.back()))) entries.back().pattern.push_back('.');
   }
   return entries;
+}
+
+// A pattern that selects no layer is an error, unless it means what is left alone anyway: that is a warning.
+absl::Status CheckUnused(absl::string_view what, absl::string_view text, const LayerPattern& pattern,
+                         const Layers& layers, const RuleOptions& options, const Context& context) {
+  const auto matches = [&](const std::string& name) { return pattern.Matches(name); };
+  const bool means_other = absl::c_any_of(options.other_names, matches) ||
+                           absl::c_any_of(layers, [&](const LayerInfo& layer) { return matches(layer.name); });
+  if (!means_other) return SelectsNothing(what, text, layers);
+  context.Warn(absl::StrCat(what, ": ", Quoted(text), " matches tensors that take no part, and no layer that does; ",
+                            "it has no effect"));
+  return absl::OkStatus();
 }
 
 std::vector<std::string> Routers(const Layers& layers, const std::string& config_text) {

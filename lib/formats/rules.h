@@ -21,6 +21,9 @@ struct RuleOptions {
   // The text of config.json. A mixture of experts is known by "moe" or "expert" in it: its routers (layers called
   // *.gate) stay at 16 bits.
   std::string config_text;
+  // Names of other tensors of the model, less ".weight": a pattern that matches none of the layers, but one of these,
+  // is no error.
+  std::vector<std::string> other_names;
 };
 
 // `candidates`: all linear layers of the blocks, the head and (beside k-quants) the embedding, in model order, with
@@ -35,8 +38,9 @@ struct RuleOptions {
 //  - shapes: a layer that the default scheme does not suit (SuitsShape) is fixed at 16 bits. Where another option does
 //  not
 //    suit one, selection leaves that option out for that layer.
-// Patterns that match nothing are reported through the context, as is a head that was asked for but is tied.
-// Errors: INVALID_ARGUMENT for an empty menu or an invalid expression (names option and pattern).
+// Patterns that match only what takes no part are reported through the context, as is a head that was asked for but is
+// tied. Errors: INVALID_ARGUMENT for an empty menu, an invalid expression (names option and pattern) or a pattern that
+// matches nothing (names the layers that are nearest to it).
 absl::StatusOr<std::vector<LayerInfo>> ResolveLayers(const std::vector<LayerInfo>& candidates,
                                                      const RuleOptions& options, const Context& context = {});
 

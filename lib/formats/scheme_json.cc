@@ -129,16 +129,25 @@ absl::Status CheckMembers(const JsonValue& object, const std::string& what) {
 }  // namespace
 
 absl::StatusOr<Scheme> SchemeFromJson(const JsonValue& value, const std::string& what) {
-  if (value.IsString()) return FindScheme(absl::string_view(value.GetString(), value.GetStringLength()));
+  const auto find = [&](absl::string_view preset) -> absl::StatusOr<Scheme> {
+    absl::StatusOr<Scheme> found = FindScheme(preset);
+    if (found.ok()) return found;
+    return absl::Status(found.status().code(), absl::StrCat(what, ": ", found.status().message()));
+  };
+  if (value.IsString()) return find(absl::string_view(value.GetString(), value.GetStringLength()));
   if (!value.IsObject()) {
     return absl::InvalidArgumentError(absl::StrCat(what, ": a scheme is a preset's name or an object"));
   }
   AUTOSCHEME_RETURN_IF_ERROR(CheckMembers(value, what));
+  if (value.MemberCount() == (JsonFind(value, "name") != nullptr ? 1u : 0u)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": the object is empty: give a preset's name, or fields as {\"bits\": 8}"));
+  }
   Scheme scheme;
   const bool from_preset = JsonFind(value, "scheme") != nullptr;
   if (from_preset) {
     AUTOSCHEME_ASSIGN_OR_RETURN(const std::string preset, JsonString(value, "scheme", what));
-    AUTOSCHEME_ASSIGN_OR_RETURN(scheme, FindScheme(preset));
+    AUTOSCHEME_ASSIGN_OR_RETURN(scheme, find(preset));
   }
   AUTOSCHEME_ASSIGN_OR_RETURN(const std::string name, JsonStringOr(value, "name", "", what));
   if (!HasGgufName(scheme)) {

@@ -54,6 +54,7 @@ std::vector<TensorInfo> TensorsOf(const ModelSpec& spec, Dtype dtype) {
     for (const ParamSpec& param : block.params) add(absl::StrCat(block.name, ".", param.name), param.shape);
   }
   if (!spec.tied_head) add_linear(spec.head.name, spec.head);
+  if (spec.tied_head && spec.head.bias) add(spec.head.name + ".bias", {spec.vocab_size});
   return tensors;
 }
 
@@ -61,7 +62,7 @@ std::vector<TensorInfo> TensorsOf(const ModelSpec& spec, Dtype dtype) {
 
 Checkpoint::TensorsOf TensorsOfConfig(const Context& context) {
   return [&context](const Json& config) -> absl::StatusOr<std::vector<TensorInfo>> {
-    AUTOSCHEME_ASSIGN_OR_RETURN(const ModelSpec spec, ReadModelSpec(config));
+    AUTOSCHEME_ASSIGN_OR_RETURN(const ModelSpec spec, ReadModelSpec(config, ArchitecturesOf(context)));
     return TensorsOf(spec, DtypeOfConfig(context, config));
   };
 }

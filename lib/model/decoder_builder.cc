@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "base/io.h"
 #include "base/status_macros.h"
+#include "model/rope.h"
 
 namespace autoscheme {
 namespace {
@@ -55,6 +56,14 @@ Norm BlockBuilder::MakeNorm(const NormStyle& style, const std::string& name, std
 
 Norm BlockBuilder::MakeNorm(const NormStyle& style, const std::string& name) {
   return MakeNorm(style, name, {decoder_.hidden});
+}
+
+Norm BlockBuilder::MakeNormOfHeads(NormStyle style, const std::string& name, int64_t heads) {
+  style.bias = false;
+  Norm norm = MakeNorm(style, absl::StrCat(name, ".0"), {decoder_.head_dim});
+  for (int64_t head = 1; head < heads; ++head) MakeNorm(style, absl::StrCat(name, ".", head), {decoder_.head_dim});
+  norm.parts = static_cast<int>(heads);
+  return norm;
 }
 
 Attention BlockBuilder::MakeAttention(const AttentionNames& names) {
@@ -204,6 +213,14 @@ void DecoderBuilder::ReadCommonKeys(int64_t default_head_dim) {
   SetEnds("model.embed_tokens", "lm_head");
 }
 
+void DecoderBuilder::ReadGptKeys() {
+  hidden = Count("n_embd"), blocks = Count("n_layer"), heads = kv_heads = Count("n_head");
+  spec.vocab_size = Count("vocab_size"), spec.max_positions = Count("n_positions");
+  width = Count("n_inner", 4 * hidden);
+  SetHeadDim(0);
+  SetEnds("transformer.wte", "lm_head");
+}
+
 void DecoderBuilder::SetEnds(const std::string& embedding, const std::string& head) {
   spec.hidden_size = hidden;
   spec.input.embedding = absl::StrCat(embedding, ".weight"), spec.input.width = hidden;
@@ -214,34 +231,6 @@ void DecoderBuilder::SetEnds(const std::string& embedding, const std::string& he
 void DecoderBuilder::ReadTie(bool fallback) {
   spec.tied_head_given = Has("tie_word_embeddings");
   spec.tied_head = Bool("tie_word_embeddings", fallback);
-}
-
-// These families ignore such keys, here as in transformers; a model that was made with them is another one.
-void DecoderBuilder::WarnOfForeignKeys(const std::vector<const char*>& known) {
-  constexpr const char* kOffAtZero[] = {"attention_multiplier",
-                                        "attn_logit_softcapping",
-                                        "clip_qkv",
-                                        "final_logit_softcapping",
-                                        "no_rope_layer_interval",
-                                        "no_rope_layers",
-                                        "qk_layernorm",
-                                        "query_pre_attn_scalar",
-                                        "rope_traditional",
-                                        "use_qk_norm"};
-  constexpr const char* kOffAtOne[] = {"embedding_multiplier", "logit_scale", "logits_scaling", "residual_multiplier",
-                                       "rotary_pct",           "scale_depth", "scale_emb"};
-  std::vector<std::string> found;
-  const auto look = [&](const char* key, double off) {
-    const JsonValue* value = JsonFind(config, key);
-    const bool is_off = value == nullptr || value->IsFalse() || (value->IsNumber() && value->GetDouble() == off);
-    const auto same = [&](const char* own) { return std::string(own) == key; };
-    if (!is_off && std::none_of(known.begin(), known.end(), same)) found.push_back(key);
-  };
-  for (const char* key : kOffAtZero) look(key, 0);
-  for (const char* key : kOffAtOne) look(key, 1);
-  if (found.empty()) return;
-  Warn(absl::StrCat("config.json: a ", spec.model_type, " model has no ", FirstNames(found),
-                    ", ignored here as in transformers; if it was made with that, these are not its numbers"));
 }
 
 NormStyle DecoderBuilder::Rms(const char* key, double fallback) {
@@ -307,13 +296,17 @@ Rotary DecoderBuilder::MakeRotary(const RotaryOptions& options, const std::strin
     return other.dims == table.dims && other.rope == table.rope;
   });
   const int index = static_cast<int>(same - spec.tables.begin());
-  const Rotary rotary{index, table.dims, options.interleaved, options.wide};
+  Rotary rotary{index, table.dims, options.interleaved, options.wide};
+  if (table.rope.query_growth != 0) {
+    rotary.query_growth = table.rope.query_growth, rotary.growth_length = table.rope.original_max_positions;
+  }
   if (same == spec.tables.end()) spec.tables.push_back(std::move(table));
   rotaries_.emplace_back(attention_type, rotary);
   return rotary;
 }
 
 int64_t DecoderBuilder::SlidingWindow(int64_t unmentioned) {
+  reads_window_ = true;
   const int64_t window = Int("sliding_window", config.HasMember("sliding_window") ? 0 : unmentioned);
   if (window >= 0) return window;
   Fail(absl::InvalidArgumentError(
@@ -322,6 +315,7 @@ int64_t DecoderBuilder::SlidingWindow(int64_t unmentioned) {
 }
 
 std::vector<int64_t> DecoderBuilder::WindowsByType(int64_t window) {
+  reads_layer_types_ = true;
   const JsonValue* types = JsonFind(config, "layer_types");
   if (types == nullptr) return {};
   std::vector<int64_t> windows(blocks, 0);
@@ -348,19 +342,16 @@ std::vector<int64_t> DecoderBuilder::WindowsByType(int64_t window) {
 
 std::vector<int64_t> DecoderBuilder::WindowsByPattern(int64_t window, int64_t pattern) {
   std::vector<int64_t> windows = WindowsByType(window);
+  if (windows.empty() && window < 1 && pattern > 1) {
+    Fail(absl::InvalidArgumentError(absl::StrCat("config.json: sliding_window is null, but ", pattern - 1, " of ",
+                                                 pattern, " blocks of a ", spec.model_type,
+                                                 " model are local; give a window, or "
+                                                 "layer_types that are all ",
+                                                 kFullAttention)));
+  }
   for (int64_t i = static_cast<int64_t>(windows.size()); i < blocks; ++i) {
     windows.push_back(pattern > 0 && (i + 1) % pattern != 0 ? window : 0);
   }
-  return windows;
-}
-
-std::vector<int64_t> DecoderBuilder::QwenWindows() {
-  const bool used = Bool("use_sliding_window", false);
-  const int64_t given = SlidingWindow(4096), window = used ? given : 0;
-  std::vector<int64_t> windows = WindowsByType(window);
-  if (!windows.empty()) return windows;
-  const int64_t first = Int("max_window_layers", 28);
-  for (int64_t i = 0; i < blocks; ++i) windows.push_back(i >= first ? window : 0);
   return windows;
 }
 
@@ -376,20 +367,73 @@ void DecoderBuilder::EachBlock(const std::string& prefix,
     BlockBuilder builder(*this, block);
     describe(builder, i);
     if (!status_.ok()) return;
-    autoscheme::Finish(block);
     spec.blocks.push_back(std::move(block));
   }
 }
 
+void DecoderBuilder::WarnOfWindows() {
+  std::vector<std::string> found;
+  if (!reads_window_ && Has("sliding_window")) found.push_back("sliding_window");
+  const JsonValue* types = reads_layer_types_ ? nullptr : JsonFind(config, "layer_types");
+  const bool is_list = types != nullptr && types->IsArray();
+  if (is_list && std::any_of(types->Begin(), types->End(), [](const JsonValue& v) { return v != kFullAttention; })) {
+    found.push_back("layer_types");
+  }
+  if (found.empty()) return;
+  Warn(absl::StrCat("config.json: a ", spec.model_type, " model has no ", FirstNames(found),
+                    ", ignored here as in transformers: every block attends to ",
+                    reads_window_ ? "the same window" : "all"));
+}
+
 absl::StatusOr<ModelSpec> DecoderBuilder::Finish() {
   if (!status_.ok()) return status_;
-  // Some ways to scale frequencies are made for longer runs than the config names.
+  WarnOfWindows();
+  // Some ways to scale frequencies are made for longer runs than the config names, where all tables are scaled so.
+  double positions = spec.tables.empty() ? 0 : 1e15;
   for (const RotaryTable& table : spec.tables) {
-    if (table.rope.type != "dynamic" && table.rope.type != "yarn") continue;
-    const double positions = std::min(table.rope.factor * table.rope.original_max_positions, 1e15);
-    spec.max_positions = std::max(spec.max_positions, static_cast<int64_t>(positions));
+    const bool longer = table.rope.type == "linear" || table.rope.type == "dynamic" || table.rope.type == "yarn";
+    positions = std::min(positions, longer ? table.rope.factor * table.rope.original_max_positions : 0);
   }
+  spec.max_positions = std::max(spec.max_positions, static_cast<int64_t>(positions));
   return std::move(spec);
+}
+
+// These families ignore such keys, here as in transformers; a model that was made with them is another one.
+void WarnOfForeignKeys(DecoderBuilder& decoder, const std::vector<const char*>& known) {
+  constexpr const char* kOffAtZero[] = {"attention_multiplier",
+                                        "attn_logit_softcapping",
+                                        "clip_qkv",
+                                        "final_logit_softcapping",
+                                        "no_rope_layer_interval",
+                                        "no_rope_layers",
+                                        "qk_layernorm",
+                                        "query_pre_attn_scalar",
+                                        "rope_traditional",
+                                        "use_qk_norm"};
+  constexpr const char* kOffAtOne[] = {"embedding_multiplier", "logit_scale", "logits_scaling", "residual_multiplier",
+                                       "rotary_pct",           "scale_depth", "scale_emb"};
+  std::vector<std::string> found;
+  const auto look = [&](const char* key, double off) {
+    const JsonValue* value = JsonFind(decoder.config, key);
+    const bool is_off = value == nullptr || value->IsFalse() || (value->IsNumber() && value->GetDouble() == off);
+    const auto same = [&](const char* own) { return std::string(own) == key; };
+    if (!is_off && std::none_of(known.begin(), known.end(), same)) found.push_back(key);
+  };
+  for (const char* key : kOffAtZero) look(key, 0);
+  for (const char* key : kOffAtOne) look(key, 1);
+  if (found.empty()) return;
+  decoder.Warn(absl::StrCat("config.json: a ", decoder.spec.model_type, " model has no ", FirstNames(found),
+                            ", ignored here as in transformers; if it was made with that, these are not its numbers"));
+}
+
+std::vector<int64_t> QwenWindows(DecoderBuilder& d) {
+  const bool used = d.Bool("use_sliding_window", false);
+  const int64_t given = d.SlidingWindow(4096), window = used ? given : 0;
+  std::vector<int64_t> windows = d.WindowsByType(window);
+  if (!windows.empty()) return windows;
+  const int64_t first = d.Int("max_window_layers", 28);
+  for (int64_t i = 0; i < d.blocks; ++i) windows.push_back(i >= first ? window : 0);
+  return windows;
 }
 
 }  // namespace autoscheme

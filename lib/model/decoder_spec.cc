@@ -5,7 +5,10 @@ namespace {
 
 struct Uses {
   std::vector<int> linears, params, last_products;
-  void Read(const Norm& norm) { Read(norm.weight, params), Read(norm.bias, params); }
+  void Read(const Norm& norm) {
+    for (int part = 0; norm.weight >= 0 && part < norm.parts; ++part) Read(norm.weight + part, params);
+    Read(norm.bias, params);
+  }
   static void Read(int index, std::vector<int>& of) {
     if (index >= 0) of.push_back(index);
   }

@@ -22,6 +22,7 @@ absl::StatusOr<ModelSpec> CreateGranite(const Json& config);
 absl::StatusOr<ModelSpec> CreateHelium(const Json& config);
 absl::StatusOr<ModelSpec> CreateInternLm3(const Json& config);
 absl::StatusOr<ModelSpec> CreateLlama(const Json& config);
+absl::StatusOr<ModelSpec> CreateMinistral3(const Json& config);
 absl::StatusOr<ModelSpec> CreateMistral(const Json& config);
 absl::StatusOr<ModelSpec> CreateNemotron(const Json& config);
 absl::StatusOr<ModelSpec> CreateOlmo(const Json& config);

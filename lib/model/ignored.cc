@@ -39,7 +39,7 @@ class IgnoredTensors {
   }
 
  private:
-  enum Kind { kAdapter, kBias, kHead, kFurtherBlock, kOther, kKinds };
+  enum Kind { kAdapter, kQuantized, kBias, kHead, kFurtherBlock, kOther, kKinds };
 
   bool IsBias(absl::string_view name) const {
     return absl::EndsWith(name, ".bias") && linears_.contains(absl::StripSuffix(name, ".bias"));
@@ -47,6 +47,7 @@ class IgnoredTensors {
 
   Kind KindOf(absl::string_view name) const {
     if (IsOfAdapter(name)) return kAdapter;
+    if (IsOfQuantized(name)) return kQuantized;
     if (IsBias(name)) return kBias;
     if (IsOfOtherHead(name)) return kHead;
     if (!absl::StartsWith(name, blocks_prefix_)) return kOther;
@@ -57,6 +58,9 @@ class IgnoredTensors {
     switch (kind) {
       case kAdapter:
         return "an adapter (LoRA) was not merged: without it these are the numbers of the base model; merge it first";
+      case kQuantized:
+        return "such are part of quantized weights: if the weights mean nothing without them, give the original 16- or "
+               "32-bit checkpoint";
       case kBias:
         return absl::StrCat(
             "config.json gives such a layer of a ", spec_.model_type,
@@ -123,6 +127,11 @@ void WarnOfClass(const Context& context, const Json& config, const std::string& 
 bool HasPart(absl::string_view name, absl::Span<const absl::string_view> parts) {
   const std::string dotted = absl::StrCat(".", name, ".");
   return absl::c_any_of(parts, [&](absl::string_view part) { return absl::StrContains(dotted, part); });
+}
+
+bool IsOfQuantized(absl::string_view name) {
+  return HasPart(name, {".qweight.", ".qzeros.", ".g_idx.", ".weight_packed.", ".weight_scale", ".absmax.",
+                        ".quant_state.", ".SCB."});
 }
 
 bool IsOfAdapter(absl::string_view name) {

@@ -12,9 +12,11 @@
 
 namespace autoscheme {
 
-// Kinds of tensors that no language model reads, by name: those of an adapter that was not merged, those of a
-// classifier or reward model, and computed numbers that training code saved (rotary frequencies, causal masks).
+// Kinds of tensors that no language model reads, by name: those of quantized weights, those of an adapter that was not
+// merged, those of a classifier or reward model, and computed numbers that training code saved (rotary frequencies,
+// causal masks).
 bool HasPart(absl::string_view name, absl::Span<const absl::string_view> parts);  // parts are ".lora_", ".bias."
+bool IsOfQuantized(absl::string_view name);
 bool IsOfAdapter(absl::string_view name);
 bool IsOfOtherHead(absl::string_view name);
 bool IsBuffer(absl::string_view name);

@@ -1,7 +1,5 @@
 #include "autoscheme/meta_skeleton.h"
 
-#include <rapidjson/prettywriter.h>
-#include <rapidjson/stringbuffer.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -22,6 +20,7 @@
 #include "model/decoder_spec.h"
 #include "model/ignored.h"
 #include "model/missing.h"
+#include "model/tensor_roles.h"
 
 namespace autoscheme {
 
@@ -34,6 +33,8 @@ struct MetaSkeleton::Rep {
   LinearLayer head;
   bool tied_head = false;
   std::vector<const TensorInfo*> others, untouched;
+  std::vector<TensorRole> roles;
+  std::vector<std::string> shards, warnings;
 };
 
 namespace {
@@ -103,15 +104,15 @@ class TensorFinder {
   const TensorInfo* Find(const std::string& name, const std::vector<int64_t>& shape) {
     const TensorInfo* info = Look(name);
     if (info == nullptr) {
-      missing_.push_back(name);
+      missing_.push_back(names_.Stored(name));
       return nullptr;
     }
     used_.insert(info);
     if (info->shape != shape) {
-      Fail(absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(name), " has shape ", ShapeText(info->shape),
+      Fail(absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(info->name), " has shape ", ShapeText(info->shape),
                                                    ", config.json asks for ", ShapeText(shape))));
     } else if (!IsFloat(*info)) {
-      Fail(absl::UnimplementedError(absl::StrCat("tensor ", Quoted(name), " has dtype ", DtypeName(info->dtype),
+      Fail(absl::UnimplementedError(absl::StrCat("tensor ", Quoted(info->name), " has dtype ", DtypeName(info->dtype),
                                                  "; weights must be BF16, F16 or F32")));
     }
     return info;
@@ -121,7 +122,10 @@ class TensorFinder {
     if (missing_.empty() && status_.ok()) return status_;
     std::vector<std::string> unused;
     for (const TensorInfo* info : Unused()) unused.push_back(info->name);
-    const absl::Status told = DiagnoseMissing(missing_, unused, spec_);
+    ModelSpec stored = spec_;
+    stored.head.name = names_.Stored(stored.head.name);
+    stored.blocks.front().name = names_.Stored(stored.blocks.front().name);
+    const absl::Status told = DiagnoseMissing(missing_, unused, stored);
     if (missing_.empty()) {
       return told.message().empty() ? status_
                                     : absl::Status(told.code(), absl::StrCat(status_.message(), told.message()));
@@ -154,7 +158,7 @@ class TensorFinder {
   const Checkpoint& checkpoint_;
   const ModelSpec& spec_;
   const StoredNames names_;
-  std::vector<std::string> missing_;
+  std::vector<std::string> missing_;  // as they would be stored
   absl::flat_hash_set<const TensorInfo*> used_;
   absl::Status status_;
 };
@@ -203,9 +207,10 @@ Block FindBlock(const BlockSpec& spec, TensorFinder& finder) {
   return block;
 }
 
-// The head is the embedding where the config says so, and where it says nothing and there is no tensor of the head.
+// The head is the embedding where the config says so; where it says nothing, if that means so in its family, or there
+// is no tensor of the head.
 bool SaysTied(const ModelSpec& spec, const TensorInfo* head) {
-  return spec.tied_head_given ? spec.tied_head : head == nullptr;
+  return spec.tied_head || (!spec.tied_head_given && head == nullptr);
 }
 
 template <typename T>
@@ -251,15 +256,36 @@ absl::StatusOr<bool> SameNumbers(const Context& context, const Checkpoint& check
     const int64_t count = std::min(kChunk, a.numel() - begin);
     AUTOSCHEME_RETURN_IF_ERROR(read(a, begin, count, bytes_a));
     AUTOSCHEME_RETURN_IF_ERROR(read(b, begin, count, bytes_b));
-    if (a.dtype == b.dtype) {
-      if (bytes_a != bytes_b) return false;
-      continue;
-    }
+    if (a.dtype == b.dtype && bytes_a == bytes_b) continue;
     for (int64_t i = 0; i < count; ++i) {
       if (NumberAt(bytes_a, a.dtype, i) != NumberAt(bytes_b, b.dtype, i)) return false;
     }
   }
   return true;
+}
+
+// The host's context, whose warnings are also appended to `warnings`.
+Context Noting(const Context& host, std::vector<std::string>& warnings) {
+  Context context = host;
+  context.log = [&host, &warnings](LogLevel level, absl::string_view text) {
+    if (level == LogLevel::kWarning) warnings.emplace_back(text);
+    if (host.log) host.log(level, text);
+  };
+  return context;
+}
+
+// Whether a head that is said to be tied is so where it has a tensor of its own; a warning where not.
+absl::StatusOr<bool> IsTiedIndeed(const Context& context, const Checkpoint& checkpoint, const ModelSpec& spec,
+                                  const TensorInfo& embedding, const TensorInfo& head) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(const bool same, SameNumbers(context, checkpoint, embedding, head));
+  if (same) return true;
+  context.Warn(absl::StrCat(
+      "config.json says tie_word_embeddings",
+      spec.tied_head_given ? "" : absl::StrCat(" by saying nothing, for model_type ", Quoted(spec.model_type)),
+      ", but ", Quoted(head.name), " differs from ", Quoted(embedding.name),
+      ": the head is not tied, as in transformers 5; set tie_word_embeddings to false to silence this, or remove the "
+      "tensor to tie the head"));
+  return false;
 }
 
 std::string Fingerprint(const Checkpoint& checkpoint) {
@@ -272,32 +298,35 @@ std::string Fingerprint(const Checkpoint& checkpoint) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& context, const std::string& model) {
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& host, const std::string& model) {
+  auto rep = std::make_unique<Rep>();
+  rep->model = model;
+  const Context context = Noting(host, rep->warnings);
   struct stat st;
   Io& io = IoOf(context);
   if (absl::EndsWith(model, ".json") && io.Stat(model.c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
     AUTOSCHEME_ASSIGN_OR_RETURN(std::string text, ReadFileToString(io, model, Checkpoint::kMaxConfigBytes));
-    AUTOSCHEME_ASSIGN_OR_RETURN(auto made, Checkpoint::FromConfig(std::move(text), model, TensorsOfConfig(context)));
-    return Describe(context, model, std::move(made));
+    AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint,
+                                Checkpoint::FromConfig(std::move(text), model, TensorsOfConfig(context)));
+  } else {
+    AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::Open(context, model));
   }
-  AUTOSCHEME_ASSIGN_OR_RETURN(auto opened, Checkpoint::Open(context, model));
-  return Describe(context, model, std::move(opened));
+  return Describe(context, std::move(rep));
 }
 
-absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::FromConfig(const Context& context,
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::FromConfig(const Context& host,
                                                                        absl::string_view config_json) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(auto made,
+  auto rep = std::make_unique<Rep>();
+  rep->model = "config.json";
+  const Context context = Noting(host, rep->warnings);
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint,
                               Checkpoint::FromConfig(std::string(config_json), "", TensorsOfConfig(context)));
-  return Describe(context, "config.json", std::move(made));
+  return Describe(context, std::move(rep));
 }
 
-absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Describe(const Context& context, const std::string& model,
-                                                                     std::unique_ptr<Checkpoint> opened) {
-  auto rep = std::make_unique<Rep>();
-  rep->model = model;
-  rep->checkpoint = std::move(opened);
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Describe(const Context& context, std::unique_ptr<Rep> rep) {
   const Checkpoint& checkpoint = *rep->checkpoint;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config()));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config(), ArchitecturesOf(context)));
   const ModelSpec& spec = rep->spec;
 
   TensorFinder finder(checkpoint, spec);
@@ -315,19 +344,14 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Describe(const Conte
   AUTOSCHEME_RETURN_IF_ERROR(finder.status());
   rep->tied_head = SaysTied(spec, head);
   if (rep->tied_head && head != nullptr && !head_alone) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, SameNumbers(context, checkpoint, *rep->embedding, *head));
-    if (!rep->tied_head) {
-      context.Warn(absl::StrCat("config.json says tie_word_embeddings, but ", Quoted(head->name), " differs from ",
-                                Quoted(rep->embedding->name),
-                                ": the head is not tied, as in transformers 5; set "
-                                "tie_word_embeddings to false to silence this, or remove the tensor to tie the head"));
-    }
+    AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, IsTiedIndeed(context, checkpoint, spec, *rep->embedding, *head));
   }
   if (rep->tied_head) {
     rep->head.name = spec.head.name;
     rep->head.out_features = spec.head.out_features;
     rep->head.in_features = spec.head.in_features;
     rep->head.weight = rep->embedding;
+    if (spec.head.bias) rep->head.bias = finder.Find(spec.head.name + ".bias", {spec.vocab_size});
   } else {
     rep->head = FindLinear("", spec.head, finder);
   }
@@ -337,13 +361,17 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Describe(const Conte
     for (LinearLayer& layer : block.linears) layer.index = index++;
   }
   rep->head.index = index;
+  rep->head.reason = rep->tied_head ? "tied to the embedding" : "head: only with quant_lm_head or k-quants";
   std::vector<std::string> ignored;
   for (const TensorInfo* info : finder.Unused()) {
     spec.multimodal ? rep->untouched.push_back(info) : ignored.push_back(info->name);
   }
   WarnOfIgnored(context, spec, checkpoint.config(), ignored);
   rep->fingerprint = Fingerprint(checkpoint);
-  return std::unique_ptr<MetaSkeleton>(new MetaSkeleton(std::move(rep)));
+  for (const Shard& shard : checkpoint.shards()) rep->shards.push_back(shard.name);
+  std::unique_ptr<MetaSkeleton> skeleton(new MetaSkeleton(std::move(rep)));
+  skeleton->rep_->roles = TensorRoles(*skeleton);
+  return skeleton;
 }
 
 MetaSkeleton::MetaSkeleton(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
@@ -353,6 +381,8 @@ const std::string& MetaSkeleton::model() const { return rep_->model; }
 const std::string& MetaSkeleton::directory() const { return rep_->checkpoint->directory(); }
 bool MetaSkeleton::has_weights() const { return rep_->checkpoint->has_weights(); }
 const std::vector<std::string>& MetaSkeleton::files() const { return rep_->checkpoint->files(); }
+const std::vector<std::string>& MetaSkeleton::shards() const { return rep_->shards; }
+const std::vector<std::string>& MetaSkeleton::warnings() const { return rep_->warnings; }
 const std::string& MetaSkeleton::model_type() const { return rep_->spec.model_type; }
 const std::string& MetaSkeleton::fingerprint() const { return rep_->fingerprint; }
 absl::Span<const Block> MetaSkeleton::blocks() const { return rep_->blocks; }
@@ -363,13 +393,15 @@ const LinearLayer& MetaSkeleton::head() const { return rep_->head; }
 bool MetaSkeleton::tied_head() const { return rep_->tied_head; }
 absl::Span<const TensorInfo* const> MetaSkeleton::other_tensors() const { return rep_->others; }
 absl::Span<const TensorInfo* const> MetaSkeleton::untouched_tensors() const { return rep_->untouched; }
+absl::Span<const TensorRole> MetaSkeleton::tensors() const { return rep_->roles; }
 int64_t MetaSkeleton::max_positions() const { return rep_->spec.max_positions; }
 const Checkpoint& MetaSkeleton::checkpoint() const { return *rep_->checkpoint; }
 const ModelSpec& MetaSkeleton::spec() const { return rep_->spec; }
 
 int64_t MetaSkeleton::total_params() const {
   int64_t n = rep_->embedding->numel();
-  if (!rep_->tied_head) n += rep_->head.weight->numel() + (rep_->head.bias != nullptr ? rep_->head.bias->numel() : 0);
+  if (!rep_->tied_head) n += rep_->head.weight->numel();
+  if (rep_->head.bias != nullptr) n += rep_->head.bias->numel();
   for (const TensorInfo* info : rep_->others) n += info->numel();
   for (const Block& block : rep_->blocks) {
     for (const TensorInfo* info : block.tensors) n += info->numel();
@@ -380,53 +412,12 @@ int64_t MetaSkeleton::total_params() const {
 
 uint64_t MetaSkeleton::total_bytes() const {
   uint64_t n = rep_->embedding->bytes;
-  if (!rep_->tied_head) n += rep_->head.weight->bytes + (rep_->head.bias != nullptr ? rep_->head.bias->bytes : 0);
+  if (!rep_->tied_head) n += rep_->head.weight->bytes;
+  if (rep_->head.bias != nullptr) n += rep_->head.bias->bytes;
   for (const TensorInfo* info : rep_->others) n += info->bytes;
   for (const Block& block : rep_->blocks) n += block.bytes;
   for (const TensorInfo* info : rep_->untouched) n += info->bytes;
   return n;
-}
-
-std::string MetaSkeleton::ToJson() const {
-  rapidjson::StringBuffer buffer;
-  rapidjson::PrettyWriter<rapidjson::StringBuffer> w(buffer);
-  w.SetIndent(' ', 1);
-  auto key = [&](const char* k) { w.Key(k); };
-  auto str = [&](absl::string_view s) { w.String(s.data(), static_cast<rapidjson::SizeType>(s.size())); };
-  auto linear = [&](const LinearLayer& layer) {
-    w.StartObject();
-    key("name"), str(layer.name);
-    key("out_features"), w.Int64(layer.out_features);
-    key("in_features"), w.Int64(layer.in_features);
-    key("dtype"), str(DtypeName(layer.weight->dtype));
-    key("bias"), w.Bool(layer.bias != nullptr);
-    w.EndObject();
-  };
-  w.StartObject();
-  key("model"), str(rep_->model);
-  key("model_type"), str(model_type());
-  key("fingerprint"), str(fingerprint());
-  key("hidden_size"), w.Int64(hidden_size());
-  key("vocab_size"), w.Int64(vocab_size());
-  key("tied_head"), w.Bool(tied_head());
-  key("max_positions"), w.Int64(max_positions());
-  key("total_params"), w.Int64(total_params());
-  key("total_bytes"), w.Uint64(total_bytes());
-  key("untouched_tensors"), w.Uint64(rep_->untouched.size());
-  key("head"), linear(head());
-  key("blocks"), w.StartArray();
-  for (const Block& block : rep_->blocks) {
-    w.StartObject();
-    key("name"), str(block.name);
-    key("bytes"), w.Uint64(block.bytes);
-    key("linears"), w.StartArray();
-    for (const LinearLayer& layer : block.linears) linear(layer);
-    w.EndArray();
-    w.EndObject();
-  }
-  w.EndArray();
-  w.EndObject();
-  return std::string(buffer.GetString(), buffer.GetSize());
 }
 
 }  // namespace autoscheme

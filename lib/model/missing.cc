@@ -25,11 +25,6 @@ std::vector<std::string> Where(Names names, Predicate predicate) {
   return found;
 }
 
-bool IsOfQuantized(absl::string_view name) {
-  return HasPart(name, {".qweight.", ".qzeros.", ".g_idx.", ".weight_packed.", ".weight_scale", ".absmax.",
-                        ".quant_state.", ".SCB."});
-}
-
 bool IsOfMeta(absl::string_view name) { return HasPart(name, {".tok_embeddings.", ".attention.wq."}); }
 
 // "q_proj" of "model.layers.0.self_attn.q_proj.weight".
@@ -54,32 +49,50 @@ std::vector<std::string> OtherLayout(Names missing, Names unused, const ModelSpe
   return Where(unused, [&](const std::string& name) { return IsInputLayer(name) && !own.contains(LayerOf(name)); });
 }
 
-// The tensors under the prefix `given` where most of the missing ones are, which the model asks for under `asked`: what
-// stands before "layers.0", the end of `block`. Sets both.
-std::vector<std::string> OtherPrefix(Names missing, Names unused, const std::string& block, std::string& asked,
-                                     std::string& given) {
-  asked = block.substr(0, block.rfind('.', block.rfind('.') - 1) + 1);
-  const std::string blocks = block.substr(asked.size()) + ".";
+// Tensors that are asked for under one prefix, what stands before "layers.0" in a block's name, and are there under
+// others.
+struct OtherPrefix {
+  std::string asked;
+  std::vector<std::string> given, tensors;
+  std::string Text() const;
+};
+
+// Each prefix under which most of the missing tensors are, and these tensors, by prefix.
+OtherPrefix FindOtherPrefix(Names missing, Names unused, const std::string& block) {
+  OtherPrefix other;
+  other.asked = block.substr(0, block.rfind('.', block.rfind('.') - 1) + 1);
+  const std::string blocks = block.substr(other.asked.size()) + ".";
   const absl::flat_hash_set<std::string> there(unused.begin(), unused.end());
   absl::flat_hash_set<std::string> tried;
-  const auto renamed = [&](const std::string& name) {
-    return absl::StartsWith(name, asked) && there.contains(given + name.substr(asked.size()));
-  };
   for (const std::string& name : unused) {
-    const size_t end = name.find(blocks);
-    if (end == std::string::npos || !tried.insert(name.substr(0, end)).second) continue;
-    given = name.substr(0, end);
-    if (2 * Where(missing, renamed).size() <= missing.size()) continue;
-    return Where(unused, [&](const std::string& other) { return absl::StartsWith(other, given); });
+    const size_t end = absl::StartsWith(name, blocks) ? 0 : name.find("." + blocks) + 1;
+    if ((end == 0 && !absl::StartsWith(name, blocks)) || !tried.insert(name.substr(0, end)).second) continue;
+    const std::string given = name.substr(0, end);
+    std::vector<std::string> renamed;
+    for (const std::string& asked : missing) {
+      const std::string as_given = given + std::string(absl::StripPrefix(asked, other.asked));
+      if (absl::StartsWith(asked, other.asked) && there.contains(as_given)) renamed.push_back(as_given);
+    }
+    if (2 * renamed.size() <= missing.size()) continue;
+    other.given.push_back(given);
+    other.tensors.insert(other.tensors.end(), renamed.begin(), renamed.end());
   }
-  return {};
+  return other;
+}
+
+std::string OtherPrefix::Text() const {
+  const auto prefix = [](const std::string& text) { return text.empty() ? "no prefix" : "the prefix " + Quoted(text); };
+  if (given.size() == 1) {
+    return absl::StrCat("; the same names are there with ", prefix(given[0]), ": give them ", prefix(asked));
+  }
+  return absl::StrCat("; the same names are there ", Count(given.size(), "time"), ", with the prefixes ",
+                      FirstNames(given), ": give those of the copy that you mean ", prefix(asked));
 }
 
 }  // namespace
 
 absl::Status DiagnoseMissing(Names missing, Names unused, const ModelSpec& spec) {
   std::vector<std::string> found;
-  std::string asked, given;
   const auto told = [&](absl::string_view meaning, absl::StatusCode code = absl::StatusCode::kNotFound) {
     return absl::Status(code, absl::StrCat("; it holds ", Count(found.size(), "tensor"),
                                            " that config.json does not ask for: ", FirstNames(found, 3), meaning));
@@ -95,11 +108,8 @@ absl::Status DiagnoseMissing(Names missing, Names unused, const ModelSpec& spec)
   if (found = Where(unused, IsOfMeta); !found.empty()) {
     return told("; these are Meta's original names: convert with transformers' convert script");
   }
-  if (found = OtherPrefix(missing, unused, spec.blocks.front().name, asked, given); !found.empty()) {
-    return told(absl::StrCat("; the same names are there ",
-                             given.empty() ? "with no prefix" : "under the prefix " + Quoted(given), ", and a ",
-                             spec.model_type, " model has the prefix ", Quoted(asked)));
-  }
+  const OtherPrefix other = FindOtherPrefix(missing, unused, spec.blocks.front().name);
+  if (found = other.tensors; !found.empty()) return told(other.Text());
   if (found = OtherLayout(missing, unused, spec); !found.empty()) {
     return told(absl::StrCat("; the weights are of another family's layout: is model_type ", Quoted(spec.model_type),
                              " right?"));
@@ -107,13 +117,14 @@ absl::Status DiagnoseMissing(Names missing, Names unused, const ModelSpec& spec)
   if (found = Where(unused, IsOfOtherHead); !found.empty()) {
     return told("; a model without a language head (a classifier or reward model)");
   }
+  absl::string_view meaning;
   if (missing.front() == spec.head.name + ".weight") {
-    return absl::NotFoundError(
+    meaning =
         "; config.json says tie_word_embeddings false: set it to true if the head is the embedding, else the download "
-        "lacks a tensor");
+        "lacks a tensor";
   }
   found = Where(unused, [](const std::string& name) { return !IsBuffer(name); });
-  return found.empty() ? absl::NotFoundError("") : told("");
+  return found.empty() ? absl::NotFoundError(meaning) : told(meaning);
 }
 
 }  // namespace autoscheme

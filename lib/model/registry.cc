@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "model/decoder_spec.h"
 #include "model/families.h"
+#include "model/text_defaults.h"
 
 namespace autoscheme {
 namespace {
@@ -32,7 +33,7 @@ constexpr Entry kRegistry[] = {
     {"qwen2", CreateQwen2},       {"qwen3", CreateQwen3},
     {"seed_oss", CreateSeedOss},  {"smollm3", CreateSmolLm3},
     {"stablelm", CreateStableLm}, {"starcoder2", CreateStarcoder2},
-    {"ministral", CreateMistral},
+    {"ministral", CreateMistral}, {"ministral3", CreateMinistral3},
 };
 
 // Multimodal models: the family of their text decoder, unless its text_config says another, and the module that it is.
@@ -49,12 +50,32 @@ constexpr Wrapper kWrappers[] = {
     {"smolvlm", "llama", "model.text_model."},
 };
 
-absl::StatusOr<ModelSpec> ReadTextModel(const Json& config, const std::string& model_type) {
+// `where`: the part of config.json that `config` is.
+absl::Status RefuseQuantized(const JsonValue& config, absl::string_view where) {
+  const JsonValue* quantization = JsonFind(config, "quantization_config");
+  if (quantization == nullptr) return absl::OkStatus();
+  const JsonValue* method = quantization->IsObject() ? JsonFind(*quantization, "quant_method") : nullptr;
+  const bool named = method != nullptr && method->IsString();
+  return absl::UnimplementedError(absl::StrCat(
+      "config.json has a quantization_config", where, ": the model is quantized already",
+      named ? absl::StrCat(" (", Quoted(absl::string_view(method->GetString(), method->GetStringLength())), ")") : "",
+      "; give the original 16- or 32-bit checkpoint"));
+}
+
+absl::StatusOr<ModelSpec> DescribeText(const Json& config, const std::string& model_type,
+                                       absl::Span<const Architecture> given) {
+  for (const Architecture& architecture : given) {
+    if (model_type != architecture.model_type) continue;
+    AUTOSCHEME_ASSIGN_OR_RETURN(ModelSpec spec, architecture.describe(config));
+    spec.model_type = model_type;
+    return spec;
+  }
   for (const Entry& entry : kRegistry) {
     if (model_type == entry.model_type) return entry.family(config);
   }
   return absl::UnimplementedError(absl::StrCat(
-      "model_type ", Quoted(model_type), " is not supported; supported: ", absl::StrJoin(SupportedModelTypes(), ", ")));
+      "model_type ", Quoted(model_type), " is not supported; supported: ", absl::StrJoin(SupportedTypes(given), ", "),
+      "; many new models are one of these under another name, which an alias can say (docs/models.md)"));
 }
 
 // "qwen2_vl_text" is the text part of "qwen2_vl".
@@ -64,19 +85,24 @@ std::string TextType(const Json& text, const Wrapper& wrapper) {
   return own ? wrapper.text_type : type;
 }
 
-absl::StatusOr<ModelSpec> ReadWrapped(const Json& config, const Wrapper& wrapper) {
+absl::StatusOr<ModelSpec> DescribeWrapped(const Json& config, const Wrapper& wrapper,
+                                          absl::Span<const Architecture> given) {
   // Older configs of some of them have the text's keys beside the others.
   Json text;
   const JsonValue* inner = JsonFind(config, "text_config");
   if (inner != nullptr && !inner->IsObject()) {
     return absl::InvalidArgumentError("config.json: text_config must be an object");
   }
+  if (inner != nullptr) AUTOSCHEME_RETURN_IF_ERROR(RefuseQuantized(*inner, " in text_config"));
   text.CopyFrom(inner != nullptr ? *inner : static_cast<const JsonValue&>(config), text.GetAllocator());
   if (const JsonValue* tie = JsonFind(config, "tie_word_embeddings"); tie != nullptr) {
     text.RemoveMember("tie_word_embeddings");
     text.AddMember("tie_word_embeddings", JsonValue(*tie, text.GetAllocator()), text.GetAllocator());
   }
-  AUTOSCHEME_ASSIGN_OR_RETURN(ModelSpec spec, ReadTextModel(text, TextType(text, wrapper)));
+  const std::string type = TextType(text, wrapper);
+  if (type == wrapper.text_type) AddTextDefaults(wrapper.model_type, text);
+  AddTextDefaults(type, text);
+  AUTOSCHEME_ASSIGN_OR_RETURN(ModelSpec spec, DescribeText(text, type, given));
   spec.model_type = wrapper.model_type, spec.multimodal = true;
   const auto rename = [&](std::string& name) {
     if (absl::StartsWith(name, "model.")) name = wrapper.module + name.substr(6);
@@ -89,25 +115,41 @@ absl::StatusOr<ModelSpec> ReadWrapped(const Json& config, const Wrapper& wrapper
 
 }  // namespace
 
-std::vector<std::string> SupportedModelTypes() {
+std::vector<std::string> SupportedTypes(absl::Span<const Architecture> given) {
   std::vector<std::string> names;
+  for (const Architecture& architecture : given) names.push_back(architecture.model_type);
   for (const Entry& entry : kRegistry) names.push_back(entry.model_type);
   for (const Wrapper& wrapper : kWrappers) names.push_back(wrapper.model_type);
   std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
 }
 
-absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(std::string model_type, JsonString(config, "model_type", "config.json"));
-  if (JsonFind(config, "quantization_config") != nullptr) {
-    return absl::UnimplementedError(
-        "config.json has a quantization_config: the model is quantized already; give the original 16- or 32-bit "
-        "checkpoint");
-  }
+std::vector<std::string> SupportedModelTypes() { return SupportedTypes({}); }
+
+absl::StatusOr<ModelSpec> Describe(const Json& config, const std::string& model_type,
+                                   absl::Span<const Architecture> given) {
+  const bool own = std::any_of(given.begin(), given.end(),
+                               [&](const Architecture& architecture) { return architecture.model_type == model_type; });
   for (const Wrapper& wrapper : kWrappers) {
-    if (model_type == wrapper.model_type) return ReadWrapped(config, wrapper);
+    if (!own && model_type == wrapper.model_type) return DescribeWrapped(config, wrapper, given);
   }
-  return ReadTextModel(config, model_type);
+  return DescribeText(config, model_type, given);
+}
+
+absl::StatusOr<ModelSpec> ReadModelSpec(const Json& config, absl::Span<const Architecture> given) {
+  for (const Architecture& architecture : given) {
+    const auto same = [&](const Architecture& other) { return other.model_type == architecture.model_type; };
+    if (architecture.describe != nullptr && std::count_if(given.begin(), given.end(), same) == 1) continue;
+    return absl::InvalidArgumentError(absl::StrCat("Context::architectures: ", Quoted(architecture.model_type),
+                                                   " is there twice, or has no function that describes it"));
+  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(std::string model_type, JsonString(config, "model_type", "config.json"));
+  AUTOSCHEME_RETURN_IF_ERROR(RefuseQuantized(config, ""));
+  AUTOSCHEME_ASSIGN_OR_RETURN(ModelSpec spec, Describe(config, model_type, given));
+  AUTOSCHEME_RETURN_IF_ERROR(CheckSpec(spec));
+  for (BlockSpec& block : spec.blocks) Finish(block);
+  return spec;
 }
 
 }  // namespace autoscheme

@@ -12,6 +12,7 @@ namespace autoscheme {
 namespace {
 
 constexpr char kWhat[] = "config.json";
+constexpr char kQueryGrowth[] = "llama_4_scaling_beta";
 constexpr char kOriginalMaxPositions[] = "original_max_position_embeddings";
 
 // rope_scaling or rope_parameters; null if neither says anything.
@@ -50,8 +51,14 @@ bool IsNested(const JsonValue& object) {
 }
 
 absl::StatusOr<std::string> ReadType(const JsonValue& fields, const std::string& where) {
-  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string old_type, JsonStringOr(fields, "type", "", where));
-  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string type, JsonStringOr(fields, "rope_type", old_type, where));
+  const auto read = [&](const char* key, const std::string& fallback) -> absl::StatusOr<std::string> {
+    AUTOSCHEME_ASSIGN_OR_RETURN(std::string type, JsonStringOr(fields, key, fallback, where));
+    if (type == "su") return "longrope";    // its first name
+    if (type == "mrope") return "default";  // all positions of text are one
+    return type;
+  };
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string old_type, read("type", ""));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string type, read("rope_type", old_type));
   if (!old_type.empty() && type != old_type) {
     return absl::InvalidArgumentError(absl::StrCat(where, ": rope_type is ", Quoted(type), ", but type is ",
                                                    Quoted(old_type), "; remove the wrong one"));
@@ -59,8 +66,6 @@ absl::StatusOr<std::string> ReadType(const JsonValue& fields, const std::string&
   if (type.empty() && JsonFind(fields, "factor") != nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(where, " has a factor, but no rope_type that says how it is meant"));
   }
-  if (type == "su") return "longrope";    // its first name
-  if (type == "mrope") return "default";  // all positions of text are one
   return type.empty() ? "default" : type;
 }
 
@@ -107,14 +112,14 @@ const std::vector<RopeType>& RopeTypes() {
       {"llama3", {"factor", "low_freq_factor", "high_freq_factor", kOriginalMaxPositions}},
       {"yarn",
        {"factor", kOriginalMaxPositions, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
-        "truncate", "finetuned"}},
+        "truncate", "finetuned", "max_position_embeddings"}},
       {"longrope", {"factor", kOriginalMaxPositions, "attention_factor", "short_factor", "long_factor"}},
   };
   return *types;
 }
 
 // A member that no type knows might change the numbers; one that only others know means nothing.
-absl::Status CheckMembers(const JsonValue& fields, const RopeType& type, const std::string& where,
+absl::Status CheckMembers(const JsonValue& fields, const RopeType& type, const std::string& where, bool queries_grow,
                           std::vector<std::string>* warnings) {
   const auto holds = [](const std::vector<std::string>& names, const std::string& name) {
     return std::find(names.begin(), names.end(), name) != names.end();
@@ -123,7 +128,8 @@ absl::Status CheckMembers(const JsonValue& fields, const RopeType& type, const s
   for (const auto& member : fields.GetObject()) {
     const std::string name(member.name.GetString(), member.name.GetStringLength());
     if (member.value.IsNull() || holds(type.members, name) ||
-        holds({"rope_theta", "rope_type", "type", "partial_rotary_factor"}, name)) {
+        holds({"rope_theta", "rope_type", "type", "partial_rotary_factor"}, name) ||
+        (queries_grow && name == kQueryGrowth)) {
       continue;
     }
     if (std::none_of(RopeTypes().begin(), RopeTypes().end(),
@@ -231,7 +237,13 @@ absl::StatusOr<RopeConfig> ReadFlat(const Json& config, const JsonValue& fields,
                                                  " is not supported; known: default, linear, dynamic, llama3, yarn, "
                                                  "longrope"));
   }
-  AUTOSCHEME_RETURN_IF_ERROR(CheckMembers(fields, *type, where, warnings));
+  AUTOSCHEME_RETURN_IF_ERROR(CheckMembers(fields, *type, where, defaults.queries_grow, warnings));
+  if (defaults.queries_grow) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(rope.query_growth, JsonDouble(fields, kQueryGrowth, where));
+    if (rope.type != "yarn") {
+      return absl::UnimplementedError(absl::StrCat(where, ": queries that grow are supported with rope type yarn"));
+    }
+  }
   const double max_positions = static_cast<double>(defaults.max_positions);
   if (rope.type == "longrope") {
     AUTOSCHEME_RETURN_IF_ERROR(ReadLongrope(config, fields, where, max_positions, rope));
@@ -244,6 +256,7 @@ absl::StatusOr<RopeConfig> ReadFlat(const Json& config, const JsonValue& fields,
   }
   if (rope.type == "llama3") AUTOSCHEME_RETURN_IF_ERROR(ReadLlama3(config, fields, where, rope));
   if (rope.type == "yarn") AUTOSCHEME_RETURN_IF_ERROR(ReadYarn(config, fields, where, max_positions, rope));
+  if (rope.type == "linear") rope.original_max_positions = max_positions;
   if (rope.type == "dynamic") {
     rope.original_max_positions = max_positions;
     if (max_positions < 1) {
@@ -259,7 +272,8 @@ absl::StatusOr<RopeConfig> ReadFlat(const Json& config, const JsonValue& fields,
 bool RopeConfig::operator==(const RopeConfig& other) const {
   const auto values = [](const RopeConfig& r) {
     return std::tie(r.theta, r.type, r.factor, r.low_freq_factor, r.high_freq_factor, r.original_max_positions,
-                    r.attention_scale, r.beta_fast, r.beta_slow, r.truncate, r.short_factors, r.long_factors);
+                    r.attention_scale, r.beta_fast, r.beta_slow, r.truncate, r.query_growth, r.short_factors,
+                    r.long_factors);
   };
   return values(*this) == values(other);
 }
@@ -287,6 +301,10 @@ absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, const std::string&
         absl::StrCat(where, " is nested, but has nothing for ", attention_type, ", which the model's blocks have"));
   }
   return ReadFlat(config, *fields, absl::StrCat(where, ".", attention_type), defaults, part, warnings);
+}
+
+bool IsRopeType(const std::string& type) {
+  return std::any_of(RopeTypes().begin(), RopeTypes().end(), [&](const RopeType& known) { return type == known.name; });
 }
 
 }  // namespace autoscheme

@@ -1,39 +1,14 @@
-// Rotary position embedding: what config.json says of its frequencies, and the tables made from them.
+// Rotary position embedding: what config.json says of its frequencies.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "autoscheme/architecture.h"
 #include "base/json.h"
 
 namespace autoscheme {
-
-struct RopeConfig {
-  double theta = 10000.0;
-  std::string type = "default";  // "default", "linear", "llama3", "dynamic", "yarn" or "longrope"
-  double factor = 1, low_freq_factor = 1, high_freq_factor = 1;
-  double original_max_positions = 0;     // llama3, dynamic, yarn, longrope: those the model was first trained for
-  double attention_scale = 1;            // yarn, longrope: of cos and sin
-  double beta_fast = 32, beta_slow = 1;  // yarn: rotations over those positions between which frequencies are blended
-  bool truncate = true;                  // yarn: to whole frequencies
-  std::vector<double> short_factors, long_factors;  // longrope: by frequency, for runs up to those positions and beyond
-
-  bool operator==(const RopeConfig& other) const;
-};
-
-// What a family means where the config says nothing.
-struct RopeDefaults {
-  double theta = 10000.0;
-  double part = 1;              // share of a head's numbers that turns
-  bool may_be_partial = false;  // whether another part can be asked for
-  const char* part_key = "partial_rotary_factor";
-  // Where set, this key gives the theta and nothing is scaled, unless the object that decides is nested by attention
-  // type.
-  const char* theta_key = nullptr;
-  int64_t max_positions = 0;  // max_position_embeddings
-};
 
 // Reads rope_theta, rope_scaling (transformers 4) and rope_parameters (transformers 5) as transformers does where its
 // versions agree: rope_scaling, where it says anything, decides alone; the theta inside of the object that decides goes
@@ -44,5 +19,8 @@ struct RopeDefaults {
 absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, const std::string& attention_type,
                                           const RopeDefaults& defaults, double* part,
                                           std::vector<std::string>* warnings);
+
+// Whether RopeConfig::type may be that.
+bool IsRopeType(const std::string& type);
 
 }  // namespace autoscheme

@@ -23,6 +23,13 @@ double Scale(const AttentionShape& shape) {
   return shape.scale != 0 ? shape.scale : 1.0 / std::sqrt(static_cast<double>(shape.head_dim));
 }
 
+// What grown queries are multiplied by, [seqlen, 1] in float32; undefined where they are not.
+at::Tensor QueryScales(const AttentionShape& shape, int64_t seqlen) {
+  if (shape.query_growth == 0 || static_cast<double>(seqlen) <= shape.growth_length) return {};
+  const at::Tensor lengths = at::arange(seqlen, at::kFloat).div_(shape.growth_length).floor_();
+  return lengths.add_(1).log_().mul_(shape.query_growth).add_(1).unsqueeze(1);
+}
+
 // Queries that are worked on at once, [first, last), and the keys that any of them sees.
 struct Stretch {
   int64_t first, last, first_key;
@@ -80,7 +87,12 @@ class RowHead {
  public:
   // q, k, v: [seq, heads, dim] of one row.
   RowHead(const AttentionShape& shape, const at::Tensor& tables, const at::Tensor& k, const at::Tensor& v, int64_t head)
-      : shape_(shape), head_(head), tables_(tables), seqlen_(k.size(0)), step_(QueriesAtOnce(shape, seqlen_)) {
+      : shape_(shape),
+        head_(head),
+        tables_(tables),
+        seqlen_(k.size(0)),
+        step_(QueriesAtOnce(shape, seqlen_)),
+        query_scales_(QueryScales(shape, seqlen_)) {
     keys_ = NewLike(k, {1, seqlen_, shape.head_dim}, at::kFloat);
     Rotate(k.narrow(1, head, 1).transpose(0, 1), tables_, shape.interleaved, 1, 1, keys_);
     keys_ = keys_[0];
@@ -118,6 +130,7 @@ class RowHead {
       if (slopes_.defined()) ds.mul_(Part(slopes_, s, s.keys()));
       of_keys.narrow(0, s.first_key, s.keys()).addmm_(ds.t(), Part(queries_, s, dim));
       at::mm_out(dqs, ds, keys_.narrow(0, s.first_key, s.keys()));
+      Grow(dqs, s);
       Rotate(dqs.view({shape_.group(), s.queries(), dim}), TablesOf(s), shape_.interleaved, -1, Scale(shape_),
              Of(dq, s));
     });
@@ -150,11 +163,18 @@ class RowHead {
     return tables_.defined() ? tables_.narrow(1, s.first, s.queries()) : tables_;
   }
 
+  // Queries of a chunk, or their gradients, [group * queries, dim].
+  void Grow(const at::Tensor& queries, const Stretch& s) const {
+    if (!query_scales_.defined()) return;
+    queries.view({shape_.group(), s.queries(), shape_.head_dim}).mul_(query_scales_.narrow(0, s.first, s.queries()));
+  }
+
   // Softmax of the scaled products of a chunk's queries, which are left in queries_, with the keys.
   at::Tensor Probabilities(const at::Tensor& q, const Stretch& s) {
     const int64_t dim = shape_.head_dim, n = s.queries();
     at::Tensor rotated = Part(queries_, s, dim), scores = Part(scores_, s, s.keys());
     Rotate(Of(q, s), TablesOf(s), shape_.interleaved, 1, Scale(shape_), rotated.view({shape_.group(), n, dim}));
+    Grow(rotated, s);
     at::mm_out(scores, rotated, keys_.narrow(0, s.first_key, s.keys()).t());
     if (slopes_.defined()) {
       scores.div_(shape_.softcap).tanh_();
@@ -178,6 +198,7 @@ class RowHead {
   const int64_t head_;
   const at::Tensor& tables_;
   const int64_t seqlen_, step_;
+  const at::Tensor query_scales_;
   at::Tensor keys_, values_;     // [seq, dim], rotated; as they are
   at::Tensor queries_, scores_;  // a chunk of each
   at::Tensor slopes_;            // slopes of the cap, by score
@@ -236,8 +257,12 @@ at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
                    const std::optional<at::Tensor>& mask, const AttentionShape& shape) {
   const auto split = [](const at::Tensor& t, int64_t heads) { return Heads(t, heads).transpose(1, 2); };
   const auto given = [&](const at::Tensor& t) { return Converted(t, ComposedType(q)); };
+  const at::Tensor queries = Rotated(split(q, shape.heads), tables, shape.interleaved);
+  // Queries grow only where tables turn them, and so made a copy.
+  const at::Tensor scales = QueryScales(shape, q.size(1));
+  if (scales.defined() && tables.defined()) queries.mul_(Converted(scales, q.scalar_type()));
   return at::scaled_dot_product_attention(
-             given(Rotated(split(q, shape.heads), tables, shape.interleaved)),
+             given(queries),
              Repeated(given(Rotated(split(k, shape.kv_heads), tables, shape.interleaved)), shape.group()),
              Repeated(given(split(v, shape.kv_heads)), shape.group()), mask,
              /*dropout_p=*/0.0,

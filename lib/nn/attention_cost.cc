@@ -12,7 +12,9 @@ constexpr int64_t kScoreElements = 1 << 17, kMostQueries = 64, kLeastQueries = 1
 }  // namespace
 
 AttentionShape ShapeOf(const Attention& a) {
-  return {a.heads, a.kv_heads, a.head_dim, a.window, a.scale, a.softcap, a.rotary.interleaved, a.rotary.wide};
+  const Rotary& r = a.rotary;
+  return {a.heads,   a.kv_heads,    a.head_dim, a.window,       a.scale,
+          a.softcap, r.interleaved, r.wide,     r.query_growth, r.growth_length};
 }
 
 AttentionShape Seen(AttentionShape shape, int64_t seqlen) {

@@ -13,6 +13,7 @@ struct AttentionShape {
   double scale = 0;                                 // factor of the scores; 0: 1 / sqrt(head_dim)
   double softcap = 0;                               // > 0: scores become softcap tanh(scores / softcap)
   bool interleaved = false, wide_rotation = false;  // see Rotary
+  double query_growth = 0, growth_length = 1;       // likewise
 
   int64_t group() const { return heads / kv_heads; }  // query heads that share a key head
 };

@@ -15,6 +15,11 @@ namespace {
 LoadedNorm Load(const Norm& norm, BlockOps& ops) {
   LoadedNorm loaded{norm, {}, {}};
   if (norm.weight >= 0) loaded.weight = ops.Param(norm.weight);
+  if (norm.parts > 1) {
+    std::vector<at::Tensor> weights;
+    for (int part = 0; part < norm.parts; ++part) weights.push_back(ops.Param(norm.weight + part));
+    loaded.weight = at::stack(weights);
+  }
   if (norm.bias >= 0) loaded.bias = ops.Param(norm.bias);
   return loaded;
 }

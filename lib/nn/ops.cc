@@ -55,12 +55,13 @@ at::Tensor LayerNormed(const LoadedNorm& norm, const at::Tensor& x, const Moment
     if (norm.weight.defined()) y.mul_(WideWeight(norm));
     return norm.bias.defined() ? y.add_(norm.bias) : y;
   }
-  // A norm without a weight is computed in float32.
-  const at::Tensor in = norm.weight.defined() ? x : x.to(at::kFloat);
-  const at::Tensor weight = norm.norm.offset == 0 ? norm.weight : norm.weight + norm.norm.offset;
+  // A norm without a weight is computed in float32, and so is one with a weight for each head, which comes behind it.
+  const bool by_head = HeadsOf(norm) > 1, apart = by_head || !norm.weight.defined();
+  const at::Tensor in = apart ? x.to(at::kFloat) : x;
+  const at::Tensor weight = apart ? at::Tensor() : norm.norm.offset == 0 ? norm.weight : norm.weight + norm.norm.offset;
   const auto [y, mean, rstd] = at::native_layer_norm(in, {x.size(-1)}, weight, norm.bias, norm.norm.eps);
   moments.mean.copy_(mean), moments.rstd.copy_(rstd);
-  return y;
+  return by_head ? y * WideWeight(norm) : y;
 }
 
 // y by rows; with `fresh` the moments are computed first.

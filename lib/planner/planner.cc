@@ -139,11 +139,24 @@ struct Budget {
   std::string reason, warning;
 };
 
+std::string WhoHas(const FreeMemory& free) {
+  return free.cgroup.empty() ? "the system has" : absl::StrCat("cgroup ", Quoted(free.cgroup), " has");
+}
+
 absl::StatusOr<Budget> TakeBudget(const PlanInput& in, const CostModel& costs, const Candidates& candidates) {
   Budget budget;
   if (in.max_ram_bytes > 0) {
     budget.limit = budget.for_speed = static_cast<uint64_t>(in.max_ram_bytes);
     budget.reason = "as given";
+    // What the process holds before the run is no longer free.
+    if (in.free.has_value() && budget.limit > in.floor_bytes && budget.limit - in.floor_bytes > in.free->bytes) {
+      budget.warning = absl::StrCat(
+          "the budget of ", MiBText(budget.limit), " is more than the ", MiBText(in.free->bytes), " that ",
+          WhoHas(*in.free), " free",
+          in.floor_bytes > 0 ? absl::StrCat(" beside the ", MiBText(in.floor_bytes), " that this process holds already")
+                             : "",
+          ": a run that uses it may swap, or be killed");
+    }
     return budget;
   }
   const uint64_t full_speed = costs.PeakBytes(*candidates.Fastest(kNoLimit));
@@ -155,8 +168,7 @@ absl::StatusOr<Budget> TakeBudget(const PlanInput& in, const CostModel& costs, c
   budget.limit = std::max(kFrugalBytes, full_speed);
   budget.reason = full_speed > kFrugalBytes ? "what full speed needs without saved activations" : "the default";
   if (in.free.has_value() && budget.limit > in.free->bytes / 2) {
-    const std::string whose =
-        in.free->cgroup.empty() ? "the system has" : absl::StrCat("cgroup ", Quoted(in.free->cgroup), " has");
+    const std::string whose = WhoHas(*in.free);
     const uint64_t held = std::min(in.floor_bytes, candidates.least());  // is in memory already
     if (candidates.least() - held > in.free->bytes) {
       return absl::ResourceExhaustedError(absl::StrCat(

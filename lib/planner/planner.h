@@ -25,10 +25,11 @@ struct PlanInput {
   const ScorerNeeds* needs = nullptr;
   int64_t batch_size = 8;
   Precision precision;
-  int64_t max_ram_bytes = 0;       // as in Options
-  uint64_t floor_bytes = 0;        // what the process holds before the run; 0 when the budget is the library's alone
-  bool may_spill = true;           // to disk
-  std::optional<FreeMemory> free;  // what a budget that nobody has named is taken from; nothing = unknown
+  int64_t max_ram_bytes = 0;  // as in Options
+  uint64_t floor_bytes = 0;   // what the process holds before the run; 0 when the budget is the library's alone
+  bool may_spill = true;      // to disk
+  // What a budget that nobody has named is taken from, and a named one is compared with; nothing = unknown.
+  std::optional<FreeMemory> free;
   int threads = 1;
   double quantize_s = fitted::kQuantizeSeconds;  // for one weight, by the dearest scheme
 };
@@ -47,8 +48,9 @@ struct PlannedRun {
 inline constexpr uint64_t kFrugalBytes = uint64_t{1} << 30;
 
 // The fastest choice, by estimate, that fits. RESOURCE_EXHAUSTED, naming the smallest max_ram_bytes that
-// would do, when none does. Where nobody named a budget and half of what is free is too little, the least that works is
-// taken with a warning, as long as that much is free.
+// would do, when none does. A named budget that is more than what is free is kept to, with a warning. Where nobody
+// named a budget and half of what is free is too little, the least that works is taken with a warning, as long as that
+// much is free.
 absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& rates = {});
 
 }  // namespace autoscheme

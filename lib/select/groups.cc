@@ -7,10 +7,10 @@
 #include <set>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
-#include "base/io.h"
+#include "base/status_macros.h"
 #include "formats/layer_pattern.h"
 #include "select/losses.h"
 
@@ -19,10 +19,24 @@ namespace {
 
 using Group = std::vector<int>;
 
+// An entry counts as a part of a name too, whether or not it is a valid expression.
+class SharedPattern {
+ public:
+  explicit SharedPattern(const std::string& text) : text_(text), parsed_(LayerPattern::Parse(text, "shared_layers")) {}
+  bool Matches(const std::string& name) const {
+    return absl::StrContains(name, text_) || (parsed_.ok() && parsed_->Matches(name));
+  }
+  const absl::Status& status() const { return parsed_.status(); }
+
+ private:
+  std::string text_;
+  absl::StatusOr<LayerPattern> parsed_;
+};
+
 bool Chosen(const LayerInfo& layer) { return !layer.fixed.has_value() && !layer.is_embedding; }
 
 std::vector<Group> SharedGroups(const std::vector<LayerInfo>& layers,
-                                const std::vector<std::vector<std::string>>& shared_layers, const Context& context);
+                                const std::vector<std::vector<std::string>>& shared_layers);
 std::vector<Group> ExpertGroups(const std::vector<LayerInfo>& layers);
 std::vector<Group> Merge(size_t layer_count, const std::vector<Group>& groups);
 
@@ -39,8 +53,26 @@ std::vector<std::vector<std::string>> RuntimeGroups(absl::string_view runtime, b
   return {};
 }
 
+absl::Status CheckSharedLayers(const std::vector<LayerInfo>& layers,
+                               const std::vector<std::vector<std::string>>& shared_layers) {
+  for (const std::vector<std::string>& entries : shared_layers) {
+    bool runtime = false;
+    if (entries.size() == 1) RuntimeGroups(entries[0], &runtime);
+    for (size_t i = 0; i < entries.size() && !runtime; ++i) {
+      const SharedPattern pattern(entries[i]);
+      const bool any = absl::c_any_of(layers, [&](const LayerInfo& layer) {
+        return layer.name == entries[i] || (layer.block >= 0 && pattern.Matches(layer.name));
+      });
+      if (any) continue;
+      AUTOSCHEME_RETURN_IF_ERROR(pattern.status());
+      return SelectsNothing("shared_layers", entries[i], layers);
+    }
+  }
+  return absl::OkStatus();
+}
+
 std::vector<LayerGroup> GroupLayers(const std::vector<LayerInfo>& layers,
-                                    const std::vector<std::vector<std::string>>& requested, const Context& context) {
+                                    const std::vector<std::vector<std::string>>& requested) {
   std::vector<std::vector<std::string>> shared_layers;
   for (const std::vector<std::string>& entries : requested) {
     bool runtime = false;
@@ -49,7 +81,7 @@ std::vector<LayerGroup> GroupLayers(const std::vector<LayerInfo>& layers,
     }
     if (!runtime) shared_layers.push_back(entries);
   }
-  std::vector<Group> groups = SharedGroups(layers, shared_layers, context);
+  std::vector<Group> groups = SharedGroups(layers, shared_layers);
   std::vector<bool> is_shared(layers.size(), false);
   for (const Group& group : groups) {
     for (int l : group) is_shared[l] = true;
@@ -82,7 +114,7 @@ void SortByName(const std::vector<LayerInfo>& layers, Group* group) {
 }
 
 std::vector<Group> SharedGroups(const std::vector<LayerInfo>& layers,
-                                const std::vector<std::vector<std::string>>& shared_layers, const Context& context) {
+                                const std::vector<std::vector<std::string>>& shared_layers) {
   absl::flat_hash_map<std::string, int> by_name;
   std::set<int> blocks;
   for (size_t l = 0; l < layers.size(); ++l) {
@@ -102,23 +134,10 @@ std::vector<Group> SharedGroups(const std::vector<LayerInfo>& layers,
         continue;
       }
       any_pattern = true;
-      std::optional<LayerPattern> pattern;
-      if (auto parsed = LayerPattern::Parse(entry, "shared_layers"); parsed.ok()) {
-        pattern = *std::move(parsed);
-      } else {
-        context.Warn(parsed.status().message());
-      }
-      bool any = false;
+      const SharedPattern pattern(entry);
       for (size_t l = 0; l < layers.size(); ++l) {
-        const std::string& name = layers[l].name;
-        if (layers[l].block < 0) continue;
-        if (!absl::StrContains(name, entry) && !(pattern.has_value() && pattern->Matches(name))) continue;
-        matched[layers[l].block].insert(static_cast<int>(l));
-        any = true;
-      }
-      if (!any && pattern.has_value()) {
-        context.Warn(
-            absl::StrCat("shared_layers: ", Quoted(entry), " matches no layer of any block; it has no effect"));
+        if (layers[l].block >= 0 && pattern.Matches(layers[l].name))
+          matched[layers[l].block].insert(static_cast<int>(l));
       }
     }
     if (!any_pattern) {

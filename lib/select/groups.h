@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "autoscheme/context.h"
 #include "autoscheme/score_table.h"
 
 namespace autoscheme {
@@ -27,10 +27,13 @@ struct LayerGroup {
 //
 // Each entry of `shared_layers` is one group of patterns, or the name of a runtime alone. If all are exact names they
 // form one group over the whole model; otherwise they group what they match within each block. Groups that share a
-// layer are merged. The experts of a block are always one group. A pattern that is no valid expression, or that matches
-// nothing, is reported through the context.
+// layer are merged. The experts of a block are always one group.
 std::vector<LayerGroup> GroupLayers(const std::vector<LayerInfo>& layers,
-                                    const std::vector<std::vector<std::string>>& shared_layers,
-                                    const Context& context = {});
+                                    const std::vector<std::vector<std::string>>& shared_layers);
+
+// INVALID_ARGUMENT for a pattern of `shared_layers` that selects no layer of a block (names those that are nearest).
+// The name of a runtime may fuse what a model does not have.
+absl::Status CheckSharedLayers(const std::vector<LayerInfo>& layers,
+                               const std::vector<std::vector<std::string>>& shared_layers);
 
 }  // namespace autoscheme

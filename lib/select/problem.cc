@@ -55,7 +55,8 @@ absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions
   problem.reference_rules = options.reference_rules;
   AUTOSCHEME_RETURN_IF_ERROR(CheckStandIns(problem, context));
   for (const LayerInfo& layer : table.layers) problem.fixed.push_back(layer.fixed);
-  const std::vector<LayerGroup> groups = GroupLayers(table.layers, options.shared_layers, context);
+  AUTOSCHEME_RETURN_IF_ERROR(CheckSharedLayers(table.layers, options.shared_layers));
+  const std::vector<LayerGroup> groups = GroupLayers(table.layers, options.shared_layers);
   const std::vector<std::vector<double>> losses = MenuLosses(table, problem.menu);
   if (!options.reference_rules) {
     ReplaceFixed(&problem, context);
@@ -237,12 +238,30 @@ absl::Status GroupError(const Problem& problem, const LayerGroup& group, const s
                                                  " must have one scheme, but ", why));
 }
 
+// The loss of a layer under a scheme that need not be on the menu; nothing where it was not measured.
+std::optional<double> MeasuredLoss(const Problem& problem, const std::vector<std::vector<double>>& losses, int layer,
+                                   const Scheme& scheme) {
+  if (scheme.IsPassThrough()) return 0;
+  const LayerInfo& info = problem.table->layers[layer];
+  for (size_t k = 0; k < problem.menu.size(); ++k) {
+    const bool same = Alike(problem.Charged(static_cast<int>(k), layer), scheme);
+    if (same && std::isfinite(losses[k][layer])) return losses[k][layer];
+  }
+  for (size_t s = 0; s < problem.table->schemes.size(); ++s) {
+    if (!Alike(StoredScheme(problem.table->schemes[s], info), scheme)) continue;
+    std::vector<int> longer = problem.menu;
+    longer.push_back(static_cast<int>(s));
+    const double loss = MenuLosses(*problem.table, longer).back()[layer];
+    if (std::isfinite(loss)) return loss;
+  }
+  return std::nullopt;
+}
+
 // Gives the free layers of a shared group the scheme of its fixed ones.
 absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::vector<std::vector<double>>& losses,
                              Problem* problem, const Context& context) {
   const auto& layers = problem->table->layers;
-  Tally taken;
-  int64_t unmeasured = 0;
+  Tally taken, unmeasured;
   for (const LayerGroup& group : groups) {
     if (!group.shared || group.bystanders.empty()) continue;
     const int given = group.bystanders[0];
@@ -272,21 +291,19 @@ absl::Status FixSharedGroups(const std::vector<LayerGroup>& groups, const std::v
       problem->fixed[l] = scheme;
       taken.Add(
           absl::StrCat(Quoted(layers[l].name), " takes ", Quoted(scheme.name), " from ", Quoted(layers[given].name)));
-      if (scheme.IsPassThrough()) continue;
-      bool measured = false;
-      for (size_t k = 0; k < problem->menu.size() && !measured; ++k) {
-        measured = Alike(problem->Charged(static_cast<int>(k), l), scheme) && std::isfinite(losses[k][l]);
-        if (measured) problem->fixed_loss += losses[k][l];
-      }
-      unmeasured += !measured;
+      const std::optional<double> loss = MeasuredLoss(*problem, losses, l, scheme);
+      problem->fixed_loss += loss.value_or(0);
+      if (!loss.has_value()) unmeasured.Add(absl::StrCat(Quoted(layers[l].name), " under ", Quoted(scheme.name)));
     }
   }
   if (taken.count > 0) {
-    context.Warn(absl::StrCat(
-        taken.count, taken.count == 1 ? " layer is" : " layers are",
-        " fixed because another of the same shared group is: ", taken.first,
-        unmeasured > 0 ? absl::StrCat("; the loss of ", unmeasured, " of them was not measured and counts as none")
-                       : ""));
+    context.Warn(absl::StrCat(taken.count, taken.count == 1 ? " layer is" : " layers are",
+                              " fixed because another of the same shared group is: ", taken.first));
+  }
+  if (unmeasured.count > 0) {
+    context.Warn(absl::StrCat("the predicted loss leaves out ", Count(unmeasured.count, "layer"),
+                              " whose scheme comes from a fixed layer of the shared group and was not scored, such as ",
+                              unmeasured.first, "; score with that scheme among the schemes too, and it counts"));
   }
   return absl::OkStatus();
 }

@@ -38,6 +38,9 @@ struct Problem {
   // What a layer that is not fixed is charged as under k: its stand-in, but under the reference's rules k itself.
   Scheme Charged(int k, int layer) const;
   int64_t EmbeddingBits(int k) const;  // all embeddings under k
+  double Average(int64_t bits_of_all) const {
+    return static_cast<double>(bits_of_all) / static_cast<double>(total_params);
+  }
 
   // The least and the most that all layers together can cost. Between them every budget has a choice.
   int64_t LeastBits() const;

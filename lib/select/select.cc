@@ -26,23 +26,19 @@ struct Target {
   std::string text;    // for messages
 };
 
-// What is solved for a target: a budget, what the rules leave, and what came out.
+// What is solved for a target: what the rules leave, within which budget, and what came out.
 struct Attempt {
-  Attempt(const Problem& problem, double avg_bits, int64_t bits)
-      : budget(bits), special(ApplyRules(problem, avg_bits, bits)) {}
-  int64_t budget = 0;  // bits for the layers that are not fixed
   SpecialLayers special;
-  std::vector<std::vector<int>>
-      options;  // options[g][j]: the index into problem.menu that solution.choice[g] == j means
+  int64_t budget = 0;  // bits for the layers that are not fixed
+  FreeKeys left;
   Solution solution;
 };
 
 absl::StatusOr<Recipe> SelectOne(const Problem& problem, const Target& target, const SelectOptions& options,
                                  const Context& context);
-void AddSmallerBudgets(const Problem& problem, std::vector<Attempt>* attempts);
+std::vector<Attempt> Attempts(const Problem& problem, const Target& target);
 absl::StatusOr<bool> Solve(const Problem& problem, const Target& target, const std::optional<Attempt>& best,
                            Attempt* attempt, const Context& context);
-double Average(const Problem& problem, int64_t bits);
 absl::StatusOr<int64_t> Budget(const Problem& problem, double target);
 absl::StatusOr<int64_t> SizeBudget(const Problem& problem, int64_t target_bytes);
 Recipe MakeRecipe(const Problem& problem, const std::vector<int>& choice, const Target& target,
@@ -81,7 +77,7 @@ absl::StatusOr<std::vector<Recipe>> SelectRecipes(const ScoreTable& table, const
     AUTOSCHEME_ASSIGN_OR_RETURN(const Problem problem, MakeProblem(table, options, quiet, Accounting::kFile));
     for (const int64_t bytes : options.target_bytes) {
       AUTOSCHEME_ASSIGN_OR_RETURN(const int64_t budget, SizeBudget(problem, bytes));
-      const double avg_bits = Average(problem, budget + problem.fixed_bits);
+      const double avg_bits = problem.Average(budget + problem.fixed_bits);
       AUTOSCHEME_RETURN_IF_ERROR(solve(problem, {avg_bits, bytes, budget, absl::StrCat(bytes, " bytes")}));
     }
   }
@@ -90,12 +86,11 @@ absl::StatusOr<std::vector<Recipe>> SelectRecipes(const ScoreTable& table, const
 
 namespace {
 
-// The target's own budget and rules, and the smaller budgets at whose end the rules said something else: a larger
-// target never gives a worse choice than a smaller one.
+// What the rules say at the target's own budget, and whatever else they allow within it: a larger target never gives a
+// worse choice than a smaller one.
 absl::StatusOr<Recipe> SelectOne(const Problem& problem, const Target& target, const SelectOptions& options,
                                  const Context& context) {
-  std::vector<Attempt> attempts = {Attempt(problem, target.avg_bits, target.budget)};
-  if (!problem.reference_rules) AddSmallerBudgets(problem, &attempts);
+  std::vector<Attempt> attempts = Attempts(problem, target);
   std::optional<Attempt> best;
   double bound = 0;  // no attempt can lose less
   for (Attempt& attempt : attempts) {
@@ -109,7 +104,7 @@ absl::StatusOr<Recipe> SelectOne(const Problem& problem, const Target& target, c
   std::vector<int> choice(problem.table->layers.size(), -1);
   for (int l : problem.embeddings) choice[l] = best->special.embedding;
   for (size_t g = 0; g < problem.groups.size(); ++g) {
-    for (int l : problem.groups[g]) choice[l] = best->options[g][best->solution.choice[g]];
+    for (int l : problem.groups[g]) choice[l] = best->left.options[g][best->solution.choice[g]];
   }
   Recipe recipe = MakeRecipe(problem, choice, target, options.ignore_scale_zp_bits);
   recipe.loss = best->solution.loss + problem.fixed_loss;
@@ -121,80 +116,74 @@ absl::StatusOr<Recipe> SelectOne(const Problem& problem, const Target& target, c
   return recipe;
 }
 
-// One attempt for every other thing that the rules say below the first attempt's budget, each at the largest such
-// budget.
-void AddSmallerBudgets(const Problem& problem, std::vector<Attempt>* attempts) {
-  const int64_t least = problem.LeastBits() - problem.fixed_bits;
-  std::vector<int64_t> steps = RuleSteps(problem);
-  std::sort(steps.begin(), steps.end(), std::greater<>());
-  for (const int64_t step : steps) {
-    if (step >= attempts->front().budget || step < least) continue;
-    Attempt attempt(problem, Average(problem, step + problem.fixed_bits), step);
-    const bool known =
-        std::any_of(attempts->begin(), attempts->end(), [&](const Attempt& a) { return a.special == attempt.special; });
-    if (!known) attempts->push_back(std::move(attempt));
+// The target's own regime first; by our own rules then all others: the nearest below it, and those above it.
+std::vector<Attempt> Attempts(const Problem& problem, const Target& target) {
+  const double avg_bits =
+      problem.reference_rules ? target.avg_bits : problem.Average(target.budget + problem.fixed_bits);
+  std::vector<Attempt> attempts = {{ApplyRules(problem, avg_bits, target.budget), target.budget, {}, {}}};
+  if (problem.reference_rules) return attempts;
+  std::vector<Regime> others = Regimes(problem);
+  std::stable_sort(others.begin(), others.end(), [&](const Regime& a, const Regime& b) {
+    const bool below = a.most < target.budget;
+    return below != (b.most < target.budget) ? below : below && a.most > b.most;
+  });
+  for (Regime& other : others) {
+    if (other.special == attempts.front().special) continue;
+    attempts.push_back({std::move(other.special), std::min(other.most, target.budget), {}, {}});
   }
+  return attempts;
 }
 
 // False for an attempt that cannot be better than `best`.
 absl::StatusOr<bool> Solve(const Problem& problem, const Target& target, const std::optional<Attempt>& best,
                            Attempt* attempt, const Context& context) {
-  int64_t budget = attempt->budget;
-  if (attempt->special.embedding >= 0) budget -= problem.EmbeddingBits(attempt->special.embedding);
-  std::vector<SolverKey> keys = problem.keys;
-  attempt->options = problem.options;
-  if (problem.head_group >= 0) {
-    SolverKey& key = keys[problem.head_group];
-    std::vector<int>& options = attempt->options[problem.head_group];
-    size_t kept = 0;
-    for (size_t j = 0; j < options.size(); ++j) {
-      const std::vector<int>& allowed = attempt->special.head;
-      if (std::find(allowed.begin(), allowed.end(), options[j]) == allowed.end()) continue;
-      key[kept] = key[j], options[kept] = options[j];
-      ++kept;
-    }
-    key.resize(kept), options.resize(kept);
+  attempt->left = KeysUnder(problem, attempt->special);
+  const std::vector<SolverKey>& keys = attempt->left.keys;
+  const int64_t budget = attempt->budget - attempt->left.embedding_bits;
+  if (best.has_value() && (LowerHulls(keys).cost.bits > budget || Relax(keys, budget).bound >= best->solution.loss)) {
+    return false;
   }
-  if (best.has_value() && Relax(keys, budget).bound >= best->solution.loss) return false;
   absl::StatusOr<Solution> solution = SolveBudget(keys, budget, {}, context);
   if (absl::IsOutOfRange(solution.status())) {
     return absl::InvalidArgumentError(
         absl::StrCat("the target of ", target.text, " leaves too little: ", solution.status().message(),
-                     "; raise the target to at least ", Average(problem, problem.LeastBits()), " bits"));
+                     "; raise the target to at least ", problem.Average(problem.LeastBits()), " bits"));
   }
   if (!solution.ok()) return solution.status();
   attempt->solution = *std::move(solution);
   return true;
 }
 
-double Average(const Problem& problem, int64_t bits) {
-  return static_cast<double>(bits) / static_cast<double>(problem.total_params);
-}
-
 // Bits for the layers that are not fixed (docs/algorithm.md 8.3). The target must lie between the least and the most
 // that the layers can cost; the reference takes the averages of the cheapest and the dearest scheme for that. Within
-// 0.001 of either it becomes that one there, and then exactly so; by our own rules at the lower end only, where there
-// would be no choice otherwise.
+// 0.001 of either it becomes that one there, and then exactly so; by our own rules only below the lower end, where
+// there would be no choice otherwise. Between the ends our budget is the largest whose average, as it is reported, does
+// not exceed the target; the reference's product may round to one bit more or less.
 absl::StatusOr<int64_t> Budget(const Problem& problem, double target) {
   const auto [cheapest, dearest] = std::minmax_element(problem.total_bits.begin(), problem.total_bits.end());
   const int64_t least = problem.reference_rules ? *cheapest : problem.LeastBits();
   const int64_t most = problem.reference_rules ? *dearest : problem.MostBits();
-  const double low = Average(problem, least), high = Average(problem, most);
-  if (std::abs(target - low) < 1e-3) return least - problem.fixed_bits;
+  const double low = problem.Average(least), high = problem.Average(most);
+  if (std::abs(target - low) < 1e-3 && (problem.reference_rules || target < low)) return least - problem.fixed_bits;
   if (problem.reference_rules && std::abs(target - high) < 1e-3) return most - problem.fixed_bits;
   // The dearest scheme's own average is a target that means something, also where a layer cannot have that scheme.
-  const double limit = std::max(high, Average(problem, *dearest)) + 1e-3;
+  const double limit = std::max(high, problem.Average(*dearest)) + 1e-3;
   if (!(target >= low && target <= limit)) {
     std::string averages;
     for (size_t k = 0; k < problem.menu.size(); ++k) {
       absl::StrAppend(&averages, k == 0 ? "" : ", ", problem.scheme(static_cast<int>(k)).name, " ",
-                      Average(problem, problem.total_bits[k]));
+                      problem.Average(problem.total_bits[k]));
     }
     return absl::InvalidArgumentError(absl::StrCat(
         "the target of ", target, " bits is outside the reachable range [", low, ", ", high, "] (averages: ", averages,
         problem.fixed_bits > 0 ? "; fixed layers included" : "", "); choose a target within it or other schemes"));
   }
-  return static_cast<int64_t>(static_cast<double>(problem.total_params) * target) - problem.fixed_bits;
+  auto bits = static_cast<int64_t>(static_cast<double>(problem.total_params) * target);
+  if (!problem.reference_rules) {
+    while (problem.Average(bits) > target) --bits;
+    while (problem.Average(bits + 1) <= target) ++bits;
+  }
+  return bits - problem.fixed_bits;
 }
 
 // A size beyond the dearest choice's is simply more than enough.

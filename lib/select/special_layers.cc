@@ -19,6 +19,7 @@ bool Contains(const std::vector<int>& values, int value) {
 int ChooseEmbedding(const Problem& problem, double target, int64_t budget);
 std::vector<int> HeadOptions(const Problem& problem, double target, int64_t budget);
 int64_t BitsBesideHead(const Problem& problem);
+std::vector<int64_t> RuleSteps(const Problem& problem);
 
 }  // namespace
 
@@ -32,6 +33,53 @@ SpecialLayers ApplyRules(const Problem& problem, double avg_bits, int64_t budget
   return special;
 }
 
+std::vector<Regime> Regimes(const Problem& problem) {
+  std::vector<int64_t> ends = RuleSteps(problem);
+  ends.push_back(std::max((kMostAverage + 1) * problem.total_params, problem.MostBits()));
+  std::sort(ends.begin(), ends.end());
+  std::vector<Regime> regimes;
+  int64_t least = problem.LeastBits() - problem.fixed_bits;
+  for (const int64_t end : ends) {
+    if (end < least) continue;
+    Regime regime{ApplyRules(problem, problem.Average(end + problem.fixed_bits), end), least, end};
+    least = end + 1;
+    if (!problem.reference_rules) {
+      regime.least = 0;
+      const auto known = std::find_if(regimes.begin(), regimes.end(),
+                                      [&](const Regime& other) { return other.special == regime.special; });
+      if (known != regimes.end()) regimes.erase(known);
+    }
+    regimes.push_back(std::move(regime));
+  }
+  return regimes;
+}
+
+FreeKeys KeysUnder(const Problem& problem, const SpecialLayers& special) {
+  FreeKeys left{problem.keys, problem.options, 0};
+  if (special.embedding >= 0) left.embedding_bits = problem.EmbeddingBits(special.embedding);
+  if (problem.head_group < 0) return left;
+  SolverKey& key = left.keys[problem.head_group];
+  std::vector<int>& options = left.options[problem.head_group];
+  size_t kept = 0;
+  for (size_t j = 0; j < options.size(); ++j) {
+    if (!Contains(special.head, options[j])) continue;
+    key[kept] = key[j], options[kept] = options[j];
+    ++kept;
+  }
+  key.resize(kept), options.resize(kept);
+  return left;
+}
+
+namespace {
+
+// What the other groups take at least.
+int64_t BitsBesideHead(const Problem& problem) {
+  int64_t least_head = std::numeric_limits<int64_t>::max();
+  for (const SolverOption& option : problem.keys[problem.head_group]) least_head = std::min(least_head, option.bits);
+  return problem.least_group_bits - least_head;
+}
+
+// Budgets up to which the rules may say one thing and beyond which another, in no order.
 std::vector<int64_t> RuleSteps(const Problem& problem) {
   absl::flat_hash_set<int64_t> steps;
   if (problem.embeddings.empty() && problem.head_group < 0) return {};
@@ -48,15 +96,6 @@ std::vector<int64_t> RuleSteps(const Problem& problem) {
     for (const int64_t bits : embedding_bits) steps.insert(BitsBesideHead(problem) + option.bits + bits - 1);
   }
   return {steps.begin(), steps.end()};
-}
-
-namespace {
-
-// What the other groups take at least.
-int64_t BitsBesideHead(const Problem& problem) {
-  int64_t least_head = std::numeric_limits<int64_t>::max();
-  for (const SolverOption& option : problem.keys[problem.head_group]) least_head = std::min(least_head, option.bits);
-  return problem.least_group_bits - least_head;
 }
 
 std::vector<int> HeadOptions(const Problem& problem, double target, int64_t budget) {

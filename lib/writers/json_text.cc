@@ -3,8 +3,6 @@
 #include <charconv>
 #include <cmath>
 
-#include "base/utf8.h"
-
 namespace autoscheme {
 
 std::string DoubleToJson(double value) {
@@ -13,22 +11,6 @@ std::string DoubleToJson(double value) {
   char text[40];
   const std::to_chars_result end = std::to_chars(text, text + sizeof(text), value);
   return std::string(text, end.ptr);
-}
-
-std::string ToUtf8(absl::string_view text) {
-  if (IsValidUtf8(text)) return std::string(text);
-  std::string out;
-  for (size_t i = 0; i < text.size();) {
-    const size_t length = Utf8CharLength(text.substr(i));
-    if (length == 0) {
-      out += "\xEF\xBF\xBD";
-      ++i;
-    } else {
-      out.append(text.data() + i, length);
-      i += length;
-    }
-  }
-  return out;
 }
 
 }  // namespace autoscheme

@@ -11,6 +11,7 @@
 
 #include "absl/strings/string_view.h"
 #include "base/json.h"
+#include "base/utf8.h"
 
 namespace autoscheme {
 
@@ -19,8 +20,6 @@ using PageWriter = rapidjson::PrettyWriter<rapidjson::StringBuffer>;  // a line 
 
 // The number as text. JSON has no NaN or infinity: those come as the strings "NaN", "Infinity" and "-Infinity".
 std::string DoubleToJson(double value);
-// Bytes that are no UTF-8 (a path may hold them) become U+FFFD.
-std::string ToUtf8(absl::string_view text);
 
 template <typename Writer>
 void PutString(Writer* writer, absl::string_view text) {

@@ -99,6 +99,25 @@ TEST_CASE("Outputs that cannot be written are found beforehand, and the trial le
   CHECK_THAT(Message(status), Contains("its folder \"" + dir.path() + "\" takes no new file"));
 }
 
+TEST_CASE("A result that a model folder would read as a part of the model is refused there, and nowhere else") {
+  const TempDir dir;
+  dir.Write("model/config.json", "{}");
+  dir.Write("model/model-00001-of-00001.safetensors", "weights");
+  dir.Write("plain/.keep", "");
+  Link("../model/model.safetensors", dir / "plain/link.json");
+  for (const char* name : {"model/model.safetensors", "model/variant.safetensors", "model/adapter_config.json",
+                           "model/model.safetensors.index.json", "model/config.json", "plain/link.json"}) {
+    INFO(name);
+    const absl::Status status = Check({dir / name});
+    CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+    CHECK_THAT(std::string(status.message()), Catch::Contains("its folder is a model's"));
+  }
+  for (const char* name : {"model/recipe.json", "model/scores", "plain/model.safetensors", "plain/config.json"}) {
+    INFO(name);
+    CHECK(Check({dir / name}).ok());
+  }
+}
+
 TEST_CASE("A link stays, and the file that it leads to is replaced beside itself") {
   const TempDir dir;
   dir.Write("real/result.json", "old");

@@ -97,6 +97,9 @@ TEST_CASE("sizes are read with their units") {
   CHECK(bytes("2 gib") == 2LL << 30);
   CHECK(bytes("1.5GB") == 1500000000);
   CHECK(bytes("10KB") == 10000);
+  CHECK(bytes("2G") == 2LL << 30);
+  CHECK(bytes("512m") == 512LL << 20);
+  CHECK(bytes("1.5 K") == 1536);
   CHECK(bytes("9223372036854775807") == INT64_MAX);
   for (const char* free : {"free", " FREE"}) {
     REQUIRE(tiny.Set(AUTOSCHEME_OPTION_MAX_RAM_BYTES, free).ok());
@@ -108,9 +111,30 @@ TEST_CASE("sizes are read with their units") {
   }
   CHECK(bytes("0") == 0);
   for (const char* bad :
-       {"", "x", "-1", "freed", "400M", "1.5.2GB", "5 bananas", "9e99", "99999999TiB", "9223372036854775808"}) {
+       {"", "x", "-1", "freed", "400P", "2Gi", "1.5.2GB", "5 bananas", "9e99", "99999999TiB", "9223372036854775808"}) {
     INFO(bad);
     CHECK(bytes(bad) == -1);
+  }
+}
+
+TEST_CASE("a list with an empty item is refused, by its text and the item's place, and a blank one is empty") {
+  TinyCase tiny;
+  const auto refused = [&](int32_t id, const char* text, const std::string& words) {
+    const Result set = tiny.Set(id, text);
+    INFO(text << ": " << set.message);
+    CHECK(set.code == AUTOSCHEME_INVALID_ARGUMENT);
+    CHECK_THAT(set.message, Contains(words));
+  };
+  refused(AUTOSCHEME_OPTION_AVG_BITS, "4,,5", "option avg_bits is \"4,,5\": item 2 between ',' is empty");
+  refused(AUTOSCHEME_OPTION_AVG_BITS, "4,5, ", "item 3");
+  refused(AUTOSCHEME_OPTION_TARGET_SIZE, ",4GiB", "option target_size is \",4GiB\": item 1");
+  refused(AUTOSCHEME_OPTION_IGNORE_LAYERS, "q_proj,,k_proj", "option ignore_layers is \"q_proj,,k_proj\": item 2");
+  refused(AUTOSCHEME_OPTION_SHARED_LAYERS, "q_proj,k_proj;", "item 2 between ';' is empty");
+  refused(AUTOSCHEME_OPTION_SHARED_LAYERS, "up_proj;q_proj,", "option shared_layers is \"q_proj,\": item 2");
+  refused(AUTOSCHEME_OPTION_SCHEMES, "W4A16,,W8A16", "\"W4A16,,W8A16\" has an empty entry");
+  for (const int32_t id : {AUTOSCHEME_OPTION_AVG_BITS, AUTOSCHEME_OPTION_IGNORE_LAYERS, AUTOSCHEME_OPTION_SHARED_LAYERS,
+                           AUTOSCHEME_OPTION_TARGET_SIZE}) {
+    CHECK(tiny.Set(id, " ").ok());
   }
 }
 
@@ -356,6 +380,109 @@ TEST_CASE("a model's files are named: those that are read, no others") {
                                                    "model-00002-of-00002.safetensors"});
   CHECK(autoscheme_skeleton_file_count(nullptr) == 0);
   CHECK(autoscheme_skeleton_file_at(nullptr, 0) == nullptr);
+}
+
+autoscheme_tensor_info Tensor(const SkeletonPtr& skeleton, int64_t index) {
+  auto tensor = Struct<autoscheme_tensor_info>();
+  REQUIRE(autoscheme_skeleton_get_tensor(skeleton.get(), index, &tensor, nullptr) == AUTOSCHEME_OK);
+  return tensor;
+}
+
+TEST_CASE("a tensor says what it is in the model: its layer, its place in the block, why it is not quantized") {
+  TinyCase tiny(2);
+  SkeletonPtr skeleton;
+  REQUIRE(tiny.Open(skeleton).ok());
+  auto block = Struct<autoscheme_block_info>();
+  REQUIRE(autoscheme_skeleton_get_block(skeleton.get(), 1, &block, nullptr) == AUTOSCHEME_OK);
+  std::vector<std::string> names(9);
+  for (int64_t i = block.first_tensor; i < block.first_tensor + block.tensor_count; ++i) {
+    const autoscheme_tensor_info tensor = Tensor(skeleton, i);
+    REQUIRE(tensor.position < 9);
+    names[tensor.position] = std::string(tensor.name).substr(std::string("model.layers.1.").size());
+    if (tensor.layer < 0) {
+      CHECK(std::string(tensor.reason) == "norm");
+      continue;
+    }
+    CHECK(tensor.reason == nullptr);
+    auto layer = Struct<autoscheme_layer_info>();
+    REQUIRE(autoscheme_skeleton_get_layer(skeleton.get(), tensor.layer, &layer, nullptr) == AUTOSCHEME_OK);
+    CHECK(std::string(layer.name) + ".weight" == tensor.name);
+    CHECK(layer.transposed == 0);
+    CHECK(layer.reason == nullptr);
+  }
+  CHECK(names == std::vector<std::string>{"input_layernorm.weight", "self_attn.q_proj.weight",
+                                          "self_attn.k_proj.weight", "self_attn.v_proj.weight",
+                                          "self_attn.o_proj.weight", "post_attention_layernorm.weight",
+                                          "mlp.gate_proj.weight", "mlp.up_proj.weight", "mlp.down_proj.weight"});
+
+  const autoscheme_tensor_info embedding = Tensor(skeleton, 18), head = Tensor(skeleton, 19);
+  CHECK(std::string(embedding.reason) == "embedding: only with k-quants");
+  CHECK(embedding.layer == -1);
+  CHECK(std::string(head.reason) == "head: only with quant_lm_head or k-quants");
+  CHECK(head.layer == 14);
+  REQUIRE(autoscheme_skeleton_shard_count(skeleton.get()) == 2);
+  CHECK(std::string(autoscheme_skeleton_shard_at(skeleton.get(), 1)) == "model-00002-of-00002.safetensors");
+  CHECK(autoscheme_skeleton_shard_at(skeleton.get(), 2) == nullptr);
+  CHECK(autoscheme_skeleton_shard_at(skeleton.get(), -1) == nullptr);
+  CHECK(autoscheme_skeleton_shard_count(nullptr) == 0);
+  CHECK(autoscheme_skeleton_shard_at(nullptr, 0) == nullptr);
+}
+
+TEST_CASE("tensors that the text decoder does not read are the last, transposed layers and tied heads are told") {
+  ContextPtr context;
+  REQUIRE(Make(context, autoscheme_context_create).ok());
+  const auto open = [&](const char* family, SkeletonPtr& skeleton) {
+    const std::string model = std::string(AUTOSCHEME_GOLDEN_DIR) + "/families/" + family + "/model";
+    REQUIRE(Make(skeleton, [&](auto** out, auto** e) {
+              return autoscheme_skeleton_open(context.get(), model.c_str(), out, e);
+            }).ok());
+    auto info = Struct<autoscheme_skeleton_info>();
+    REQUIRE(autoscheme_skeleton_get_info(skeleton.get(), &info, nullptr) == AUTOSCHEME_OK);
+    return info;
+  };
+  SkeletonPtr wrapped, gpt2;
+  const autoscheme_skeleton_info info = open("gemma3_wrapped", wrapped);
+  REQUIRE(info.untouched_count > 0);
+  uint64_t bytes = 0;
+  for (int64_t i = 0; i < info.tensor_count; ++i) {
+    const autoscheme_tensor_info tensor = Tensor(wrapped, i);
+    bytes += tensor.bytes;
+    const bool untouched = tensor.reason != nullptr && std::string(tensor.reason).find("untouched") == 0;
+    CHECK(untouched == (i >= info.tensor_count - info.untouched_count));
+  }
+  CHECK(bytes == info.total_bytes);
+
+  const autoscheme_skeleton_info of_gpt2 = open("gpt2", gpt2);
+  CHECK(of_gpt2.untouched_count == 0);
+  auto layer = Struct<autoscheme_layer_info>();
+  REQUIRE(autoscheme_skeleton_get_layer(gpt2.get(), 0, &layer, nullptr) == AUTOSCHEME_OK);
+  CHECK(layer.transposed == 1);
+  REQUIRE(autoscheme_skeleton_get_layer(gpt2.get(), of_gpt2.layer_count - 1, &layer, nullptr) == AUTOSCHEME_OK);
+  CHECK(std::string(layer.reason) == "tied to the embedding");
+  CHECK(layer.transposed == 0);
+}
+
+TEST_CASE("a preset says which shapes it does not suit") {
+  const auto why = [](const char* scheme, int64_t out, int64_t in) {
+    const char* text = nullptr;
+    REQUIRE(autoscheme_scheme_why_unsuited(scheme, out, in, &text, nullptr) == AUTOSCHEME_OK);
+    return std::string(text == nullptr ? "" : text);
+  };
+  CHECK(why("w4a16", 64, 96).empty());
+  CHECK(why("W4A16", 48, 64) == "rows or columns are no multiple of 32");
+  CHECK(why("MXFP4", 48, 64).empty());
+  CHECK(why("MXFP4", 64, 48) == "groups do not divide the rows");
+  CHECK(why("GGUF:Q4_K_S", 64, 256).empty());
+  CHECK(why("GGUF:Q4_K_S", 64, 128) == "super-groups do not divide the rows");
+  CHECK(why("FP8_BLOCK", 7, 9).empty());
+}
+
+TEST_CASE("element types have the names of the file format") {
+  CHECK(std::string(autoscheme_dtype_name(AUTOSCHEME_DTYPE_BOOL)) == "BOOL");
+  CHECK(std::string(autoscheme_dtype_name(AUTOSCHEME_DTYPE_BF16)) == "BF16");
+  CHECK(std::string(autoscheme_dtype_name(AUTOSCHEME_DTYPE_U64)) == "U64");
+  CHECK(autoscheme_dtype_name(0) == nullptr);
+  CHECK(autoscheme_dtype_name(AUTOSCHEME_DTYPE_U64 + 1) == nullptr);
 }
 
 TEST_CASE("result files are looked at before hours of work") {

@@ -88,6 +88,15 @@ struct TinyCase {
     Set(AUTOSCHEME_OPTION_BATCH_SIZE, "2");
     Set(AUTOSCHEME_OPTION_THREADS, "1");  // a tiny model is faster so, and tests run side by side
   }
+  // Gives the model another type, and its eps another key, my_eps.
+  void Disguise(const std::string& model_type) const {
+    std::string config = TinyConfig(model);
+    const auto replace = [&](const std::string& from, const std::string& to) {
+      config.replace(config.find(from), from.size(), to);
+    };
+    replace("\"llama\"", "\"" + model_type + "\""), replace("rms_norm_eps", "my_eps");
+    dir.Write("model/config.json", config);
+  }
   Result Set(int32_t id, const char* value) {
     return Call([&](autoscheme_error** e) { return autoscheme_options_set_str(options.get(), id, value, e); });
   }
@@ -129,6 +138,12 @@ inline std::string JsonOf(const ScoresPtr& scores) {
   size_t length = 0;
   Call([&](autoscheme_error** e) { return autoscheme_scores_json(scores.get(), &json, &length, e); });
   return json == nullptr ? std::string() : std::string(json, length);
+}
+
+// Without what the run has cost, which differs from run to run, and what the model is called.
+inline std::string MeasuredOf(const std::string& scores_json) {
+  const size_t from = scores_json.find("\n  \"calibration\": {");
+  return from == std::string::npos ? "" : scores_json.substr(from, scores_json.find("\n  \"run\": {") - from);
 }
 
 // Without what the run has cost, which differs from run to run.

@@ -36,8 +36,9 @@ struct Ready : TinyCase {
   CalibrationPtr calibration;
   GeneratorPtr generator;
   ScoresPtr scores;
-  explicit Ready(const char* schemes = "W4A16,W8A16") {
+  explicit Ready(const char* schemes = "W4A16,W8A16", const char* layer_config = "") {
     REQUIRE(Set(AUTOSCHEME_OPTION_SCHEMES, schemes).ok());
+    REQUIRE(Set(AUTOSCHEME_OPTION_LAYER_CONFIG, layer_config).ok());
     REQUIRE(Open(skeleton).ok());
     REQUIRE(Load(calibration).ok());
     REQUIRE(Create(skeleton, generator).ok());
@@ -48,6 +49,35 @@ struct Ready : TinyCase {
         [&](autoscheme_error** e) { return autoscheme_context_set_progress(context.get(), fn, data, free, e); });
   }
 };
+
+TEST_CASE("aliases open a model under its own name with the scores of what it is, until they are taken away") {
+  Ready plain;
+  REQUIRE(plain.Score().ok());
+  TinyCase tiny;
+  tiny.Disguise("mine");
+  const auto set = [&](const char* json) {
+    return Call([&](autoscheme_error** e) { return autoscheme_context_set_aliases(tiny.context.get(), json, e); });
+  };
+  SkeletonPtr skeleton;
+  const Result unknown = tiny.Open(skeleton);
+  CHECK(unknown.code == AUTOSCHEME_UNIMPLEMENTED);
+  CHECK_THAT(unknown.message, Contains("alias"));
+  REQUIRE(set(R"({"model_type": "mine", "as": "llama", "rename": {"my_eps": "rms_norm_eps"},
+                  "set": {"attention_bias": false}})")
+              .ok());
+  CHECK(set("{\"model_type\":").code == AUTOSCHEME_DATA_LOSS);  // what was set stays
+  CHECK(set(R"({"model_type": "mine", "as": "lama"})").code == AUTOSCHEME_INVALID_ARGUMENT);
+  REQUIRE(tiny.Open(skeleton).ok());
+  auto info = Struct<autoscheme_skeleton_info>();
+  REQUIRE(autoscheme_skeleton_get_info(skeleton.get(), &info, nullptr) == AUTOSCHEME_OK);
+  CHECK(std::string(info.model_type) == "mine");
+  ScoresPtr scores;
+  REQUIRE(tiny.ScoreAll(scores).ok());
+  CHECK(MeasuredOf(JsonOf(scores)) == MeasuredOf(JsonOf(plain.scores)));
+  CHECK_THAT(MeasuredOf(JsonOf(scores)), Contains("self_attn.q_proj"));
+  REQUIRE(set(nullptr).ok());
+  CHECK(tiny.Open(skeleton).code == AUTOSCHEME_UNIMPLEMENTED);
+}
 
 TEST_CASE("a callback's user data is given back exactly once: replaced, removed, with the context, on failure") {
   Host first, second, third, refused;
@@ -206,7 +236,7 @@ TEST_CASE("warnings reach the log callback, one that says stop has no effect out
   host.answer = 3;
   REQUIRE(autoscheme_context_set_log(tiny.context.get(), Host::OnLog, &host, Host::Free, nullptr) == 0);
   REQUIRE(tiny.Open(skeleton).ok());
-  REQUIRE(tiny.Set(AUTOSCHEME_OPTION_IGNORE_LAYERS, "no_such_layer").ok());
+  REQUIRE(tiny.Set(AUTOSCHEME_OPTION_IGNORE_LAYERS, "norm").ok());
   REQUIRE(tiny.Create(skeleton, generator).ok());
   CHECK(host.calls >= 1);
   CalibrationPtr calibration;
@@ -216,9 +246,9 @@ TEST_CASE("warnings reach the log callback, one that says stop has no effect out
 }
 
 TEST_CASE("a log callback that says stop while selecting stops the selection") {
-  Ready ready;
+  Ready ready("W4A16,W8A16", R"({"layers.1.self_attn.v_proj": "W8A16"})");
   REQUIRE(ready.Score().ok());
-  REQUIRE(ready.Set(AUTOSCHEME_OPTION_SHARED_LAYERS, "nothing,at_all").ok());
+  REQUIRE(ready.Set(AUTOSCHEME_OPTION_SHARED_LAYERS, "k_proj,v_proj").ok());
   Host host;
   REQUIRE(autoscheme_context_set_log(ready.context.get(), Host::OnLog, &host, Host::Free, nullptr) == 0);
   RecipesPtr recipes;
@@ -239,9 +269,9 @@ TEST_CASE("a log callback that says stop while selecting stops the selection") {
 }
 
 TEST_CASE("what a log callback returns does not hide why a call fails for another reason") {
-  Ready ready;
+  Ready ready("W4A16,W8A16", R"({"layers.1.self_attn.v_proj": "W8A16"})");
   REQUIRE(ready.Score().ok());
-  REQUIRE(ready.Set(AUTOSCHEME_OPTION_SHARED_LAYERS, "nothing,at_all").ok());
+  REQUIRE(ready.Set(AUTOSCHEME_OPTION_SHARED_LAYERS, "k_proj,v_proj").ok());
   Host host;
   host.answer = 3;
   REQUIRE(autoscheme_context_set_log(ready.context.get(), Host::OnLog, &host, Host::Free, nullptr) == 0);

@@ -177,6 +177,8 @@ TEST_CASE("a child is refused every call on its parent's handles, may ask what i
     refused("set_progress", Call([&](autoscheme_error** e) {
               return autoscheme_context_set_progress(f.context.get(), nullptr, nullptr, nullptr, e);
             }));
+    refused("set_aliases",
+            Call([&](autoscheme_error** e) { return autoscheme_context_set_aliases(f.context.get(), nullptr, e); }));
     refused("release",
             Call([&](autoscheme_error** e) { return autoscheme_offload_release(f.offload.get(), nullptr, 0, e); }));
     refused("reload",

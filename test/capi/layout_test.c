@@ -67,9 +67,8 @@ static int structs(void) {
   AT(autoscheme_skeleton_info, total_params, 88);
   AT(autoscheme_skeleton_info, total_bytes, 96);
   AT(autoscheme_skeleton_info, tied_head, 104);
-  AT(autoscheme_skeleton_info, reserved, 108);
-  AT(autoscheme_skeleton_info, has_weights, 112);
-  AT(autoscheme_skeleton_info, reserved2, 116);
+  AT(autoscheme_skeleton_info, has_weights, 108);
+  AT(autoscheme_skeleton_info, untouched_count, 112);
   CHECK_C(sizeof(autoscheme_block_info) == 56);
   AT(autoscheme_block_info, struct_size, 0);
   AT(autoscheme_block_info, name, 8);
@@ -78,7 +77,7 @@ static int structs(void) {
   AT(autoscheme_block_info, layer_count, 32);
   AT(autoscheme_block_info, first_tensor, 40);
   AT(autoscheme_block_info, tensor_count, 48);
-  CHECK_C(sizeof(autoscheme_layer_info) == 56);
+  CHECK_C(sizeof(autoscheme_layer_info) == 72);
   AT(autoscheme_layer_info, struct_size, 0);
   AT(autoscheme_layer_info, name, 8);
   AT(autoscheme_layer_info, out_features, 16);
@@ -87,7 +86,10 @@ static int structs(void) {
   AT(autoscheme_layer_info, is_head, 40);
   AT(autoscheme_layer_info, has_bias, 44);
   AT(autoscheme_layer_info, fixed_scheme, 48);
-  CHECK_C(sizeof(autoscheme_tensor_info) == 64);
+  AT(autoscheme_layer_info, reason, 56);
+  AT(autoscheme_layer_info, transposed, 64);
+  AT(autoscheme_layer_info, reserved, 68);
+  CHECK_C(sizeof(autoscheme_tensor_info) == 88);
   AT(autoscheme_tensor_info, struct_size, 0);
   AT(autoscheme_tensor_info, name, 8);
   AT(autoscheme_tensor_info, dtype, 16);
@@ -98,6 +100,9 @@ static int structs(void) {
   AT(autoscheme_tensor_info, shard, 48);
   AT(autoscheme_tensor_info, reserved, 52);
   AT(autoscheme_tensor_info, block, 56);
+  AT(autoscheme_tensor_info, position, 64);
+  AT(autoscheme_tensor_info, layer, 72);
+  AT(autoscheme_tensor_info, reason, 80);
   CHECK_C(sizeof(autoscheme_calibration_info) == 40);
   AT(autoscheme_calibration_info, struct_size, 0);
   AT(autoscheme_calibration_info, nsamples, 8);

@@ -209,9 +209,12 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_context_create(NULL, &error));
   REFUSES(autoscheme_context_set_log(NULL, NULL, NULL, NULL, &error));
   REFUSES(autoscheme_context_set_progress(NULL, NULL, NULL, NULL, &error));
+  REFUSES(autoscheme_context_set_aliases(NULL, NULL, &error));
   REFUSES(autoscheme_scheme_get(0, NULL, &error));
   REFUSES(autoscheme_scheme_find(NULL, &s.scheme_info, &error));
   REFUSES(autoscheme_scheme_find("W4A16", NULL, &error));
+  REFUSES(autoscheme_scheme_why_unsuited(NULL, 64, 64, &out.text, &error));
+  REFUSES(autoscheme_scheme_why_unsuited("W4A16", 64, 64, NULL, &error));
   REFUSES(autoscheme_options_create(NULL, &error));
   REFUSES(autoscheme_options_set_i64(NULL, AUTOSCHEME_OPTION_BATCH_SIZE, 1, &error));
   REFUSES(autoscheme_options_set_f64(NULL, AUTOSCHEME_OPTION_AVG_BITS, 1, &error));
@@ -240,6 +243,9 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_calibration_load(NULL, "/nonexistent/x", &out.calibration, &error));
   REFUSES(autoscheme_calibration_load(h->context, NULL, &out.calibration, &error));
   REFUSES(autoscheme_calibration_load(h->context, "/nonexistent/x", NULL, &error));
+  REFUSES(autoscheme_calibration_load_part(NULL, "/nonexistent/x", 1, 1, 1, &out.calibration, &error));
+  REFUSES(autoscheme_calibration_load_part(h->context, NULL, 1, 1, 1, &out.calibration, &error));
+  REFUSES(autoscheme_calibration_load_part(h->context, "/nonexistent/x", 1, 1, 1, NULL, &error));
   REFUSES(autoscheme_calibration_from_i32(NULL, 1, 1, &out.calibration, &error));
   REFUSES(autoscheme_calibration_from_i32(ids32, 1, 1, NULL, &error));
   REFUSES(autoscheme_calibration_from_i64(NULL, 1, 1, &out.calibration, &error));
@@ -361,6 +367,7 @@ static int failed(struct handles* h) {
   CHECK_C(autoscheme_options_create(&options, NULL) == AUTOSCHEME_OK);
   FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_scheme_get(-1, &s.scheme_info, &error));
   FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_scheme_find("x", &s.scheme_info, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_scheme_why_unsuited("x", 64, 64, &out.text, &error));
   FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_options_get_i64(options, 1, &out.i64, &error));
   FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
              autoscheme_options_get_i64(options, AUTOSCHEME_OPTION_SCHEMES, &out.i64, &error));

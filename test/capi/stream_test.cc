@@ -1,4 +1,5 @@
 // The streamer's tensors and the offload manager's promises, through the C interface.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <cstring>
@@ -85,6 +86,10 @@ TEST_CASE("every tensor of every step has the file's bytes, in any order") {
       auto info = Struct<autoscheme_tensor_info>();
       REQUIRE(autoscheme_streamer_get_tensor_info(s.streamer.get(), i, &info, nullptr) == AUTOSCHEME_OK);
       INFO(info.name);
+      CHECK(info.block == std::max<int64_t>(order[at], -1));
+      const bool norm = std::string(info.name).find("norm") != std::string::npos;
+      CHECK((info.reason != nullptr && std::string(info.reason) == "norm") == norm);
+      CHECK((info.layer >= 0) == (!norm && order[at] != AUTOSCHEME_STEP_EMBEDDING));
       const RawTensor& raw = s.raw.at(info.name);
       DLManagedTensorVersioned* managed = s.Tensor(i);
       const TestDLTensor& tensor = managed->tensor;

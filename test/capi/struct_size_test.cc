@@ -1,4 +1,4 @@
-// A struct that has grown since its first version, as none of the visible ones has yet: what happens to older callers.
+// A struct that has grown since its first version: what happens to older callers.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>

@@ -126,6 +126,27 @@ TEST_CASE(
   WithCompanion("token_type_ids", {0, 0, 0, 0, 0, 1}, {"row 1 of token_type_ids"});
 }
 
+TEST_CASE("What lies outside of the part that is read may be padding") {
+  const std::string json = "{\"input_ids\":[[1,2,3],[4,5,6],[7,8,9]],\"mask\":[[1,1,0],[1,0,0],[0,0,0]]}";
+  const std::string tensors =
+      SafetensorsBytes({{"input_ids", "I32", {3, 3}, LittleEndian({1, 2, 3, 4, 5, 6, 7, 8, 9}, 4)},
+                        {"mask", "U8", {3, 3}, std::string("\1\1\0\1\0\0\0\0\0", 9)}});
+  const TempDir dir;
+  for (const std::string& text : {json, tensors}) {
+    const std::string path = dir.Write("tokens", text);
+    const auto read = [&](const CalibrationPart& part) { return ReadCalibration({}, path, part); };
+    CHECK(read({1, 2, 0})->ids == std::vector<int32_t>{1, 2});
+    CHECK(read({2, 1, 0})->ids == std::vector<int32_t>{1, 4});
+    CHECK(read({0, 1, 2})->ids == std::vector<int32_t>{1, 4});
+    CHECK_THAT(std::string(read({2, 2, 0}).status().message()), Catch::Contains("row 1 of mask is not 1 at 1 of 2"));
+    CHECK_THAT(std::string(read({}).status().message()), Catch::Contains("row 0 of mask is not 1 at 1 of 3"));
+    CHECK_THAT(std::string(read({0, 1, 0}).status().message()), Catch::Contains("row 2 of mask is not 1 at 1 of 1"));
+    CHECK_THAT(std::string(read({1, 2, 1}).status().message()), Catch::Contains("less than one row of 2 ids"));
+  }
+  const absl::Status longer = ReadCalibration({}, dir.Write("plain", "[[1,2,3]]"), {1, 9, 0}).status();
+  CHECK_THAT(std::string(longer.message()), Catch::Contains("asked for 1 row of 9"));
+}
+
 TEST_CASE("A mask may be of truth values or floats, and must have a number for each id") {
   IsTwoByThree(Read("{\"input_ids\":[[1,2,3],[4,5,2147483647]],\"attention_mask\":[[true,true,1],[1.0,1,1]]}"));
   const auto refused = [](const std::string& mask, const std::string& words) {

@@ -96,6 +96,8 @@ TEST_CASE("What is missing is NOT_FOUND and names the place") {
 
   CHECK(ResolveModelFolder(Io::Posix(), "/no/such/folder").status().code() == absl::StatusCode::kNotFound);
   CHECK(ResolveModelFolder(Io::Posix(), "a/b/c").status().code() == absl::StatusCode::kNotFound);
+  CHECK_THAT(std::string(ResolveModelFolder(Io::Posix(), "https://example.com/org/name").status().message()),
+             Contains("is a URL") && Contains("(org/name)"));
   const CacheEnvironment none({});
   CHECK_THAT(std::string(ResolveModelFolder(Io::Posix(), "org/name").status().message()), Contains("HF_HOME"));
 }
@@ -204,6 +206,23 @@ TEST_CASE("A repository's folder in the cache, or its snapshots, stand for the s
   REQUIRE(std::filesystem::remove(repo + "/refs/main"));
   CHECK_THAT(Resolved(repo + "/snapshots"), Contains("give one of \"" + repo + "@abc123\", \"" + repo + "@def456\""));
   CHECK(Resolved(repo + "@def456") == repo + "/snapshots/def456");
+}
+
+TEST_CASE("A cache given as the folder stands for its only model, and several are listed") {
+  const TempDir dir;
+  const std::string snapshot = AddRepo(dir, "home/hub/", "models--org--name", "abc123");
+  dir.Write("home/hub/models--org--no-snapshot/refs/main", "abc123");
+  CHECK(*ResolveModelFolder(Io::Posix(), dir / "home/hub") == snapshot);
+  CHECK(*ResolveModelFolder(Io::Posix(), dir / "home") == snapshot);
+  CHECK(*ResolveModelFolder(Io::Posix(), dir / "home/") == snapshot);
+  AddRepo(dir, "home/hub/", "models--gpt2", "789");
+  const absl::Status several = ResolveModelFolder(Io::Posix(), dir / "home").status();
+  CHECK(several.code() == absl::StatusCode::kInvalidArgument);
+  CHECK_THAT(std::string(several.message()),
+             Contains("is a Hugging Face cache of 2 models: give one of \"" + (dir / "home/hub/models--gpt2") + "\"") &&
+                 Contains("models--org--name\""));
+  dir.Write("home/config.json", "{}");
+  CHECK(*ResolveModelFolder(Io::Posix(), dir / "home") == dir / "home");
 }
 
 TEST_CASE("Names and refs that could leave the cache are refused") {

@@ -154,6 +154,16 @@ TEST_CASE("Where only config.json is missing, nothing is said of the weights") {
   CHECK_THAT(error, Contains("NOT_FOUND") && Contains("config.json\": No such file") && !Contains("holds"));
 }
 
+TEST_CASE("A model one folder further down is named") {
+  const TempDir dir;
+  dir.Write("README.md", "");
+  dir.Write("hf/config.json", "{}");
+  dir.Write("hf/model.safetensors", Tensor("a"));
+  CHECK_THAT(Opened(dir.path()),
+             Contains("config.json\": No such file") && Contains("it holds \"hf\", where a config.json lies"));
+  CHECK(Opened(dir / "hf") == "a");
+}
+
 TEST_CASE("Renaming a variant to model.safetensors works, as the message says") {
   const TempDir dir;
   dir.Write("config.json", "{}");

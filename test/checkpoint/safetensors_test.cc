@@ -21,7 +21,7 @@ const std::string kHeader = "{" + kEntry + "}";
 const std::string kData = "\1\2\3\4";
 
 absl::StatusOr<SafetensorsHeader> Parse(const std::string& bytes) {
-  static const TempDir& dir = *new TempDir;
+  static const TempDir dir;
   const absl::StatusOr<File> file = File::OpenRead(Io::Posix(), dir.Write("x.safetensors", bytes));
   REQUIRE(file.ok());
   return ReadSafetensorsHeader(*file);

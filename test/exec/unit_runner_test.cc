@@ -79,18 +79,22 @@ TEST_CASE("a block is its two sublayers one after the other") {
 }
 
 TEST_CASE("where norms follow the last products, their values are computed for a gradient that needs them") {
-  const auto gemma2 = MetaSkeleton::Open({}, AUTOSCHEME_GOLDEN_DIR "/families/gemma2/model").value();
   at::manual_seed(3);
   const at::Tensor x = at::randn({2, kSeq, 32}), grad = at::randn({2, kSeq, 32});
-  for (const int sublayers : {0, 1}) {
-    const int units = sublayers == 0 ? 2 : 4;
-    for (int unit = 0; unit < units; ++unit) {
-      INFO("unit " << unit << ", sublayers in each: " << sublayers);
-      UnitCase of_gemma2(*gemma2, sublayers, unit);
-      REQUIRE(static_cast<int>(of_gemma2.units.size()) == units);
-      const at::Tensor whole = of_gemma2.Gradient(x, grad, true);
-      CHECK_FALSE(at::allclose(whole, grad));
-      CHECK(at::equal(of_gemma2.Gradient(x, grad, false), whole));
+  // Norms of what the branches give, and of the sum of that and the residual.
+  for (const char* name : {"gemma2", "opt_350m"}) {
+    const std::string folder = std::string(AUTOSCHEME_GOLDEN_DIR "/families/") + name + "/model";
+    const auto skeleton = MetaSkeleton::Open({}, folder).value();
+    for (const int sublayers : {0, 1}) {
+      const int units = sublayers == 0 ? 2 : 4;
+      for (int unit = 0; unit < units; ++unit) {
+        INFO(name << ", unit " << unit << ", sublayers in each: " << sublayers);
+        UnitCase one(*skeleton, sublayers, unit);
+        REQUIRE(static_cast<int>(one.units.size()) == units);
+        const at::Tensor whole = one.Gradient(x, grad, true);
+        CHECK_FALSE(at::allclose(whole, grad));
+        CHECK(at::equal(one.Gradient(x, grad, false), whole));
+      }
     }
   }
 }

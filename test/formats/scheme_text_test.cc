@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+
 namespace autoscheme {
 namespace {
 
@@ -40,6 +42,19 @@ TEST_CASE("other files of this library are recognized where layers or schemes be
   Refused(ParseLayerConfig("[]").status(), "not a JSON object");
   Refused(ParseMenu(R"({"format": "autoscheme-scores", "version": 1})").status(), "\"autoscheme-scores\"");
   CHECK(ParseLayerConfig("{}")->empty());
+}
+
+TEST_CASE("an entry that names no scheme is refused, and an unknown one named by its place") {
+  for (const char* entry : {"{}", R"({"name": "mine"})"}) {
+    Refused(ParseLayerConfig(absl::StrCat(R"({"v_proj": )", entry, "}")).status(),
+            "layer_config, layer \"v_proj\": the object is empty");
+    Refused(ParseMenu(absl::StrCat("[\"W4A16\",", entry, "]")).status(), "[1]: the object is empty");
+  }
+  Refused(ParseLayerConfig(R"({"v_proj": ""})").status(), "layer_config, layer \"v_proj\": unknown scheme \"\"");
+  Refused(ParseLayerConfig(R"({"v_proj": "W4A61"})").status(),
+          "layer \"v_proj\": unknown scheme \"W4A61\"; nearest to it is \"W4A16\"");
+  Refused(ParseMenu("W4A16,MXFP5").status(),
+          "entry 2 of the list of schemes \"W4A16,MXFP5\": unknown scheme \"MXFP5\"; nearest to it is \"MXFP4\"");
 }
 
 }  // namespace

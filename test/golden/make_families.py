@@ -59,9 +59,12 @@ def gemma():
 
 
 def phi():
+    odd = {"hidden_size": 40, "max_position_embeddings": 16, "partial_rotary_factor": 0.4,
+           "rope_scaling": {"rope_type": "dynamic", "factor": 3.0}}
     return {
         "phi": ("PhiConfig", LAYER_NORM, {}),
         "phi_qk_layernorm": ("PhiConfig", {**LAYER_NORM, "qk_layernorm": True}, {}),
+        "phi_dynamic": ("PhiConfig", {**LAYER_NORM, **TIED, **odd}, {}),
     }
 
 
@@ -191,8 +194,12 @@ def release5():
                "architectures": ["InternLM3ForCausalLM"], "attention_bias": None, "mlp_bias": None, "qkv_bias": True,
                "bias": True}
     biased = {"attention_bias": True, "mlp_bias": True}
+    mistral3 = {"text_config": {**RMS12, "model_type": "ministral3", "rope_parameters": beta},
+                "vision_config": {**TOWER, "model_type": "pixtral", "head_dim": 8}, "image_token_index": 3}
     return {
         "ministral3": ("Ministral3Config", {**RMS12, "rope_parameters": beta}, {"release": "5"}),
+        "mistral3_ministral3": ("Mistral3Config", mistral3,
+                                {"release": "5", "class": "Mistral3ForConditionalGeneration"}),
         "internlm3": ("InternLM3Config", {**RMS12, **biased, "rope_parameters": dynamic},
                       {"release": "5", "classic": classic}),
     }
@@ -206,12 +213,21 @@ def wrapped():
     qwen2_vl = {**visual, "embed_dim": 16, "hidden_size": 32, "mlp_ratio": 1}
     qwen2_5_vl = {**visual, "hidden_size": 16, "out_hidden_size": 32, "intermediate_size": 24, "window_size": 16,
                   "fullatt_block_indexes": [0]}
+    qwen3_vl = {**visual, "hidden_size": 16, "out_hidden_size": 32, "intermediate_size": 24,
+                "deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+    interleaved = {"rope_type": "default", "mrope_section": [2, 2, 2], "mrope_interleaved": True}
+    qwen3 = {**RMS12, "rope_scaling": interleaved, "rope_theta": 1000.0}
+    clip = {**TOWER, "model_type": "clip_vision_model"}
+    mistral = {**RMS, "model_type": "mistral", "sliding_window": 7}
     tokens = {"image_token_id": 3, "video_token_id": 4, "vision_start_token_id": 5, "vision_end_token_id": 6}
     flat = {"text_config": None, **mrope}
     pixtral = {**TOWER, "model_type": "pixtral", "head_dim": 8}
     return {
-        "llava": ("LlavaConfig", {"text_config": text, "vision_config": {**TOWER, "model_type": "clip_vision_model"},
-                                  "image_token_index": 3}, {"class": "LlavaForConditionalGeneration"}),
+        "llava": ("LlavaConfig", {"text_config": text, "vision_config": clip, "image_token_index": 3},
+                  {"class": "LlavaForConditionalGeneration"}),
+        "llava_next": ("LlavaNextConfig", {"text_config": mistral, "vision_config": clip, "image_token_index": 3,
+                                           "image_grid_pinpoints": [[28, 28]]},
+                       {"class": "LlavaNextForConditionalGeneration"}),
         "mistral3": ("Mistral3Config", {"text_config": {**RMS12, "model_type": "mistral", "sliding_window": None},
                                         "vision_config": pixtral, "image_token_index": 3},
                      {"class": "Mistral3ForConditionalGeneration"}),
@@ -222,6 +238,8 @@ def wrapped():
         "qwen2_vl": ("Qwen2VLConfig", {"text_config": mrope, "vision_config": qwen2_vl, **tokens},
                      {"class": "Qwen2VLForConditionalGeneration",
                       "classic": {**flat, "architectures": ["Qwen2VLForConditionalGeneration"]}}),
+        "qwen3_vl": ("Qwen3VLConfig", {"text_config": qwen3, "vision_config": qwen3_vl, **tokens},
+                     {"class": "Qwen3VLForConditionalGeneration"}),
         "qwen2_5_vl": ("Qwen2_5_VLConfig", {"text_config": mrope, "vision_config": qwen2_5_vl, **tokens},
                        {"class": "Qwen2_5_VLForConditionalGeneration",
                         "classic": {**flat, "architectures": ["Qwen2_5_VLForConditionalGeneration"]}}),

@@ -31,12 +31,35 @@ TEST_CASE("a block's linears and params belong to the sublayers that read them")
   CHECK(block.params[3].sublayer == 0);
 }
 
+TEST_CASE("a norm of parts reads a param for each") {
+  const BlockSpec block =
+      Read("stablelm", R"(, "qk_layernorm": true, "num_key_value_heads": 1, "partial_rotary_factor": 0.5)").blocks[1];
+  std::vector<std::string> names;
+  for (const int param : ParamsOf(block.sublayers[0])) names.push_back(block.params[param].name);
+  CHECK(names == std::vector<std::string>{
+                     "input_layernorm.weight", "input_layernorm.bias", "self_attn.q_layernorm.norms.0.weight",
+                     "self_attn.q_layernorm.norms.1.weight", "self_attn.k_layernorm.norms.0.weight"});
+}
+
 TEST_CASE("the last product of each branch is o_proj or down_proj, and no other") {
   const BlockSpec block = Read("llama").blocks[0];
   CHECK(block.linears[LastProducts(block.sublayers[0]).at(0)].name == "self_attn.o_proj");
   CHECK(block.linears[LastProducts(block.sublayers[1]).at(0)].name == "mlp.down_proj");
   CHECK(LastProducts(block.sublayers[0]).size() == 1);
   CHECK(LastProducts(block.sublayers[1]).size() == 1);
+}
+
+TEST_CASE("runs may be longer than max_position_embeddings where the rope scaling is made for it") {
+  const auto positions = [](const std::string& scaling) {
+    return Read("llama", R"(, "max_position_embeddings": 64, "rope_scaling": {"factor": 4, )" + scaling + "}")
+        .max_positions;
+  };
+  CHECK(positions(R"("rope_type": "linear")") == 256);
+  CHECK(positions(R"("rope_type": "dynamic")") == 256);
+  CHECK(positions(R"("rope_type": "yarn", "original_max_position_embeddings": 32)") == 128);
+  CHECK(positions(R"("rope_type": "yarn", "original_max_position_embeddings": 8)") == 64);  // never fewer
+  CHECK(positions(R"("rope_type": "llama3", "low_freq_factor": 1, "high_freq_factor": 4,
+                     "original_max_position_embeddings": 32)") == 64);
 }
 
 TEST_CASE("a product that a norm follows is no last product: gradients depend on its values") {

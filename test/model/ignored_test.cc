@@ -70,6 +70,15 @@ TEST_CASE("ignored: leftovers of an adapter are told as such, the first five by 
                               Contains("merge") && Contains(", ...; "));
 }
 
+TEST_CASE("ignored: scales of quantized weights are told as such, whatever type the weights have") {
+  Folder folder;
+  folder.Add({"model.layers.0.mlp.up_proj.weight_scale_inv", "model.layers.0.mlp.up_proj.weight.absmax"});
+  const auto warnings = folder.Warnings();
+  REQUIRE(warnings.size() == 1);
+  CHECK_THAT(warnings[0], Contains("2 tensors") && Contains("weight_scale_inv\"") &&
+                              Contains("part of quantized weights") && Contains("original 16- or 32-bit"));
+}
+
 TEST_CASE("ignored: blocks beyond those of the config, other heads and strangers are told apart") {
   Folder folder;
   folder.Add({"model.layers.2.mlp.up_proj.weight", "score.weight", "model.layers.1.extra"});

@@ -124,9 +124,31 @@ TEST_CASE("a quantized model is refused") {
   TinyModel model;
   model.extra_config = "\"quantization_config\": {\"quant_method\": \"gptq\"}";
   WriteTinyModel(model, dir.path());
-  const absl::Status status = OpenStatus(dir.path());
+  absl::Status status = OpenStatus(dir.path());
   CHECK(status.code() == absl::StatusCode::kUnimplemented);
-  CHECK_THAT(std::string(status.message()), Catch::Contains("quantization_config"));
+  CHECK_THAT(std::string(status.message()),
+             Catch::Contains("has a quantization_config: the model is quantized already (\"gptq\")"));
+  WriteConfig(dir.path(), R"({"model_type": "llava", "text_config": )" + TinyConfig(model) + "}");
+  status = OpenStatus(dir.path());
+  CHECK(status.code() == absl::StatusCode::kUnimplemented);
+  CHECK_THAT(std::string(status.message()),
+             Catch::Contains("has a quantization_config in text_config: the model is quantized already (\"gptq\")"));
+}
+
+TEST_CASE("the warnings of opening are kept, and still given to the host") {
+  TempDir dir;
+  TinyModel model;
+  auto tensors = MakeTinyTensors(model);
+  tensors.push_back({"model.layers.0.mlp.up_proj.bias", "BF16", {1}, "ab"});
+  WriteConfig(dir.path(), TinyConfig(model));
+  WriteTinyWeights(tensors, 1, dir.path());
+  std::vector<std::string> told;
+  Context context;
+  context.log = [&](LogLevel, absl::string_view text) { told.emplace_back(text); };
+  const auto s = MetaSkeleton::Open(context, dir.path()).value();
+  REQUIRE(told.size() == 1);
+  CHECK(s->warnings() == told);
+  CHECK(MetaSkeleton::Open({}, dir.path()).value()->warnings() == told);
 }
 
 TEST_CASE("config fields that cannot be are named") {

@@ -131,6 +131,58 @@ TEST_CASE("missing: nothing is where all names have another prefix, or none") {
   CHECK(none.code == absl::StatusCode::kOk);
 }
 
+TEST_CASE("missing: the same names under another prefix than the embedding's are told with both") {
+  const auto in_block = [](const std::string& name) { return name.find("layers.") != std::string::npos; };
+  const Renamed longer(
+      [&](const std::string& name) -> std::vector<std::string> { return {in_block(name) ? "model." + name : name}; });
+  CHECK(longer.code == absl::StatusCode::kNotFound);
+  CHECK_THAT(longer.text, Contains("18 tensors that config.json asks for are not in the checkpoint: "
+                                   "\"model.layers.0.") &&
+                              Contains("; it holds 18 tensors that config.json does not ask for: "
+                                       "\"model.model.layers.0.") &&
+                              Contains("with the prefix \"model.model.\": give them the prefix \"model.\""));
+  const Renamed none([&](const std::string& name) -> std::vector<std::string> {
+    return {in_block(name) ? Replaced(name, "model.", "") : name};
+  });
+  CHECK_THAT(none.text, Contains("; it holds 18 tensors") && Contains("\"layers.0.") &&
+                            Contains("the same names are there with no prefix: give them the prefix \"model.\""));
+  // The embedding alone has another prefix: the names that are missed are those beside it.
+  const Renamed beside([&](const std::string& name) -> std::vector<std::string> {
+    return {Replaced(name, "model.embed", "text.embed")};
+  });
+  CHECK_THAT(beside.text, Contains("19 tensors that config.json asks for are not in the checkpoint: "
+                                   "\"text.norm.weight\"") &&
+                              Contains("with the prefix \"model.\": give them the prefix \"text.\""));
+}
+
+TEST_CASE("missing: of two copies neither is taken, and both are told") {
+  const Renamed model([](const std::string& name) -> std::vector<std::string> {
+    return {"student." + name, "teacher." + name, "path.0." + name};
+  });
+  CHECK(model.code == absl::StatusCode::kNotFound);
+  CHECK_THAT(model.text, Contains("20 tensors that config.json asks for are not in the checkpoint") &&
+                             Contains("; it holds 60 tensors that") &&
+                             Contains("the same names are there 3 times, with the prefixes \"path.0.model.\", "
+                                      "\"student.model.\", \"teacher.model.\": give those of the copy that you mean "
+                                      "the prefix \"model.\""));
+}
+
+TEST_CASE("missing: tensors of a wrong shape or type are called as they are in the file") {
+  TinyModel model;
+  auto tensors = MakeTinyTensors(model);
+  for (RawTensor& tensor : tensors) tensor.name = "language_model." + tensor.name;
+  const auto first = std::find_if(tensors.begin(), tensors.end(), [](const RawTensor& t) { return IsLinear(t.name); });
+  const std::string name = "tensor \"" + first->name + "\" has ";
+  const std::vector<int64_t> shape = first->shape;
+  first->shape = {shape[0] * shape[1], 1};
+  CHECK_THAT(Renamed(model, tensors).text, Contains(name + "shape"));
+  first->shape = shape, first->dtype = "I16";
+  CHECK_THAT(Renamed(model, tensors).text, Contains(name + "dtype I16"));
+  tensors.erase(first);
+  CHECK_THAT(Renamed(model, tensors).text,
+             Contains("not in the checkpoint: \"language_model.model.layers.0.self_attn.q_proj.weight\""));
+}
+
 TEST_CASE("missing: a classifier has no language head") {
   TinyModel untied;
   untied.tied = false;
@@ -148,6 +200,12 @@ TEST_CASE("missing: a lone head is told with the key that asks for it") {
   });
   CHECK(model.code == absl::StatusCode::kNotFound);
   CHECK_THAT(model.text, Contains("\"lm_head.weight\"; config.json says tie_word_embeddings false"));
+  const Renamed other([](const std::string& name) {
+    return std::vector<std::string>{name == "lm_head.weight" ? "embed_out.weight" : name};
+  });
+  CHECK_THAT(
+      other.text,
+      Contains("1 tensor that config.json does not ask for: \"embed_out.weight\"; config.json says tie_word_emb"));
 }
 
 TEST_CASE("missing: otherwise the first names that are there, without buffers, and nothing where there are none") {

@@ -149,6 +149,18 @@ TEST_CASE("rope: contradictions and impossible numbers are refused by the key") 
   refused(R"({"type": "longrope", "short_factor": [1, 2], "long_factor": [1, -2]})", "long_factor");
 }
 
+TEST_CASE("rope: a type may be said twice, by its old name and its new one") {
+  for (const char* names : {R"("type": "mrope", "rope_type": "default")", R"("rope_type": "mrope")"}) {
+    const Read read = ReadConfig(R"({"rope_parameters": {)" + std::string(names) + R"(, "mrope_section": [2, 1, 1]}})");
+    REQUIRE(read.rope.ok());
+    CHECK(read.rope->type == "default");
+  }
+  const Read su = ReadConfig(
+      R"({"rope_scaling": {"type": "su", "rope_type": "longrope", "short_factor": [1], "long_factor": [2]}})");
+  REQUIRE(su.rope.ok());
+  CHECK(su.rope->type == "longrope");
+}
+
 TEST_CASE("rope: the original length stands inside of the object, beside it, or in both alike") {
   const std::string llama3 = R"("rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4)";
   const std::string inside = R"(, "original_max_position_embeddings": 32)";
@@ -158,6 +170,25 @@ TEST_CASE("rope: the original length stands inside of the object, beside it, or 
   CHECK_THAT(
       Refusal(R"({"original_max_position_embeddings": 64, "rope_scaling": {)" + llama3 + inside + "}}", kInvalid),
       Contains("original_max_position_embeddings of 32") && Contains("64"));
+}
+
+TEST_CASE("rope: how queries grow is read where they do, and refused elsewhere") {
+  const std::string yarn = R"("rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 16)";
+  RopeDefaults defaults;
+  defaults.queries_grow = true;
+  const auto read = [&](const std::string& fields) {
+    double part = 1;
+    std::vector<std::string> warnings;
+    const Json config = ParseJson(R"({"rope_parameters": {)" + fields + "}}", "config.json").value();
+    return ReadRopeConfig(config, "full_attention", defaults, &part, &warnings);
+  };
+  const auto rope = read(yarn + R"(, "llama_4_scaling_beta": 0.25)");
+  REQUIRE(rope.ok());
+  CHECK(rope->query_growth == 0.25);
+  CHECK_THAT(std::string(read(yarn).status().message()), Contains("llama_4_scaling_beta"));
+  CHECK_THAT(std::string(read(R"("llama_4_scaling_beta": 0.25)").status().message()), Contains("rope type yarn"));
+  CHECK_THAT(Refusal(R"({"rope_parameters": {)" + yarn + R"(, "llama_4_scaling_beta": 0.25}})", kInvalid),
+             Contains("llama_4_scaling_beta") && Contains("does not know"));
 }
 
 TEST_CASE("rope: keys that the type does not know are named") {

@@ -44,8 +44,10 @@ struct Both {
     embedding = &Named(tensors, "model.embed_tokens.weight");
     head = &Named(tensors, "lm_head.weight");
   }
-  Opened Write(int shards = 1, Io* io = nullptr) {
-    std::ofstream(dir / "config.json") << TinyConfig(model);
+  Opened Write(int shards = 1, Io* io = nullptr, const std::string& key = "\"tie_word_embeddings\"") {
+    std::string config = TinyConfig(model);
+    config.replace(config.find("\"tie_word_embeddings\""), 21, key);
+    std::ofstream(dir / "config.json") << config;
     if (shards > 1) std::filesystem::remove(dir / "model.safetensors");
     WriteTinyWeights(tensors, shards, dir.path());
     return Open(dir.path(), io);
@@ -86,6 +88,43 @@ TEST_CASE("one number that differs, the first or the last, makes another head") 
     both.head->bytes = both.embedding->bytes;
     both.head->bytes[last ? both.head->bytes.size() - 1 : 0] ^= 1;
     CHECK_FALSE((*both.Write().skeleton)->tied_head());
+  }
+}
+
+TEST_CASE("a zero is a zero, whatever its sign and the types") {
+  for (const std::string dtype : {"BF16", "F16", "F32"}) {
+    for (const std::string& other : {dtype, std::string("F32")}) {
+      INFO(dtype << ", " << other);
+      Both both(dtype);
+      const size_t width = dtype == "F32" ? 4 : 2, other_width = other == "F32" ? 4 : 2;
+      both.embedding->bytes.assign(both.embedding->bytes.size(), '\0');
+      both.head->dtype = other;
+      both.head->bytes.assign(both.embedding->bytes.size() / width * other_width, '\0');
+      both.head->bytes[other_width - 1] = '\x80';  // the sign of the first number
+      const Opened opened = both.Write();
+      REQUIRE(opened.skeleton.ok());
+      CHECK((*opened.skeleton)->tied_head());
+      CHECK(opened.warnings.empty());
+      both.head->bytes[other_width - 1] = '\x01';
+      CHECK_FALSE((*both.Write().skeleton)->tied_head());
+    }
+  }
+}
+
+TEST_CASE("nothing said: a head that is there is used but where the family ties and it is the embedding once more") {
+  for (const bool same : {false, true}) {
+    for (const std::string type : {"llama", "smollm3"}) {
+      INFO(type << ", the same " << same);
+      Both both;
+      both.model.model_type = type;
+      if (same) both.head->bytes = both.embedding->bytes;
+      const Opened opened = both.Write(1, nullptr, "\"unrelated\"");
+      REQUIRE(opened.skeleton.ok());
+      const bool ties = type != "llama";
+      CHECK((*opened.skeleton)->tied_head() == (ties && same));
+      REQUIRE(opened.warnings.size() == (ties && !same ? 1 : 0));
+      if (ties && !same) CHECK_THAT(opened.warnings[0], Contains("by saying nothing") && Contains("differs"));
+    }
   }
 }
 

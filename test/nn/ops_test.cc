@@ -51,6 +51,8 @@ TEST_CASE("attention and its gradients are those of the formula") {
                         {"interleaved", {4, 2, 16, 0, 0, 0, true}, 2, 70},
                         {"partial, interleaved, in float32", {4, 2, 16, 0, 0, 0, true, true}, 2, 70, 6},
                         {"partial, in float32", {4, 2, 16, 0, 0, 0, false, true}, 2, 70, 6},
+                        {"growing queries", {4, 2, 16, 0, 0, 0, false, false, 0.5, 20}, 2, 150},
+                        {"growing queries, cap", {4, 2, 16, 0, 0, 1.5, false, false, 0.5, 20}, 2, 150},
                         {"all at once", {4, 2, 16, 70, 0.4, 1.5, true}, 2, 150, 6}};
   for (const Case& c : cases) {
     INFO(c.name);
@@ -109,6 +111,7 @@ TEST_CASE("every norm and its gradient are those of the formula") {
                         {"layer, plain", Norm::kLayer, true, true, 0, false, true, 1},
                         {"layer, plain, offset", Norm::kLayer, true, false, 1, false, true, 1},
                         {"layer, plain, neither", Norm::kLayer, false, false, 0, false, true, 1},
+                        {"layer, by head", Norm::kLayer, true, false, 0, false, false, 4},
                         {"layer, plain, by head", Norm::kLayer, true, false, 0, false, true, 4},
                         {"rms", Norm::kRms, true, false, 0, false, false, 1},
                         {"rms, offset", Norm::kRms, true, false, 1, false, false, 1},

@@ -107,6 +107,7 @@ inline at::Tensor PlainAttention(const Tensors& in, const at::Tensor& tables, co
   if (shape.window > 0) hidden = hidden.logical_or(distance.ge(shape.window));
   const double scale = shape.scale != 0 ? shape.scale : 1 / std::sqrt(static_cast<double>(shape.head_dim));
   at::Tensor scores = at::matmul(q, k.transpose(-1, -2)) * scale;
+  scores = scores * (1 + shape.query_growth * (1 + (position / shape.growth_length).floor()).log()).unsqueeze(1);
   if (shape.softcap > 0) scores = (scores / shape.softcap).tanh() * shape.softcap;
   return at::matmul(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).softmax(-1), v)
       .transpose(1, 2)

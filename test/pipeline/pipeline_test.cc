@@ -258,6 +258,23 @@ TEST_CASE("a run that may not spill computes inputs again, with the same scores"
   CHECK_THAT(std::string(status.message()), Catch::Contains("may spill"));
 }
 
+TEST_CASE("a plan that spills is refused where a run would be, for want of the folder") {
+  Fixture f;
+  f.options.max_ram_bytes = static_cast<int64_t>(
+      SchemeGenerator::Create({}, *f.skeleton, f.options).value()->MakePlan(f.calibration).value().least_bytes);
+  const auto generator = [&](const std::string& work_dir) {
+    f.options.work_dir = work_dir;
+    return SchemeGenerator::Create({}, *f.skeleton, f.options).value();
+  };
+  CHECK(generator("")->MakePlan(f.calibration).value().spill_bytes > 0);
+  const absl::Status planned = generator("/nonexistent")->MakePlan(f.calibration).status();
+  const absl::Status scored = generator("/nonexistent")->Score(f.calibration).status();
+  CHECK(planned.code() == scored.code());
+  CHECK(planned.code() == absl::StatusCode::kNotFound);
+  CHECK_THAT(std::string(planned.message()),
+             Catch::Contains("a run would spill ") && Catch::Contains("\"/nonexistent\" (option work_dir)"));
+}
+
 TEST_CASE("a budget that cannot be met is refused at once and names the least that works") {
   Fixture f;
   f.options.max_ram_bytes = 1000;

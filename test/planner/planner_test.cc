@@ -105,6 +105,21 @@ TEST_CASE("a budget that nobody names is frugal, and keeps to half of what is fr
              Catch::Contains(absl::StrCat("the system has only ", least - 1, " bytes")));
 }
 
+TEST_CASE("a named budget beyond what is free is kept to, with both numbers in a warning") {
+  Asked asked;
+  asked.input.max_ram_bytes = kMuch;
+  asked.input.free = FreeMemory{kMuch, "/jobs/one"};
+  CHECK(PlanRun(asked.input)->warning.empty());
+  --asked.input.free->bytes;
+  const PlannedRun beyond = PlanRun(asked.input).value();
+  CHECK(beyond.plan.budget_bytes == kMuch);
+  CHECK_THAT(beyond.warning, Catch::Contains(absl::StrCat("the budget of ", kMuch, " bytes")) &&
+                                 Catch::Contains(absl::StrCat("more than the ", kMuch - 1, " bytes")) &&
+                                 Catch::Contains("that cgroup \"/jobs/one\" has free"));
+  asked.input.floor_bytes = uint64_t{200} << 20;  // is in memory already
+  CHECK(PlanRun(asked.input)->warning.empty());
+}
+
 TEST_CASE("what the process holds already is not asked for once more") {
   Asked asked;
   asked.input.floor_bytes = uint64_t{200} << 20;

@@ -11,6 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "autoscheme/pareto.h"
 #include "autoscheme/recipe.h"
 #include "formats/bits.h"
 #include "formats/rules.h"
@@ -140,7 +141,17 @@ TEST_CASE("free layers of a shared group take the scheme of a fixed one") {
   table.layers[2].fixed = FindScheme("W6A16").value();
   warnings.clear();
   CHECK(Chosen(SelectOne(table, 6.0, options, &warnings).value()) == Strings{"W6A16", "W6A16", "W6A16", "W4A16"});
-  CHECK(absl::StrContains(warnings, "the loss of 2 of them was not measured and counts as none"));
+  CHECK(absl::StrContains(warnings, "the predicted loss leaves out 2 layers"));
+  CHECK(absl::StrContains(warnings, "\"layers.0.self_attn.k_proj\" under \"W6A16\"; score with that scheme"));
+  // Scored, but not among the schemes that are chosen from: it counts.
+  ScoreTable wider = Table("W4A16,W6A16,W8A16", table.layers, {8, 3, 1});
+  options.schemes = {"W4A16", "W8A16"};
+  warnings.clear();
+  recipe = SelectOne(wider, 6.0, options, &warnings).value();
+  CHECK(Chosen(recipe) == Strings{"W6A16", "W6A16", "W6A16", "W4A16"});
+  CHECK(recipe.loss == 3 + 3 + 8);
+  CHECK(!absl::StrContains(warnings, "leaves out"));
+  options.schemes.clear();
   // Two that contradict each other.
   table.layers[0].fixed = FindScheme("W4A16").value();
   const absl::Status both = SelectOne(table, 6.0, options).status();
@@ -192,6 +203,46 @@ TEST_CASE("a larger target never gives more loss, though the embedding and the h
     CHECK(recipe.loss <= theirs.loss);
   }
   CHECK(reference_rises);
+}
+
+TEST_CASE("a front under the reference's rules is what they select at its points") {
+  std::vector<LayerInfo> layers = {Layer("embed", 2048, 256, -1), Layer("layers.0.a", 256, 256),
+                                   Layer("layers.0.b", 256, 512), Layer("lm_head", 2048, 256, -1)};
+  layers[0].is_embedding = true, layers[3].is_head = true;
+  const ScoreTable table =
+      Table("GGUF:Q2_K_S,GGUF:Q3_K_S,GGUF:Q4_K_S,GGUF:Q5_K_S,GGUF:Q6_K", layers, {100, 50, 20, 5, 1});
+  for (const bool reference : {true, false}) {
+    SelectOptions options;
+    options.reference_rules = reference;
+    const ParetoFront front = FindParetoFront(table, options).value();
+    REQUIRE(front.points.size() > 5);
+    for (const ParetoPoint& point : front.points) {
+      const Recipe recipe = SelectOne(table, point.avg_bits, options).value();
+      CHECK(recipe.total_bits == point.total_bits);
+      CHECK(recipe.loss == point.loss);
+      CHECK(recipe.avg_bits == point.avg_bits);
+      CHECK(recipe.gap == 0);
+    }
+  }
+}
+
+TEST_CASE("a recipe never reports more bits than its target, to the last digit, and meets it where it can") {
+  // One weight of 3 x 7 elements: averages that no double holds, as 100/21.
+  for (int64_t rows = 3; rows < 200; rows += 4) {
+    std::vector<LayerInfo> layers;
+    for (int b = 0; b < 6; ++b) layers.push_back(Layer(absl::StrCat("layers.", b, ".a"), rows, 7 * (b + 1), b));
+    const ScoreTable table = Table("INT4,INT8", layers, {8, 1});
+    const ParetoFront front = FindParetoFront(table, {}).value();
+    for (const ParetoPoint& point : front.points) {
+      const Recipe met = SelectOne(table, point.avg_bits).value();
+      CHECK(met.total_bits == point.total_bits);
+      CHECK(met.avg_bits == point.avg_bits);
+      if (&point == &front.points.front()) continue;
+      const double below = std::nextafter(point.avg_bits, 0.0), above = std::nextafter(point.avg_bits, 99.0);
+      CHECK(SelectOne(table, below).value().avg_bits <= below);
+      CHECK(SelectOne(table, above).value().avg_bits == point.avg_bits);
+    }
+  }
 }
 
 // ---- random tables ----
@@ -253,6 +304,7 @@ Instance RandomInstance(Random& random) {
   RuleOptions rules;
   rules.menu = table.schemes;
   rules.quant_lm_head = random.Chance(2);
+  rules.other_names = {"vision.gate_proj"};
   rules.tied_head = table.tied_head = random.Chance(3);
   if (random.Chance(4))
     rules.ignore_layers = random.Of<std::string>({"v_proj", "layers.0", "down_proj", "q_proj,up_proj", "lm_head"});
@@ -286,6 +338,7 @@ Instance RandomInstance(Random& random) {
                                                                   {{"q_proj", "down_proj"}},
                                                                   {{"up_proj", "down_proj"}, {"k_proj", "v_proj"}},
                                                                   {{"lm_head", "model.layers.0.mlp.up_proj"}}});
+    if (!CheckSharedLayers(table.layers, made.options.shared_layers).ok()) made.options.shared_layers.clear();
   }
   return made;
 }
@@ -325,6 +378,13 @@ void CheckRecipe(const Instance& instance, const Recipe& recipe) {
     }
     CHECK(on_menu);
     CHECK(suits);
+    for (size_t s = 0; s < table.schemes.size() && recipe.layers[l].fixed && most == 0; ++s) {
+      if (!SameScheme(scheme, StoredScheme(table.schemes[s], layer))) continue;
+      std::vector<int> longer = menu;
+      longer.push_back(static_cast<int>(s));
+      const double loss = MenuLosses(table, longer).back()[l];
+      if (std::isfinite(loss)) most_loss += loss;
+    }
     // What a group has fixed counts as far as it was measured, and nothing at 16 bits.
     if (std::isfinite(least)) least_loss += recipe.layers[l].fixed ? 0 : least, most_loss += most;
   }
@@ -354,9 +414,46 @@ std::pair<double, double> Range(const absl::Status& status) {
   return {least, std::strtod(end + 2, nullptr)};
 }
 
+// The front and the recipes are one: a point's bits as the target give that choice, and no recipe beats the front.
+void CheckFront(const Instance& instance, const std::vector<Recipe>& recipes, int* compared) {
+  for (const int64_t most : {int64_t{1} << 40, int64_t{20}}) {
+    const auto front = FindParetoFront(instance.table, instance.options, most);
+    INFO(front.status().ToString());
+    REQUIRE(front.ok());
+    REQUIRE(!front->points.empty());
+    INFO("front of " << front->points.size() << " points, complete " << front->complete);
+    SelectOptions options = instance.options;
+    for (size_t i = 0; i < front->points.size(); i += 1 + front->points.size() / 7) {
+      options.avg_bits.push_back(front->points[i].avg_bits);
+    }
+    options.avg_bits.push_back(front->points.back().avg_bits);
+    const auto chosen = SelectRecipes(instance.table, options);
+    INFO(chosen.status().ToString());
+    REQUIRE(chosen.ok());
+    for (size_t i = 0, j = 0; j < chosen->size(); i += 1 + front->points.size() / 7, ++j) {
+      const ParetoPoint& point = front->points[std::min(i, front->points.size() - 1)];
+      const Recipe& recipe = chosen->at(j);
+      if (recipe.gap > 0) continue;
+      INFO("point of " << point.total_bits << " bits and loss " << point.loss);
+      CHECK(recipe.loss == Approx(point.loss).epsilon(1e-9).margin(1e-9));
+      if (front->complete) CHECK(recipe.total_bits == point.total_bits);
+      ++*compared;
+    }
+    if (!front->complete) continue;
+    for (const Recipe& recipe : recipes) {
+      double best = std::numeric_limits<double>::infinity();
+      for (const ParetoPoint& point : front->points) {
+        if (point.total_bits <= recipe.total_bits) best = point.loss;
+      }
+      CHECK(recipe.loss >= best);
+      CHECK(recipe.loss - recipe.gap <= best * (1 + 1e-12));
+    }
+  }
+}
+
 TEST_CASE("ten thousand random tables: recipes keep their promises, and more bits never lose more") {
   Random random{std::mt19937_64(20261128)};
-  int solved = 0, refused = 0, by_size = 0;
+  int solved = 0, refused = 0, by_size = 0, compared = 0;
   for (int round = 0; round < 10000; ++round) {
     INFO("round " << round);
     const Instance instance = RandomInstance(random);
@@ -391,6 +488,7 @@ TEST_CASE("ten thousand random tables: recipes keep their promises, and more bit
       last = std::min(last, recipe.loss);
       ++solved;
     }
+    if (round % 4 == 0) CheckFront(instance, *recipes, &compared);
     // The same for sizes, where the least is named in bytes.
     SelectOptions sizes = instance.options;
     sizes.target_bytes = {1};
@@ -414,6 +512,7 @@ TEST_CASE("ten thousand random tables: recipes keep their promises, and more bit
   CHECK(solved > 40000);
   CHECK(by_size > 20000);
   CHECK(refused > 100);
+  CHECK(compared > 10000);
 }
 
 }  // namespace

@@ -111,15 +111,35 @@ TEST_CASE("ignore_layers wins over a pattern of layer_config") {
   CHECK(layers[3].fixed->bits == 8);
 }
 
-TEST_CASE("a pattern that matches nothing is reported and an invalid one refused") {
+TEST_CASE("a pattern that matches nothing is refused with the nearest names, as an invalid one is") {
   RuleOptions options = Menu("W4A16");
-  options.ignore_layers = "no_such_layer";
-  options.layer_config = {{"neither.this", FindScheme("W8A16").value()}};
+  const auto refused = [&](const std::string& words) {
+    const absl::Status status = ResolveLayers(Model(), options).status();
+    INFO(status.message());
+    CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+    CHECK(absl::StrContains(status.message(), words));
+  };
+  options.ignore_layers = "q_porj";
+  refused("ignore_layers: \"q_porj\" matches no layer; nearest to it are \"q_proj\"");
+  options.ignore_layers = "q_proj, layers.3";  // quoted as it was written
+  refused("ignore_layers: \"layers.3\" matches no layer");
+  options.ignore_layers = "";
+  options.layer_config = {{"model.layers.0.mlp.dwn_proj", FindScheme("W8A16").value()}};
+  refused(
+      "layer_config: \"model.layers.0.mlp.dwn_proj\" matches no layer; nearest to it are "
+      "\"model.layers.0.mlp.down_proj\"");
+  options.layer_config = {{"", FindScheme("W8A16").value()}};
+  refused("layer_config: a pattern is empty, which would match every layer");
+
+  // What is left alone anyway may be named.
+  options.layer_config = {};
+  options.ignore_layers = "vision_tower";
+  options.other_names = {"vision_tower.patch"};
   Warnings warnings;
   REQUIRE(ResolveLayers(Model(), options, warnings.context).ok());
-  REQUIRE(warnings.texts.size() == 2);
-  CHECK(warnings.texts[0] == "layer_config: \"neither.this\" matches no layer; it has no effect");
-  CHECK(warnings.texts[1] == "ignore_layers: \"no_such_layer\" matches no layer; it has no effect");
+  CHECK(warnings.texts ==
+        std::vector<std::string>{"ignore_layers: \"vision_tower\" matches tensors that take no part, and no layer that "
+                                 "does; it has no effect"});
 
   options.layer_config = {{"*.q_proj(", FindScheme("W8A16").value()}};
   const auto status = ResolveLayers(Model(), options).status();

@@ -236,15 +236,25 @@ TEST_CASE("exact names group across the model, overlapping groups merge, fixed l
   CHECK(Members(GroupLayers(table.layers, {{"a", "b"}})) == std::vector<std::vector<int>>{{1}, {2, 3}, {4}});
 }
 
-TEST_CASE("a shared pattern that is invalid or matches nothing is reported") {
-  const ScoreTable table = Table("W2A16", {"layers.0.a", "lm_head"}, {{1.0, 1.0}});
-  Warnings warnings;
-  GroupLayers(table.layers, {{"*.self_attn.k_proj", "x(", "nowhere", "lm_hea"}}, warnings.context);
-  REQUIRE(warnings.texts.size() == 4);
-  CHECK(absl::StrContains(warnings.texts[0], "shared_layers: \"*.self_attn.k_proj\" matches no layer of any block"));
-  CHECK(absl::StrContains(warnings.texts[1], "the pattern \"x(\" is not a valid regular expression"));
-  CHECK(absl::StrContains(warnings.texts[2], "\"nowhere\" matches no layer"));
-  CHECK(absl::StrContains(warnings.texts[3], "\"lm_hea\" matches no layer of any block"));
+TEST_CASE("a shared pattern that is invalid or matches nothing is refused, and a runtime's name fits every model") {
+  const ScoreTable table = Table("W2A16", {"layers.0.q_proj", "lm_head"}, {{1.0, 1.0}});
+  SelectOptions options;
+  options.avg_bits = {3};
+  const auto refused = [&](const std::string& entry, const std::string& words) {
+    options.shared_layers = {{"layers.0", entry}};
+    const absl::Status status = SelectRecipes(table, options).status();
+    INFO(status.message());
+    CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+    CHECK(absl::StrContains(status.message(), words));
+  };
+  refused("*.self_attn.k_proj", "shared_layers: \"*.self_attn.k_proj\" matches no layer");
+  refused("x(", "shared_layers: the pattern \"x(\" is not a valid regular expression");
+  refused("k_proj", "shared_layers: \"k_proj\" matches no layer; nearest to it are \"q_proj\"");
+  refused("lm_hea", "\"lm_hea\" matches no layer");  // patterns reach the layers of blocks
+  for (const char* runtime : {"vllm", "llama.cpp"}) {
+    options.shared_layers = {{runtime}};
+    CHECK(CheckSharedLayers(table.layers, options.shared_layers).ok());
+  }
 }
 
 TEST_CASE("the experts of a block are chosen together and idle ones get the mean of the others") {

@@ -27,7 +27,7 @@ inline std::vector<LayerInfo> LayersOf(const MetaSkeleton& skeleton, bool with_h
   if (!with_head) return layers;
   LayerInfo head;
   head.name = skeleton.head().name, head.out_features = skeleton.vocab_size(),
-  head.in_features = skeleton.hidden_size();
+  head.in_features = skeleton.head().in_features;
   head.is_head = true;
   layers.push_back(head);
   return layers;

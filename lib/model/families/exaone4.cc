@@ -14,15 +14,12 @@ absl::StatusOr<ModelSpec> CreateExaone4(const Json& config) {
   const NormStyle rms = d.Rms("rms_norm_eps", 1e-5);
   const Activation activation = d.ActivationOf("hidden_act", "silu");
   const int64_t window = d.SlidingWindow(4096);
-  // "LLLG", local and global layers in turns, or the length of such a turn.
+  // "LLLG", local layers and a global one in turns, or the length of such a turn.
   const JsonValue* given = JsonFind(d.config, "sliding_window_pattern");
-  const std::string turn = given != nullptr && given->IsString() ? given->GetString() : "";
-  const int64_t pattern = turn.empty() ? d.Int("sliding_window_pattern", 4) : static_cast<int64_t>(turn.size());
-  std::vector<int64_t> windows = d.WindowsByType(window);
-  for (int64_t i = static_cast<int64_t>(windows.size()); i < d.blocks; ++i) {
-    const bool local = turn.empty() ? pattern > 0 && (i + 1) % pattern != 0 : turn[i % turn.size()] == 'L';
-    windows.push_back(local ? window : 0);
-  }
+  const std::string turn = given != nullptr && given->IsString() ? given->GetString() : "G";
+  d.RefuseUnless(turn.find('G') + 1 == turn.size(), "sliding_window_pattern", "only the last of a turn may be global");
+  const int64_t pattern = turn == "G" ? d.Int("sliding_window_pattern", 4) : static_cast<int64_t>(turn.size());
+  const std::vector<int64_t> windows = d.WindowsByPattern(window, window > 0 ? pattern : 0);
   d.EachBlock("model.layers", [&](BlockBuilder& b, int64_t i) {
     Attention attention = b.MakeAttention();
     attention.window = windows[i];

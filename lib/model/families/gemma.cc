@@ -32,8 +32,7 @@ absl::StatusOr<ModelSpec> CreateGemma(const Json& config, int version) {
   names.bias = names.out_bias = d.Bool("attention_bias", false);
   std::vector<int64_t> windows;
   if (version > 1) {
-    const int64_t window = d.SlidingWindow(4096), pattern = version == 2 ? 2 : d.Count("sliding_window_pattern", 6);
-    windows = d.WindowsByPattern(window, pattern);
+    windows = d.WindowsByPattern(d.SlidingWindow(4096), version == 2 ? 2 : d.Count("sliding_window_pattern", 6));
   }
   DecoderBuilder::RotaryOptions global, local;
   if (version == 3) global.theta = 1e6, local.theta_key = "rope_local_base_freq";

@@ -10,11 +10,6 @@ absl::StatusOr<ModelSpec> CreateLlama(const Json& config) {
   LlamaLike family;
   family.qkv_bias = family.out_bias = d.Bool("attention_bias", false);
   family.mlp_bias = d.Bool("mlp_bias", false);
-  if (d.Has("sliding_window")) {
-    d.Warn(
-        "config.json: a llama model has no \"sliding_window\", ignored here as in transformers: every block attends to "
-        "all");
-  }
   return DescribeLlamaLike(d, family);
 }
 

@@ -3,13 +3,14 @@
 namespace autoscheme {
 
 absl::StatusOr<ModelSpec> DescribeLlamaLike(DecoderBuilder& d, const LlamaLike& family) {
-  NormStyle rms = d.Rms();
+  NormStyle rms = d.Rms("rms_norm_eps", family.eps);
   rms.wide = family.wide_norms;
   const Activation activation = d.ActivationOf("hidden_act", family.activation);
   d.ReadTie(family.tied_head);
-  d.WarnOfForeignKeys(family.known);
+  WarnOfForeignKeys(d, family.known);
   DecoderBuilder::RotaryOptions rotation;
   rotation.theta = family.theta, rotation.interleaved = family.interleaved;
+  rotation.queries_grow = family.queries_grow;
   AttentionNames attention_names;
   attention_names.bias = family.qkv_bias, attention_names.out_bias = family.out_bias;
   MlpNames mlp_names;

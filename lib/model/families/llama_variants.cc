@@ -12,11 +12,15 @@ absl::StatusOr<ModelSpec> CreateSmolLm3(const Json& config) {
   family.qkv_bias = family.out_bias = d.Bool("attention_bias", false);
   family.mlp_bias = d.Bool("mlp_bias", false);
   family.theta = 2e6, family.tied_head = true;
-  family.windows = d.QwenWindows();
   family.rotates = d.Flags("no_rope_layers");  // 1 where heads turn, whatever the name says
   const int64_t interval = d.Count("no_rope_layer_interval", 4);
   for (int64_t i = static_cast<int64_t>(family.rotates.size()); i < d.blocks; ++i) {
     family.rotates.push_back((i + 1) % interval != 0);
+  }
+  const int64_t given = d.SlidingWindow(0), window = d.Bool("use_sliding_window", false) ? given : 0;
+  family.windows = d.WindowsByType(window);
+  for (int64_t i = static_cast<int64_t>(family.windows.size()); i < d.blocks; ++i) {
+    family.windows.push_back(family.rotates[i] ? 0 : window);
   }
   family.known = {"no_rope_layers", "no_rope_layer_interval"};
   return DescribeLlamaLike(d, family);
@@ -49,7 +53,7 @@ absl::StatusOr<ModelSpec> CreateHelium(const Json& config) {
   LlamaLike family;
   family.qkv_bias = d.Bool("attention_bias", false);
   family.mlp_bias = d.Bool("mlp_bias", false);
-  family.interleaved = family.wide_norms = true, family.theta = 1e5;
+  family.interleaved = family.wide_norms = true, family.theta = 1e5, family.eps = 1e-8;
   return DescribeLlamaLike(d, family);
 }
 
@@ -59,7 +63,7 @@ absl::StatusOr<ModelSpec> CreateArcee(const Json& config) {
   LlamaLike family;
   family.qkv_bias = family.out_bias = d.Bool("attention_bias", false);
   family.mlp_bias = d.Bool("mlp_bias", false);
-  family.activation = "relu2", family.gated = false;
+  family.activation = "relu2", family.gated = false, family.eps = 1e-5;
   return DescribeLlamaLike(d, family);
 }
 

@@ -9,7 +9,7 @@ absl::StatusOr<ModelSpec> CreateQwen2(const Json& config) {
   d.ReadCommonKeys();
   LlamaLike family;
   family.qkv_bias = true;
-  family.windows = d.QwenWindows();
+  family.windows = QwenWindows(d);
   return DescribeLlamaLike(d, family);
 }
 

@@ -10,7 +10,7 @@ absl::StatusOr<ModelSpec> CreateQwen3(const Json& config) {
   LlamaLike family;
   family.qkv_bias = family.out_bias = d.Bool("attention_bias", false);
   family.qk_norm = true;
-  family.windows = d.QwenWindows();
+  family.windows = QwenWindows(d);
   return DescribeLlamaLike(d, family);
 }
 
