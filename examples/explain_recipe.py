@@ -83,6 +83,11 @@ def weight_of(layer, shapes):
     embedding = "model.embed_tokens.weight"
     if layer == "lm_head" and embedding in shapes:  # tied
         return embedding
+    # The stored names of a multimodal model have another prefix than its modules.
+    inside = name[name.find("layers.") :]
+    others = [n for n in shapes if n.endswith("." + inside) and not re.search("vision|visual|audio", n)]
+    if inside.startswith("layers.") and len(others) == 1:
+        return others[0]
     sys.exit(f"the recipe names {layer!r}, but the model has no tensor {name!r}")
 
 

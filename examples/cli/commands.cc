@@ -22,7 +22,8 @@ constexpr Flag kTokens{"tokens", "FILE", 0,
                        true};
 constexpr Flag kTokensOfPlan{"tokens", "FILE", 0,
                              "Calibration token ids, as for 'autoscheme score'. Without it --nsamples and --seqlen say "
-                             "how many there will be, 16 rows of 256 by default; no two of them count as alike."};
+                             "how many there will be, 16 rows of 256 by default, or of as many as the model has "
+                             "positions if these are fewer; no two of them count as alike."};
 constexpr Flag kScoresIn{"scores", "FILE", 0, "Scores to select from, as written by 'autoscheme score'.", true};
 constexpr Flag kScoresOut{"out", "FILE", 0,
                           "Where to write the scores (JSON); - is stdout, where then nothing else is printed.", true};

@@ -1,4 +1,5 @@
 // plan, score, select and run: from a model and calibration ids to scores and recipes.
+#include <algorithm>
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
@@ -41,7 +42,8 @@ absl::StatusOr<CalibrationHandle> SupposeCalibration(const Part& part, const aut
   auto info = Struct<autoscheme_skeleton_info>();
   CLI_RETURN_IF_ERROR(
       Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(model, &info, error); }));
-  const int64_t seqlen = part.length > 0 ? part.length : kLength;
+  const int64_t usual = info.max_positions > 0 ? std::min(kLength, info.max_positions) : kLength;
+  const int64_t seqlen = part.length > 0 ? part.length : usual;
   const int64_t most = part.tokens > 0 ? part.tokens / seqlen : kRows;
   const int64_t nsamples = part.rows > 0 && (part.tokens == 0 || part.rows < most) ? part.rows : most;
   if (nsamples == 0) {

@@ -159,6 +159,7 @@ struct Output {
 
 struct ModelSpec {
   std::string model_type;
+  std::string family;  // the built-in model_type that it was described by; set by Open, empty for a host's own
   int64_t hidden_size = 0, vocab_size = 0, max_positions = 0;
   bool tied_head = false;  // what the config says, or means in its family by saying nothing
   bool tied_head_given = false;
@@ -319,7 +320,8 @@ class DecoderBuilder {
 struct Architecture {
   // As config.json, or the text_config of a multimodal model, spells it. It goes before a built-in one of that name.
   std::string model_type;
-  // Called by Open on its thread, once for each model of that type, with config.json or text_config. What it returns is
+  // Called by Open on its thread, once for each model of that type and twice for a config.json without weights, with
+  // config.json or text_config; it must say the same of the same config. What it returns is
   // checked part by part (INVALID_ARGUMENT) before it is used; its failures are returned by Open as they are. May be
   // called by several threads at a time if those open models.
   std::function<absl::StatusOr<ModelSpec>(const Json& config)> describe;
@@ -330,8 +332,9 @@ struct Architecture {
 //     {"model_type": "mymodel", "as": "llama", "rename": {"their_key": "our_key"}, "set": {"key": value}}
 //
 // A config.json of model_type mymodel is then read as one of a llama: `rename`, one after the other, gives keys that
-// it has another name; `set` adds or replaces keys, and null takes one away. Both are about keys of config.json itself,
-// not of objects in it, and not about names of tensors. `as` is a built-in type, a multimodal one too, one of `known`,
+// it has another name; `set` adds or replaces keys; null is as good as no key, but for what has a meaning
+// without a value, such as sliding_window, for which it means none. Both are about keys of config.json itself, not of
+// objects in it, and not about names of tensors. `as` is a built-in type, a multimodal one too, one of `known`,
 // or one that stands before it in the list. MetaSkeleton::model_type is the alias's. Errors: DATA_LOSS, with line and
 // column, for what is no JSON; INVALID_ARGUMENT for an unknown or missing member, an unknown `as` and a model_type that
 // another has, in the list or in `known`. Opening a model gives INVALID_ARGUMENT where config.json has both the key

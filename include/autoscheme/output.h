@@ -12,7 +12,8 @@ namespace autoscheme {
 
 // OK if results could be written now to all of `outputs` (WriteScores, WriteRecipes, WritePareto), no two of which are
 // one file under two spellings, and none of which is one of `inputs`; an input that does not exist is no obstacle.
-// A name by which a model folder (with config.json) would read the result as weights or config is refused there.
+// A name by which a model folder (with config.json or weights) would read the result as weights or config is refused
+// there.
 // Writes into none of them and opens no device or pipe; a file that is made beside an output, as a trial, is gone
 // afterwards. INVALID_ARGUMENT (two are one, an input would be overwritten, a name that a
 // model folder reads, a folder or another thing that is no file),

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -317,13 +318,20 @@ absl::Status WriteOutput(Io& io, const std::string& path, absl::string_view cont
 namespace {
 
 // Whether readers of the model folder that a place lies in would take the result for a part of the model: as weights
-// instead of its shards, say.
+// instead of its shards, say. A file of weights that is there is one wherever it lies.
 bool WouldBeRead(Io& io, const Place& place) {
+  if (place.kind != Place::Kind::kFile) return false;
   const auto [folder, name] = SplitPath(place.path);
-  struct stat st;
-  if (place.kind != Place::Kind::kFile || Stat(io, absl::StrCat(folder, "/config.json"), &st) < 0) return false;
-  return absl::EndsWith(name, ".safetensors") || absl::EndsWith(name, ".safetensors.index.json") ||
-         name == "config.json" || name == "adapter_config.json";
+  const auto is_of_weights = [](const std::string& file) {
+    return absl::EndsWith(file, ".safetensors") || absl::EndsWith(file, ".safetensors.index.json");
+  };
+  const bool is_config = name == "config.json" || name == "adapter_config.json";
+  if (!is_config && !is_of_weights(name)) return false;
+  std::vector<std::string> beside;
+  if (io.List(folder.c_str(), &beside) < 0) return place.exists;
+  return absl::c_any_of(beside, [&](const std::string& file) {
+    return file == "config.json" || (is_of_weights(file) && (is_config || file == name));
+  });
 }
 
 }  // namespace

@@ -146,7 +146,12 @@ absl::Status CheckpointBuilder::ReadConfig() {
   const std::string path = folder_->Path("config.json");
   checkpoint_->files_.push_back(path);
   absl::StatusOr<std::string> text = ReadFileToString(io_, path, Checkpoint::kMaxConfigBytes);
-  if (absl::IsNotFound(text.status())) return folder_->Describe(text.status());
+  if (absl::IsNotFound(text.status())) {
+    const absl::Status told = folder_->Describe(text.status());
+    if (told.message() != text.status().message()) return told;
+    return absl::NotFoundError(absl::StrCat(
+        told.message(), "; a model's folder has one beside its weights: copy it from where they came from"));
+  }
   AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_text_, std::move(text));
   AUTOSCHEME_ASSIGN_OR_RETURN(checkpoint_->config_, ParseConfig(checkpoint_->config_text_, path));
   return absl::OkStatus();

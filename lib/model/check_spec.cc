@@ -105,6 +105,7 @@ class SpecCheck {
 
   void CheckNorm(const Norm& norm, const std::string& what, Params& params, int sublayer,
                  const std::vector<Shape>& shapes) {
+    if (norm.weight < 0 && norm.parts != 1) return Fail(absl::StrCat(what, ": parts need a weight"));
     if (norm.kind == Norm::kNone) {
       if (norm.weight >= 0 || norm.bias >= 0) Fail(absl::StrCat(what, ": it has tensors, but its kind is kNone"));
       return;
@@ -171,6 +172,7 @@ class SpecCheck {
     for (const auto* factors : {&rope.short_factors, &rope.long_factors}) {
       Equal(absl::StrCat(what, ": number of longrope factors"), static_cast<int64_t>(factors->size()), table.dims / 2,
             "dims / 2");
+      for (const double factor : *factors) Positive(absl::StrCat(what, ": longrope factor"), factor);
     }
   }
 
@@ -295,7 +297,10 @@ class SpecCheck {
 
   void Check(const Rotary& rotary, int64_t head_dim) {
     NotNegative("rotary.query_growth", rotary.query_growth), Positive("rotary.growth_length", rotary.growth_length);
-    if (rotary.table < 0) return;
+    if (rotary.table < 0) {
+      Expect(rotary.query_growth == 0, "rotary.query_growth", rotary.query_growth, "0: there is no rotation");
+      return;
+    }
     const int count = static_cast<int>(spec_.tables.size());
     if (rotary.table >= count) {
       return Fail(absl::StrCat("rotary.table is ", rotary.table, ", expected -1 to ", count - 1));

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "base/io.h"
 #include "base/status_macros.h"
+#include "checkpoint/header_handler.h"
 #include "model/rope.h"
 
 namespace autoscheme {
@@ -59,9 +60,12 @@ Norm BlockBuilder::MakeNorm(const NormStyle& style, const std::string& name) {
 }
 
 Norm BlockBuilder::MakeNormOfHeads(NormStyle style, const std::string& name, int64_t heads) {
-  style.bias = false;
+  style.weight = true, style.bias = false;
   Norm norm = MakeNorm(style, absl::StrCat(name, ".0"), {decoder_.head_dim});
-  for (int64_t head = 1; head < heads; ++head) MakeNorm(style, absl::StrCat(name, ".", head), {decoder_.head_dim});
+  // A block of more is refused by EachBlock.
+  for (int64_t head = 1; head < heads && block_.params.size() <= HeaderHandler::kMaxTensors; ++head) {
+    MakeNorm(style, absl::StrCat(name, ".", head), {decoder_.head_dim});
+  }
   norm.parts = static_cast<int>(heads);
   return norm;
 }
@@ -191,6 +195,10 @@ void DecoderBuilder::SetHeadDim(int64_t given) {
     Fail(absl::InvalidArgumentError(absl::StrCat("config.json: num_attention_heads (", heads,
                                                  ") is not a multiple of num_key_value_heads (", kv_heads, ")")));
     kv_heads = heads;
+  }
+  if (heads < 1) {
+    Fail(absl::InvalidArgumentError(absl::StrCat("config.json: num_attention_heads is ", heads, ", must be positive")));
+    heads = kv_heads = 1;
   }
   head_dim = given > 0 ? given : hidden / heads;
   if (given <= 0 && hidden % heads != 0) {
@@ -361,12 +369,18 @@ void DecoderBuilder::EachBlock(const std::string& prefix,
     Fail(absl::InvalidArgumentError(
         absl::StrCat("config.json: num_hidden_layers is ", blocks, ", must be between 1 and ", kMaxBlocks)));
   }
+  size_t tensors = 0;
   for (int64_t i = 0; i < blocks && status_.ok(); ++i) {
     BlockSpec block;
     block.name = absl::StrCat(prefix, ".", i);
     BlockBuilder builder(*this, block);
     describe(builder, i);
     if (!status_.ok()) return;
+    tensors += block.linears.size() + block.params.size();
+    if (tensors > HeaderHandler::kMaxTensors) {
+      return Fail(absl::InvalidArgumentError(absl::StrCat("config.json asks for more than ", HeaderHandler::kMaxTensors,
+                                                          " tensors: at block ", i, " of ", blocks)));
+    }
     spec.blocks.push_back(std::move(block));
   }
 }

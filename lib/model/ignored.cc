@@ -103,23 +103,26 @@ bool WarnOfOwnCode(const Context& context, const Json& config, const std::string
 }
 
 // The class that config.json names first has a family and a head: LlamaForSequenceClassification.
-void WarnOfClass(const Context& context, const Json& config, const std::string& model_type) {
+void WarnOfClass(const Context& context, const Json& config, const ModelSpec& spec) {
   const JsonValue* classes = JsonFind(config, "architectures");
   if (classes == nullptr || !classes->IsArray() || classes->Empty() || !(*classes)[0].IsString()) return;
   const std::string name((*classes)[0].GetString(), (*classes)[0].GetStringLength());
   const bool old = absl::EndsWith(name, "LMHeadModel");
   const size_t head = old ? name.rfind("LMHead") : name.rfind("For");
   if (head == std::string::npos || absl::EndsWith(name, "ForConditionalGeneration")) return;
-  const std::string own = absl::StrReplaceAll(absl::StripSuffix(model_type, "_text"), {{"_", ""}});
+  const auto is_of = [&](absl::string_view type) {
+    return absl::AsciiStrToLower(name.substr(0, head)) ==
+           absl::StrReplaceAll(absl::StripSuffix(type, "_text"), {{"_", ""}});
+  };
   std::string says;
   if (!old && !absl::EndsWith(name, "ForCausalLM")) {
     says = "whose head is another than a language model's";
-  } else if (absl::AsciiStrToLower(name.substr(0, head)) != own) {
+  } else if (!is_of(absl::AsciiStrToLower(spec.model_type)) && !is_of(spec.family)) {
     says = "which is of another family";
   }
   if (says.empty()) return;
   context.Warn(absl::StrCat("config.json names ", Quoted(name), " in architectures, ", says,
-                            ": these are the numbers of a ", Quoted(model_type), " model with a language head"));
+                            ": these are the numbers of a ", Quoted(spec.model_type), " model with a language head"));
 }
 
 }  // namespace
@@ -151,7 +154,7 @@ bool IsBuffer(absl::string_view name) {
 void WarnOfIgnored(const Context& context, const ModelSpec& spec, const Json& config,
                    const std::vector<std::string>& unused_tensors) {
   for (const std::string& warning : spec.warnings) context.Warn(warning);
-  if (!WarnOfOwnCode(context, config, spec.model_type)) WarnOfClass(context, config, spec.model_type);
+  if (!WarnOfOwnCode(context, config, spec.model_type)) WarnOfClass(context, config, spec);
   if (!unused_tensors.empty()) IgnoredTensors(spec, unused_tensors).Warn(context);
 }
 

@@ -60,6 +60,7 @@ class StoredNames {
     }
     for (const std::string& probe : probes) {
       if (checkpoint.Find(probe) != nullptr) return;
+      if (!absl::StartsWith(probe, base_)) continue;
       std::vector<std::string> prefixes;
       for (const TensorInfo& info : checkpoint.tensors()) {
         if (!absl::EndsWith(info.name, probe.substr(base_.size()))) continue;

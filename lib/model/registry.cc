@@ -66,12 +66,25 @@ absl::StatusOr<ModelSpec> DescribeText(const Json& config, const std::string& mo
                                        absl::Span<const Architecture> given) {
   for (const Architecture& architecture : given) {
     if (model_type != architecture.model_type) continue;
+    if (architecture.describe == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the architecture ", Quoted(model_type), " has no function that describes it"));
+    }
     AUTOSCHEME_ASSIGN_OR_RETURN(ModelSpec spec, architecture.describe(config));
     spec.model_type = model_type;
     return spec;
   }
   for (const Entry& entry : kRegistry) {
-    if (model_type == entry.model_type) return entry.family(config);
+    if (model_type != entry.model_type) continue;
+    AUTOSCHEME_ASSIGN_OR_RETURN(ModelSpec spec, entry.family(config));
+    spec.model_type = spec.family = model_type;  // one family may serve several
+    return spec;
+  }
+  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}) {
+    if (JsonFind(config, key) == nullptr) continue;
+    return absl::UnimplementedError(absl::StrCat("model_type ", Quoted(model_type), " is a mixture of experts (", key,
+                                                 " in config.json), which is not supported yet; dense models are: ",
+                                                 absl::StrJoin(SupportedTypes(given), ", ")));
   }
   return absl::UnimplementedError(absl::StrCat(
       "model_type ", Quoted(model_type), " is not supported; supported: ", absl::StrJoin(SupportedTypes(given), ", "),

@@ -23,16 +23,16 @@ class BlockRoles {
       }
       Add(sublayer.after_sum);
     }
-    for (const TensorInfo* param : block.params) Add(param, -1, "not computed with");
   }
 
   const TensorRole& operator[](const TensorInfo* tensor) const { return roles_.at(tensor); }
 
  private:
   void Add(const Norm& norm) {
-    for (const int param : {norm.weight, norm.bias}) {
-      if (param >= 0) Add(block_.params[param], -1, kNorm);
+    for (int part = 0; norm.weight >= 0 && part < norm.parts; ++part) {
+      Add(block_.params[norm.weight + part], -1, kNorm);
     }
+    if (norm.bias >= 0) Add(block_.params[norm.bias], -1, kNorm);
   }
   void Add(const Attention& attention) {
     AddLinears({attention.q, attention.k, attention.v});

@@ -6,9 +6,12 @@
 namespace autoscheme {
 namespace {
 
-// A norm saves a float32 for each row, which is as much as two values of bfloat16, and a mean where it has one.
+// A norm saves a float32 for each row, which is as much as two values of bfloat16, and a mean where it has one. The
+// joined weight of a norm in parts is saved once for all tokens: one value for each head and token covers it from
+// head_dim tokens on.
 int64_t Scales(const Norm& norm, int64_t rows) {
-  return norm.kind == Norm::kNone ? 0 : norm.kind == Norm::kLayer ? 4 * rows : 2 * rows;
+  const int64_t joined = norm.parts > 1 ? rows : 0;
+  return norm.kind == Norm::kNone ? 0 : norm.kind == Norm::kLayer ? 4 * rows + joined : 2 * rows + joined;
 }
 
 // What a body adds to the sublayer's input, which is saved once. `normed`: whether it is the first to read what a norm

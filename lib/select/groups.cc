@@ -60,6 +60,7 @@ absl::Status CheckSharedLayers(const std::vector<LayerInfo>& layers,
     if (entries.size() == 1) RuntimeGroups(entries[0], &runtime);
     for (size_t i = 0; i < entries.size() && !runtime; ++i) {
       const SharedPattern pattern(entries[i]);
+      if (entries[i].empty()) return pattern.status();
       const bool any = absl::c_any_of(layers, [&](const LayerInfo& layer) {
         return layer.name == entries[i] || (layer.block >= 0 && pattern.Matches(layer.name));
       });

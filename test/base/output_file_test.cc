@@ -104,15 +104,18 @@ TEST_CASE("A result that a model folder would read as a part of the model is ref
   dir.Write("model/config.json", "{}");
   dir.Write("model/model-00001-of-00001.safetensors", "weights");
   dir.Write("plain/.keep", "");
+  dir.Write("bare/model-00001-of-00002.safetensors", "weights");
   Link("../model/model.safetensors", dir / "plain/link.json");
   for (const char* name : {"model/model.safetensors", "model/variant.safetensors", "model/adapter_config.json",
-                           "model/model.safetensors.index.json", "model/config.json", "plain/link.json"}) {
+                           "model/model.safetensors.index.json", "model/config.json", "plain/link.json",
+                           "bare/model-00001-of-00002.safetensors", "bare/config.json"}) {
     INFO(name);
     const absl::Status status = Check({dir / name});
     CHECK(status.code() == absl::StatusCode::kInvalidArgument);
     CHECK_THAT(std::string(status.message()), Catch::Contains("its folder is a model's"));
   }
-  for (const char* name : {"model/recipe.json", "model/scores", "plain/model.safetensors", "plain/config.json"}) {
+  for (const char* name :
+       {"model/recipe.json", "model/scores", "plain/model.safetensors", "plain/config.json", "bare/recipe.json"}) {
     INFO(name);
     CHECK(Check({dir / name}).ok());
   }

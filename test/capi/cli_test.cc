@@ -336,7 +336,9 @@ TEST_CASE("a plan needs neither weights nor ids, and is that of the folder and o
   CHECK_THAT(none.err, Contains("--max-tokens 31 holds no row of 32 ids"));
   const Run much = shell({"plan", "--model", config, "--schemes", "W4A16", "--nsamples", "9999999999"});
   CHECK(much.code == 1);
-  CHECK_THAT(much.err, Contains("--nsamples 9999999999 times --seqlen 256 is more than"));
+  CHECK_THAT(much.err, Contains("--nsamples 9999999999 times --seqlen 128 is more than"));
+  // Rows of 256 ids, or of as many as the model has positions.
+  CHECK(plan({"--model", config}) == plan({"--model", config, "--seqlen", "128", "--nsamples", "16"}));
 
   const std::string moved = shell.dir.Write("moved/config.json", Slurp(config));
   const Run inspect = shell({"inspect", "--model", moved});

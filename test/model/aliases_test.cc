@@ -53,6 +53,21 @@ TEST_CASE("an alias renames keys, sets others and goes to its family") {
   CHECK_THAT(std::string(family.message()), Contains("as the alias \"mine\" of llama: config.json: \"mlp_bias\""));
 }
 
+TEST_CASE("a config that an alias makes null is null, which means no window") {
+  const auto aliases = ReadAliases(R"([{"model_type": "none", "as": "mistral", "set": {"sliding_window": null}},
+                                       {"model_type": "default", "as": "mistral"}])");
+  const auto window = [&](const char* type) {
+    const ModelSpec spec = ReadModelSpec(Config(type), *aliases).value();
+    return std::get<Attention>(spec.blocks[0].sublayers[0].branches[0].body).window;
+  };
+  CHECK(window("none") == 0);
+  CHECK(window("default") == 4096);
+}
+
+TEST_CASE("a family that serves several types keeps the config's") {
+  CHECK(ReadModelSpec(Config("ministral"))->model_type == "ministral");
+}
+
 TEST_CASE("a key that is null is not in the way of a renamed one, and null takes a key away") {
   const auto aliases = ReadAliases(
       R"({"model_type": "mine", "as": "llama", "rename": {"my_dim": "head_dim"}, "set": {"rms_norm_eps": null}})");
@@ -138,6 +153,43 @@ TEST_CASE("a host's architecture goes before a built-in one, and an alias can na
   CHECK(ReadModelSpec(Config("phi"), all).status() ==
         absl::InvalidArgumentError(
             "Context::architectures: \"llama\" is there twice, or has no function that describes it"));
+}
+
+TEST_CASE("an alias of an architecture that nothing describes is refused") {
+  const auto aliases = ReadAliases(R"({"model_type": "mine", "as": "empty"})", {{"empty", nullptr}});
+  REQUIRE(aliases.ok());
+  CHECK(ReadModelSpec(Config("mine"), *aliases).status() ==
+        absl::InvalidArgumentError(
+            "as the alias \"mine\" of empty: the architecture \"empty\" has no function that describes it"));
+}
+
+TEST_CASE("a description whose blocks are not below the embedding's prefix lacks its tensors by name") {
+  TempDir dir;
+  TinyModel tiny;
+  tiny.model_type = "mine";
+  WriteTinyModel(tiny, dir.path());
+  Context context;
+  context.architectures = std::make_shared<const std::vector<Architecture>>(std::vector<Architecture>{
+      {"mine", [](const Json& config) {
+         DecoderBuilder d(config, "mine");
+         d.ReadCommonKeys();
+         d.SetEnds("a.prefix.longer.than.the.names.embed", "lm_head");
+         d.EachBlock("h", [&](BlockBuilder& b, int64_t) { b.Add({}, b.MakeMlp(Activation::kRelu, {"", "u", "d"})); });
+         return d.Finish();
+       }}});
+  const absl::Status status = MetaSkeleton::Open(context, dir.path()).status();
+  CHECK(absl::IsNotFound(status));
+  CHECK_THAT(
+      std::string(status.message()),
+      Contains("5 tensors that config.json asks for are not in the checkpoint: ") && Contains("\"h.0.u.weight\""));
+}
+
+TEST_CASE("a host's decoder without heads is refused") {
+  const Json config = Config("mine");
+  DecoderBuilder d(config, "mine");
+  d.hidden = 8, d.heads = 0;
+  d.SetHeadDim(0);
+  CHECK(d.Finish().status() == absl::InvalidArgumentError("config.json: num_attention_heads is 0, must be positive"));
 }
 
 TEST_CASE("a host's description is checked before anything reads it") {

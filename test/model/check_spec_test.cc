@@ -135,6 +135,8 @@ TEST_CASE("CheckSpec: attention that cannot be computed") {
                                                                          "table)"},
           {[](const Parts& p) { p.attention.rotary.query_growth = -1; },
            kBlock + "rotary.query_growth is -1, expected 0 or more"},
+          {[](const Parts& p) { p.attention.rotary = {}, p.attention.rotary.query_growth = 0.1; },
+           kBlock + "rotary.query_growth is 0.1, expected 0: there is no rotation"},
           {[](const Parts& p) {
              p.spec.tables.push_back({{}, 16}), p.attention.rotary = {1, 16};
            },
@@ -150,6 +152,12 @@ TEST_CASE("CheckSpec: attention that cannot be computed") {
              p.spec.tables[0].rope.type = "longrope", p.spec.tables[0].rope.original_max_positions = 8;
            },
            "rotary table 0: number of longrope factors is 0, expected 4 (dims / 2)"},
+          {[](const Parts& p) {
+             RopeConfig& rope = p.spec.tables[0].rope;
+             rope.type = "longrope", rope.original_max_positions = 8;
+             rope.short_factors = {1, 1, 1, 1}, rope.long_factors = {1, 1, 0, 1};
+           },
+           "rotary table 0: longrope factor is 0, expected a positive number"},
           {[](const Parts& p) {
              p.spec.tables[0].rope.type = "llama3", p.spec.tables[0].rope.original_max_positions = 8;
            },
@@ -167,6 +175,12 @@ TEST_CASE("CheckSpec: norms that do not fit") {
           {[](const Parts& p) { p.before.bias = 0; }, before + ": a norm of kind kRms has no bias"},
           {[](const Parts& p) { p.before.eps = 0; }, before + ": eps is 0, expected a positive number"},
           {[](const Parts& p) { p.before.parts = 2; }, before + ": only norms of heads have parts"},
+          {[](const Parts& p) { p.first.after_sum.parts = 2; }, kBlock + "sublayer 0, after_sum: parts need a weight"},
+          {[](const Parts& p) {
+             p.attention.q_norm = {Norm::kLayer};
+             p.attention.q_norm.parts = 4;
+           },
+           kBlock + "q_norm: parts need a weight"},
           {[](const Parts& p) { p.attention.q_norm.parts = 3; }, kBlock + "q_norm: parts is 3, expected 4 (heads)"},
           {[](const Parts& p) { p.attention.k_norm.parts = 2; },
            kBlock + "k_norm, part 1 is tensor 4, expected 0 to 3"},

@@ -177,6 +177,31 @@ TEST_CASE("what reads weights fails at once without them") {
              Catch::Contains("no weights in") && Catch::Contains("to plan a run without them give \"" + path + "\""));
 }
 
+TEST_CASE("every part of a norm of heads is a norm") {
+  const auto skeleton = MetaSkeleton::FromConfig({}, R"({"model_type": "stablelm", "hidden_size": 32,
+      "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
+      "vocab_size": 16, "qk_layernorm": true, "dtype": "float32", "partial_rotary_factor": 0.5})")
+                            .value();
+  int norms = 0;
+  for (const TensorRole& role : skeleton->tensors()) {
+    if (role.block < 0 || role.reason == nullptr) continue;
+    CAPTURE(role.tensor->name);
+    CHECK(std::string(role.reason) == "norm");
+    ++norms;
+  }
+  CHECK(norms == 4 + 4 + 2);
+}
+
+TEST_CASE("a config of more tensors than a folder may hold is refused before they take memory") {
+  const std::string config = R"({"model_type": "stablelm", "hidden_size": 16777216, "intermediate_size": 8,
+      "num_attention_heads": 2097152, "vocab_size": 16, "qk_layernorm": true, "num_hidden_layers": 10000})";
+  CHECK(MetaSkeleton::FromConfig({}, config).status() ==
+        absl::InvalidArgumentError("config.json asks for more than 1000000 tensors: at block 0 of 10000"));
+  const std::string fewer = With(config, "2097152", "128");
+  CHECK(MetaSkeleton::FromConfig({}, fewer).status() ==
+        absl::InvalidArgumentError("config.json asks for more than 1000000 tensors: at block 3745 of 10000"));
+}
+
 TEST_CASE("files that are no config, and configs beyond measure, are refused") {
   const TempDir dir;
   const auto refused = [&](const std::string& path) { return MetaSkeleton::Open({}, path).status(); };

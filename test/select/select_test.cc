@@ -250,6 +250,7 @@ TEST_CASE("a shared pattern that is invalid or matches nothing is refused, and a
   refused("*.self_attn.k_proj", "shared_layers: \"*.self_attn.k_proj\" matches no layer");
   refused("x(", "shared_layers: the pattern \"x(\" is not a valid regular expression");
   refused("k_proj", "shared_layers: \"k_proj\" matches no layer; nearest to it are \"q_proj\"");
+  refused("", "a pattern is empty");
   refused("lm_hea", "\"lm_hea\" matches no layer");  // patterns reach the layers of blocks
   for (const char* runtime : {"vllm", "llama.cpp"}) {
     options.shared_layers = {{runtime}};
