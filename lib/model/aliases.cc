@@ -100,6 +100,7 @@ absl::StatusOr<Architecture> ReadAlias(const JsonValue& value, const std::string
   alias->known = known;
   AUTOSCHEME_ASSIGN_OR_RETURN(alias->model_type, JsonString(value, kModelType, what));
   AUTOSCHEME_ASSIGN_OR_RETURN(alias->as, JsonString(value, kAs, what));
+  if (alias->model_type.empty()) return absl::InvalidArgumentError(absl::StrCat(what, ": model_type is empty"));
   const auto taken = [&](const Architecture& other) { return other.model_type == alias->model_type; };
   if (std::any_of(known.begin(), known.end(), taken)) {
     return absl::InvalidArgumentError(

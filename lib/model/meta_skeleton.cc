@@ -100,6 +100,7 @@ class TensorFinder {
   TensorFinder(const Checkpoint& checkpoint, const ModelSpec& spec)
       : checkpoint_(checkpoint), spec_(spec), names_(checkpoint, spec) {}
 
+  std::string Stored(const std::string& name) const { return names_.Stored(name); }
   // Null if there is none; not counted as missing.
   const TensorInfo* Look(const std::string& name) const { return checkpoint_.Find(names_.Stored(name)); }
   const TensorInfo* Find(const std::string& name, const std::vector<int64_t>& shape) {
@@ -344,6 +345,11 @@ absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Describe(const Conte
   if (head != nullptr && rep->embedding != nullptr) finder.MarkUsed(head);
   AUTOSCHEME_RETURN_IF_ERROR(finder.status());
   rep->tied_head = SaysTied(spec, head);
+  if (rep->tied_head && !spec.tied_head && !head_alone) {
+    context.Warn(absl::StrCat("config.json does not say tie_word_embeddings, and there is no ",
+                              Quoted(finder.Stored(spec.head.name + ".weight")),
+                              ": the head is taken to be the embedding; if it is not, the download lacks a tensor"));
+  }
   if (rep->tied_head && head != nullptr && !head_alone) {
     AUTOSCHEME_ASSIGN_OR_RETURN(rep->tied_head, IsTiedIndeed(context, checkpoint, spec, *rep->embedding, *head));
   }

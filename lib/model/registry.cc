@@ -100,9 +100,15 @@ std::string TextType(const Json& text, const Wrapper& wrapper) {
 
 absl::StatusOr<ModelSpec> DescribeWrapped(const Json& config, const Wrapper& wrapper,
                                           absl::Span<const Architecture> given) {
-  // Older configs of some of them have the text's keys beside the others.
   Json text;
   const JsonValue* inner = JsonFind(config, "text_config");
+  // Only the first configs of Qwen's have the text's keys beside the others.
+  const absl::string_view outer = wrapper.model_type;
+  if (inner == nullptr && outer != "qwen2_vl" && outer != "qwen2_5_vl") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("config.json has no text_config, the part that says what the text decoder of a ", outer,
+                     " model is; is the model_type right?"));
+  }
   if (inner != nullptr && !inner->IsObject()) {
     return absl::InvalidArgumentError("config.json: text_config must be an object");
   }

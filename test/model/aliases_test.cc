@@ -92,7 +92,8 @@ TEST_CASE("aliases of a multimodal type, of the text inside one, and of a name t
   CHECK(inner.blocks[0].name == "model.language_model.layers.0");
   CHECK(inner.blocks[0].linears[0].bias);
   CHECK(inner.blocks[0].linears[4].bias == false);  // "my_text" stands before the alias of "llama"
-  CHECK(read(R"({"model_type": "my_eyes", )" + text + "}").blocks[0].linears[0].bias == false);
+  const std::string plain = R"({"model_type": "my_eyes", "text_config": {)" + text + "}}";
+  CHECK(read(plain).blocks[0].linears[0].bias == false);
   CHECK(read(R"({"model_type": "llava", "text_config": {"model_type": "llama", )" + text + "}}")
             .blocks[0]
             .linears[4]
@@ -105,6 +106,7 @@ TEST_CASE("aliases that say nothing that can be done are refused") {
         "DATA_LOSS: aliases is not valid JSON: missing a colon after a name of object member at line 2, column 7");
   CHECK(Refusal("[3]") == "INVALID_ARGUMENT: aliases[0]: an alias must be an object");
   CHECK(Refusal(R"({"as": "llama"})") == "INVALID_ARGUMENT: aliases has no model_type");
+  CHECK(Refusal(R"({"model_type": "", "as": "llama"})") == "INVALID_ARGUMENT: aliases: model_type is empty");
   CHECK(Refusal(R"([{"model_type": "x"}])") == "INVALID_ARGUMENT: aliases[0] has no as");
   CHECK(Refusal(R"({"model_type": "x", "as": "llama", "with": 1})") ==
         "INVALID_ARGUMENT: aliases: unknown member \"with\"; an alias may have model_type, as, rename, set");

@@ -105,6 +105,8 @@ TEST_CASE("text defaults: what is given stays, null too, and a text model by its
   CHECK(SizesOf(qwen) == Sizes{152064, 1536, 29568, 80, 16, 8, 96, 32768});
   CHECK(qwen.output.norm.eps == 1e-5);
   CHECK(qwen.tables[0].rope.theta == 1e6);
+  const Json bare = ParseJson(R"({"model_type": "llava", "hidden_size": 64})", "config.json").value();
+  CHECK_THAT(std::string(ReadModelSpec(bare).status().message()), Catch::Contains("config.json has no text_config"));
   const Json llama = ParseJson(R"({"model_type": "llama"})", "config.json").value();
   CHECK_THAT(std::string(ReadModelSpec(llama).status().message()), Catch::Contains("hidden_size"));
 }

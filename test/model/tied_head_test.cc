@@ -58,6 +58,27 @@ struct Both {
   RawTensor *embedding, *head;
 };
 
+TEST_CASE("tied by what lies there alone: with a warning, unless the family ties by itself") {
+  for (const char* type : {"llama", "gemma"}) {
+    CAPTURE(type);
+    Both both;
+    both.tensors.erase(both.tensors.begin() + (both.head - both.tensors.data()));
+    std::string config = TinyConfig(both.model);
+    config.replace(config.find("\"tie_word_embeddings\""), 21, "\"head_dim\": 8, \"unused\"");
+    config.replace(config.find("\"llama\""), 7, "\"" + std::string(type) + "\"");
+    std::ofstream(both.dir / "config.json") << config;
+    WriteTinyWeights(both.tensors, 1, both.dir.path());
+    const Opened opened = Open(both.dir.path());
+    INFO(opened.skeleton.status());
+    REQUIRE(opened.skeleton.ok());
+    CHECK((*opened.skeleton)->tied_head());
+    const auto told = std::count_if(opened.warnings.begin(), opened.warnings.end(), [](const std::string& warning) {
+      return warning.find("there is no \"lm_head.weight\": the head is taken to be the embedding") != std::string::npos;
+    });
+    CHECK(told == (std::string(type) == "llama" ? 1 : 0));
+  }
+}
+
 TEST_CASE("tied in the config, but with another head: the head is used, with one warning") {
   Both both;
   for (const int shards : {1, 3}) {
