@@ -538,7 +538,7 @@ typedef struct autoscheme_tensor_info {
   const int64_t* shape; /* `rank` numbers, C order; NULL for a scalar */
   uint64_t bytes;
   uint64_t offset;  /* where its first byte lies in its shard file */
-  int32_t shard;    /* index of the shard file */
+  int32_t shard;    /* index of the shard file; 0 too where a config.json alone was opened, which has none */
   int32_t reserved; /* 0 */
   int64_t block;    /* index of its block; -1 outside the blocks */
   int64_t position; /* in its block, in the order of computing, from 0; outside, 0 before the blocks, 1 behind them */
@@ -783,8 +783,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_json(const autoscheme_plan*
 
 /* OK if results could be written now to all of `outputs` (by the three _save functions), no two of them are one file
  * under two spellings, none is one of `inputs`, and none has a name by which its folder, a model's, would read it as
- * weights or config: to be asked before hours of work. Leaves everything as it is, and
- * opens no device and no pipe. Inputs need not exist. INVALID_ARGUMENT, NOT_FOUND (no such folder), PERMISSION_DENIED,
+ * weights or config: to be asked before hours of work. Leaves everything as it is, and opens no device and no pipe.
+ * Inputs need not exist. INVALID_ARGUMENT, NOT_FOUND (no such folder), PERMISSION_DENIED,
  * RESOURCE_EXHAUSTED. Any thread. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_check_outputs(autoscheme_context* context, const char* const* outputs,
                                                               int64_t output_count, const char* const* inputs,

@@ -320,10 +320,9 @@ class DecoderBuilder {
 struct Architecture {
   // As config.json, or the text_config of a multimodal model, spells it. It goes before a built-in one of that name.
   std::string model_type;
-  // Called by Open on its thread, once for each model of that type and twice for a config.json without weights, with
-  // config.json or text_config; it must say the same of the same config. What it returns is
-  // checked part by part (INVALID_ARGUMENT) before it is used; its failures are returned by Open as they are. May be
-  // called by several threads at a time if those open models.
+  // Called by Open on its thread, once for each model of that type, with config.json or text_config; it must say the
+  // same of the same config. What it returns is checked part by part (INVALID_ARGUMENT) before it is used; its failures
+  // are returned by Open as they are. May be called by several threads at a time if those open models.
   std::function<absl::StatusOr<ModelSpec>(const Json& config)> describe;
 };
 

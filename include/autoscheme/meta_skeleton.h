@@ -118,7 +118,9 @@ class MetaSkeleton {
 
  private:
   struct Rep;
-  static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Describe(const Context& context, std::unique_ptr<Rep> rep);
+  static absl::StatusOr<std::unique_ptr<MetaSkeleton>> OpenConfig(const Context& host, const std::string& model,
+                                                                  std::string text, const std::string& path);
+  static absl::StatusOr<std::unique_ptr<MetaSkeleton>> Make(const Context& context, std::unique_ptr<Rep> rep);
   explicit MetaSkeleton(std::unique_ptr<Rep> rep);
   std::unique_ptr<Rep> rep_;
 };

@@ -232,7 +232,7 @@ absl::StatusOr<std::string> JsonString(const JsonValue& object, const char* key,
   const JsonValue* value = JsonFind(object, key);
   if (value == nullptr) return Absent(key, what);
   if (!value->IsString()) return WrongType(*value, key, what, "a string");
-  return std::string(value->GetString(), value->GetStringLength());
+  return std::string(JsonText(*value));
 }
 
 absl::StatusOr<int64_t> JsonIntOr(const JsonValue& object, const char* key, int64_t fallback, const std::string& what) {

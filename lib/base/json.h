@@ -44,6 +44,8 @@ absl::StatusOr<double> JsonDoubleOr(const JsonValue& object, const char* key, do
 absl::StatusOr<bool> JsonBoolOr(const JsonValue& object, const char* key, bool fallback, const std::string& what);
 absl::StatusOr<std::string> JsonStringOr(const JsonValue& object, const char* key, std::string fallback,
                                          const std::string& what);
+// The characters of a string, the name of a member too; NULs may be among them. Borrowed from `text`.
+inline absl::string_view JsonText(const JsonValue& text) { return {text.GetString(), text.GetStringLength()}; }
 // The member, or null when absent or JSON null.
 const JsonValue* JsonFind(const JsonValue& object, absl::string_view key);
 

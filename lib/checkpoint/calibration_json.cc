@@ -66,12 +66,11 @@ bool IsJsonLines(absl::string_view text) {
 namespace {
 
 absl::StatusOr<std::vector<Column>> Columns(const JsonValue& json, const std::string& path) {
-  const auto name_of = [](const JsonValue& name) { return std::string(name.GetString(), name.GetStringLength()); };
   std::vector<Column> columns;
   if (json.IsObject()) {
     for (const auto& member : json.GetObject()) {
       if (member.value.IsNull()) continue;
-      Column column{name_of(member.name), {}, member.value.IsArray()};
+      Column column{std::string(JsonText(member.name)), {}, member.value.IsArray()};
       if (column.is_list) {
         for (const JsonValue& row : member.value.GetArray()) column.rows.push_back(&row);
       }
@@ -91,7 +90,7 @@ absl::StatusOr<std::vector<Column>> Columns(const JsonValue& json, const std::st
     if (!json[row].IsObject()) return Refused(path, absl::StrCat(": row ", row, " is not an object, as row 0 is"));
     for (const auto& member : json[row].GetObject()) {
       if (member.value.IsNull()) continue;
-      const auto [at, is_new] = index.try_emplace(name_of(member.name), columns.size());
+      const auto [at, is_new] = index.try_emplace(std::string(JsonText(member.name)), columns.size());
       if (is_new) columns.push_back({at->first, {}, true});
       columns[at->second].rows.resize(row, nullptr);
       columns[at->second].rows.push_back(&member.value);

@@ -10,7 +10,6 @@
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "base/checked.h"
 #include "base/count.h"
 #include "base/json.h"
@@ -158,7 +157,7 @@ absl::Status CheckSizes(const File& file, const std::vector<HeaderEntry>& entrie
       if (dim == 0) empty = true;
       if (dim != 0 && bits) bits = CheckedMul(*bits, static_cast<uint64_t>(dim));
     }
-    const std::string shape_text = absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
+    const std::string shape_text = ShapeText(shape);
     if (!bits) {
       return absl::DataLossError(absl::StrCat(Where(file, entry), ": the size of shape ", shape_text, " overflows"));
     }

@@ -15,8 +15,6 @@ namespace {
 
 constexpr uint64_t kMaxIndexBytes = uint64_t{64} << 20;
 
-absl::string_view View(const JsonValue& text) { return absl::string_view(text.GetString(), text.GetStringLength()); }
-
 }  // namespace
 
 int ShardIndex::ShardOf(absl::string_view tensor) const {
@@ -40,11 +38,11 @@ absl::StatusOr<ShardIndex> ReadShardIndex(Io& io, const std::string& path) {
   for (const auto& entry : map->GetObject()) {
     if (!entry.value.IsString()) {
       return absl::DataLossError(
-          absl::StrCat(Quoted(path), ": the shard of tensor ", Quoted(View(entry.name)), " is not a string"));
+          absl::StrCat(Quoted(path), ": the shard of tensor ", Quoted(JsonText(entry.name)), " is not a string"));
     }
-    const absl::string_view shard = View(entry.value);
+    const absl::string_view shard = JsonText(entry.value);
     if (!IsPlainFileName(shard) || !absl::EndsWith(shard, ".safetensors")) {
-      return absl::InvalidArgumentError(absl::StrCat(Quoted(path), ": tensor ", Quoted(View(entry.name)),
+      return absl::InvalidArgumentError(absl::StrCat(Quoted(path), ": tensor ", Quoted(JsonText(entry.name)),
                                                      " is placed in ", Quoted(shard),
                                                      ", not the plain name of a .safetensors file in the same folder"));
     }
@@ -55,8 +53,8 @@ absl::StatusOr<ShardIndex> ReadShardIndex(Io& io, const std::string& path) {
 
   index.shard_of.reserve(map->MemberCount());
   for (const auto& entry : map->GetObject()) {
-    const auto shard = std::lower_bound(index.shards.begin(), index.shards.end(), View(entry.value));
-    index.shard_of.emplace(View(entry.name), static_cast<int>(shard - index.shards.begin()));
+    const auto shard = std::lower_bound(index.shards.begin(), index.shards.end(), JsonText(entry.value));
+    index.shard_of.emplace(JsonText(entry.name), static_cast<int>(shard - index.shards.begin()));
   }
   return index;
 }

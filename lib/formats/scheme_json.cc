@@ -114,7 +114,7 @@ absl::Status CheckMembers(const JsonValue& object, const std::string& what) {
   ForEachField(any, [&](const char* key, const auto&) { known.push_back(key); });
   known.push_back("rotation_config");
   for (const auto& member : object.GetObject()) {
-    const absl::string_view key(member.name.GetString(), member.name.GetStringLength());
+    const absl::string_view key = JsonText(member.name);
     if (absl::c_linear_search(known, key)) continue;
     return absl::InvalidArgumentError(
         absl::StrCat(what, ": unknown field ", Quoted(key), "; a scheme may have ", absl::StrJoin(known, ", ")));
@@ -134,7 +134,7 @@ absl::StatusOr<Scheme> SchemeFromJson(const JsonValue& value, const std::string&
     if (found.ok()) return found;
     return absl::Status(found.status().code(), absl::StrCat(what, ": ", found.status().message()));
   };
-  if (value.IsString()) return find(absl::string_view(value.GetString(), value.GetStringLength()));
+  if (value.IsString()) return find(JsonText(value));
   if (!value.IsObject()) {
     return absl::InvalidArgumentError(absl::StrCat(what, ": a scheme is a preset's name or an object"));
   }
@@ -181,7 +181,7 @@ absl::StatusOr<std::vector<Scheme>> SchemesFromJson(const JsonValue& value, cons
     }
   } else if (value.IsObject()) {
     for (const auto& member : value.GetObject()) {
-      const std::string name(member.name.GetString(), member.name.GetStringLength());
+      const std::string name(JsonText(member.name));
       AUTOSCHEME_ASSIGN_OR_RETURN(Scheme scheme, SchemeFromJson(member.value, absl::StrCat(what, ": ", Quoted(name))));
       scheme.name = name;
       add(std::move(scheme));

@@ -14,7 +14,7 @@ namespace {
 std::string OwnFormat(const Json& json) {
   const JsonValue* format = JsonFind(json, "format");
   if (format == nullptr || !format->IsString() || !absl::StartsWith(format->GetString(), "autoscheme-")) return "";
-  return std::string(format->GetString(), format->GetStringLength());
+  return std::string(JsonText(*format));
 }
 
 // The object of layers: what the text is, or what a recipe holds.
@@ -62,7 +62,7 @@ absl::StatusOr<std::vector<std::pair<std::string, Scheme>>> ParseLayerConfig(abs
   if (!layers.ok()) return layers.status();
   std::vector<std::pair<std::string, Scheme>> fixed;
   for (const auto& member : (*layers)->GetObject()) {
-    const std::string layer(member.name.GetString(), member.name.GetStringLength());
+    const std::string layer(JsonText(member.name));
     absl::StatusOr<Scheme> scheme = SchemeFromJson(member.value, absl::StrCat("layer_config, layer ", Quoted(layer)));
     if (!scheme.ok()) return scheme.status();
     fixed.emplace_back(layer, *std::move(scheme));

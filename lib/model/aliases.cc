@@ -20,8 +20,6 @@ constexpr rapidjson::SizeType kMostAliases = 256;
 constexpr int kMostDepth = 8;
 constexpr char kModelType[] = "model_type", kAs[] = "as", kRename[] = "rename", kSet[] = "set";
 
-std::string Text(const JsonValue& value) { return std::string(value.GetString(), value.GetStringLength()); }
-
 struct Alias {
   std::string model_type, as;
   std::vector<std::pair<std::string, std::string>> renamed;  // theirs, ours
@@ -29,11 +27,11 @@ struct Alias {
   std::vector<Architecture> known;  // what `as` may name besides the built-in types
 };
 
-JsonValue Name(const std::string& name, Json& of) {
+JsonValue Name(absl::string_view name, Json& of) {
   return JsonValue(name.data(), static_cast<rapidjson::SizeType>(name.size()), of.GetAllocator());
 }
 
-void Set(Json& config, const std::string& key, JsonValue value) {
+void Set(Json& config, absl::string_view key, JsonValue value) {
   config.RemoveMember(Name(key, config));
   config.AddMember(Name(key, config), value, config.GetAllocator());
 }
@@ -53,7 +51,7 @@ absl::StatusOr<ModelSpec> DescribeAlias(const Alias& alias, const Json& config) 
     Set(edited, ours, std::move(value));
   }
   for (const auto& member : alias.set.GetObject()) {
-    Set(edited, Text(member.name), JsonValue(member.value, edited.GetAllocator()));
+    Set(edited, JsonText(member.name), JsonValue(member.value, edited.GetAllocator()));
   }
   Set(edited, kModelType, Name(alias.as, edited));
   absl::StatusOr<ModelSpec> spec = Describe(edited, alias.as, alias.known);
@@ -66,8 +64,8 @@ absl::Status CheckMembers(const JsonValue& value, const std::string& what) {
   if (!value.IsObject()) return absl::InvalidArgumentError(absl::StrCat(what, ": an alias must be an object"));
   const std::vector<std::string> known = {kModelType, kAs, kRename, kSet};
   for (const auto& member : value.GetObject()) {
-    if (std::find(known.begin(), known.end(), Text(member.name)) != known.end()) continue;
-    return absl::InvalidArgumentError(absl::StrCat(what, ": unknown member ", Quoted(Text(member.name)),
+    if (std::find(known.begin(), known.end(), JsonText(member.name)) != known.end()) continue;
+    return absl::InvalidArgumentError(absl::StrCat(what, ": unknown member ", Quoted(JsonText(member.name)),
                                                    "; an alias may have ", absl::StrJoin(known, ", ")));
   }
   for (const char* key : {kModelType, kAs}) {
@@ -81,9 +79,9 @@ absl::Status CheckMembers(const JsonValue& value, const std::string& what) {
       const bool renames = key == kRename;
       if (renames && !member.value.IsString()) {
         return absl::InvalidArgumentError(
-            absl::StrCat(what, ": rename gives ", Quoted(Text(member.name)), " no name: it must be a string"));
+            absl::StrCat(what, ": rename gives ", Quoted(JsonText(member.name)), " no name: it must be a string"));
       }
-      if (Text(member.name) == kModelType || (renames && Text(member.value) == kModelType)) {
+      if (JsonText(member.name) == kModelType || (renames && JsonText(member.value) == kModelType)) {
         return absl::InvalidArgumentError(absl::StrCat(what, ": ", key, " must leave model_type alone; as gives it"));
       }
     }
@@ -117,7 +115,8 @@ absl::StatusOr<Architecture> ReadAlias(const JsonValue& value, const std::string
                                                    depth, " times over, at most ", kMostDepth, " may be"));
   }
   if (const JsonValue* rename = JsonFind(value, kRename); rename != nullptr) {
-    for (const auto& member : rename->GetObject()) alias->renamed.emplace_back(Text(member.name), Text(member.value));
+    for (const auto& member : rename->GetObject())
+      alias->renamed.emplace_back(JsonText(member.name), JsonText(member.value));
   }
   alias->set.SetObject();
   if (const JsonValue* set = JsonFind(value, kSet); set != nullptr) {

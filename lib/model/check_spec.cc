@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "autoscheme/quoted.h"
+#include "base/count.h"
 #include "model/decoder_spec.h"
 #include "model/rope.h"
 
@@ -19,8 +20,6 @@ using Shape = std::vector<int64_t>;
 // Far above any published model, and small enough that no product of two, times the bytes of a number, overflows.
 constexpr int64_t kMostNumbers = int64_t{1} << 30;
 constexpr int kUnread = -1;
-
-std::string ShapeText(const Shape& shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
 
 // Looks at every number of a description and keeps the first fault. What a fault makes unsafe to look at is left out.
 class SpecCheck {

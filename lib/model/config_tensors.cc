@@ -6,8 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "base/status_macros.h"
-#include "model/decoder_spec.h"
+#include "autoscheme/quoted.h"
 
 namespace autoscheme {
 namespace {
@@ -21,7 +20,7 @@ Dtype DtypeOfConfig(const Context& context, const Json& config) {
     for (const char* key : {"dtype", "torch_dtype"}) {
       const JsonValue* value = object != nullptr && object->IsObject() ? JsonFind(*object, key) : nullptr;
       if (value == nullptr || !value->IsString()) continue;
-      const std::string name(absl::StripPrefix(value->GetString(), "torch."));
+      const std::string name(absl::StripPrefix(JsonText(*value), "torch."));
       for (const auto& [known, dtype] : kTypes) {
         if (name == known) return dtype;
       }
@@ -34,7 +33,10 @@ Dtype DtypeOfConfig(const Context& context, const Json& config) {
   return Dtype::kBF16;
 }
 
-std::vector<TensorInfo> TensorsOf(const ModelSpec& spec, Dtype dtype) {
+}  // namespace
+
+std::vector<TensorInfo> TensorsOfConfig(const Context& context, const Json& config, const ModelSpec& spec) {
+  const Dtype dtype = DtypeOfConfig(context, config);
   std::vector<TensorInfo> tensors;
   const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
     TensorInfo info;
@@ -42,9 +44,7 @@ std::vector<TensorInfo> TensorsOf(const ModelSpec& spec, Dtype dtype) {
     tensors.push_back(std::move(info));
   };
   const auto add_linear = [&](const std::string& name, const LinearSpec& linear) {
-    std::vector<int64_t> shape = {linear.out_features, linear.in_features};
-    if (linear.transposed) std::swap(shape[0], shape[1]);
-    add(name + ".weight", std::move(shape));
+    add(name + ".weight", StoredShape(linear));
     if (linear.bias) add(name + ".bias", {linear.out_features});
   };
   add(spec.input.embedding, {spec.vocab_size, spec.input.width});
@@ -56,15 +56,6 @@ std::vector<TensorInfo> TensorsOf(const ModelSpec& spec, Dtype dtype) {
   if (!spec.tied_head) add_linear(spec.head.name, spec.head);
   if (spec.tied_head && spec.head.bias) add(spec.head.name + ".bias", {spec.vocab_size});
   return tensors;
-}
-
-}  // namespace
-
-Checkpoint::TensorsOf TensorsOfConfig(const Context& context) {
-  return [&context](const Json& config) -> absl::StatusOr<std::vector<TensorInfo>> {
-    AUTOSCHEME_ASSIGN_OR_RETURN(const ModelSpec spec, ReadModelSpec(config, ArchitecturesOf(context)));
-    return TensorsOf(spec, DtypeOfConfig(context, config));
-  };
 }
 
 }  // namespace autoscheme

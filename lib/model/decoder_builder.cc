@@ -334,7 +334,7 @@ std::vector<int64_t> DecoderBuilder::WindowsByType(int64_t window) {
   }
   for (int64_t i = 0; i < blocks; ++i) {
     const JsonValue& type = (*types)[static_cast<rapidjson::SizeType>(i)];
-    const absl::string_view name = type.IsString() ? absl::string_view(type.GetString(), type.GetStringLength()) : "";
+    const absl::string_view name = type.IsString() ? JsonText(type) : "";
     if (name != kFullAttention && name != kSlidingAttention) {
       Fail(absl::UnimplementedError(absl::StrCat("config.json: layer_types[", i, "] is ", Quoted(name),
                                                  "; known: ", kFullAttention, ", ", kSlidingAttention)));

@@ -1,55 +1,81 @@
 #include "model/decoder_spec.h"
 
+#include <initializer_list>
+
 namespace autoscheme {
 namespace {
 
-struct Uses {
-  std::vector<int> linears, params, last_products;
-  void Read(const Norm& norm) {
-    for (int part = 0; norm.weight >= 0 && part < norm.parts; ++part) Read(norm.weight + part, params);
-    Read(norm.bias, params);
+// What shows the uses of one part.
+struct Walk {
+  const std::function<void(int)>&see_linear, &see_param;
+
+  void operator()(const Norm& norm) const {
+    for (int part = 0; norm.weight >= 0 && part < norm.parts; ++part) see_param(norm.weight + part);
+    if (norm.bias >= 0) see_param(norm.bias);
   }
-  static void Read(int index, std::vector<int>& of) {
-    if (index >= 0) of.push_back(index);
+  void operator()(const Attention& a) const {
+    See({a.q, a.k, a.v});
+    (*this)(a.q_norm), (*this)(a.k_norm);
+    See({a.out});
   }
-  void Read(std::initializer_list<int> indices) {
-    for (const int index : indices) Read(index, linears);
-  }
-  // The index of the body's last product.
-  int operator()(const Attention& a) {
-    Read({a.q, a.k, a.v, a.out});
-    Read(a.q_norm), Read(a.k_norm);
-    return a.out;
-  }
-  int operator()(const Mlp& m) {
-    Read({m.gate, m.up, m.down});
-    return m.down;
+  void operator()(const Mlp& m) const { See({m.gate, m.up, m.down}); }
+  void See(std::initializer_list<int> linears) const {
+    for (const int linear : linears) {
+      if (linear >= 0) see_linear(linear);
+    }
   }
 };
 
-Uses UsesOf(const Sublayer& sublayer) {
-  Uses uses;
-  for (const Branch& branch : sublayer.branches) {
-    uses.Read(branch.before);
-    const int last = std::visit([&](const auto& body) { return uses(body); }, branch.body);
-    uses.Read(branch.after);
-    if (branch.after.kind == Norm::kNone && sublayer.after_sum.kind == Norm::kNone) uses.last_products.push_back(last);
-  }
-  uses.Read(sublayer.after_sum);
-  return uses;
-}
+int LastProduct(const Attention& a) { return a.out; }
+int LastProduct(const Mlp& m) { return m.down; }
+
+void Ignore(int) {}
 
 }  // namespace
 
-std::vector<int> LinearsOf(const Sublayer& sublayer) { return UsesOf(sublayer).linears; }
-std::vector<int> ParamsOf(const Sublayer& sublayer) { return UsesOf(sublayer).params; }
-std::vector<int> LastProducts(const Sublayer& sublayer) { return UsesOf(sublayer).last_products; }
+std::vector<int64_t> StoredShape(const LinearSpec& linear) {
+  if (linear.transposed) return {linear.in_features, linear.out_features};
+  return {linear.out_features, linear.in_features};
+}
+
+void ForEachUse(const Sublayer& sublayer, const std::function<void(int linear)>& see_linear,
+                const std::function<void(int param)>& see_param) {
+  const Walk walk{see_linear, see_param};
+  for (const Branch& branch : sublayer.branches) {
+    walk(branch.before);
+    std::visit(walk, branch.body);
+    walk(branch.after);
+  }
+  walk(sublayer.after_sum);
+}
+
+std::vector<int> LinearsOf(const Sublayer& sublayer) {
+  std::vector<int> linears;
+  ForEachUse(
+      sublayer, [&](int linear) { linears.push_back(linear); }, Ignore);
+  return linears;
+}
+
+std::vector<int> ParamsOf(const Sublayer& sublayer) {
+  std::vector<int> params;
+  ForEachUse(sublayer, Ignore, [&](int param) { params.push_back(param); });
+  return params;
+}
+
+std::vector<int> LastProducts(const Sublayer& sublayer) {
+  std::vector<int> last;
+  for (const Branch& branch : sublayer.branches) {
+    if (branch.after.kind != Norm::kNone || sublayer.after_sum.kind != Norm::kNone) continue;
+    last.push_back(std::visit([](const auto& body) { return LastProduct(body); }, branch.body));
+  }
+  return last;
+}
 
 void Finish(BlockSpec& block) {
   for (size_t s = 0; s < block.sublayers.size(); ++s) {
-    const Uses uses = UsesOf(block.sublayers[s]);
-    for (const int linear : uses.linears) block.linears[linear].sublayer = static_cast<int>(s);
-    for (const int param : uses.params) block.params[param].sublayer = static_cast<int>(s);
+    ForEachUse(
+        block.sublayers[s], [&](int linear) { block.linears[linear].sublayer = static_cast<int>(s); },
+        [&](int param) { block.params[param].sublayer = static_cast<int>(s); });
   }
 }
 

@@ -1,6 +1,7 @@
 // What the library asks of a description, and how it finds the one of a model.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,14 @@
 
 namespace autoscheme {
 
-// The linears and params of a sublayer, in the order in which they are used.
+// The shape in which a linear's weight is stored.
+std::vector<int64_t> StoredShape(const LinearSpec& linear);
+
+// Shows each linear and param of a sublayer in the order in which they are used; one that several parts read comes
+// several times.
+void ForEachUse(const Sublayer& sublayer, const std::function<void(int linear)>& see_linear,
+                const std::function<void(int param)>& see_param);
+// The linears and params of a sublayer, in that order.
 std::vector<int> LinearsOf(const Sublayer& sublayer);
 std::vector<int> ParamsOf(const Sublayer& sublayer);
 // The last product of each branch whose result is only added to what the sublayer hands on, so that no gradient depends

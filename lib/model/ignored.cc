@@ -90,9 +90,9 @@ bool WarnOfOwnCode(const Context& context, const Json& config, const std::string
   if (map == nullptr || !map->IsObject()) return false;
   std::vector<std::string> names;
   for (const auto& member : map->GetObject()) {
-    const absl::string_view key(member.name.GetString(), member.name.GetStringLength());
+    const absl::string_view key = JsonText(member.name);
     if (!member.value.IsString() || (key != "AutoConfig" && !absl::StartsWith(key, "AutoModel"))) continue;
-    names.emplace_back(member.value.GetString(), member.value.GetStringLength());
+    names.emplace_back(JsonText(member.value));
   }
   if (names.empty()) return false;
   context.Warn(absl::StrCat("config.json names code of its own (auto_map: ", FirstNames(names),
@@ -106,7 +106,7 @@ bool WarnOfOwnCode(const Context& context, const Json& config, const std::string
 void WarnOfClass(const Context& context, const Json& config, const ModelSpec& spec) {
   const JsonValue* classes = JsonFind(config, "architectures");
   if (classes == nullptr || !classes->IsArray() || classes->Empty() || !(*classes)[0].IsString()) return;
-  const std::string name((*classes)[0].GetString(), (*classes)[0].GetStringLength());
+  const std::string name(JsonText((*classes)[0]));
   const bool old = absl::EndsWith(name, "LMHeadModel");
   const size_t head = old ? name.rfind("LMHead") : name.rfind("For");
   if (head == std::string::npos || absl::EndsWith(name, "ForConditionalGeneration")) return;

@@ -10,7 +10,6 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "base/count.h"
 #include "base/io.h"
 #include "base/sha256.h"
@@ -38,8 +37,6 @@ struct MetaSkeleton::Rep {
 };
 
 namespace {
-
-std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
 
 bool IsFloat(const TensorInfo& info) {
   return info.dtype == Dtype::kBF16 || info.dtype == Dtype::kF16 || info.dtype == Dtype::kF32;
@@ -172,9 +169,7 @@ LinearLayer FindLinear(const std::string& prefix, const LinearSpec& spec, Tensor
   layer.in_features = spec.in_features;
   layer.sublayer = spec.sublayer;
   layer.transposed = spec.transposed;
-  std::vector<int64_t> shape = {spec.out_features, spec.in_features};
-  if (spec.transposed) std::swap(shape[0], shape[1]);
-  layer.weight = finder.Find(layer.name + ".weight", shape);
+  layer.weight = finder.Find(layer.name + ".weight", StoredShape(spec));
   if (spec.bias) layer.bias = finder.Find(layer.name + ".bias", {spec.out_features});
   return layer;
 }
@@ -301,34 +296,40 @@ std::string Fingerprint(const Checkpoint& checkpoint) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Open(const Context& host, const std::string& model) {
+  struct stat st;
+  Io& io = IoOf(host);
+  if (absl::EndsWith(model, ".json") && io.Stat(model.c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(std::string text, ReadFileToString(io, model, Checkpoint::kMaxConfigBytes));
+    return OpenConfig(host, model, std::move(text), model);
+  }
   auto rep = std::make_unique<Rep>();
   rep->model = model;
   const Context context = Noting(host, rep->warnings);
-  struct stat st;
-  Io& io = IoOf(context);
-  if (absl::EndsWith(model, ".json") && io.Stat(model.c_str(), &st) == 0 && S_ISREG(st.st_mode)) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(std::string text, ReadFileToString(io, model, Checkpoint::kMaxConfigBytes));
-    AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint,
-                                Checkpoint::FromConfig(std::move(text), model, TensorsOfConfig(context)));
-  } else {
-    AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::Open(context, model));
-  }
-  return Describe(context, std::move(rep));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::Open(context, model));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(rep->checkpoint->config(), ArchitecturesOf(context)));
+  return Make(context, std::move(rep));
 }
 
 absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::FromConfig(const Context& host,
                                                                        absl::string_view config_json) {
-  auto rep = std::make_unique<Rep>();
-  rep->model = "config.json";
-  const Context context = Noting(host, rep->warnings);
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint,
-                              Checkpoint::FromConfig(std::string(config_json), "", TensorsOfConfig(context)));
-  return Describe(context, std::move(rep));
+  return OpenConfig(host, "config.json", std::string(config_json), "");
 }
 
-absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Describe(const Context& context, std::unique_ptr<Rep> rep) {
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::OpenConfig(const Context& host, const std::string& model,
+                                                                       std::string text, const std::string& path) {
+  auto rep = std::make_unique<Rep>();
+  rep->model = model;
+  const Context context = Noting(host, rep->warnings);
+  const auto tensors_of = [&](const Json& config) -> absl::StatusOr<std::vector<TensorInfo>> {
+    AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(config, ArchitecturesOf(context)));
+    return TensorsOfConfig(context, config, rep->spec);
+  };
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->checkpoint, Checkpoint::FromConfig(std::move(text), path, tensors_of));
+  return Make(context, std::move(rep));
+}
+
+absl::StatusOr<std::unique_ptr<MetaSkeleton>> MetaSkeleton::Make(const Context& context, std::unique_ptr<Rep> rep) {
   const Checkpoint& checkpoint = *rep->checkpoint;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->spec, ReadModelSpec(checkpoint.config(), ArchitecturesOf(context)));
   const ModelSpec& spec = rep->spec;
 
   TensorFinder finder(checkpoint, spec);

@@ -40,13 +40,18 @@ constexpr Entry kRegistry[] = {
 struct Wrapper {
   const char* model_type;
   const char* text_type;
-  const char* module;  // in the place of "model."
+  const char* module;        // in the place of "model."
+  bool may_be_flat = false;  // the first configs have the text's keys beside the others, and no text_config
 };
 constexpr Wrapper kWrappers[] = {
-    {"gemma3", "gemma3_text", "model.language_model."}, {"idefics3", "llama", "model.text_model."},
-    {"llava", "llama", "model.language_model."},        {"llava_next", "llama", "model.language_model."},
-    {"mistral3", "mistral", "model.language_model."},   {"qwen2_vl", "qwen2", "model.language_model."},
-    {"qwen2_5_vl", "qwen2", "model.language_model."},   {"qwen3_vl", "qwen3", "model.language_model."},
+    {"gemma3", "gemma3_text", "model.language_model."},
+    {"idefics3", "llama", "model.text_model."},
+    {"llava", "llama", "model.language_model."},
+    {"llava_next", "llama", "model.language_model."},
+    {"mistral3", "mistral", "model.language_model."},
+    {"qwen2_vl", "qwen2", "model.language_model.", /*may_be_flat=*/true},
+    {"qwen2_5_vl", "qwen2", "model.language_model.", /*may_be_flat=*/true},
+    {"qwen3_vl", "qwen3", "model.language_model."},
     {"smolvlm", "llama", "model.text_model."},
 };
 
@@ -58,8 +63,7 @@ absl::Status RefuseQuantized(const JsonValue& config, absl::string_view where) {
   const bool named = method != nullptr && method->IsString();
   return absl::UnimplementedError(absl::StrCat(
       "config.json has a quantization_config", where, ": the model is quantized already",
-      named ? absl::StrCat(" (", Quoted(absl::string_view(method->GetString(), method->GetStringLength())), ")") : "",
-      "; give the original 16- or 32-bit checkpoint"));
+      named ? absl::StrCat(" (", Quoted(JsonText(*method)), ")") : "", "; give the original 16- or 32-bit checkpoint"));
 }
 
 absl::StatusOr<ModelSpec> DescribeText(const Json& config, const std::string& model_type,
@@ -102,12 +106,10 @@ absl::StatusOr<ModelSpec> DescribeWrapped(const Json& config, const Wrapper& wra
                                           absl::Span<const Architecture> given) {
   Json text;
   const JsonValue* inner = JsonFind(config, "text_config");
-  // Only the first configs of Qwen's have the text's keys beside the others.
-  const absl::string_view outer = wrapper.model_type;
-  if (inner == nullptr && outer != "qwen2_vl" && outer != "qwen2_5_vl") {
+  if (inner == nullptr && !wrapper.may_be_flat) {
     return absl::InvalidArgumentError(
-        absl::StrCat("config.json has no text_config, the part that says what the text decoder of a ", outer,
-                     " model is; is the model_type right?"));
+        absl::StrCat("config.json has no text_config, the part that says what the text decoder of a ",
+                     wrapper.model_type, " model is; is the model_type right?"));
   }
   if (inner != nullptr && !inner->IsObject()) {
     return absl::InvalidArgumentError("config.json: text_config must be an object");

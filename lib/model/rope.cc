@@ -126,7 +126,7 @@ absl::Status CheckMembers(const JsonValue& fields, const RopeType& type, const s
   };
   std::vector<std::string> vain;
   for (const auto& member : fields.GetObject()) {
-    const std::string name(member.name.GetString(), member.name.GetStringLength());
+    const std::string name(JsonText(member.name));
     if (member.value.IsNull() || holds(type.members, name) ||
         holds({"rope_theta", "rope_type", "type", "partial_rotary_factor"}, name) ||
         (queries_grow && name == kQueryGrowth)) {
@@ -292,7 +292,7 @@ absl::StatusOr<RopeConfig> ReadRopeConfig(const Json& config, const std::string&
   for (const auto& member : object->GetObject()) {
     if (member.value.IsObject() || member.value.IsNull()) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat(where, " has ", Quoted({member.name.GetString(), member.name.GetStringLength()}),
+        absl::StrCat(where, " has ", Quoted(JsonText(member.name)),
                      " beside objects for attention types; it must be one object or be nested by type"));
   }
   const JsonValue* fields = JsonFind(*object, attention_type);

@@ -16,37 +16,18 @@ class BlockRoles {
  public:
   BlockRoles(const Block& block, int index, const BlockSpec& spec) : block_(block), index_(index) {
     for (const Sublayer& sublayer : spec.sublayers) {
-      for (const Branch& branch : sublayer.branches) {
-        Add(branch.before);
-        std::visit([this](const auto& body) { Add(body); }, branch.body);
-        Add(branch.after);
-      }
-      Add(sublayer.after_sum);
+      ForEachUse(
+          sublayer, [this](int linear) { AddLinear(block_.linears[linear]); },
+          [this](int param) { Add(block_.params[param], -1, kNorm); });
     }
   }
 
   const TensorRole& operator[](const TensorInfo* tensor) const { return roles_.at(tensor); }
 
  private:
-  void Add(const Norm& norm) {
-    for (int part = 0; norm.weight >= 0 && part < norm.parts; ++part) {
-      Add(block_.params[norm.weight + part], -1, kNorm);
-    }
-    if (norm.bias >= 0) Add(block_.params[norm.bias], -1, kNorm);
-  }
-  void Add(const Attention& attention) {
-    AddLinears({attention.q, attention.k, attention.v});
-    Add(attention.q_norm), Add(attention.k_norm);
-    AddLinears({attention.out});
-  }
-  void Add(const Mlp& mlp) { AddLinears({mlp.gate, mlp.up, mlp.down}); }
-  void AddLinears(std::initializer_list<int> linears) {
-    for (const int linear : linears) {
-      if (linear < 0) continue;
-      const LinearLayer& layer = block_.linears[linear];
-      Add(layer.weight, layer.index, nullptr);
-      if (layer.bias != nullptr) Add(layer.bias, layer.index, kBias);
-    }
+  void AddLinear(const LinearLayer& layer) {
+    Add(layer.weight, layer.index, nullptr);
+    if (layer.bias != nullptr) Add(layer.bias, layer.index, kBias);
   }
   // A norm that two branches share keeps its first place.
   void Add(const TensorInfo* tensor, int layer, const char* reason) {

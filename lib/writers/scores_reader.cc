@@ -50,8 +50,6 @@ class Reader {
   absl::flat_hash_map<std::string, size_t> layer_index_, scheme_index_;
 };
 
-std::string Text(const JsonValue& value) { return std::string(value.GetString(), value.GetStringLength()); }
-
 }  // namespace
 
 absl::StatusOr<ScoreTable> ReadScores(const Context& context, const std::string& path) {
@@ -110,7 +108,8 @@ absl::Status Reader::ReadModel(const JsonValue& model) {
         absl::StrCat(where, ": other_bytes is ", table_.other_bytes, ", must be from 0 to 2^53"));
   }
   AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* layers, Object(model, "layers", where));
-  for (const auto& member : layers->GetObject()) AUTOSCHEME_RETURN_IF_ERROR(ReadLayer(Text(member.name), member.value));
+  for (const auto& member : layers->GetObject())
+    AUTOSCHEME_RETURN_IF_ERROR(ReadLayer(std::string(JsonText(member.name)), member.value));
   if (table_.layers.empty()) return absl::InvalidArgumentError(absl::StrCat(where, ": layers is empty"));
   return absl::OkStatus();
 }
@@ -162,7 +161,7 @@ absl::Status Reader::ReadCalibration(const JsonValue& calibration) {
 absl::Status Reader::ReadMenu(const JsonValue& menu) {
   for (const auto& member : menu.GetObject()) {
     Scheme scheme;
-    scheme.name = Text(member.name);
+    scheme.name = std::string(JsonText(member.name));
     const std::string where = absl::StrCat(what_, ", menu, ", Quoted(scheme.name));
     if (!member.value.IsObject()) return absl::InvalidArgumentError(absl::StrCat(where, " is not an object"));
     AUTOSCHEME_RETURN_IF_ERROR(ReadSchemeFields(member.value, where, &scheme));
@@ -178,8 +177,8 @@ absl::Status Reader::ReadMenu(const JsonValue& menu) {
 
 absl::Status Reader::ReadCrossEntropies(const JsonValue& losses) {
   for (const auto& member : losses.GetObject()) {
-    const std::string where = absl::StrCat(what_, ", ce_loss, ", Quoted(Text(member.name)));
-    const auto found = scheme_index_.find(Text(member.name));
+    const std::string where = absl::StrCat(what_, ", ce_loss, ", Quoted(JsonText(member.name)));
+    const auto found = scheme_index_.find(JsonText(member.name));
     if (found == scheme_index_.end()) return absl::InvalidArgumentError(absl::StrCat(where, " is not in the menu"));
     if (!member.value.IsArray()) return absl::InvalidArgumentError(absl::StrCat(where, " is not a list"));
     for (const JsonValue& value : member.value.GetArray()) {
@@ -194,8 +193,8 @@ absl::Status Reader::ReadScores(const JsonValue& schemes) {
   size_t free_layers = 0;
   for (const LayerInfo& layer : table_.layers) free_layers += !layer.fixed.has_value();
   for (const auto& member : schemes.GetObject()) {
-    const std::string where = absl::StrCat(what_, ", scheme ", Quoted(Text(member.name)));
-    const auto scheme = scheme_index_.find(Text(member.name));
+    const std::string where = absl::StrCat(what_, ", scheme ", Quoted(JsonText(member.name)));
+    const auto scheme = scheme_index_.find(JsonText(member.name));
     if (scheme == scheme_index_.end()) return absl::InvalidArgumentError(absl::StrCat(where, " is not in the menu"));
     if (!member.value.IsObject()) return absl::InvalidArgumentError(absl::StrCat(where, " is not an object"));
     if (member.value.MemberCount() != free_layers) {
@@ -205,8 +204,8 @@ absl::Status Reader::ReadScores(const JsonValue& schemes) {
     }
     table_.scores[scheme->second].resize(table_.layers.size());
     for (const auto& layer : member.value.GetObject()) {
-      const std::string layer_where = absl::StrCat(where, ", layer ", Quoted(Text(layer.name)));
-      const auto index = layer_index_.find(Text(layer.name));
+      const std::string layer_where = absl::StrCat(where, ", layer ", Quoted(JsonText(layer.name)));
+      const auto index = layer_index_.find(JsonText(layer.name));
       if (index == layer_index_.end() || table_.layers[index->second].fixed.has_value()) {
         return absl::InvalidArgumentError(absl::StrCat(layer_where, " is not a layer of the model that is not fixed"));
       }
@@ -293,7 +292,7 @@ absl::StatusOr<const JsonValue*> Reader::Object(const JsonValue& parent, const c
 absl::StatusOr<double> Reader::Number(const JsonValue& value, const std::string& where) const {
   if (value.IsNumber() && std::isfinite(value.GetDouble())) return value.GetDouble();
   if (value.IsString()) {
-    const std::string text = Text(value);
+    const std::string text(JsonText(value));
     if (text == "NaN") return std::numeric_limits<double>::quiet_NaN();
     if (text == "Infinity") return std::numeric_limits<double>::infinity();
     if (text == "-Infinity") return -std::numeric_limits<double>::infinity();

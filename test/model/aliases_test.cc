@@ -1,7 +1,9 @@
 // Models that a host teaches: aliases as JSON, and descriptions of its own.
 #include <catch2/catch.hpp>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "autoscheme/meta_skeleton.h"
@@ -181,21 +183,26 @@ TEST_CASE("an alias of an architecture that nothing describes is refused") {
             "as the alias \"mine\" of empty: the architecture \"empty\" has no function that describes it"));
 }
 
-TEST_CASE("a description whose blocks are not below the embedding's prefix lacks its tensors by name") {
-  TempDir dir;
+// What Open says of a folder of "mine" under that description.
+absl::Status OpenMine(std::function<absl::StatusOr<ModelSpec>(const Json& config)> describe) {
+  const TempDir dir;
   TinyModel tiny;
   tiny.model_type = "mine";
   WriteTinyModel(tiny, dir.path());
   Context context;
-  context.architectures = std::make_shared<const std::vector<Architecture>>(std::vector<Architecture>{
-      {"mine", [](const Json& config) {
-         DecoderBuilder d(config, "mine");
-         d.ReadCommonKeys();
-         d.SetEnds("a.prefix.longer.than.the.names.embed", "lm_head");
-         d.EachBlock("h", [&](BlockBuilder& b, int64_t) { b.Add({}, b.MakeMlp(Activation::kRelu, {"", "u", "d"})); });
-         return d.Finish();
-       }}});
-  const absl::Status status = MetaSkeleton::Open(context, dir.path()).status();
+  context.architectures =
+      std::make_shared<const std::vector<Architecture>>(std::vector<Architecture>{{"mine", std::move(describe)}});
+  return MetaSkeleton::Open(context, dir.path()).status();
+}
+
+TEST_CASE("a description whose blocks are not below the embedding's prefix lacks its tensors by name") {
+  const absl::Status status = OpenMine([](const Json& config) {
+    DecoderBuilder d(config, "mine");
+    d.ReadCommonKeys();
+    d.SetEnds("a.prefix.longer.than.the.names.embed", "lm_head");
+    d.EachBlock("h", [&](BlockBuilder& b, int64_t) { b.Add({}, b.MakeMlp(Activation::kRelu, {"", "u", "d"})); });
+    return d.Finish();
+  });
   CHECK(absl::IsNotFound(status));
   CHECK_THAT(
       std::string(status.message()),
@@ -211,23 +218,16 @@ TEST_CASE("a host's decoder without heads is refused") {
 }
 
 TEST_CASE("a host's description is checked before anything reads it") {
-  TempDir dir;
-  TinyModel tiny;
-  tiny.model_type = "mine";
-  WriteTinyModel(tiny, dir.path());
-  Context context;
-  context.architectures = std::make_shared<const std::vector<Architecture>>(
-      std::vector<Architecture>{{"mine", [](const Json& config) {
-                                   DecoderBuilder d(config, "mine");
-                                   d.ReadCommonKeys();
-                                   d.EachBlock("model.layers", [&](BlockBuilder& b, int64_t) {
-                                     Mlp mlp;
-                                     mlp.up = 7;
-                                     b.Add({}, mlp);
-                                   });
-                                   return d.Finish();
-                                 }}});
-  const absl::Status status = MetaSkeleton::Open(context, dir.path()).status();
+  const absl::Status status = OpenMine([](const Json& config) {
+    DecoderBuilder d(config, "mine");
+    d.ReadCommonKeys();
+    d.EachBlock("model.layers", [&](BlockBuilder& b, int64_t) {
+      Mlp mlp;
+      mlp.up = 7;
+      b.Add({}, mlp);
+    });
+    return d.Finish();
+  });
   CHECK(absl::IsInvalidArgument(status));
   CHECK_THAT(std::string(status.message()), Contains("architecture \"mine\": block \"model.layers.0\": "));
 }

@@ -10,6 +10,7 @@
 #include "autoscheme/block_streamer.h"
 #include "autoscheme/meta_skeleton.h"
 #include "autoscheme/offload_manager.h"
+#include "checkpoint/checkpoint.h"
 #include "support/temp_dir.h"
 #include "support/tiny_model.h"
 
