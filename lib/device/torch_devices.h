@@ -1,0 +1,43 @@
+// Which device works on a tensor, and the devices that a host names.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "device/device.h"
+
+namespace autoscheme {
+
+// A device, and where LibTorch puts its tensors. `device` is null for the processor.
+struct RunDevice {
+  std::string name = "cpu";
+  at::Device torch = at::kCPU;
+  std::shared_ptr<const Device> device;
+};
+
+// "cpu", or "cuda", "cuda:1", "cuda:0,cuda:1". Opens what is not open yet; devices stay open, as their contexts do,
+// until the process ends. UNIMPLEMENTED for a name that this build does not know, listing those it does; else the
+// errors of Device::Open and of loading.
+absl::StatusOr<std::vector<RunDevice>> FindDevices(absl::string_view names);
+
+// The device whose memory a tensor lies in; null: it is the processor's.
+const Device* DeviceOf(const at::Tensor& t);
+// Whether the processor's own loops may work on it.
+inline bool OnHost(const at::Tensor& t) { return t.is_cpu() && DeviceOf(t) == nullptr; }
+
+// For tests: as long as this lives, its devices have the names "<name of the table>:0", .. and all tensors in plain
+// memory are taken for theirs. One at a time.
+class StandInDevices {
+ public:
+  explicit StandInDevices(std::vector<std::shared_ptr<const Device>> devices);
+  ~StandInDevices();
+  StandInDevices(const StandInDevices&) = delete;
+  StandInDevices& operator=(const StandInDevices&) = delete;
+};
+
+}  // namespace autoscheme
