@@ -331,8 +331,13 @@ enum {
                                                    -1 = the same, within the CPU quota of the cgroups */
   AUTOSCHEME_OPTION_IO_ENGINE = 304,      /* str   how weights are read: "auto", "direct", "buffered" */
   AUTOSCHEME_OPTION_NO_SPILL = 305,       /* bool  scoring writes nothing to disk, at the price of time */
+  AUTOSCHEME_OPTION_MAX_VRAM_BYTES = 306, /* bytes a promise like max_ram_bytes, for the memory of a GPU, the context
+                                                   of the process included; 0 = nine tenths of what is free there */
+  AUTOSCHEME_OPTION_PLAN_ONLY = 307,      /* bool  the generator is for plans alone, and its device need not be there:
+                                                   max_vram_bytes must then be given */
   /* 400..: computing */
-  AUTOSCHEME_OPTION_DTYPE = 400,  /* str   "float32", "bfloat16", "mixed" or "auto" */
+  AUTOSCHEME_OPTION_DTYPE = 400,  /* str   "float32", "tf32" (GPU), "bfloat16", "mixed" or "auto"; empty: tf32 on a
+                                           GPU, else float32 */
   AUTOSCHEME_OPTION_DEVICE = 401, /* str   "cpu" */
   /* 500..: streamer */
   AUTOSCHEME_OPTION_STREAM_SLOTS = 500, /* i64   steps in memory at a time; 1 = no read-ahead */
@@ -718,6 +723,9 @@ typedef struct autoscheme_stats {
   uint64_t disk_read_bytes; /* by the process during the run: fetched from storage, and asked for by read calls */
   uint64_t read_call_bytes;
   const char* io_engine; /* the one that read the blocks: "direct" or "buffered"; static */
+  uint64_t planned_vram_bytes; /* of a GPU's memory; 0 on a CPU */
+  uint64_t peak_vram_bytes;    /* what this process took of it at most: by the driver's count or, where that does not
+                                * say, by how much less was free than when the run began, and the context as planned */
 } autoscheme_stats;
 
 /* All 0 before the first scoring, and the engine "buffered". since 0.1 */
@@ -759,6 +767,15 @@ typedef struct autoscheme_plan_info {
   uint64_t budget_bytes;     /* what the peak keeps to; 0 = no limit */
   const char* budget_reason; /* whose number that is, in words: "as given", "half of what the system has free", ...;
                               * borrowed until the plan is freed */
+  /* Of a GPU's memory, likewise; 0 and empty on a CPU. */
+  const char* device; /* "cpu", "cuda:0"; borrowed until the plan is freed, as the next */
+  const char* vram_budget_reason;
+  uint64_t vram_peak_bytes;
+  uint64_t vram_least_bytes;
+  uint64_t vram_budget_bytes;
+  int64_t vram_item_count;
+  int32_t inputs_in_vram; /* 1 if saved inputs lie there; else inputs_in_ram says where */
+  int32_t reserved2;      /* 0 */
 } autoscheme_plan_info;
 
 /* since 0.1 */
@@ -774,6 +791,11 @@ typedef struct autoscheme_plan_item {
 /* OUT_OF_RANGE. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_get_item(const autoscheme_plan* plan, int64_t index,
                                                               autoscheme_plan_item* item, autoscheme_error** error);
+
+/* The same of a GPU's memory. OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_get_vram_item(const autoscheme_plan* plan, int64_t index,
+                                                                   autoscheme_plan_item* item,
+                                                                   autoscheme_error** error);
 
 /* The plan as JSON text. Borrowed until the plan is freed; `length` may be NULL. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_json(const autoscheme_plan* plan, const char** json,

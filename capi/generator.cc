@@ -172,6 +172,7 @@ autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* gen
     filled.product_s = from.product_s, filled.product_flops = from.product_flops;
     filled.rss_anon_bytes = from.rss_anon_bytes, filled.rss_file_bytes = from.rss_file_bytes;
     filled.io_engine = autoscheme::IoEngineName(from.io_engine).data();
+    filled.planned_vram_bytes = from.planned_vram_bytes, filled.peak_vram_bytes = from.peak_vram_bytes;
     filled.disk_read_bytes = from.disk_read_bytes, filled.read_call_bytes = from.read_call_bytes;
     return autoscheme::capi::FillStruct(filled, stats);
   });

@@ -83,11 +83,20 @@ constexpr OptionSpec kOptions[] = {
          "Write nothing to disk while scoring: of the block inputs that memory has no room for some are computed "
          "again, which "
          "reads and multiplies more."),
-    Text(AUTOSCHEME_OPTION_DTYPE, "dtype", "float32", "float32,bfloat16,mixed,auto",
-         "Number format that is computed in. mixed: float32, but the backward pass multiplies bfloat16 numbers; scores "
-         "stay within 1% of float32. Without a CPU that multiplies bfloat16 in hardware, both formats that use it save "
-         "memory but "
-         "no time: products are formed in float32 and rounded. auto: mixed on such a CPU, else float32."),
+    Bytes(AUTOSCHEME_OPTION_MAX_VRAM_BYTES, "max_vram_bytes", "0", 0,
+          "Memory of a GPU that must not be exceeded, in bytes: what this process takes of it, its context included. "
+          "Refused before any work if it cannot be kept. 0 means nine tenths of what is free there. Without effect on "
+          "a CPU."),
+    Flag(AUTOSCHEME_OPTION_PLAN_ONLY, "plan_only", "0",
+         "The generator is for plans alone, and its device need not be there: max_vram_bytes must then be given."),
+    Text(
+        AUTOSCHEME_OPTION_DTYPE, "dtype", "", "float32,tf32,bfloat16,mixed,auto",
+        "Number format that is computed in; without it tf32 on a GPU, else float32. tf32: float32, but a GPU rounds "
+        "the factors of the backward pass's products to TF32. mixed: float32, but the backward pass multiplies "
+        "bfloat16 numbers; scores "
+        "stay within 1% of float32. Without a CPU that multiplies bfloat16 in hardware, both formats that use it save "
+        "memory but "
+        "no time: products are formed in float32 and rounded. auto: tf32 on a GPU, mixed on such a CPU, else float32."),
     Text(AUTOSCHEME_OPTION_DEVICE, "device", "cpu", nullptr, "Device that computes: \"cpu\"."),
     Number(AUTOSCHEME_OPTION_STREAM_SLOTS, "stream_slots", "2", 1, 64,
            "Steps of a streamer that are in memory at a time; 1 means no read-ahead."),

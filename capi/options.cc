@@ -346,6 +346,8 @@ absl::StatusOr<Options> ToOptions(const autoscheme_options& from) {
   to.scorer = Str(&from, AUTOSCHEME_OPTION_SCORER);
   to.dtype = Str(&from, AUTOSCHEME_OPTION_DTYPE);
   to.device = Str(&from, AUTOSCHEME_OPTION_DEVICE);
+  to.max_vram_bytes = Int(&from, AUTOSCHEME_OPTION_MAX_VRAM_BYTES);
+  to.plan_only = Int(&from, AUTOSCHEME_OPTION_PLAN_ONLY) != 0;
   to.threads = static_cast<int>(Int(&from, AUTOSCHEME_OPTION_THREADS));
   to.max_ram_bytes = Int(&from, AUTOSCHEME_OPTION_MAX_RAM_BYTES);
   to.process_budget = Int(&from, AUTOSCHEME_OPTION_PROCESS_BUDGET) != 0;

@@ -7,9 +7,39 @@
 namespace autoscheme::capi {
 namespace {
 
+using Writer = rapidjson::Writer<rapidjson::StringBuffer>;
+
+void WriteItems(Writer& writer, const char* key, const std::vector<autoscheme::PlanItem>& items) {
+  writer.Key(key);
+  writer.StartArray();
+  for (const autoscheme::PlanItem& item : items) {
+    writer.StartObject();
+    writer.Key("name");
+    writer.String(item.name);
+    writer.Key("bytes");
+    writer.Uint64(item.bytes);
+    writer.EndObject();
+  }
+  writer.EndArray();
+}
+
+void WriteVram(Writer& writer, const Plan& plan) {
+  writer.Key("vram_peak_bytes");
+  writer.Uint64(plan.vram_peak_bytes);
+  writer.Key("vram_least_bytes");
+  writer.Uint64(plan.vram_least_bytes);
+  writer.Key("vram_budget_bytes");
+  writer.Uint64(plan.vram_budget_bytes);
+  writer.Key("vram_budget_reason");
+  writer.String(plan.vram_budget_reason);
+  writer.Key("inputs_in_vram");
+  writer.Bool(plan.inputs_in_vram);
+  WriteItems(writer, "vram_resident", plan.vram_resident);
+}
+
 std::string ToJson(const Plan& plan) {
   rapidjson::StringBuffer text;
-  rapidjson::Writer<rapidjson::StringBuffer> writer(text);
+  Writer writer(text);
   writer.StartObject();
   writer.Key("peak_bytes");
   writer.Uint64(plan.peak_bytes);
@@ -43,25 +73,25 @@ std::string ToJson(const Plan& plan) {
   writer.Int64(plan.saved_units);
   writer.Key("cached_units");
   writer.Int64(plan.cached_units);
-  writer.Key("resident");
-  writer.StartArray();
-  for (const autoscheme::PlanItem& item : plan.resident) {
-    writer.StartObject();
-    writer.Key("name");
-    writer.String(item.name);
-    writer.Key("bytes");
-    writer.Uint64(item.bytes);
-    writer.EndObject();
-  }
-  writer.EndArray();
+  WriteItems(writer, "resident", plan.resident);
+  writer.Key("device");
+  writer.String(plan.device);
+  if (plan.device != "cpu") WriteVram(writer, plan);
   writer.EndObject();
   return text.GetString();
+}
+
+absl::Status FillItem(const std::vector<autoscheme::PlanItem>& items, int64_t index, autoscheme_plan_item* item) {
+  CAPI_RETURN_IF_ERROR(CheckIndex(index, static_cast<int64_t>(items.size()), "item"));
+  autoscheme_plan_item filled{};
+  filled.name = items[index].name.c_str();
+  filled.bytes = items[index].bytes;
+  return FillStruct(filled, item);
 }
 
 }  // namespace
 }  // namespace autoscheme::capi
 
-using autoscheme::capi::CheckIndex;
 using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::Guard;
@@ -88,6 +118,10 @@ autoscheme_status autoscheme_plan_get_info(const autoscheme_plan* plan, autosche
     filled.tile_bytes = plan->plan.tile_bytes;
     filled.input_interval = plan->plan.input_interval;
     filled.saved_units = plan->plan.saved_units, filled.cached_units = plan->plan.cached_units;
+    filled.device = plan->plan.device.c_str(), filled.vram_budget_reason = plan->plan.vram_budget_reason.c_str();
+    filled.vram_peak_bytes = plan->plan.vram_peak_bytes, filled.vram_least_bytes = plan->plan.vram_least_bytes;
+    filled.vram_item_count = static_cast<int64_t>(plan->plan.vram_resident.size());
+    filled.vram_budget_bytes = plan->plan.vram_budget_bytes, filled.inputs_in_vram = plan->plan.inputs_in_vram;
     filled.budget_bytes = plan->plan.budget_bytes, filled.budget_reason = plan->plan.budget_reason.c_str();
     return FillStruct(filled, info);
   });
@@ -98,11 +132,16 @@ autoscheme_status autoscheme_plan_get_item(const autoscheme_plan* plan, int64_t 
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(plan);
     CAPI_REQUIRE(item);
-    CAPI_RETURN_IF_ERROR(CheckIndex(index, static_cast<int64_t>(plan->plan.resident.size()), "item"));
-    autoscheme_plan_item filled{};
-    filled.name = plan->plan.resident[index].name.c_str();
-    filled.bytes = plan->plan.resident[index].bytes;
-    return FillStruct(filled, item);
+    return autoscheme::capi::FillItem(plan->plan.resident, index, item);
+  });
+}
+
+autoscheme_status autoscheme_plan_get_vram_item(const autoscheme_plan* plan, int64_t index, autoscheme_plan_item* item,
+                                                autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(plan);
+    CAPI_REQUIRE(item);
+    return autoscheme::capi::FillItem(plan->plan.vram_resident, index, item);
   });
 }
 

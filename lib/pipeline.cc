@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Config.h>
 #include <ATen/Parallel.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/util/Exception.h>
 #include <unistd.h>
 
@@ -56,6 +57,8 @@ struct SchemeGenerator::Rep {
   std::optional<Imatrix> imatrix;  // as given by file
   RunStats stats;
   int threads = 0;  // 0 = as the process has it
+  RunDevice device;
+  std::optional<DeviceInput> device_input;  // for plans; none on the processor
   uint64_t floor_bytes =
       0;  // what the process held when this was made: plans do not depend on what was done before them
 
@@ -70,6 +73,7 @@ struct SchemeGenerator::Rep {
     return select;
   }
   absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, const MachineRates& rates = {}) const;
+  absl::Status FindDevice(const Options& from);
   absl::Status CheckSpillFolder(uint64_t bytes) const;
   absl::StatusOr<RunScorers> MakeScorers() const;
   absl::Status Sweep(const Calibration& calibration, const PlannedRun& planned, ScoreTable& table);
@@ -203,6 +207,11 @@ absl::StatusOr<Imatrix> ReadImatrix(const Context& context, const MetaSkeleton& 
   return imatrix;
 }
 
+absl::StatusOr<Precision> PrecisionFor(const Options& o) {
+  const bool gpu = o.device != "cpu";
+  return ParsePrecision(o.dtype, {gpu, !gpu && MultipliesBfloat16()});
+}
+
 absl::Status CheckOptions(const Options& o) {
   if (o.schemes.empty()) return absl::InvalidArgumentError("option schemes is empty: give at least one, e.g. W4A16");
   for (const Scheme& scheme : o.schemes) AUTOSCHEME_RETURN_IF_ERROR(ValidateScheme(scheme));
@@ -216,12 +225,12 @@ absl::Status CheckOptions(const Options& o) {
     return absl::InvalidArgumentError(absl::StrCat("option max_ram_bytes is ", o.max_ram_bytes,
                                                    ", must be -1 (no limit), 0 (the default budget) or more"));
   }
-  AUTOSCHEME_RETURN_IF_ERROR(ParsePrecision(o.dtype, MultipliesBfloat16()).status());
-  AUTOSCHEME_RETURN_IF_ERROR(CheckScorer(o.scorer));
-  if (o.device != "cpu") {
-    return absl::UnimplementedError(absl::StrCat("option device is ", Quoted(o.device), "; this build has: cpu"));
+  if (o.max_vram_bytes < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("option max_vram_bytes is ", o.max_vram_bytes,
+                                                   ", must be 0 (nine tenths of what is free) or more"));
   }
-  return absl::OkStatus();
+  AUTOSCHEME_RETURN_IF_ERROR(PrecisionFor(o).status());
+  return CheckScorer(o.scorer);
 }
 
 // Threads beyond the time that a quota pays for would stop together whenever it is spent.
@@ -265,7 +274,8 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
   auto rep = std::make_unique<Rep>();
   rep->context = context;
   rep->skeleton = &skeleton;
-  AUTOSCHEME_ASSIGN_OR_RETURN(rep->precision, ParsePrecision(options.dtype, MultipliesBfloat16()));
+  AUTOSCHEME_RETURN_IF_ERROR(rep->FindDevice(options));
+  AUTOSCHEME_ASSIGN_OR_RETURN(rep->precision, PrecisionFor(options));
   RuleOptions rules;
   rules.menu = options.schemes;
   rules.ignore_layers = options.ignore_layers;
@@ -311,6 +321,27 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
   return std::unique_ptr<SchemeGenerator>(new SchemeGenerator(std::move(rep)));
 }
 
+// Loads what the device needs, before anything else of this process asks LibTorch for it.
+absl::Status SchemeGenerator::Rep::FindDevice(const Options& from) {
+  if (from.device == "cpu") return absl::OkStatus();
+  device_input.emplace();
+  device_input->name = from.device, device_input->max_vram_bytes = from.max_vram_bytes;
+  absl::StatusOr<std::vector<RunDevice>> found = FindDevices(from.device);
+  if (!found.ok()) {
+    const bool absent = absl::IsFailedPrecondition(found.status()) || absl::IsNotFound(found.status());
+    if (!from.plan_only || !absent) return found.status();
+    context.Warn(absl::StrCat("the plan is for a device that is not here: ", found.status().message()));
+    return absl::OkStatus();
+  }
+  if (found->size() != 1) {
+    return absl::UnimplementedError(absl::StrCat("option device is ", Quoted(from.device), ": a run uses one device"));
+  }
+  device = found->front();
+  device_input->name = device.name;
+  AUTOSCHEME_ASSIGN_OR_RETURN(device_input->free_bytes, device.device->FreeBytes());
+  return absl::OkStatus();
+}
+
 SchemeGenerator::SchemeGenerator(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 SchemeGenerator::~SchemeGenerator() = default;
 const RunStats& SchemeGenerator::stats() const { return rep_->stats; }
@@ -352,6 +383,7 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.floor_bytes = options.process_budget ? (floor_bytes / kFloorStepBytes + 1) * kFloorStepBytes : 0;
   input.may_spill = !options.no_spill;
   input.free = ReadFreeMemory(IoOf(context));
+  input.device = device_input;
   input.threads = threads > 0 ? threads : at::get_num_threads();
   if (std::any_of(options.schemes.begin(), options.schemes.end(), UsesImatrix))
     input.quantize_s = fitted::kSearchSeconds;
@@ -364,9 +396,11 @@ absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) c
   AUTOSCHEME_RETURN_IF_ERROR(rep_->Plan(calibration).status());
   // Only a plan that exists is worth a measurement, which itself needs memory.
   MachineRates rates;
+  const bool measures = !rep_->device_input.has_value();
   ThreadCount threads(rep_->threads);
   AUTOSCHEME_RETURN_IF_ERROR(threads.status());
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&]() -> absl::Status {
+    if (!measures) return absl::OkStatus();
     AUTOSCHEME_ASSIGN_OR_RETURN(rates, MeasureRates(NotCancellable(rep_->context), *rep_->skeleton,
                                                     TorchType(rep_->precision.operands), rep_->options.io_engine));
     return absl::OkStatus();
@@ -392,6 +426,9 @@ absl::StatusOr<RunScorers> SchemeGenerator::Rep::MakeScorers() const {
 }
 
 absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& planned, ScoreTable& table) {
+  if (imatrix.has_value()) {
+    for (auto& [name, row] : *imatrix) row = row.to(device.torch);
+  }
   AUTOSCHEME_ASSIGN_OR_RETURN(RunScorers scorers, MakeScorers());
   const std::vector<int> schemes = scorers.terms().schemes;
   table.scores.assign(table.schemes.size(), std::vector<LayerScore>(table.layers.size()));
@@ -409,6 +446,11 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   run.io_engine = options.io_engine;
   run.work_dir = options.work_dir;
   run.stats = stats;
+  c10::OptionalDeviceGuard guard;
+  if (device.device != nullptr) {
+    if (!device.torch.is_cpu()) guard.reset_device(device.torch);
+    AUTOSCHEME_RETURN_IF_ERROR(run.UseDevice(device, planned.choice));
+  }
   AUTOSCHEME_ASSIGN_OR_RETURN(const Losses losses,
                               RunSweeps(run, *skeleton, calibration, planned.choice, scorers.all()));
   stats = run.stats;
@@ -427,11 +469,15 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   const auto start = std::chrono::steady_clock::now();
   Rep& rep = *rep_;
   rep.stats = {};
+  if (rep.options.plan_only) {
+    return absl::FailedPreconditionError(
+        "this generator is for plans alone: make one without option plan_only to score");
+  }
   AUTOSCHEME_RETURN_IF_ERROR(rep.skeleton->checkpoint().CheckHasWeights());
   const ProcessReads reads_before = ReadProcessReads();
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun run, rep.Plan(calibration));
   if (!run.warning.empty()) rep.context.Warn(run.warning);
-  rep.stats.planned_peak_bytes = run.plan.peak_bytes;
+  rep.stats.planned_peak_bytes = run.plan.peak_bytes, rep.stats.planned_vram_bytes = run.plan.vram_peak_bytes;
 
   ScoreTable table = rep.EmptyTable();
   table.nsamples = calibration.nsamples, table.seqlen = calibration.seqlen;

@@ -63,6 +63,10 @@ constexpr Flag kMaxRam{
     "saved activations, but at most half of what the system or the cgroup has free. 'free': no limit, and up "
     "to a quarter of what is free may serve to save time."};
 
+constexpr Flag kMaxVram{"max-vram", "SIZE", AUTOSCHEME_OPTION_MAX_VRAM_BYTES,
+                        "The same for the memory of a GPU (--device cuda), the context of this process included. "
+                        "Default: nine tenths of what is free there. 'plan' needs it where there is no GPU."};
+
 // How much of the calibration is used.
 const std::vector<Flag> kCalibration = {
     {"nsamples", "N", 0, "Use the first N rows of the calibration."},
@@ -143,13 +147,13 @@ const std::vector<Command>& Commands() {
        Inspect,
        CheckInspect},
       {"plan", "Print what scoring would hold in memory and read, without running it",
-       Join({{kModel, kAliases, kSchemes, kTokensOfPlan, kReferenceRules, kMaxRam, kJson},
+       Join({{kModel, kAliases, kSchemes, kTokensOfPlan, kReferenceRules, kMaxRam, kMaxVram, kJson},
              kCalibration,
              kRules,
              kMachine}),
        MakePlan},
       {"score", "Measure every layer under every scheme and write the scores",
-       Join({{kModel, kAliases, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam},
+       Join({{kModel, kAliases, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam, kMaxVram},
              kCalibration,
              kRules,
              kMachine,
@@ -160,7 +164,7 @@ const std::vector<Command>& Commands() {
        Select, CheckSelect},
       {"run", "Score and select in one",
        Join({{kModel, kAliases, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules,
-              kMaxRam},
+              kMaxRam, kMaxVram},
              kCalibration,
              kRules,
              kSelection,

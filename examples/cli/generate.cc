@@ -167,11 +167,25 @@ absl::Status MakeNext(Handle& handle, const F& call) {
   return Interrupted() ? absl::CancelledError("interrupted") : Make(handle, call);
 }
 
+// What a plan holds, one row for each.
+template <typename Get>
+absl::Status AddItems(const autoscheme_plan* plan, int64_t count, Get* get, Table& table) {
+  for (int64_t i = 0; i < count; ++i) {
+    auto item = Struct<autoscheme_plan_item>();
+    CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) { return get(plan, i, &item, error); }));
+    table.Add({absl::StrCat("  ", item.name), HumanBytes(item.bytes)});
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status MakePlan(Session& session) {
   auto reporting = Reporting::Start(session.flags, session.context.get());
   if (!reporting.ok()) return reporting.status();
+  CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
+    return autoscheme_options_set_i64(session.options.get(), AUTOSCHEME_OPTION_PLAN_ONLY, 1, error);
+  }));
   const auto job = Prepare(session, {});
   if (!job.ok()) return job.status();
   PlanHandle plan;
@@ -189,13 +203,15 @@ absl::Status MakePlan(Session& session) {
   CLI_RETURN_IF_ERROR(
       Call([&](autoscheme_error** error) { return autoscheme_plan_get_info(plan.get(), &info, error); }));
   Table table;
-  table.Add({"in memory at the peak", "size"});
-  for (int64_t i = 0; i < info.item_count; ++i) {
-    auto item = Struct<autoscheme_plan_item>();
-    CLI_RETURN_IF_ERROR(
-        Call([&](autoscheme_error** error) { return autoscheme_plan_get_item(plan.get(), i, &item, error); }));
-    table.Add({absl::StrCat("  ", item.name), HumanBytes(item.bytes)});
+  if (info.vram_item_count > 0) {
+    table.Add({absl::StrCat("in the memory of ", info.device, " at the peak"), "size"});
+    CLI_RETURN_IF_ERROR(AddItems(plan.get(), info.vram_item_count, autoscheme_plan_get_vram_item, table));
+    table.Add({"peak", HumanBytes(info.vram_peak_bytes)});
+    table.Add({"budget", HumanBytes(info.vram_budget_bytes)});
+    table.Add({"smallest --max-vram sure to do", HumanBytes(info.vram_least_bytes)});
   }
+  table.Add({"in memory at the peak", "size"});
+  CLI_RETURN_IF_ERROR(AddItems(plan.get(), info.item_count, autoscheme_plan_get_item, table));
   table.Add({"peak", HumanBytes(info.peak_bytes)});
   table.Add({"budget", info.budget_bytes > 0 ? HumanBytes(info.budget_bytes) : "none"});
   table.Add({"smallest --max-ram sure to do", HumanBytes(info.least_bytes)});

@@ -132,6 +132,9 @@ absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_
   table.Add({"bytes read", HumanBytes(stats.planned_read_bytes), HumanBytes(stats.read_bytes)});
   table.Add({"peak memory", HumanBytes(stats.planned_peak_bytes), HumanBytes(stats.peak_rss_bytes)});
   if (max_ram_bytes != 0) table.Add({"memory limit", HumanBytes(max_ram_bytes)});
+  if (stats.planned_vram_bytes != 0) {
+    table.Add({"peak memory of the device", HumanBytes(stats.planned_vram_bytes), HumanBytes(stats.peak_vram_bytes)});
+  }
   table.Add({"held at the end, own / of files", "",
              absl::StrCat(HumanBytes(stats.rss_anon_bytes), " / ", HumanBytes(stats.rss_file_bytes))});
   table.Add({"fetched from storage", "", HumanBytes(stats.disk_read_bytes)});

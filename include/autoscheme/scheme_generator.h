@@ -24,10 +24,17 @@ struct Options {
   int64_t batch_size = 8;            // sequences whose loss is one mean (docs/algorithm.md 6.2)
   std::string scorer = "deltaloss";  // one of those that capi/option_table.cc lists and explains
   // What is computed in: "float32"; "bfloat16"; "mixed", float32 but for the matrix products of the backward
-  // pass, whose operands are bfloat16; "auto": mixed on a CPU that multiplies bfloat16 in hardware, else float32. On
-  // another CPU products of bfloat16 are formed in float32 and rounded, in about the time of float32.
-  std::string dtype = "float32";
+  // pass, whose operands are bfloat16; "tf32", the same with operands that a GPU rounds to TF32; "auto": tf32 on a GPU,
+  // mixed on a CPU that multiplies bfloat16 in hardware, else float32; "": tf32 on a GPU, else float32. On a CPU
+  // without such hardware products of bfloat16 are formed in float32 and rounded, in about the time of float32.
+  std::string dtype;
+  // "cpu", "cuda" or "cuda:N". UNIMPLEMENTED for another name; FAILED_PRECONDITION where it cannot be used here.
   std::string device = "cpu";
+  // A promise like max_ram_bytes, for the device's memory: what this process takes of it, its context included. 0: nine
+  // tenths of what is free there. Without effect on a CPU.
+  int64_t max_vram_bytes = 0;
+  // The generator is for MakePlan alone, and the device need not be there: max_vram_bytes must then be given.
+  bool plan_only = false;
   // LibTorch's threads, for the calling thread only; 0 = leave as the process has it, -1 = the same, but no more than
   // the cgroups' CPU quota gives time to.
   int threads = 0;
@@ -80,6 +87,13 @@ struct Plan {
   uint64_t tile_bytes = 0;       // size of a row tile, where not even one unit fits; 0 = whole units
   int64_t saved_units = 0;       // units whose activations stay, so that they need not be computed twice
   int64_t cached_units = 0;      // units whose weights stay, so that they need not be read twice
+  // On a device other than the processor, bytes of its memory, as above; nothing and 0 without one. No figure of a GPU
+  // is behind these yet (docs/cuda.md names what is assumed).
+  std::string device = "cpu";
+  std::vector<PlanItem> vram_resident;
+  uint64_t vram_peak_bytes = 0, vram_least_bytes = 0, vram_budget_bytes = 0;
+  std::string vram_budget_reason;
+  bool inputs_in_vram = false;  // saved inputs; else inputs_in_ram says where they are
 };
 
 // Thread-safety: one thread at a time; cancel Score and Select through the context from any. FAILED_PRECONDITION in a

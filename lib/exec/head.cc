@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "autoscheme/block_streamer.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
+#include "exec/weight_stream.h"
 #include "exec/weights.h"
 #include "model/decoder_spec.h"
 #include "plan/reads.h"
@@ -96,13 +96,13 @@ class HeadRun {
     if (layer_.bias != nullptr) {
       bias_bytes_.resize(layer_.bias->bytes);
       AUTOSCHEME_RETURN_IF_ERROR(skeleton_.checkpoint().Read(*layer_.bias, 0, absl::MakeSpan(bias_bytes_)));
-      bias_ = LoadTensor({layer_.bias, bias_bytes_.data()}, run_.dtype());
+      bias_ = LoadTensor({layer_.bias, bias_bytes_.data()}, run_.dtype()).to(run_.device.torch);
     }
     for (int v = 0; v < variants_; ++v) {
       for (int m = 0; m < count_; ++m) {
         Running& r = at(v, m);
-        r.labels = Labels(micro_batches_[m]);
-        const auto wide = at::TensorOptions().dtype(at::kFloat);
+        r.labels = Labels(micro_batches_[m]).to(run_.device.torch);
+        const auto wide = run_.Options(at::kFloat);
         r.maximum = at::full({r.labels.size(0)}, -INFINITY, wide);
         r.sum = at::zeros({r.labels.size(0)}, wide);
         r.label_logit = at::zeros({r.labels.size(0)}, wide);
@@ -124,28 +124,21 @@ class HeadRun {
 
   absl::Status ForEachTile(const TileBody& body) {
     const int64_t rows = layer_.out_features, tiles = (rows + tile_rows_ - 1) / tile_rows_;
-    std::vector<BlockStreamer::RangeStep> order;
+    std::vector<WeightStream::Step> order;
     for (int64_t first = 0; first < rows; first += tile_rows_) {
-      order.push_back({{layer_.weight, first, std::min(tile_rows_, rows - first)}});
+      order.push_back({{{layer_.weight, first, std::min(tile_rows_, rows - first)}}, /*check_finite=*/true});
     }
-    BlockStreamer::Options options;
-    options.slots = plan_.unit_slots;
-    options.io_engine = run_.io_engine;
     AUTOSCHEME_ASSIGN_OR_RETURN(
-        std::unique_ptr<BlockStreamer> streamer,
-        BlockStreamer::CreateFromRanges(run_.context, skeleton_.checkpoint(), std::move(order), options));
+        std::unique_ptr<WeightStream> stream,
+        WeightStream::Create(run_, skeleton_.checkpoint(), std::move(order), {plan_.unit_slots, true}));
     for (int64_t i = 0; i < tiles; ++i) {
-      AUTOSCHEME_ASSIGN_OR_RETURN(BlockView view, streamer->Next());
-      TensorInfo info = *layer_.weight;
-      info.shape[0] = view.ranges[0].rows;
-      const TensorView tile{&info, view.tensors[0].data};
-      AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(tile));
-      AUTOSCHEME_RETURN_IF_ERROR(body(view.ranges[0].first_row, tile));
+      AUTOSCHEME_ASSIGN_OR_RETURN(const WeightStream::Arrived tile, stream->Next());
+      AUTOSCHEME_RETURN_IF_ERROR(body(tile.ranges[0].first_row, tile.tensors[0]));
       if (in_.step)
         AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * HeadPasses(skeleton_, scorers_.needs())));
     }
-    run_.stats.read_bytes += streamer->stats().bytes_read;
-    run_.stats.stall_s += streamer->stats().stall_s;
+    run_.stats.read_bytes += stream->stats().bytes_read;
+    run_.stats.stall_s += stream->stats().stall_s;
     return absl::OkStatus();
   }
 
@@ -161,7 +154,8 @@ class HeadRun {
   }
 
   at::Tensor Rows(const TensorView& tile) const {
-    const at::Tensor stored = StoredRows(tile.data, tile.info->dtype, tile.info->shape[0], layer_.in_features);
+    const at::Tensor stored =
+        StoredRows(tile.data, tile.info->dtype, tile.info->shape[0], layer_.in_features, run_.device.torch);
     return stored.scalar_type() == run_.dtype()
                ? stored
                : NewTensor(&run_.activations, stored.sizes(), run_.dtype()).copy_(stored);
@@ -231,7 +225,7 @@ class HeadRun {
         r.sum.mul_(rescale).add_(sums);
         r.maximum = maximum;
         logits.reset();
-        at::Tensor sum = Converted(Product(run_.products, p, operand), at::kFloat);
+        at::Tensor sum = Converted(Product(run_.products, p, operand, run_.gradients()), at::kFloat);
         p.reset();
         at::Tensor label_rows = NewLike(x).zero_();
         if (first > 0) {
@@ -268,7 +262,7 @@ class HeadRun {
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor label_rows, in_.label_rows->Get(0, v - forward_only_, m));
         const int64_t rows = micro_batches_[m].rows, seq = in_.shape.seqlen;
         sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(label_rows).div_(n);
-        at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, at::TensorOptions().dtype(run_.dtype()));
+        at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, run_.Options(run_.dtype()));
         grad.narrow(1, 0, seq - 1).copy_(sum);
         if (const ActivationQuantizer* quantizer = treatments_[v].activation.get(); quantizer != nullptr) {
           AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(v, m));
@@ -304,10 +298,10 @@ class HeadRun {
         });
         at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
         at::Tensor columns = r.labels.index_select(0, here) - first;
-        p.index_put_({here, columns}, at::full({here.size(0)}, -1.0 / predictions, at::kFloat), /*accumulate=*/true);
+        p.index_put_({here, columns}, at::full({here.size(0)}, -1.0 / predictions, p.options()), /*accumulate=*/true);
         if (slopes.defined()) p.mul_(slopes);
         const at::Tensor part =
-            Product(run_.products, Converted(p, run_.operands()).t(), Converted(x, run_.operands()));
+            Product(run_.products, Converted(p, run_.operands()).t(), Converted(x, run_.operands()), run_.gradients());
         dw = dw.defined() ? dw.add_(part) : part;
         if (!micro_batches_[m].ends_batch) continue;
         scorers_.OnWeightGradient(v, layer_, dw, w, wq);

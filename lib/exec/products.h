@@ -24,26 +24,29 @@ void Metered(ProductMeter& meter, const at::Tensor& a, const at::Tensor& b, cons
   meter.flops += 2.0 * static_cast<double>(a.size(0)) * static_cast<double>(a.size(1)) * static_cast<double>(b.size(1));
 }
 
-inline at::Tensor Product(ProductMeter& meter, const at::Tensor& a, const at::Tensor& b) {
+inline at::Tensor Product(ProductMeter& meter, const at::Tensor& a, const at::Tensor& b,
+                          ProductType type = ProductType::kExact) {
   at::Tensor out = NewLike(a, {a.size(0), b.size(1)}, a.scalar_type());
-  Metered(meter, a, b, [&] { Multiply(out, a, b); });
+  Metered(meter, a, b, [&] { Multiply(out, a, b, type); });
   return out;
 }
 // out = a b, for matrices; out may be a view, and of another dtype than the operands.
-inline void MultiplyInto(ProductMeter& meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+inline void MultiplyInto(ProductMeter& meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b,
+                         ProductType type = ProductType::kExact) {
   if (out.scalar_type() != a.scalar_type()) {
-    out.copy_(Product(meter, a, b));
+    out.copy_(Product(meter, a, b, type));
     return;
   }
-  Metered(meter, a, b, [&] { Multiply(out, a, b); });
+  Metered(meter, a, b, [&] { Multiply(out, a, b, type); });
 }
 // out += a b, likewise.
-inline void AddProduct(ProductMeter& meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+inline void AddProduct(ProductMeter& meter, at::Tensor& out, const at::Tensor& a, const at::Tensor& b,
+                       ProductType type = ProductType::kExact) {
   if (out.scalar_type() != a.scalar_type()) {
-    out.add_(Product(meter, a, b));
+    out.add_(Product(meter, a, b, type));
     return;
   }
-  Metered(meter, a, b, [&] { AddMultiplied(out, a, b); });
+  Metered(meter, a, b, [&] { AddMultiplied(out, a, b, type); });
 }
 
 }  // namespace autoscheme

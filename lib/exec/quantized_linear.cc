@@ -49,7 +49,7 @@ QuantizedLinear::QuantizedLinear(RunResources& run, const ExecutionPlan& plan, c
 void QuantizedLinear::Bind(WeightRows& weights, const TensorView& bias) {
   at::NoGradGuard no_grad;
   weights_ = &weights;
-  if (bias.data != nullptr) bias_ = LoadTensor(bias, run_.dtype());
+  if (bias.data != nullptr) bias_ = LoadTensor(bias, run_.dtype(), run_.device.torch);
   if (treatment_.weight != nullptr && treatment_.weight->needs_whole_tensor()) {
     prepared_ = at::Tensor();
     ForEachChunk([&](int64_t, int64_t count, const std::byte* rows) {
@@ -73,7 +73,7 @@ void QuantizedLinear::Unbind() {
 }
 
 at::Tensor QuantizedLinear::Rows(const std::byte* data, int64_t count) const {
-  const at::Tensor stored = StoredRows(data, layer_.weight->dtype, count, cols());
+  const at::Tensor stored = StoredRows(data, layer_.weight->dtype, count, cols(), run_.device.torch);
   return run_.dtype() == at::kFloat ? stored : stored.to(run_.dtype());
 }
 
@@ -136,7 +136,7 @@ at::Tensor QuantizedLinear::Differentiate(LinearInput& input, const at::Tensor& 
   const bool show_now = weight_term && !micro_batches_;
   const bool at_once = cached_.defined() && run_.operands() == run_.dtype();
   at::Tensor dxq = NewLike(grad_values, {grad_values.size(0), cols()}, grad_values.scalar_type());
-  if (at_once) MultiplyInto(run_.products, dxq, grad, cached_);
+  if (at_once) MultiplyInto(run_.products, dxq, grad, cached_, run_.gradients());
   if (weight_term && micro_batches_) AddWeightGradient(grad, inputs);
   if (show_now || !at_once) {
     ForEachChunk([&](int64_t first, int64_t count, const std::byte* rows) {
@@ -146,11 +146,12 @@ at::Tensor QuantizedLinear::Differentiate(LinearInput& input, const at::Tensor& 
       if (at_once) {
         // dxq is there already.
       } else if (first == 0) {
-        MultiplyInto(run_.products, dxq, g, Converted(wq, run_.operands()));
+        MultiplyInto(run_.products, dxq, g, Converted(wq, run_.operands()), run_.gradients());
       } else {
-        AddProduct(run_.products, dxq, g, Converted(wq, run_.operands()));
+        AddProduct(run_.products, dxq, g, Converted(wq, run_.operands()), run_.gradients());
       }
-      if (show_now) scorers_.OnWeightGradient(variant_, layer_, Product(run_.products, g.t(), inputs), w, wq);
+      if (show_now)
+        scorers_.OnWeightGradient(variant_, layer_, Product(run_.products, g.t(), inputs, run_.gradients()), w, wq);
     });
   }
   dxq = dxq.view(input.sizes());
@@ -169,7 +170,11 @@ void QuantizedLinear::AddWeightGradient(const at::Tensor& grad, const at::Tensor
     const int64_t count = std::min(step, rows() - first);
     at::Tensor part = weight_grad_.narrow(0, first, count);
     const at::Tensor g = grad.narrow(1, first, count).t();
-    first_part ? MultiplyInto(run_.products, part, g, inputs) : AddProduct(run_.products, part, g, inputs);
+    if (first_part) {
+      MultiplyInto(run_.products, part, g, inputs, run_.gradients());
+    } else {
+      AddProduct(run_.products, part, g, inputs, run_.gradients());
+    }
   }
 }
 

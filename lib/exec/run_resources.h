@@ -5,11 +5,14 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "autoscheme/context.h"
 #include "autoscheme/io_engine.h"
 #include "autoscheme/run_stats.h"
+#include "device/torch_devices.h"
 #include "exec/products.h"
 #include "exec/weights.h"
+#include "plan/execution_plan.h"
 #include "plan/precision.h"
 #include "tensor/tensor_pool.h"
 
@@ -23,8 +26,11 @@ struct RunResources {
 
   at::ScalarType dtype() const { return TorchType(precision.dtype); }
   at::ScalarType operands() const { return TorchType(precision.operands); }
+  // How products that form gradients round their factors.
+  ProductType gradients() const { return precision.tf32_gradients ? ProductType::kTf32 : ProductType::kExact; }
 
   const Context& context;
+  RunDevice device;  // the processor, unless UseDevice was called
   Precision precision;
   IoEngine io_engine = IoEngine::kAuto;
   std::string work_dir;  // for the spill file; empty: TMPDIR, else /tmp
@@ -33,6 +39,18 @@ struct RunResources {
   TensorPool activations, weights;
   ProductMeter products;
   RunStats stats;  // filled in place
+
+  // The run computes on that device, with pools and pinned memory as planned. RESOURCE_EXHAUSTED.
+  absl::Status UseDevice(const RunDevice& on, const ExecutionPlan& plan);
+  // Looks at what the process holds of the device, for the statistics.
+  absl::Status SampleDeviceMemory();
+  bool on_device() const { return device.device != nullptr; }
+  // Options of a new tensor where the run computes.
+  at::TensorOptions Options(at::ScalarType type) const { return at::TensorOptions().device(device.torch).dtype(type); }
+  DeviceMemory staging;  // pinned; carries a tensor that is stored away
+
+ private:
+  uint64_t free_before_ = 0;  // on the device
 };
 
 }  // namespace autoscheme

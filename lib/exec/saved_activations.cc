@@ -21,21 +21,22 @@ absl::Status SavedActivations::Open() {
   const int gradients = variants_ - forward_only_;
   const BatchShape head_shape = HeadStoreShape(shape_);
   const at::ScalarType dtype = run_.dtype();
-  AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, plan_.inputs_in_ram(), shape_, hidden_, dtype));
+  const StorePlace inputs = PlaceOf(plan_.inputs_in_ram(), plan_.inputs_on_device),
+                   transient = PlaceOf(plan_.transient_in_ram(), run_.on_device());
+  AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, inputs, shape_, hidden_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(saved_, schedule_.saved_count(), gradients, inputs, shape_, hidden_, dtype));
   AUTOSCHEME_RETURN_IF_ERROR(
-      Open(saved_, schedule_.saved_count(), gradients, plan_.inputs_in_ram(), shape_, hidden_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(
-      Open(recomputed_, schedule_.recomputed_count(), gradients, plan_.inputs_in_ram(), shape_, hidden_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(activations_, 1, variants_, plan_.transient_in_ram(), shape_, hidden_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(gradients_, 1, gradients, plan_.transient_in_ram(), shape_, hidden_, dtype));
-  AUTOSCHEME_RETURN_IF_ERROR(Open(sums_, 1, gradients, plan_.transient_in_ram(), head_shape, head_width_, at::kFloat));
-  return Open(label_rows_, 1, gradients, plan_.transient_in_ram(), head_shape, head_width_, dtype);
+      Open(recomputed_, schedule_.recomputed_count(), gradients, inputs, shape_, hidden_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(activations_, 1, variants_, transient, shape_, hidden_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(gradients_, 1, gradients, transient, shape_, hidden_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(sums_, 1, gradients, transient, head_shape, head_width_, at::kFloat));
+  return Open(label_rows_, 1, gradients, transient, head_shape, head_width_, dtype);
 }
 
-absl::Status SavedActivations::Open(std::unique_ptr<TensorStore>& store, int64_t places, int64_t variants, bool in_ram,
-                                    const BatchShape& shape, int64_t width, at::ScalarType dtype) {
+absl::Status SavedActivations::Open(std::unique_ptr<TensorStore>& store, int64_t places, int64_t variants,
+                                    StorePlace place, const BatchShape& shape, int64_t width, at::ScalarType dtype) {
   if (places == 0 || variants == 0) return absl::OkStatus();
-  AUTOSCHEME_ASSIGN_OR_RETURN(store, TensorStore::Create(run_, shape, width, places, variants, dtype, in_ram));
+  AUTOSCHEME_ASSIGN_OR_RETURN(store, TensorStore::Create(run_, shape, width, places, variants, dtype, place));
   return absl::OkStatus();
 }
 

@@ -65,9 +65,12 @@ class SavedActivations {
   bool SavesGraph(int unit, int variant) const { return variant >= forward_only_ && unit >= schedule_.first_saved(); }
 
  private:
-  absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t places, int64_t variants, bool in_ram,
+  absl::Status Open(std::unique_ptr<TensorStore>& store, int64_t places, int64_t variants, StorePlace place,
                     const BatchShape& shape, int64_t width, at::ScalarType dtype);
   void Close(std::unique_ptr<TensorStore>& store);
+  StorePlace PlaceOf(bool in_memory, bool on_device) const {
+    return on_device ? StorePlace::kDevice : in_memory ? StorePlace::kRam : StorePlace::kDisk;
+  }
   TensorStore& StoreOf(int k) const { return schedule_.Saved(k) ? *saved_ : *recomputed_; }
   // Whether the forward pass leaves it for the backward pass.
   bool IsLeft(int k, int variant) const;

@@ -43,13 +43,13 @@ double SecondsSince(Clock::time_point start) { return std::chrono::duration<doub
 // The tensors outside blocks, embedding and head, for EmbeddedRows and HeadInputs.
 class OuterOps : public BlockOps {
  public:
-  absl::Status Load(const MetaSkeleton& skeleton, at::ScalarType dtype) {
+  absl::Status Load(const MetaSkeleton& skeleton, const RunResources& run) {
     for (const TensorInfo* info : skeleton.other_tensors()) {
       std::vector<std::byte> bytes(info->bytes);
       AUTOSCHEME_RETURN_IF_ERROR(skeleton.checkpoint().Read(*info, 0, absl::MakeSpan(bytes)));
       const TensorView view{info, bytes.data()};
       AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(view));
-      params_.push_back(LoadTensor(view, dtype));
+      params_.push_back(LoadTensor(view, run.dtype()).to(run.device.torch));
     }
     return absl::OkStatus();
   }
@@ -86,8 +86,9 @@ class Sweeps {
     started_ = Clock::now();
     bytes_before_ = skeleton_.checkpoint().bytes_read();
     AUTOSCHEME_RETURN_IF_ERROR(run_.context.CheckCancelled());
-    AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, run_.dtype()));
+    AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, run_));
     tables_ = PositionTables(spec_, calibration_.seqlen);
+    for (at::Tensor& table : tables_) table = table.to(run_.device.torch);
     AUTOSCHEME_RETURN_IF_ERROR(activations_.Open());
     AUTOSCHEME_RETURN_IF_ERROR(Embed());
     const Schedule& schedule = activations_.schedule();
@@ -136,7 +137,7 @@ class Sweeps {
       AUTOSCHEME_RETURN_IF_ERROR(run_.context.CheckCancelled());
       AUTOSCHEME_ASSIGN_OR_RETURN(absl::Span<const TensorView> views, source_.Next());
       tiles_.set_check_finite(steps[i].pass == Pass::kForward);
-      UnitRunner runner(skeleton_, units_[steps[i].unit], views, run_.dtype(), tables_);
+      UnitRunner runner(skeleton_, units_[steps[i].unit], views, run_, tables_);
       for (int v = FirstVariant(steps[i]); v < variants_; ++v) AUTOSCHEME_RETURN_IF_ERROR(RunUnit(runner, steps, i, v));
       AUTOSCHEME_RETURN_IF_ERROR(Report(stage, static_cast<int64_t>(i) + 1, static_cast<int64_t>(steps.size())));
     }
@@ -153,7 +154,7 @@ class Sweeps {
     const bool saves = activations_.SavesGraph(step.unit, v);
     AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<UnitLinears> linears, TakeLinears(step.unit, v));
     const auto find = [&runner](absl::string_view name) { return runner.Find(name); };
-    ResidentRows resident(find);
+    ResidentRows resident(run_, find);
     linears->set_saves_graph(saves);
     linears->Bind(find, plan_.tiled ? static_cast<WeightRows&>(tiles_) : resident);
     for (int m = 0; m < micro_batch_count(); ++m) {
@@ -243,6 +244,7 @@ class Sweeps {
   }
 
   absl::Status Report(absl::string_view stage, int64_t done, int64_t total) {
+    AUTOSCHEME_RETURN_IF_ERROR(run_.SampleDeviceMemory());
     if (!run_.context.progress) return absl::OkStatus();
     Progress p;
     p.stage = stage, p.done = done, p.total = total;

@@ -30,7 +30,7 @@ class UnitRunner::PartOps : public BlockOps {
 };
 
 UnitRunner::UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Span<const TensorView> views,
-                       at::ScalarType dtype, const std::vector<at::Tensor>& position_tables)
+                       const RunResources& run, const std::vector<at::Tensor>& position_tables)
     : spec_(skeleton.spec()), unit_(unit) {
   for (const TensorView& view : views) views_.emplace(view.info->name, view);
   for (const Unit::Part& part : unit.parts) {
@@ -39,7 +39,7 @@ UnitRunner::UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Spa
     const BlockSpec& spec = spec_.blocks[part.block];
     for (const int param : ParamsOf(spec.sublayers[part.sublayer])) {
       const TensorView& view = views_.at(block.params[param]->name);
-      parts_.back()->AddParam(param, LoadTensor(view, dtype));
+      parts_.back()->AddParam(param, LoadTensor(view, run.dtype(), run.device.torch));
     }
   }
 }

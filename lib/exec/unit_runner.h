@@ -15,11 +15,12 @@
 
 namespace autoscheme {
 
-// Small tensors (norms) are copied out; linear layers are whoever's Run is told. Lives no longer than the views.
+// Small tensors (norms) are copied out; linear layers are whoever's Run is told. Lives no longer than the views, which
+// lie where the run computes.
 class UnitRunner {
  public:
-  UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Span<const TensorView> views, at::ScalarType dtype,
-             const std::vector<at::Tensor>& position_tables);
+  UnitRunner(const MetaSkeleton& skeleton, const Unit& unit, absl::Span<const TensorView> views,
+             const RunResources& run, const std::vector<at::Tensor>& position_tables);
   ~UnitRunner();
 
   // A view without data when the unit does not hold it, or not in memory.

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "base/status_macros.h"
-#include "exec/weights.h"
 
 namespace autoscheme {
 namespace {
@@ -23,21 +22,19 @@ bool IsLinearWeight(const Unit& unit, const TensorInfo* info) {
 
 absl::Status UnitSource::Begin(std::vector<UnitStep> steps) {
   steps_ = std::move(steps), next_ = 0;
-  std::vector<BlockStreamer::Step> order;
+  std::vector<WeightStream::Step> order;
   for (const UnitStep& step : steps_) {
     if (step.pass != Pass::kForward && IsCached(step.unit)) continue;
-    BlockStreamer::Step tensors;
+    WeightStream::Step tensors;
+    tensors.check_finite = step.pass == Pass::kForward;
     for (const TensorInfo* info : units_[step.unit].tensors) {
-      if (!plan_.tiled || !IsLinearWeight(units_[step.unit], info)) tensors.push_back(info);
+      if (!plan_.tiled || !IsLinearWeight(units_[step.unit], info)) tensors.ranges.push_back(WholeTensor(*info));
     }
     order.push_back(std::move(tensors));
   }
   if (order.empty()) return absl::OkStatus();
-  BlockStreamer::Options options;
-  options.slots = plan_.unit_slots;
-  options.drop_page_cache = plan_.drop_page_cache;
-  options.io_engine = run_.io_engine;
-  AUTOSCHEME_ASSIGN_OR_RETURN(streamer_, BlockStreamer::Create(run_.context, checkpoint_, std::move(order), options));
+  AUTOSCHEME_ASSIGN_OR_RETURN(
+      stream_, WeightStream::Create(run_, checkpoint_, std::move(order), {plan_.unit_slots, plan_.drop_page_cache}));
   return absl::OkStatus();
 }
 
@@ -45,12 +42,9 @@ absl::StatusOr<absl::Span<const TensorView>> UnitSource::Next() {
   const UnitStep step = steps_[next_++];
   if (step.pass == Pass::kBackward) cached_.erase(cached_.upper_bound(step.unit), cached_.end());  // used up
   if (step.pass != Pass::kForward && IsCached(step.unit)) return absl::MakeConstSpan(cached_.at(step.unit).views);
-  AUTOSCHEME_ASSIGN_OR_RETURN(BlockView view, streamer_->Next());
-  if (step.pass == Pass::kForward) {
-    for (const TensorView& tensor : view.tensors) AUTOSCHEME_RETURN_IF_ERROR(CheckFinite(tensor));
-    if (IsCached(step.unit)) Keep(step.unit, view.tensors);
-  }
-  return view.tensors;
+  AUTOSCHEME_ASSIGN_OR_RETURN(const WeightStream::Arrived arrived, stream_->Next());
+  if (step.pass == Pass::kForward && IsCached(step.unit)) Keep(step.unit, arrived.tensors);
+  return arrived.tensors;
 }
 
 void UnitSource::Keep(int unit, absl::Span<const TensorView> views) {
@@ -69,12 +63,12 @@ void UnitSource::Keep(int unit, absl::Span<const TensorView> views) {
 
 void UnitSource::End() {
   if (!steps_.empty() && steps_.back().pass == Pass::kBackward) cached_.clear();
-  if (streamer_ == nullptr) return;
-  const StreamStats stats = streamer_->stats();
+  if (stream_ == nullptr) return;
+  const StreamStats stats = stream_->stats();
   run_.stats.read_bytes += stats.bytes_read;
   run_.stats.stall_s += stats.stall_s;
   if (!plan_.tiled) run_.stats.io_engine = stats.engine;  // else the tiles say which read the weights
-  streamer_.reset();
+  stream_.reset();
 }
 
 }  // namespace autoscheme

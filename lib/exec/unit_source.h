@@ -9,16 +9,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "autoscheme/block_streamer.h"
 #include "checkpoint/checkpoint.h"
 #include "exec/run_resources.h"
+#include "exec/weight_stream.h"
 #include "plan/execution_plan.h"
 #include "plan/schedule.h"
 #include "plan/units.h"
 
 namespace autoscheme {
 
-// One thread. Streams ahead of the caller with BlockStreamer, and keeps the bytes of the last units between the passes
+// One thread. Streams ahead of the caller with a WeightStream, and keeps the bytes of the last units between the passes
 // if asked to.
 class UnitSource {
  public:
@@ -33,7 +33,7 @@ class UnitSource {
   void End();  // adds to the run's statistics
 
   // What was read since Begin and is not in the run's statistics yet.
-  uint64_t bytes_read() const { return streamer_ != nullptr ? streamer_->stats().bytes_read : 0; }
+  uint64_t bytes_read() const { return stream_ != nullptr ? stream_->stats().bytes_read : 0; }
 
  private:
   // The bytes of one unit, copied out of its slot.
@@ -51,7 +51,7 @@ class UnitSource {
   const absl::Span<const Unit> units_;
   std::vector<UnitStep> steps_;
   size_t next_ = 0;  // index into steps_
-  std::unique_ptr<BlockStreamer> streamer_;
+  std::unique_ptr<WeightStream> stream_;
   std::map<int, Cached> cached_;
 };
 

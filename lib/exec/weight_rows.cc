@@ -1,8 +1,12 @@
 #include "exec/weight_rows.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cstring>
 #include <vector>
+
+#include "exec/weights.h"
 
 namespace autoscheme {
 namespace {
@@ -25,7 +29,7 @@ void Transpose(const std::byte* data, int64_t rows, int64_t columns, int64_t fir
 
 }  // namespace
 
-void ForEachResidentRow(const LinearLayer& layer, const std::byte* data, int64_t rows_at_once,
+void ForEachResidentRow(const RunResources& run, const LinearLayer& layer, const std::byte* data, int64_t rows_at_once,
                         const WeightRows::Body& body) {
   const int64_t rows = layer.out_features;
   const uint64_t row_bytes = layer.weight->bytes / static_cast<uint64_t>(rows);
@@ -34,6 +38,12 @@ void ForEachResidentRow(const LinearLayer& layer, const std::byte* data, int64_t
     const int64_t count = std::min(rows_at_once, rows - first);
     if (!layer.transposed) {
       body(first, count, data + first * row_bytes);
+      continue;
+    }
+    if (run.on_device()) {
+      const at::Tensor stored = StoredRows(data, layer.weight->dtype, layer.in_features, rows, run.device.torch);
+      const at::Tensor on_device = stored.narrow(1, first, count).t().contiguous();
+      body(first, count, static_cast<const std::byte*>(on_device.const_data_ptr()));
       continue;
     }
     turned.resize(count * row_bytes);

@@ -8,33 +8,35 @@
 
 #include "absl/strings/string_view.h"
 #include "autoscheme/meta_skeleton.h"
+#include "exec/run_resources.h"
 
 namespace autoscheme {
 
 class WeightRows {
  public:
-  // `count` rows of [out_features, in_features] from `first` on, in the dtype in which they are stored; borrowed for
-  // the call.
+  // `count` rows of [out_features, in_features] from `first` on, in the dtype in which they are stored and where the
+  // run computes; borrowed for the call.
   using Body = std::function<void(int64_t first, int64_t count, const std::byte* rows)>;
   virtual ~WeightRows() = default;
   // Calls `body` for all rows in order, at most `rows_at_once` of them at a time.
   virtual void ForEach(const LinearLayer& layer, int64_t rows_at_once, const Body& body) = 0;
 };
 
-// The same for a weight that lies at `data` as a whole.
-void ForEachResidentRow(const LinearLayer& layer, const std::byte* data, int64_t rows_at_once,
+// The same for a weight that lies at `data` as a whole, where the run computes.
+void ForEachResidentRow(const RunResources& run, const LinearLayer& layer, const std::byte* data, int64_t rows_at_once,
                         const WeightRows::Body& body);
 
 // The weights of a unit that is in memory.
 class ResidentRows : public WeightRows {
  public:
   using Find = std::function<TensorView(absl::string_view name)>;
-  explicit ResidentRows(Find find) : find_(std::move(find)) {}
+  ResidentRows(const RunResources& run, Find find) : run_(run), find_(std::move(find)) {}
   void ForEach(const LinearLayer& layer, int64_t rows_at_once, const Body& body) override {
-    ForEachResidentRow(layer, find_(layer.weight->name).data, rows_at_once, body);
+    ForEachResidentRow(run_, layer, find_(layer.weight->name).data, rows_at_once, body);
   }
 
  private:
+  const RunResources& run_;
   const Find find_;
 };
 

@@ -24,9 +24,15 @@ at::ScalarType TorchType(Dtype dtype) {
 
 namespace {
 
-at::Tensor Stored(const std::byte* bytes, Dtype dtype, at::IntArrayRef sizes) {
+at::Tensor Stored(const std::byte* bytes, Dtype dtype, at::IntArrayRef sizes, at::Device device) {
   const at::ScalarType stored = TorchType(dtype);
   std::byte* data = const_cast<std::byte*>(bytes);
+  if (!device.is_cpu()) {
+    return at::for_blob(data, sizes)
+        .options(at::TensorOptions().device(device).dtype(stored))
+        .target_device(device)
+        .make_tensor();
+  }
   if (reinterpret_cast<uintptr_t>(data) % at::elementSize(stored) == 0) {
     return at::from_blob(data, sizes, at::TensorOptions().dtype(stored));
   }
@@ -99,12 +105,12 @@ double SumOnCpu(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& w
 
 }  // namespace
 
-at::Tensor StoredRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols) {
-  return Stored(data, stored, {rows, cols});
+at::Tensor StoredRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols, at::Device device) {
+  return Stored(data, stored, {rows, cols}, device);
 }
 
-at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype) {
-  return Stored(view.data, view.info->dtype, view.info->shape).to(dtype, /*non_blocking=*/false, /*copy=*/true);
+at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype, at::Device device) {
+  return Stored(view.data, view.info->dtype, view.info->shape, device).to(dtype, /*non_blocking=*/false, /*copy=*/true);
 }
 
 absl::Status CheckFinite(const TensorView& view) {

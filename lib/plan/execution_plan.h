@@ -6,6 +6,12 @@
 
 namespace autoscheme {
 
+// The ring of host memory by which weights go to a device: so many slots of so many bytes.
+inline constexpr uint64_t kUploadSlots = 8, kUploadSlotBytes = uint64_t{16} << 20;
+
+// A process's context on a device, with the kernels that LibTorch loads: assumed until it is seen on one.
+inline constexpr uint64_t kDeviceContextBytes = uint64_t{512} << 20;
+
 // What lies in a spill file instead of memory. kEverything: besides the saved inputs of units also what passes from
 // unit to unit (activations, gradients, and the sums of the head).
 enum class Spilled { kNothing, kInputs, kEverything };
@@ -24,8 +30,13 @@ struct ExecutionPlan {
   Spilled spilled = Spilled::kNothing;
   bool cache_weights = true;                 // dequantized weights of a unit stay while its batches run
   uint64_t chunk_bytes = uint64_t{8} << 20;  // size of a chunk of dequantized rows
+  // On a device, where what passes from unit to unit always stays: its memory for tensors, and whether saved inputs lie
+  // there too.
+  uint64_t device_pool_bytes = 0, device_weight_pool_bytes = 0;
+  uint64_t staging_bytes = 0;  // pinned host memory for one tensor
+  bool inputs_on_device = false;
 
-  bool inputs_in_ram() const { return spilled == Spilled::kNothing; }
+  bool inputs_in_ram() const { return spilled == Spilled::kNothing && !inputs_on_device; }
   bool transient_in_ram() const { return spilled != Spilled::kEverything; }
 };
 

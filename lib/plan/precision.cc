@@ -5,14 +5,23 @@
 
 namespace autoscheme {
 
-absl::StatusOr<Precision> ParsePrecision(absl::string_view name, bool hardware_bfloat16) {
+absl::StatusOr<Precision> ParsePrecision(absl::string_view name, PrecisionOf computes) {
   constexpr Dtype kWide = Dtype::kF32, kNarrow = Dtype::kBF16;
-  if (name == "float32") return Precision{"float32", kWide, kWide, hardware_bfloat16};
-  if (name == "bfloat16") return Precision{"bfloat16", kNarrow, kNarrow, hardware_bfloat16};
-  if (name == "mixed") return Precision{"mixed", kWide, kNarrow, hardware_bfloat16};
-  if (name == "auto") return ParsePrecision(hardware_bfloat16 ? "mixed" : "float32", hardware_bfloat16);
+  // Nothing is widened on a GPU: those that are supported multiply bfloat16, or their library does it for them.
+  const bool multiplies = computes.gpu || computes.bfloat16;
+  const char* best = computes.gpu ? "tf32" : "float32";
+  if (name.empty()) return ParsePrecision(best, computes);
+  if (name == "auto") return ParsePrecision(!computes.gpu && computes.bfloat16 ? "mixed" : best, computes);
+  if (name == "float32") return Precision{"float32", kWide, kWide, false, multiplies};
+  if (name == "bfloat16") return Precision{"bfloat16", kNarrow, kNarrow, false, multiplies};
+  if (name == "mixed") return Precision{"mixed", kWide, kNarrow, false, multiplies};
+  if (name == "tf32" && computes.gpu) return Precision{"tf32", kWide, kWide, true, multiplies};
+  if (name == "tf32") {
+    return absl::InvalidArgumentError(
+        "option dtype is 'tf32', which a GPU computes in and this run's device, a processor, does not; give float32");
+  }
   return absl::InvalidArgumentError(
-      absl::StrCat("option dtype is ", Quoted(name), "; known: float32, bfloat16, mixed, auto"));
+      absl::StrCat("option dtype is ", Quoted(name), "; known: float32, tf32, bfloat16, mixed, auto"));
 }
 
 }  // namespace autoscheme

@@ -50,6 +50,7 @@ UnitSizes Measure(const PlanInput& in, const Unit& unit) {
     const Scratch scratch =
         ScratchOf(sublayer, in.calibration->seqlen, {given, in.precision.hardware_bfloat16 ? given : 4});
     raise(sizes.scratch.shared, scratch.shared), raise(sizes.scratch.backward, scratch.backward);
+    raise(sizes.scratch.batched, scratch.batched);
     raise(sizes.scratch.forward, scratch.forward), raise(sizes.scratch.forward_outside, scratch.forward_outside);
   }
   return sizes;
@@ -100,7 +101,7 @@ Schedule CostModel::schedule(const ExecutionPlan& choice) const {
 uint64_t CostModel::PeakBytes(const ExecutionPlan& choice) const { return Sum(Footprint(choice)); }
 
 uint64_t CostModel::SpillBytes(const ExecutionPlan& choice) const {
-  return (choice.inputs_in_ram() ? 0 : InputBytes(choice)) +
+  return (choice.spilled == Spilled::kNothing ? 0 : InputBytes(choice)) +
          (choice.transient_in_ram() ? 0 : ActivationBytes() + GradientBytes() + HeadSumBytes());
 }
 
@@ -154,6 +155,7 @@ uint64_t CostModel::ChunkBytes(const ExecutionPlan& choice, const UnitSizes& uni
 }
 
 std::vector<PlanItem> CostModel::Footprint(const ExecutionPlan& choice) const {
+  if (in_.device.has_value()) return WithProcess(choice, HostItemsOfDevice(choice));
   // Memory keeps the pages of one unit for the next: each kind of it is as large as the class that fills it most makes
   // it, and that need not be one class for all.
   std::array<std::vector<PlanItem>, 3> most;
@@ -167,6 +169,10 @@ std::vector<PlanItem> CostModel::Footprint(const ExecutionPlan& choice) const {
   for (const std::vector<PlanItem>& kind : most) items.insert(items.end(), kind.begin(), kind.end());
   if (Sum(head) > Sum(items)) items = std::move(head);
   items.insert(items.end(), lasting.begin(), lasting.end());
+  return WithProcess(choice, std::move(items));
+}
+
+std::vector<PlanItem> CostModel::WithProcess(const ExecutionPlan& choice, std::vector<PlanItem> items) const {
   if (in_.floor_bytes > 0) {
     items.push_back({"process before the run", in_.floor_bytes});
     items.push_back({"LibTorch's code and buffers", RuntimeBytes(choice, Sum(items))});
@@ -285,6 +291,7 @@ uint64_t CostModel::WidenedUnitBytes(const ExecutionPlan& choice, const UnitSize
 uint64_t CostModel::RuntimeBytes(const ExecutionPlan& choice, uint64_t others) const {
   const uint64_t operand = operand_size(), element = element_size();
   const bool narrow = operand < 4 && !widens_operands();
+  if (in_.device.has_value()) return fitted::kRuntimeBytes + in_.threads * fitted::kRuntimeThreadBytes;
   uint64_t packed = 0;
   for (const UnitSizes& unit : Of(choice).classes) {
     const uint64_t left = MicroBatchTokens(choice) * unit.widest_input, chunk = ChunkBytes(choice, unit);
@@ -321,6 +328,7 @@ double CostModel::Flops(const ExecutionPlan& choice) const {
 }
 
 double CostModel::Seconds(const ExecutionPlan& choice, const MachineRates& rates) const {
+  if (in_.device.has_value()) return DeviceSeconds(choice);
   const BatchShape shape = this->shape(choice);
   const double micro_batches = static_cast<double>(shape.micro_batches().size());
   const double micro_batch_tokens = static_cast<double>(MicroBatchTokens(choice));

@@ -33,8 +33,8 @@ struct UnitSizes {
 
   auto AsTuple() const {
     return std::tie(shapes, weights, row_bytes, stored_width, turned_bytes, recomputed, activations.saved,
-                    activations.graph, activations.transient, scratch.shared, scratch.forward, scratch.forward_outside,
-                    scratch.backward);
+                    activations.graph, activations.transient, scratch.batched, scratch.shared, scratch.forward,
+                    scratch.forward_outside, scratch.backward);
   }
   bool operator<(const UnitSizes& other) const { return AsTuple() < other.AsTuple(); }
 };
@@ -44,9 +44,18 @@ class CostModel {
  public:
   explicit CostModel(const PlanInput& input);
 
-  // What is alive at the peak, by item.
+  // What is alive in host memory at the peak, by item.
   std::vector<PlanItem> Footprint(const ExecutionPlan& choice) const;
   uint64_t PeakBytes(const ExecutionPlan& choice) const;
+  // The same in the memory of the device that the run computes on, and what its pools must hold.
+  struct DeviceSizes {
+    uint64_t pool = 0, weight_pool = 0;
+    std::vector<PlanItem> items;  // pools and all else
+    uint64_t peak = 0;            // their sum
+  };
+  DeviceSizes DeviceFootprint(const ExecutionPlan& choice) const;
+  // Pinned host memory by which one tensor goes to its store and back.
+  uint64_t StagingBytes(const ExecutionPlan& choice) const;
   // Size of the spill files, 0 when saved inputs stay in RAM.
   uint64_t SpillBytes(const ExecutionPlan& choice) const;
   uint64_t ReadBytes(const ExecutionPlan& choice) const;
@@ -93,8 +102,13 @@ class CostModel {
   std::vector<PlanItem> LastingItems(const ExecutionPlan& choice) const;  // between the sweeps, and below them
   std::array<std::vector<PlanItem>, 3> UnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const;
   std::vector<PlanItem> HeadItems(const ExecutionPlan& choice) const;
+  std::vector<PlanItem> DeviceUnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const;
+  std::vector<PlanItem> HostItemsOfDevice(const ExecutionPlan& choice) const;
+  double DeviceSeconds(const ExecutionPlan& choice) const;
   // Panels of operands that are widened to be multiplied.
   uint64_t WidenedUnitBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;
+  // The items and what the process takes beside them, without those of 0 bytes.
+  std::vector<PlanItem> WithProcess(const ExecutionPlan& choice, std::vector<PlanItem> items) const;
   // What LibTorch adds to `others`, all else.
   uint64_t RuntimeBytes(const ExecutionPlan& choice, uint64_t others) const;
 

@@ -24,6 +24,21 @@ inline constexpr uint64_t kSavedPerGap = 32;
 // Ten tensors of 16,384 float32 of a thread that differentiates asymmetric integers; other activations need less.
 inline constexpr uint64_t kQuantizerScratch = 640 << 10;
 
+// ---- A run on a GPU. None of these was measured on one yet: they are assumptions, named in docs/cuda.md. ----
+// What products take as scratch: the plugin's workspace, and LibTorch's own.
+inline constexpr uint64_t kDeviceWorkspaceBytes = uint64_t{96} << 20;
+// Numbers that an operator works on at once, and how many tensors of so many it needs; what its allocator rounds up.
+inline constexpr uint64_t kDeviceChunkNumbers = uint64_t{1} << 22, kDeviceTemporaries = 8;
+inline constexpr uint64_t kDeviceRounding = uint64_t{64} << 20;
+// Gaps in a pool that cannot grow: one part in so many.
+inline constexpr uint64_t kDevicePoolPerGap = 16;
+// Host memory that LibTorch's GPU libraries and the driver take: while they are loaded, and later on.
+inline constexpr uint64_t kDeviceHostBytes = uint64_t{560} << 20, kDeviceLaterHostBytes = uint64_t{64} << 20;
+// Products per second in float32, and with factors rounded to TF32 or bfloat16; bytes per second up and down; an H100.
+inline constexpr double kDeviceFlops = 4.5e13, kDeviceRoundedFlops = 3e14, kDeviceLinkRate = 2.5e10;
+// Share of the budget that a host names none takes of what is free.
+inline constexpr double kDeviceShare = 0.9;
+
 // Bytes per second that are copied in memory, into and out of saved inputs; a server.
 inline constexpr double kCopyRate = 8e9;
 // Tokens of a product that take as long again as their share of a large one; a server.

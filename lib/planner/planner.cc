@@ -17,6 +17,44 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kNoLimit = ~uint64_t{0};
 
+std::string MiBText(uint64_t bytes) { return absl::StrFormat("%d bytes (%d MiB)", bytes, (bytes + kMiB - 1) / kMiB); }
+
+// On a device: weights always come by whole units, what passes stays there, and inputs go where there is room.
+std::vector<ExecutionPlan> DeviceChoices(const PlanInput& in) {
+  struct Sizes {
+    uint64_t chunk_bytes;
+    int64_t head_tile_rows;
+  };
+  std::vector<ExecutionPlan> choices;
+  const auto add_stores = [&](ExecutionPlan choice) {
+    choice.inputs_on_device = true;
+    choices.push_back(choice);
+    choice.inputs_on_device = false;
+    choices.push_back(choice);
+    choice.spilled = Spilled::kInputs;
+    if (in.may_spill) choices.push_back(choice);
+  };
+  for (const auto& [sublayers, cache] : {std::pair(0, true), {0, false}, {1, true}, {1, false}}) {
+    for (const int slots : {2, 1}) {
+      for (const Sizes& sizes : {Sizes{128 * kMiB, 8192}, {64 * kMiB, 8192}, {32 * kMiB, 4096}, {8 * kMiB, 1024}}) {
+        for (int64_t rows = in.batch_size; rows >= 1; rows = rows == 1 ? 0 : (rows + 1) / 2) {
+          if (rows != in.batch_size && in.needs->activations_span_batch) continue;
+          ExecutionPlan choice;
+          choice.batch_size = in.batch_size;
+          choice.sublayers_per_unit = sublayers;
+          choice.unit_slots = slots;
+          choice.head_tile_rows = sizes.head_tile_rows;
+          choice.micro_batch_rows = rows == in.batch_size ? 0 : rows;
+          choice.cache_weights = cache;
+          choice.chunk_bytes = sizes.chunk_bytes;
+          add_stores(choice);
+        }
+      }
+    }
+  }
+  return choices;
+}
+
 // All that the plan may choose, except what is saved for speed, which fills the room that is left.
 std::vector<ExecutionPlan> Choices(const PlanInput& in, const CostModel& costs) {
   struct Sizes {
@@ -63,7 +101,7 @@ std::vector<ExecutionPlan> Choices(const PlanInput& in, const CostModel& costs) 
 // Spends what `limit` leaves on activations that need not be recomputed, then on weights that need not be read again.
 // (Where nobody named a budget the page cache keeps those.)
 void SaveForSpeed(const PlanInput& in, const CostModel& costs, uint64_t limit, ExecutionPlan& choice) {
-  if (choice.tiled || costs.PeakBytes(choice) > limit) return;
+  if (in.device.has_value() || choice.tiled || costs.PeakBytes(choice) > limit) return;
   const int units = costs.units(choice.sublayers_per_unit);
   const auto most = [&](int& knob) {
     int fits = 0, above = units + 1;  // PeakBytes grows with the knob
@@ -98,10 +136,44 @@ Plan Describe(const CostModel& costs, const ExecutionPlan& choice, const Machine
   return plan;
 }
 
+struct DeviceBudget {
+  uint64_t limit = 0;
+  std::string reason;
+};
+
+absl::StatusOr<DeviceBudget> TakeDeviceBudget(const DeviceInput& device) {
+  if (device.max_vram_bytes > 0) return DeviceBudget{static_cast<uint64_t>(device.max_vram_bytes), "as given"};
+  if (device.free_bytes == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device ", device.name, " is not here to say what memory it has: give max_vram_bytes"));
+  }
+  return DeviceBudget{static_cast<uint64_t>(fitted::kDeviceShare * static_cast<double>(device.free_bytes)),
+                      "nine tenths of what the device has free"};
+}
+
+// Those of a device's choices that keep to its budget. RESOURCE_EXHAUSTED, naming the least that would do, if none
+// does.
+absl::StatusOr<std::vector<ExecutionPlan>> DeviceChoicesWithin(const PlanInput& in, const CostModel& costs,
+                                                               uint64_t limit) {
+  std::vector<ExecutionPlan> within;
+  uint64_t least = kNoLimit;
+  for (const ExecutionPlan& choice : DeviceChoices(in)) {
+    const uint64_t peak = costs.DeviceFootprint(choice).peak;
+    least = std::min(least, peak);
+    if (peak <= limit) within.push_back(choice);
+  }
+  if (!within.empty()) return within;
+  return absl::ResourceExhaustedError(
+      absl::StrCat("a budget of ", MiBText(limit), " of the memory of ", in.device->name,
+                   " is too small for this model, menu and batch; the smallest max_vram_bytes that works is ",
+                   MiBText(least), ". A smaller batch_size or seqlen needs less"));
+}
+
 // All choices, judged.
 class Candidates {
  public:
-  Candidates(const PlanInput& in, const CostModel& costs) : costs_(costs), choices_(Choices(in, costs)) {
+  Candidates(const PlanInput& in, const CostModel& costs, std::vector<ExecutionPlan> choices)
+      : costs_(costs), choices_(std::move(choices)) {
     for (const ExecutionPlan& choice : choices_) peaks_.push_back(costs.PeakBytes(choice));
     least_ = *std::min_element(peaks_.begin(), peaks_.end()) + (in.floor_bytes > 0 ? kFloorStepBytes : 0);
   }
@@ -130,8 +202,6 @@ class Candidates {
   std::vector<uint64_t> peaks_;
   uint64_t least_ = 0;
 };
-
-std::string MiBText(uint64_t bytes) { return absl::StrFormat("%d bytes (%d MiB)", bytes, (bytes + kMiB - 1) / kMiB); }
 
 struct Budget {
   uint64_t limit = kNoLimit;
@@ -190,6 +260,20 @@ absl::StatusOr<Budget> TakeBudget(const PlanInput& in, const CostModel& costs, c
   return budget;
 }
 
+// What the run will hold on the device, and what its pools are made for.
+void DescribeDevice(const PlanInput& in, const CostModel& costs, const DeviceBudget& budget, PlannedRun& run) {
+  CostModel::DeviceSizes sizes = costs.DeviceFootprint(run.choice);
+  run.choice.device_pool_bytes = sizes.pool, run.choice.device_weight_pool_bytes = sizes.weight_pool;
+  run.choice.staging_bytes = costs.StagingBytes(run.choice);
+  run.plan.device = in.device->name;
+  run.plan.vram_resident = std::move(sizes.items), run.plan.vram_peak_bytes = sizes.peak;
+  run.plan.vram_budget_bytes = budget.limit, run.plan.vram_budget_reason = budget.reason;
+  run.plan.inputs_in_vram = run.choice.inputs_on_device;
+  uint64_t least = kNoLimit;
+  for (const ExecutionPlan& choice : DeviceChoices(in)) least = std::min(least, costs.DeviceFootprint(choice).peak);
+  run.plan.vram_least_bytes = least;
+}
+
 absl::Status TooSmall(const PlanInput& in, uint64_t least) {
   return absl::ResourceExhaustedError(absl::StrFormat(
       "a budget of %d bytes (%.0f MiB) is too small for this model, menu and batch; the smallest that works is %s. "
@@ -203,7 +287,15 @@ absl::Status TooSmall(const PlanInput& in, uint64_t least) {
 
 absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& rates) {
   const CostModel costs(input);
-  const Candidates candidates(input, costs);
+  DeviceBudget device;
+  std::vector<ExecutionPlan> choices;
+  if (input.device.has_value()) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(device, TakeDeviceBudget(*input.device));
+    AUTOSCHEME_ASSIGN_OR_RETURN(choices, DeviceChoicesWithin(input, costs, device.limit));
+  } else {
+    choices = Choices(input, costs);
+  }
+  const Candidates candidates(input, costs, std::move(choices));
   AUTOSCHEME_ASSIGN_OR_RETURN(const Budget budget, TakeBudget(input, costs, candidates));
   const ExecutionPlan* best = candidates.Fastest(budget.limit);
   if (best == nullptr) return TooSmall(input, candidates.least());
@@ -215,6 +307,7 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
   run.plan.least_bytes = candidates.least();
   run.plan.budget_bytes = budget.limit == kNoLimit ? 0 : budget.limit;
   run.plan.budget_reason = budget.reason;
+  if (input.device.has_value()) DescribeDevice(input, costs, device, run);
   return run;
 }
 

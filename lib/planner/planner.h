@@ -18,6 +18,13 @@
 
 namespace autoscheme {
 
+// The device that a run computes on, where that is not the processor.
+struct DeviceInput {
+  std::string name = "cuda:0";
+  uint64_t free_bytes = 0;     // of its memory, with the context of this process there; 0 = it is not at hand
+  int64_t max_vram_bytes = 0;  // as in Options
+};
+
 // What a run is asked to do, as far as its cost depends on it. Pointers are borrowed.
 struct PlanInput {
   const MetaSkeleton* skeleton = nullptr;
@@ -31,6 +38,7 @@ struct PlanInput {
   // What a budget that nobody has named is taken from, and a named one is compared with; nothing = unknown.
   std::optional<FreeMemory> free;
   int threads = 1;
+  std::optional<DeviceInput> device;
   double quantize_s = fitted::kQuantizeSeconds;  // for one weight, by the dearest scheme
 };
 

@@ -63,12 +63,12 @@ bool MultipliesBfloat16(bool processor_does, const std::string& capability, cons
   return processor_does && capability == "AVX512";
 }
 
-void Multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+void Multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType) {
   if (MustWiden(a)) return MultiplyWidened(out, a, b, /*add=*/false);
   at::mm_out(out, a, b);
 }
 
-void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType) {
   if (MustWiden(a)) return MultiplyWidened(out, a, b, /*add=*/true);
   out.addmm_(a, b);
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string>
 
+#include "device/device_api.h"
 #include "tensor/widened.h"
 
 namespace autoscheme {
@@ -24,8 +25,8 @@ bool MultipliesBfloat16();
 bool MultipliesBfloat16(bool processor_does, const std::string& capability, const std::string& onednn_most);
 
 // out = a b; out += a b. Matrices of one dtype, each of which may be a view.
-void Multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b);
-void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b);
+void Multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType type = ProductType::kExact);
+void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType type = ProductType::kExact);
 
 // What these two do with bfloat16 where MultipliesBfloat16() is false.
 void MultiplyWidened(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
 #include <c10/core/CPUAllocator.h>
+#include <c10/util/Exception.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -14,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/count.h"
+#include "base/status_macros.h"
 #include "base/system_limits.h"
 
 namespace autoscheme {
@@ -53,8 +56,11 @@ size_t MostAddresses() {
 
 struct TensorPool::State {
   ~State() {
+    if (device.device != nullptr) return;
     for (const Region& region : regions) munmap(region.data, region.size);
   }
+  RunDevice device;
+  DeviceMemory reserved;  // the one region of a device's pool
   std::mutex mutex;
   std::vector<Region> regions;
   uint64_t used = 0, peak = 0;
@@ -73,6 +79,9 @@ struct TensorPool::Block {
 };
 
 void TensorPool::State::AddRegion(size_t bytes) {
+  TORCH_CHECK_WITH(OutOfMemoryError, device.device == nullptr, "cannot allocate ", Count(bytes, "byte"), " of ",
+                   device.name, ": of the ", reserved.bytes(), " that the plan reserved there ", used,
+                   " are in use; give a larger max_vram_bytes");
   regions.reserve(regions.size() + 1);
   // Without access until it is used, so that none of it counts as promised.
   bytes = RoundUp(bytes, kLargePage);
@@ -143,32 +152,46 @@ void TensorPool::State::Free(Block& block) noexcept {
 }
 
 // To whoever counts the thread's tensors, as LibTorch's own allocator does.
-static void Report(void* data, int64_t bytes) {
-  if (c10::memoryProfilingEnabled())
-    c10::reportMemoryUsageToProfiler(data, bytes, 0, 0, c10::Device(c10::DeviceType::CPU));
+static void Report(void* data, int64_t bytes, at::Device device) {
+  if (c10::memoryProfilingEnabled()) c10::reportMemoryUsageToProfiler(data, bytes, 0, 0, device);
 }
 
 TensorPool::TensorPool() : state_(std::make_shared<State>()) {}
 TensorPool::~TensorPool() = default;
 
+absl::Status TensorPool::Reserve(const RunDevice& device, uint64_t bytes) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(state_->reserved,
+                              DeviceMemory::Allocate(*device.device, DeviceMemory::Kind::kDevice, bytes, "tensors"));
+  state_->device = device;
+  Region region;
+  region.data = state_->reserved.data(), region.size = region.accessible = bytes / kBlockMultiple * kBlockMultiple;
+  region.gaps[0] = region.size;
+  state_->regions.push_back(std::move(region));
+  return absl::OkStatus();
+}
+
+at::Device TensorPool::device() const { return state_->device.torch; }
+
 c10::DataPtr TensorPool::allocate(size_t bytes) {
-  if (bytes < kSmall) return c10::GetDefaultCPUAllocator()->allocate(bytes);
+  if (bytes < kSmall) return c10::GetAllocator(device().type())->allocate(bytes);
   std::lock_guard<std::mutex> lock(state_->mutex);
   std::unique_ptr<Block> block = state_->Find(state_, RoundUp(bytes));
   state_->used += block->bytes;
   state_->peak = std::max(state_->peak, state_->used);
   std::byte* data = state_->regions[block->region].data + block->offset;
-  Report(data, static_cast<int64_t>(block->bytes));
+  const at::Device device = state_->device.torch;
+  Report(data, static_cast<int64_t>(block->bytes), device);
   const auto release = [](void* context) {
     std::unique_ptr<Block> mine(static_cast<Block*>(context));
-    Report(nullptr, -static_cast<int64_t>(mine->bytes));
+    Report(nullptr, -static_cast<int64_t>(mine->bytes), mine->state->device.torch);
     mine->state->Free(*mine);
   };
-  return {data, block.release(), release, c10::Device(c10::DeviceType::CPU)};
+  return {data, block.release(), release, device};
 }
 
 void TensorPool::Trim() {
   std::lock_guard<std::mutex> lock(state_->mutex);
+  if (state_->device.device != nullptr) return;
   for (const Region& region : state_->regions) {
     for (const auto& [offset, bytes] : region.gaps) {
       if (offset < region.accessible)
@@ -182,17 +205,20 @@ uint64_t TensorPool::peak_bytes() const {
   return state_->peak;
 }
 
+static at::Tensor NewIn(c10::Allocator* allocator, at::Device device, at::IntArrayRef sizes, at::ScalarType dtype) {
+  if (allocator == nullptr) return at::empty(sizes, at::TensorOptions().device(device).dtype(dtype));
+  const c10::DispatchKey key = device.is_cuda() ? c10::DispatchKey::CUDA : c10::DispatchKey::CPU;
+  return at::detail::empty_generic(sizes, allocator, c10::DispatchKeySet(key), dtype, std::nullopt);
+}
+
 at::Tensor NewLike(const at::Tensor& like, at::IntArrayRef sizes, at::ScalarType dtype) {
-  c10::Allocator* own = like.is_cpu() && like.has_storage() ? like.storage().allocator() : nullptr;
-  if (own == nullptr) return at::empty(sizes, at::TensorOptions().device(like.device()).dtype(dtype));
-  return at::detail::empty_generic(sizes, own, c10::DispatchKeySet(c10::DispatchKey::CPU), dtype, std::nullopt);
+  return NewIn(like.has_storage() ? like.storage().allocator() : nullptr, like.device(), sizes, dtype);
 }
 
 at::Tensor NewLike(const at::Tensor& like) { return NewLike(like, like.sizes(), like.scalar_type()); }
 
 at::Tensor NewTensor(TensorPool* pool, at::IntArrayRef sizes, at::ScalarType dtype) {
-  if (pool == nullptr) return at::empty(sizes, at::TensorOptions().dtype(dtype));
-  return at::detail::empty_generic(sizes, pool, c10::DispatchKeySet(c10::DispatchKey::CPU), dtype, std::nullopt);
+  return NewIn(pool, pool == nullptr ? at::Device(at::kCPU) : pool->device(), sizes, dtype);
 }
 
 at::Tensor Converted(const at::Tensor& t, at::ScalarType dtype) {

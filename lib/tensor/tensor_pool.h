@@ -8,6 +8,9 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/status/status.h"
+#include "device/torch_devices.h"
+
 namespace autoscheme {
 
 // The host's malloc either keeps what is freed, so that a process holds more than is alive, or gives it back, so that
@@ -26,7 +29,13 @@ class TensorPool final : public c10::Allocator {
   TensorPool& operator=(const TensorPool&) = delete;
   ~TensorPool() override;
 
-  // Throws std::bad_alloc when the system has no more. Below kSmall: from LibTorch's own allocator.
+  // Tensors lie in `bytes` of that device's memory, which are reserved here and never grow: one stream computes, so
+  // that what it frees it may use again at once. Before the first tensor. RESOURCE_EXHAUSTED.
+  absl::Status Reserve(const RunDevice& device, uint64_t bytes);
+  at::Device device() const;
+
+  // Throws std::bad_alloc when the system has no more, c10::OutOfMemoryError when what is reserved is full. Below
+  // kSmall: from LibTorch's own allocator.
   c10::DataPtr allocate(size_t bytes) override;
   void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
 

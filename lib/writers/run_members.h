@@ -13,6 +13,8 @@ struct BytesMember {
 };
 inline constexpr BytesMember kRunBytes[] = {{"planned_peak_bytes", &RunStats::planned_peak_bytes},
                                             {"peak_rss_bytes", &RunStats::peak_rss_bytes},
+                                            {"planned_vram_bytes", &RunStats::planned_vram_bytes},
+                                            {"peak_vram_bytes", &RunStats::peak_vram_bytes},
                                             {"rss_anon_bytes", &RunStats::rss_anon_bytes},
                                             {"rss_file_bytes", &RunStats::rss_file_bytes},
                                             {"planned_read_bytes", &RunStats::planned_read_bytes},

@@ -277,6 +277,8 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_plan_get_info(h->plan, NULL, &error));
   REFUSES(autoscheme_plan_get_item(NULL, 0, &s.plan_item, &error));
   REFUSES(autoscheme_plan_get_item(h->plan, 0, NULL, &error));
+  REFUSES(autoscheme_plan_get_vram_item(NULL, 0, &s.plan_item, &error));
+  REFUSES(autoscheme_plan_get_vram_item(h->plan, 0, NULL, &error));
   REFUSES(autoscheme_plan_json(NULL, &out.text, &out.length, &error));
   REFUSES(autoscheme_plan_json(h->plan, NULL, &out.length, &error));
   REFUSES(autoscheme_check_outputs(NULL, NULL, 0, NULL, 0, &error));
@@ -395,6 +397,7 @@ static int failed(struct handles* h) {
   FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
              autoscheme_generator_select(h->generator, h->scores, avg_bits, 1, &out.recipes, &error));
   FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_plan_get_item(h->plan, 99, &s.plan_item, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_plan_get_vram_item(h->plan, 0, &s.plan_item, &error));
   FAILS_WITH(AUTOSCHEME_NOT_FOUND, autoscheme_scores_load(h->context, "/nonexistent/x", &out.scores, &error));
   FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_scores_get_scheme(h->scores, 99, &s.scheme_info, &error));
   FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE, autoscheme_scores_get_layer(h->scores, 99, &s.layer_info, &error));

@@ -58,7 +58,7 @@ struct HeadCase {
     ExecutionPlan plan;
     plan.batch_size = 2, plan.micro_batch_rows = shape.micro_batch_rows, plan.head_tile_rows = tile_rows;
     const auto store = [&] {
-      return TensorStore::Create(run, HeadStoreShape(shape), kHidden, 1, 1, at::kFloat, /*in_ram=*/true).value();
+      return TensorStore::Create(run, HeadStoreShape(shape), kHidden, 1, 1, at::kFloat, StorePlace::kRam).value();
     };
     const std::unique_ptr<TensorStore> sums = store(), label_rows = store();
     const std::vector<MicroBatch> micro_batches = shape.micro_batches();

@@ -106,7 +106,7 @@ struct Bound {
     Move(w, bias);
   }
   void Move(const StoredWeight& w, const TensorView& bias) {
-    rows.emplace([view = w.view()](absl::string_view) { return view; });
+    rows.emplace(run, [view = w.view()](absl::string_view) { return view; });
     linear->Bind(*rows, bias);
   }
   void EndBatch() { linear->EndBatch(); }

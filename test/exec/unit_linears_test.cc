@@ -39,7 +39,7 @@ struct BlockCase {
   ExecutionPlan plan;
   const std::vector<Unit> units = MakeUnits(*tiny, 0);
   const Loaded loaded{*tiny, units[0].tensors};
-  ResidentRows rows{[this](absl::string_view name) { return loaded.Find(name); }};
+  ResidentRows rows{run, [this](absl::string_view name) { return loaded.Find(name); }};
   const std::shared_ptr<Doubling> doubling = std::make_shared<Doubling>();
   const std::shared_ptr<Halving> halving = std::make_shared<Halving>();
   RecordingScorer scorer;

@@ -25,7 +25,7 @@ struct UnitCase {
         tables(PositionTables(skeleton.spec(), kSeq)),
         units(MakeUnits(skeleton, sublayers)),
         loaded(skeleton, units[unit].tensors),
-        runner(skeleton, units[unit], loaded.views, at::kFloat, tables) {
+        runner(skeleton, units[unit], loaded.views, run, tables) {
     linears = UnitLinears::Create(run, plan, units[unit], scorers, 0).value();
     linears->Bind([this](absl::string_view name) { return runner.Find(name); }, rows);
   }
@@ -43,7 +43,7 @@ struct UnitCase {
   const std::vector<Unit> units;
   const Loaded loaded;
   UnitRunner runner;
-  ResidentRows rows{[this](absl::string_view name) { return runner.Find(name); }};
+  ResidentRows rows{run, [this](absl::string_view name) { return runner.Find(name); }};
   std::unique_ptr<UnitLinears> linears;
 };
 

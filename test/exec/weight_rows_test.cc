@@ -22,7 +22,9 @@ void CheckRows(bool transposed, int64_t rows, int64_t columns, int64_t at_once) 
   LinearLayer layer;
   layer.out_features = rows, layer.in_features = columns, layer.transposed = transposed, layer.weight = &info;
   int64_t next = 0;
-  ForEachResidentRow(layer, reinterpret_cast<const std::byte*>(stored.data()), at_once,
+  const Context context;
+  const RunResources run(context);
+  ForEachResidentRow(run, layer, reinterpret_cast<const std::byte*>(stored.data()), at_once,
                      [&](int64_t first, int64_t count, const std::byte* data) {
                        CHECK(first == next);
                        next += count;

@@ -70,7 +70,7 @@ void Compare(const std::string& family, const MetaSkeleton& alone, const MetaSke
   for (int32_t i = 0; i < 8 * 64; ++i) calibration.ids.push_back(i * 37 % static_cast<int32_t>(stored.vocab_size()));
   for (const Choice& variant : kChoices) {
     ScoredRun run(stored, scheme, LayersOf(stored, /*with_head=*/false));
-    run.run.precision = ParsePrecision(precision, MultipliesBfloat16()).value();
+    run.run.precision = ParsePrecision(precision, {false, MultipliesBfloat16()}).value();
     ExecutionPlan choice;
     choice.sublayers_per_unit = variant.sublayers_per_unit, choice.saved_units = variant.saved_units;
     choice.micro_batch_rows = variant.micro_batch_rows, choice.tiled = variant.tiled;

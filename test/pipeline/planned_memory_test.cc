@@ -77,7 +77,7 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
       for (const Choice& variant : kChoices) {
         ScoredRun run(*skeleton, scheme, LayersOf(*skeleton, /*with_head=*/false));
         if (run.scorers.all().needs().activations_span_batch && variant.micro_batch_rows > 0) continue;
-        run.run.precision = ParsePrecision(precision, MultipliesBfloat16()).value();
+        run.run.precision = ParsePrecision(precision, {false, MultipliesBfloat16()}).value();
         ExecutionPlan choice;
         choice.sublayers_per_unit = variant.segments_per_unit, choice.saved_units = variant.saved_units;
         choice.micro_batch_rows = variant.micro_batch_rows, choice.tiled = variant.tiled;

@@ -19,7 +19,7 @@ TEST_CASE("each precision computes and differentiates in its own formats") {
         Row{"mixed", "mixed", false, 4, 2, true, true}, Row{"auto", "mixed", true, 4, 2, true, false},
         Row{"auto", "float32", false, 4, 4, false, false}}) {
     INFO(row.option << ", hardware " << row.hardware);
-    const Precision precision = ParsePrecision(row.option, row.hardware).value();
+    const Precision precision = ParsePrecision(row.option, {false, row.hardware}).value();
     CHECK(precision.name == row.name);
     CHECK(precision.element_bytes() == row.element_bytes);
     CHECK(precision.operand_bytes() == row.operand_bytes);
@@ -29,7 +29,7 @@ TEST_CASE("each precision computes and differentiates in its own formats") {
 }
 
 TEST_CASE("an unknown precision is refused with the names that there are") {
-  const absl::Status status = ParsePrecision("float64", true).status();
+  const absl::Status status = ParsePrecision("float64", {false, true}).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
   CHECK(std::string(status.message()) == "option dtype is \"float64\"; known: float32, bfloat16, mixed, auto");
 }

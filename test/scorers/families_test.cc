@@ -22,7 +22,7 @@ Swept Sweep(const std::string& folder, const char* dtype, int64_t micro_batch_ro
   const auto skeleton = MetaSkeleton::Open({}, folder + "/model").value();
   const Calibration tokens = ReadCalibration({}, folder + "/tokens.json").value();
   ScoredRun run(*skeleton, kMenu, LayersOf(*skeleton, /*with_head=*/true));
-  run.run.precision = ParsePrecision(dtype, MultipliesBfloat16()).value();
+  run.run.precision = ParsePrecision(dtype, {false, MultipliesBfloat16()}).value();
   ExecutionPlan plan;
   plan.batch_size = tokens.nsamples, plan.micro_batch_rows = micro_batch_rows;
   Swept swept{run.Sweep(tokens, plan).value(), run.scorers.terms()};

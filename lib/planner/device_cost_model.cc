@@ -1,0 +1,113 @@
+// The part of CostModel that is about runs on a device: what lies in its memory, what is left to the host, and how long
+// that takes. The device's memory is a context, buffers of a size that is known when the run begins (slots, two pools)
+// and what LibTorch's operators allocate for a moment.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "autoscheme/block_streamer.h"
+#include "plan/calibration_ids.h"
+#include "planner/cost_model.h"
+#include "planner/fitted.h"
+
+namespace autoscheme {
+namespace {
+
+uint64_t Sum(const std::vector<PlanItem>& items) {
+  uint64_t bytes = 0;
+  for (const PlanItem& item : items) bytes += item.bytes;
+  return bytes;
+}
+
+uint64_t WithGaps(uint64_t bytes) { return bytes + bytes / fitted::kDevicePoolPerGap + (uint64_t{1} << 20); }
+
+}  // namespace
+
+CostModel::DeviceSizes CostModel::DeviceFootprint(const ExecutionPlan& choice) const {
+  std::vector<PlanItem> unit, head = HeadItems(choice),
+                              lasting = {
+                                  {"saved inputs", choice.inputs_on_device ? InputBytes(choice) : 0},
+                                  {"activations or gradients between units", ActivationBytes()},
+                                  {"norms, positions and rotary tables", OuterBytes()},
+                              };
+  uint64_t chunk = 0, weights = 0;
+  for (const UnitSizes& sizes : Of(choice).classes) {
+    std::vector<PlanItem> items = DeviceUnitItems(choice, sizes);
+    if (Sum(items) > Sum(unit)) unit = std::move(items);
+    chunk = std::max(chunk, ChunkBytes(choice, sizes));
+    weights = std::max(weights, sizes.weights * element_size());
+  }
+  const uint64_t tile = head[0].bytes;
+  head.erase(head.begin());  // the tiles lie in slots
+  const uint64_t slots = std::max(choice.unit_slots * Of(choice).slot_bytes, tile);
+  const std::vector<PlanItem>& busiest = Sum(head) > Sum(unit) ? head : unit;
+  DeviceSizes sizes;
+  sizes.pool = WithGaps(Sum(busiest) + Sum(lasting));
+  sizes.weight_pool = WithGaps(choice.cache_weights ? weights : 2 * chunk);
+  const uint64_t temporaries = fitted::kDeviceTemporaries * fitted::kDeviceChunkNumbers * 4 +
+                               4 * MicroBatchTokens(choice) * in_.skeleton->hidden_size() * 4 + fitted::kDeviceRounding;
+  sizes.items = {{"context of the process", kDeviceContextBytes},
+                 {"workspaces of products", fitted::kDeviceWorkspaceBytes},
+                 {"temporaries of operators", temporaries},
+                 {"weight slots", slots},
+                 {choice.cache_weights ? "dequantized weights" : "row chunks", sizes.weight_pool}};
+  sizes.items.insert(sizes.items.end(), busiest.begin(), busiest.end());
+  sizes.items.insert(sizes.items.end(), lasting.begin(), lasting.end());
+  sizes.items.push_back({"gaps between tensors", sizes.pool - Sum(busiest) - Sum(lasting)});
+  sizes.items.erase(
+      std::remove_if(sizes.items.begin(), sizes.items.end(), [](const PlanItem& i) { return i.bytes == 0; }),
+      sizes.items.end());
+  sizes.peak = Sum(sizes.items);
+  return sizes;
+}
+
+// What lies in the pool of activations while a unit runs.
+std::vector<PlanItem> CostModel::DeviceUnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const {
+  const uint64_t element = element_size(), tokens = MicroBatchTokens(choice);
+  const uint64_t rows = static_cast<uint64_t>(shape(choice).most_rows());
+  return {
+      {"gradient of a row chunk", ChunkBytes(choice, unit) / element * 4},
+      {"weight gradients of a batch", shape(choice).cut() ? unit.weights * 4 : 0},
+      {"activations", tokens * (unit.activations.graph + unit.activations.transient) * element},
+      {"operands of the backward pass", rounds_operands() ? tokens * unit.widest_input * 3 * operand_size() : 0},
+      {"scratch of attention", rows * unit.scratch.batched},
+  };
+}
+
+uint64_t CostModel::StagingBytes(const ExecutionPlan& choice) const {
+  if (choice.inputs_on_device) return 0;
+  return MicroBatchTokens(choice) * in_.skeleton->hidden_size() * element_size();
+}
+
+std::vector<PlanItem> CostModel::HostItemsOfDevice(const ExecutionPlan& choice) const {
+  const TensorInfo& embedding = *in_.skeleton->embedding();
+  const uint64_t row = embedding.bytes / static_cast<uint64_t>(embedding.shape[0]);
+  return {
+      {"ring of pinned slots", kUploadSlots * kUploadSlotBytes},
+      {"pinned staging", StagingBytes(choice)},
+      {"saved inputs", choice.inputs_in_ram() ? InputBytes(choice) : 0},
+      {"rows of the embedding", DistinctIds(*in_.calibration).size() * row + MicroBatchTokens(choice) * row},
+      {"calibration ids", tokens() * 4},
+      {"libraries of the device",
+       in_.device->free_bytes == 0 ? fitted::kDeviceHostBytes : fitted::kDeviceLaterHostBytes},
+  };
+}
+
+double CostModel::DeviceSeconds(const ExecutionPlan& choice) const {
+  const double flops = Flops(choice), forward = flops / 2;  // a pass up, one of recomputing, two of gradients
+  const bool rounds = in_.precision.tf32_gradients || operand_size() < 4;
+  double seconds = forward / (element_size() < 4 ? fitted::kDeviceRoundedFlops : fitted::kDeviceFlops) +
+                   (flops - forward) / (rounds ? fitted::kDeviceRoundedFlops : fitted::kDeviceFlops);
+  const double chunks = static_cast<double>(choice.chunk_bytes) / (1 << 20);
+  seconds *= 1 + 2 / chunks;  // small products leave a device idle
+  if (!choice.cache_weights) seconds *= 1.05;
+  const MachineRates disk;
+  if (!choice.inputs_on_device) {
+    seconds += 2.0 * static_cast<double>(InputBytes(choice)) /
+               (choice.inputs_in_ram() ? fitted::kDeviceLinkRate : disk.spill_bytes);
+  }
+  const double read_s = static_cast<double>(ReadBytes(choice)) / disk.read_bytes;
+  return choice.unit_slots > 1 ? std::max(seconds, read_s) + fitted::kUnhiddenReading * read_s : seconds + read_s;
+}
+
+}  // namespace autoscheme
