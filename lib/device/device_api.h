@@ -39,7 +39,7 @@ struct DeviceMatrix {
   Number type;
 };
 
-struct NonFiniteCount {
+struct NonFinite {
   int64_t count;  // values that are NaN or infinite
   int64_t first;  // index of the first of them, -1 for none
 };
@@ -91,7 +91,7 @@ struct DeviceApi {
                            ProductType type, int32_t add);
   // On the given stream; `found` in the device's memory.
   DeviceResult (*find_non_finite)(void* device, DeviceStream stream, const void* data, int64_t count, Number type,
-                                  NonFiniteCount* found);
+                                  NonFinite* found);
   // On kCompute: *sum += sum |grad * (w - wq)|, products and differences in float32, sums in double and in a fixed
   // order. `count` numbers each; `sum` in the device's memory.
   DeviceResult (*add_abs_products)(void* device, const void* grad, Number grad_type, const void* w, Number w_type,

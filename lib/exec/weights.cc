@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/io.h"
+#include "device/torch_devices.h"
 
 namespace autoscheme {
 
@@ -24,29 +25,21 @@ at::ScalarType TorchType(Dtype dtype) {
 
 namespace {
 
-at::Tensor Stored(const std::byte* bytes, Dtype dtype, at::IntArrayRef sizes, at::Device device) {
-  const at::ScalarType stored = TorchType(dtype);
-  std::byte* data = const_cast<std::byte*>(bytes);
-  if (!device.is_cpu()) {
-    return at::for_blob(data, sizes)
-        .options(at::TensorOptions().device(device).dtype(stored))
-        .target_device(device)
-        .make_tensor();
-  }
-  if (reinterpret_cast<uintptr_t>(data) % at::elementSize(stored) == 0) {
-    return at::from_blob(data, sizes, at::TensorOptions().dtype(stored));
-  }
-  at::Tensor copy = at::empty(sizes, at::TensorOptions().dtype(stored));
-  std::memcpy(copy.data_ptr(), data, copy.nbytes());
-  return copy;
+at::Tensor Borrowed(const std::byte* data, at::IntArrayRef sizes, at::ScalarType type, at::Device device) {
+  return at::for_blob(const_cast<std::byte*>(data), sizes)
+      .options(at::TensorOptions().dtype(type).device(device))
+      .target_device(device)
+      .make_tensor();
 }
 
-// Elements whose exponent bits are all ones, and the first of them.
-struct NonFinite {
-  int64_t count = 0;
-  int64_t first = -1;
-};
+at::Tensor Stored(const std::byte* data, Dtype dtype, at::IntArrayRef sizes, at::Device device) {
+  const at::ScalarType stored = TorchType(dtype);
+  const int64_t bytes = c10::multiply_integers(sizes) * static_cast<int64_t>(at::elementSize(stored));
+  if (reinterpret_cast<uintptr_t>(data) % at::elementSize(stored) == 0) return Borrowed(data, sizes, stored, device);
+  return Borrowed(data, {bytes}, at::kByte, device).clone().view(stored).view(sizes);
+}
 
+// Elements whose exponent bits are all ones.
 template <typename Word>
 NonFinite FindNonFinite(const std::byte* data, int64_t n, Word exponent_mask) {
   const auto look = [&](int64_t from, int64_t to, NonFinite found) {
@@ -68,7 +61,7 @@ NonFinite FindNonFinite(const std::byte* data, int64_t n, Word exponent_mask) {
   const auto join = [](NonFinite a, NonFinite b) {
     return NonFinite{a.count + b.count, a.first >= 0 ? a.first : b.first};
   };
-  return at::parallel_reduce(0, n, /*grain_size=*/int64_t{1} << 17, NonFinite(), look, join);
+  return at::parallel_reduce(0, n, /*grain_size=*/int64_t{1} << 17, NonFinite{0, -1}, look, join);
 }
 
 // body(a value of t's type), where it is one that we know.
@@ -116,7 +109,7 @@ at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype, at::Device d
 absl::Status CheckFinite(const TensorView& view) {
   const TensorInfo& info = *view.info;
   const int64_t n = info.numel();
-  NonFinite found;
+  NonFinite found = {};
   switch (info.dtype) {
     case Dtype::kBF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7F80); break;
     case Dtype::kF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7C00); break;
@@ -132,7 +125,7 @@ absl::Status CheckFinite(const TensorView& view) {
 }
 
 double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
-  const bool plain = grad.is_cpu() && grad.is_contiguous() && w.is_contiguous() && wq.is_contiguous();
+  const bool plain = OnHost(grad) && grad.is_contiguous() && w.is_contiguous() && wq.is_contiguous();
   std::optional<double> sum;
   if (plain) {
     WithType(grad, [&](auto g) {

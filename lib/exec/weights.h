@@ -13,11 +13,11 @@ namespace autoscheme {
 // The tensor is BF16, F16 or F32.
 at::ScalarType TorchType(Dtype dtype);
 
-// A matrix [rows, cols] of `stored` values (BF16, F16 or F32), in that type. Borrows the bytes, which lie in the memory
-// of `device`, where their address is aligned, else copies; on a device they are.
+// A matrix [rows, cols] of `stored` values (BF16, F16 or F32), in that type, of bytes in the memory of `device`.
+// Borrows the bytes where their address is aligned, else copies.
 at::Tensor StoredRows(const std::byte* data, Dtype stored, int64_t rows, int64_t cols, at::Device device = at::kCPU);
 
-// A whole resident tensor of any rank; the result owns its memory.
+// A whole resident tensor of any rank, likewise; the result owns its memory.
 at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype, at::Device device = at::kCPU);
 
 // DATA_LOSS naming the tensor, the count and the first index when a value is NaN or infinite. Looks at the bit

@@ -23,10 +23,12 @@ double Scale(const AttentionShape& shape) {
   return shape.scale != 0 ? shape.scale : 1.0 / std::sqrt(static_cast<double>(shape.head_dim));
 }
 
-// What grown queries are multiplied by, [seqlen, 1] in float32; undefined where they are not.
-at::Tensor QueryScales(const AttentionShape& shape, int64_t seqlen) {
+// What grown queries are multiplied by, [seqlen, 1] in float32 where `like` lies; undefined where they are not.
+at::Tensor QueryScales(const AttentionShape& shape, int64_t seqlen, const at::Tensor& like) {
   if (shape.query_growth == 0 || static_cast<double>(seqlen) <= shape.growth_length) return {};
-  const at::Tensor lengths = at::arange(seqlen, at::kFloat).div_(shape.growth_length).floor_();
+  const auto wide = like.options().dtype(at::kFloat);
+  // Divided by a tensor: by a number CUDA multiplies with its reciprocal, which may fall short of a whole one.
+  const at::Tensor lengths = at::arange(seqlen, wide).div_(at::full({}, shape.growth_length, wide)).floor_();
   return lengths.add_(1).log_().mul_(shape.query_growth).add_(1).unsqueeze(1);
 }
 
@@ -92,7 +94,7 @@ class RowHead {
         tables_(tables),
         seqlen_(k.size(0)),
         step_(QueriesAtOnce(shape, seqlen_)),
-        query_scales_(QueryScales(shape, seqlen_)) {
+        query_scales_(QueryScales(shape, seqlen_, k)) {
     keys_ = NewLike(k, {1, seqlen_, shape.head_dim}, at::kFloat);
     Rotate(k.narrow(1, head, 1).transpose(0, 1), tables_, shape.interleaved, 1, 1, keys_);
     keys_ = keys_[0];
@@ -259,7 +261,7 @@ at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
   const auto given = [&](const at::Tensor& t) { return Converted(t, ComposedType(q)); };
   const at::Tensor queries = Rotated(split(q, shape.heads), tables, shape.interleaved);
   // Queries grow only where tables turn them, and so made a copy.
-  const at::Tensor scales = QueryScales(shape, q.size(1));
+  const at::Tensor scales = QueryScales(shape, q.size(1), q);
   if (scales.defined() && tables.defined()) queries.mul_(Converted(scales, q.scalar_type()));
   return at::scaled_dot_product_attention(
              given(queries),

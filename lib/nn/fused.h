@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "device/torch_devices.h"
 #include "nn/row_kernels.h"
 
 namespace autoscheme {
@@ -19,7 +20,7 @@ T* Data(const at::Tensor& t) {
 // elsewhere LibTorch's operators do the same.
 template <typename Body>
 bool WithRowKernels(const at::Tensor& like, const Body& body) {
-  if (!like.is_cpu()) return false;
+  if (!OnHost(like)) return false;
   if (like.scalar_type() == at::kFloat) return body(cpu::BestRowKernels().of_float, float()), true;
   if (like.scalar_type() == at::kBFloat16) return body(cpu::BestRowKernels().of_bfloat16, uint16_t()), true;
   return false;
@@ -31,8 +32,7 @@ bool Fused(at::TensorList tensors, const Body& body) {
   const at::Tensor& like = tensors[0];
   return std::all_of(tensors.begin(), tensors.end(),
                      [&](const at::Tensor& t) {
-                       return !t.defined() ||
-                              (t.is_cpu() && t.is_contiguous() && t.scalar_type() == like.scalar_type());
+                       return !t.defined() || (OnHost(t) && t.is_contiguous() && t.scalar_type() == like.scalar_type());
                      }) &&
          WithRowKernels(like, body);
 }

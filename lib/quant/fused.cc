@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/checked.h"
+#include "device/torch_devices.h"
 
 namespace autoscheme {
 namespace {
@@ -131,7 +132,7 @@ void ForwardTiles(const Format& format, const GroupSize& group, const at::Tensor
 
 bool Fusable(const at::Tensor& x) {
   const at::ScalarType type = x.scalar_type();
-  return x.is_cpu() && x.is_contiguous() && (type == at::kFloat || type == at::kBFloat16 || type == at::kHalf);
+  return OnHost(x) && x.is_contiguous() && (type == at::kFloat || type == at::kBFloat16 || type == at::kHalf);
 }
 
 bool FusableInto(const at::Tensor& x, const at::Tensor& y) {

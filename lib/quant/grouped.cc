@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/checked.h"
+#include "device/torch_devices.h"
 #include "quant/fused.h"
 #include "quant/rounding.h"
 #include "tensor/tensor_pool.h"
@@ -130,7 +131,7 @@ class GroupedSide {
     const Grouping grouping(side_.group, x);
     const at::Tensor groups = grouping.Split(x), y = NewLike(groups);
     const int64_t count = groups.size(0), multiple = group_multiple();
-    const bool one = whole || !groups.is_cpu();
+    const bool one = whole || !OnHost(groups);
     const int64_t rows = one ? count : std::max<int64_t>(1, kSliceElements / groups.size(1) / multiple) * multiple;
     const auto slice = [&](int64_t first) {
       const int64_t height = std::min(rows, count - first);

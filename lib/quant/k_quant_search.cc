@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/count.h"
+#include "device/torch_devices.h"
 #include "quant/fused.h"
 #include "quant/grouped.h"
 #include "quant/k_quant.h"
@@ -199,6 +200,7 @@ at::Tensor KQuantSearch::Forward(const at::Tensor& rows, const at::Tensor& prepa
   if (!Takes(rows)) return plain_->Forward(rows, prepared);
   at::Tensor y = at::empty_like(rows, at::MemoryFormat::Contiguous);
   if (Fused(rows, y)) return y;
+  if (!OnHost(rows)) return y.copy_(QuantizeRows(rows.detach()));
   const int64_t height = rows.size(0), width = rows.size(1);
   const int64_t per_row = width / layout_.group;
   const int64_t unit = layout_.groups / std::gcd<int64_t>(per_row, layout_.groups);
@@ -251,7 +253,8 @@ at::Tensor KQuantSearch::WeightsFor(const at::Tensor& groups) const {
   };
   if (all_zero_) return layout_.sym ? groups.to(at::kFloat).square() : magnitude(layout_.bits == 2).to(at::kFloat);
   const int64_t per_row = imatrix_.numel() / layout_.group;
-  const at::Tensor w = imatrix_.reshape({1, per_row, layout_.group})
+  const at::Tensor w = imatrix_.to(groups.device())
+                           .reshape({1, per_row, layout_.group})
                            .expand({groups.size(0) / per_row, per_row, layout_.group})
                            .reshape({-1, layout_.group});
   if (!has_zero_) return w;

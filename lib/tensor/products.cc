@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "device/torch_devices.h"
 #include "tensor/tensor_pool.h"
 
 namespace autoscheme {
@@ -37,7 +38,7 @@ at::Tensor Widened(const at::Tensor& panel) {
                                                       : Converted(panel, at::kFloat);
 }
 
-bool MustWiden(const at::Tensor& a) { return a.scalar_type() == at::kBFloat16 && a.is_cpu() && !MultipliesBfloat16(); }
+bool MustWiden(const at::Tensor& a) { return a.scalar_type() == at::kBFloat16 && OnHost(a) && !MultipliesBfloat16(); }
 
 // body(first, count), over [0, all) by ranges of at most `most`.
 template <typename Body>

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "device/torch_devices.h"
+
 namespace autoscheme {
 namespace {
 
@@ -16,7 +18,7 @@ constexpr int64_t kChunkElements = 32768;  // float32: a handful of them fit a s
 void ForEachRowChunk(const at::Tensor& like, int64_t rows, int64_t elements_per_row,
                      const std::function<void(int64_t first, int64_t count)>& body) {
   const int64_t chunk =
-      like.is_cpu() ? std::max<int64_t>(kChunkElements / std::max<int64_t>(elements_per_row, 1), 1) : rows;
+      OnHost(like) ? std::max<int64_t>(kChunkElements / std::max<int64_t>(elements_per_row, 1), 1) : rows;
   const auto work = [&](int64_t begin, int64_t end) {
     at::AutoDispatchBelowADInplaceOrView no_autograd;  // a property of the thread
     for (int64_t first = begin; first < end; first += chunk) body(first, std::min(chunk, end - first));
