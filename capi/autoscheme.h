@@ -729,7 +729,7 @@ typedef struct autoscheme_stats {
   uint64_t disk_read_bytes; /* by the process during the run: fetched from storage, and asked for by read calls */
   uint64_t read_call_bytes;
   const char* io_engine; /* the one that read the blocks: "direct" or "buffered"; static */
-  uint64_t planned_vram_bytes; /* of a GPU's memory; 0 on a CPU */
+  uint64_t planned_vram_bytes; /* what was promised of a GPU's memory; 0 on a CPU */
   uint64_t peak_vram_bytes;    /* what this process took of it at most: by the driver's count or, where that does not
                                 * say, by how much less was free than when the run began, and the context as planned */
 } autoscheme_stats;
@@ -773,7 +773,7 @@ typedef struct autoscheme_plan_info {
   uint64_t budget_bytes;     /* what the peak keeps to; 0 = no limit */
   const char* budget_reason; /* whose number that is, in words: "as given", "half of what the system has free", ...;
                               * borrowed until the plan is freed */
-  /* Of a GPU's memory, likewise; 0 and empty on a CPU. */
+  /* The same for a GPU's memory; 0 and empty on a CPU. */
   const char* device; /* "cpu", "cuda:0"; borrowed until the plan is freed, as the next */
   const char* vram_budget_reason;
   uint64_t vram_peak_bytes;

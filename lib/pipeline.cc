@@ -328,7 +328,7 @@ absl::Status SchemeGenerator::Rep::FindDevice(const Options& from) {
   device_input->name = from.device, device_input->max_vram_bytes = from.max_vram_bytes;
   absl::StatusOr<std::vector<RunDevice>> found = FindDevices(from.device);
   if (!found.ok()) {
-    const bool absent = absl::IsFailedPrecondition(found.status()) || absl::IsNotFound(found.status());
+    const bool absent = absl::StartsWith(from.device, "cuda") && !absl::IsInvalidArgument(found.status());
     if (!from.plan_only || !absent) return found.status();
     context.Warn(absl::StrCat("the plan is for a device that is not here: ", found.status().message()));
     return absl::OkStatus();
@@ -447,7 +447,9 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   run.work_dir = options.work_dir;
   run.stats = stats;
   c10::OptionalDeviceGuard guard;
+  std::optional<GradientsOnThisThread> gradients;
   if (device.device != nullptr) {
+    gradients.emplace();
     if (!device.torch.is_cpu()) guard.reset_device(device.torch);
     AUTOSCHEME_RETURN_IF_ERROR(run.UseDevice(device, planned.choice));
   }

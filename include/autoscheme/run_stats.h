@@ -13,7 +13,7 @@ struct RunStats {
   uint64_t spill_bytes = 0;
   uint64_t planned_peak_bytes = 0;
   uint64_t peak_rss_bytes = 0;      // VmHWM of the process at the end, 0 where the system does not say
-  uint64_t planned_vram_bytes = 0;  // of the memory of a device other than the processor; 0 on a CPU
+  uint64_t planned_vram_bytes = 0;  // what the plan promised of a GPU's memory; 0 on a CPU
   // What this process took of it at most: by the driver's count or, where that does not say, by how much less was free
   // there than when the run began, and the context as it is planned.
   uint64_t peak_vram_bytes = 0;

@@ -86,8 +86,8 @@ class DeviceEvent {
   }
   void* handle() const { return event_; }
   absl::Status Record(DeviceStream stream) const;
-  absl::Status Wait() const;                       // this thread
-  absl::Status WaitOn(DeviceStream stream) const;  // that stream
+  absl::Status Wait() const;                       // for this thread
+  absl::Status WaitOn(DeviceStream stream) const;  // work given to it later
 
  private:
   const Device* device_ = nullptr;

@@ -45,7 +45,7 @@ class WeightStream {
   RunResources& run_;
   std::vector<bool> check_finite_;  // by step
   std::unique_ptr<BlockStreamer> streamer_;
-  std::vector<TensorInfo> infos_;  // of rows
+  std::vector<TensorInfo> infos_;  // where a step has a part of a tensor
   std::vector<TensorView> views_;
   DeviceMemory slot_;
 };

@@ -269,6 +269,9 @@ void DescribeDevice(const PlanInput& in, const CostModel& costs, const DeviceBud
   run.plan.vram_resident = std::move(sizes.items), run.plan.vram_peak_bytes = sizes.peak;
   run.plan.vram_budget_bytes = budget.limit, run.plan.vram_budget_reason = budget.reason;
   run.plan.inputs_in_vram = run.choice.inputs_on_device;
+  // A device is so fast that the disk decides: the second sweep reads from the page cache where that has room.
+  const uint64_t cached = in.skeleton->total_bytes() + in.skeleton->total_bytes() / 8 + run.plan.peak_bytes;
+  run.choice.drop_page_cache = !in.free.has_value() || in.free->bytes < cached;
   uint64_t least = kNoLimit;
   for (const ExecutionPlan& choice : DeviceChoices(in)) least = std::min(least, costs.DeviceFootprint(choice).peak);
   run.plan.vram_least_bytes = least;

@@ -21,7 +21,7 @@ namespace autoscheme {
 // The device that a run computes on, where that is not the processor.
 struct DeviceInput {
   std::string name = "cuda:0";
-  uint64_t free_bytes = 0;     // of its memory, with the context of this process there; 0 = it is not at hand
+  uint64_t free_bytes = 0;     // beside this process's context; 0 = it is not at hand
   int64_t max_vram_bytes = 0;  // as in Options
 };
 

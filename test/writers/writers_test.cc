@@ -177,6 +177,7 @@ TEST_CASE("what the run has cost is the last member, and survives too") {
   const std::string plain = ScoresToJson(table);
   RunStats run;
   run.planned_peak_bytes = 300, run.peak_rss_bytes = 290, run.rss_anon_bytes = 200, run.rss_file_bytes = 90;
+  run.planned_vram_bytes = 80, run.peak_vram_bytes = 70;
   run.planned_read_bytes = 1000, run.read_bytes = 1000, run.disk_read_bytes = 4096, run.read_call_bytes = 1200;
   run.io_engine = IoEngine::kDirect, run.spill_bytes = 64;
   run.total_s = 8, run.forward_s = 2, run.head_s = 1, run.backward_s = 4.5, run.stall_s = 0.5, run.product_s = 6;
@@ -188,6 +189,8 @@ TEST_CASE("what the run has cost is the last member, and survives too") {
     "io_engine": "direct",
     "planned_peak_bytes": 300,
     "peak_rss_bytes": 290,
+    "planned_vram_bytes": 80,
+    "peak_vram_bytes": 70,
     "rss_anon_bytes": 200,
     "rss_file_bytes": 90,
     "planned_read_bytes": 1000,

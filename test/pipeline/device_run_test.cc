@@ -1,0 +1,135 @@
+// Whole runs on a device that works in plain memory: the way of a GPU's run, but for the GPU.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "autoscheme/scheme_generator.h"
+#include "device/torch_devices.h"
+#include "support/stand_in_device.h"
+
+namespace autoscheme {
+namespace {
+
+const std::string kCase = std::string(AUTOSCHEME_GOLDEN_DIR) + "/scores/llama_ragged";
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+// A stand-in that is found by its name.
+struct OnStandIn {
+  explicit OnStandIn(const StandInOptions& options = {})
+      : stand_in(options), device(Device::Open(stand_in.api(), 0).value()), registered({device}) {}
+  StandIn stand_in;
+  std::shared_ptr<const Device> device;
+  StandInDevices registered;
+};
+
+struct Run {
+  std::unique_ptr<MetaSkeleton> skeleton = MetaSkeleton::Open({}, kCase + "/model").value();
+  Calibration calibration = ReadCalibration({}, kCase + "/tokens.json").value();
+  Context context;
+  Options options;
+  RunStats stats;
+  Run() {
+    options.schemes = ParseSchemeList("W2A16,W4A16,W8A16").value();
+    options.batch_size = 2;  // there are 5 rows: the last batch has one
+    options.dtype = "float32";
+  }
+  absl::StatusOr<ScoreTable> Score() {
+    auto generator = SchemeGenerator::Create(context, *skeleton, options);
+    if (!generator.ok()) return generator.status();
+    auto table = (*generator)->Score(calibration);
+    stats = (*generator)->stats();
+    return table;
+  }
+  absl::StatusOr<Plan> MakePlan() {
+    auto generator = SchemeGenerator::Create(context, *skeleton, options);
+    if (!generator.ok()) return generator.status();
+    return (*generator)->MakePlan(calibration);
+  }
+};
+
+double WorstDifference(const ScoreTable& a, const ScoreTable& b) {
+  double worst = 0;
+  const auto compare = [&](double x, double y) {
+    worst = std::max(worst, std::abs(x - y) / std::max(std::abs(x), 1e-9));
+  };
+  for (size_t s = 0; s < a.scores.size(); ++s) {
+    for (size_t l = 0; l < a.layers.size(); ++l) {
+      compare(a.scores[s][l].weight, b.scores[s][l].weight);
+      compare(a.scores[s][l].activation, b.scores[s][l].activation);
+    }
+    for (size_t batch = 0; batch < a.ce_loss[s].size(); ++batch) compare(a.ce_loss[s][batch], b.ce_loss[s][batch]);
+  }
+  return worst;
+}
+
+TEST_CASE("a run on a device gives the scores of the processor, and leaves nothing there") {
+  for (const auto& [menu, most] :
+       {std::pair("W2A16,W4A16,W8A16", 1e-6), {"MXFP4,NVFP4,FP8_STATIC", 2e-5}, {"W4A16,GGUF:Q4_K_S", 3e-3}}) {
+    Run run;
+    run.options.schemes = ParseSchemeList(menu).value();
+    run.options.quant_lm_head = true;
+    const ScoreTable on_processor = run.Score().value();
+    OnStandIn on;
+    run.options.device = "stand-in";
+    const auto table = run.Score();
+    INFO(menu << ": " << table.status());
+    REQUIRE(table.ok());
+    CHECK(WorstDifference(on_processor, *table) < most);
+    CHECK(run.stats.read_bytes == run.stats.planned_read_bytes);
+    CHECK(on.stand_in.calls(StandInCall::kCopyUp) > 0);
+    CHECK(on.stand_in.used_bytes(0) == 0);
+    CHECK(on.stand_in.Misuse() == "");
+  }
+}
+
+TEST_CASE("any feasible budget of a device gives the same scores, and what is allocated there is what was planned") {
+  Run run;
+  const ScoreTable on_processor = run.Score().value();
+  OnStandIn on;
+  run.options.device = "stand-in";
+  const Plan free = run.MakePlan().value();
+  CHECK(free.device == "stand-in:0");
+  CHECK(free.inputs_in_vram);
+  CHECK(free.vram_least_bytes < free.vram_peak_bytes);
+  for (int step = 0; step <= 4; ++step) {
+    run.options.max_vram_bytes = static_cast<int64_t>(
+        free.vram_least_bytes + (free.vram_peak_bytes - free.vram_least_bytes) * static_cast<uint64_t>(step) / 4);
+    const auto table = run.Score();
+    INFO(step << ": " << table.status());
+    REQUIRE(table.ok());
+    CHECK(WorstDifference(on_processor, *table) < 1e-6);
+    CHECK(run.stats.planned_vram_bytes <= static_cast<uint64_t>(run.options.max_vram_bytes));
+    CHECK(on.stand_in.most_used_bytes(0) <= run.stats.planned_vram_bytes);
+  }
+}
+
+TEST_CASE("a device's budget that nothing fits names the least that does, and the handle stays of use") {
+  Run run;
+  OnStandIn on;
+  run.options.device = "stand-in";
+  run.options.max_vram_bytes = kMiB;
+  const absl::Status small = run.Score().status();
+  CHECK(small.code() == absl::StatusCode::kResourceExhausted);
+  CHECK_THAT(std::string(small.message()), Catch::Contains("smallest max_vram_bytes that works is"));
+  run.options.max_vram_bytes = 0;
+  CHECK(run.Score().ok());
+}
+
+TEST_CASE("a plan for a device that is not here needs a budget, and says so") {
+  Run run;
+  run.options.device = "cuda:7";
+  run.options.plan_only = true;
+  CHECK(run.MakePlan().status().code() == absl::StatusCode::kInvalidArgument);
+  run.options.max_vram_bytes = 4096 * kMiB;
+  std::string warning;
+  run.context.log = [&](LogLevel, absl::string_view text) { warning = std::string(text); };
+  const Plan plan = run.MakePlan().value();
+  CHECK(plan.vram_peak_bytes <= static_cast<uint64_t>(run.options.max_vram_bytes));
+  CHECK_THAT(warning, Catch::Contains("not here"));
+  CHECK(run.Score().status().code() == absl::StatusCode::kFailedPrecondition);
+}
+
+}  // namespace
+}  // namespace autoscheme
