@@ -6,38 +6,21 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <optional>
 #include <vector>
 
+#include "device/torch_devices.h"
+#include "nn/batched_attention.h"
 #include "nn/fused.h"
 #include "nn/node.h"
+#include "nn/rope_tables.h"
+#include "nn/stretches.h"
 #include "tensor/products.h"
 #include "tensor/tensor_pool.h"
 
 namespace autoscheme {
 namespace {
-
-double Scale(const AttentionShape& shape) {
-  return shape.scale != 0 ? shape.scale : 1.0 / std::sqrt(static_cast<double>(shape.head_dim));
-}
-
-// What grown queries are multiplied by, [seqlen, 1] in float32 where `like` lies; undefined where they are not.
-at::Tensor QueryScales(const AttentionShape& shape, int64_t seqlen, const at::Tensor& like) {
-  if (shape.query_growth == 0 || static_cast<double>(seqlen) <= shape.growth_length) return {};
-  const auto wide = like.options().dtype(at::kFloat);
-  // Divided by a tensor: by a number CUDA multiplies with its reciprocal, which may fall short of a whole one.
-  const at::Tensor lengths = at::arange(seqlen, wide).div_(at::full({}, shape.growth_length, wide)).floor_();
-  return lengths.add_(1).log_().mul_(shape.query_growth).add_(1).unsqueeze(1);
-}
-
-// Queries that are worked on at once, [first, last), and the keys that any of them sees.
-struct Stretch {
-  int64_t first, last, first_key;
-  int64_t queries() const { return last - first; }
-  int64_t keys() const { return last - first_key; }
-};
 
 // Rotary embedding of the first numbers of each head: x, y [heads, positions, dim], tables [2, positions, dims / 2];
 // with direction -1 the inverse. Where the tables are of x's and y's dtype products are rounded to it; else the tables
@@ -94,7 +77,7 @@ class RowHead {
         tables_(tables),
         seqlen_(k.size(0)),
         step_(QueriesAtOnce(shape, seqlen_)),
-        query_scales_(QueryScales(shape, seqlen_, k)) {
+        query_scales_(QueryScales(shape.query_growth, shape.growth_length, seqlen_, k)) {
     keys_ = NewLike(k, {1, seqlen_, shape.head_dim}, at::kFloat);
     Rotate(k.narrow(1, head, 1).transpose(0, 1), tables_, shape.interleaved, 1, 1, keys_);
     keys_ = keys_[0];
@@ -109,7 +92,7 @@ class RowHead {
   // out as q.
   void Forward(const at::Tensor& q, const at::Tensor& out) {
     at::Tensor sums = NewLike(queries_);
-    ForEachStretch([&](const Stretch& s) {
+    ForEachStretch(shape_, seqlen_, step_, [&](const Stretch& s) {
       at::Tensor of_queries = Part(sums, s, shape_.head_dim);
       at::mm_out(of_queries, Probabilities(q, s), values_.narrow(0, s.first_key, s.keys()));
       Of(out, s).copy_(of_queries.view({shape_.group(), s.queries(), shape_.head_dim}));
@@ -122,7 +105,7 @@ class RowHead {
     const int64_t dim = shape_.head_dim;
     at::Tensor of_keys = NewLike(keys_).zero_(), of_values = NewLike(keys_).zero_();
     at::Tensor of_scores = NewLike(scores_), g = NewLike(queries_), of_queries = NewLike(queries_);
-    ForEachStretch([&](const Stretch& s) {
+    ForEachStretch(shape_, seqlen_, step_, [&](const Stretch& s) {
       const at::Tensor p = Probabilities(q, s);
       at::Tensor go = Part(g, s, dim), ds = Part(of_scores, s, s.keys()), dqs = Part(of_queries, s, dim);
       go.view({shape_.group(), s.queries(), dim}).copy_(Of(grad, s));
@@ -133,7 +116,7 @@ class RowHead {
       of_keys.narrow(0, s.first_key, s.keys()).addmm_(ds.t(), Part(queries_, s, dim));
       at::mm_out(dqs, ds, keys_.narrow(0, s.first_key, s.keys()));
       Grow(dqs, s);
-      Rotate(dqs.view({shape_.group(), s.queries(), dim}), TablesOf(s), shape_.interleaved, -1, Scale(shape_),
+      Rotate(dqs.view({shape_.group(), s.queries(), dim}), TablesOf(s), shape_.interleaved, -1, shape_.factor(),
              Of(dq, s));
     });
     Rotate(of_keys.unsqueeze(0), tables_, shape_.interleaved, -1, 1, dk.narrow(1, head_, 1).transpose(0, 1));
@@ -142,14 +125,6 @@ class RowHead {
 
  private:
   int64_t MostKeys() const { return shape_.window > 0 ? shape_.window + step_ : seqlen_; }
-
-  template <typename Body>
-  void ForEachStretch(const Body& body) const {
-    for (int64_t first = 0; first < seqlen_; first += step_) {
-      const int64_t first_key = shape_.window > 0 ? std::max<int64_t>(first - shape_.window + 1, 0) : 0;
-      body(Stretch{first, std::min(first + step_, seqlen_), first_key});
-    }
-  }
 
   // The matrix of a chunk in a buffer for the longest one.
   at::Tensor Part(const at::Tensor& buffer, const Stretch& s, int64_t width) const {
@@ -175,7 +150,7 @@ class RowHead {
   at::Tensor Probabilities(const at::Tensor& q, const Stretch& s) {
     const int64_t dim = shape_.head_dim, n = s.queries();
     at::Tensor rotated = Part(queries_, s, dim), scores = Part(scores_, s, s.keys());
-    Rotate(Of(q, s), TablesOf(s), shape_.interleaved, 1, Scale(shape_), rotated.view({shape_.group(), n, dim}));
+    Rotate(Of(q, s), TablesOf(s), shape_.interleaved, 1, shape_.factor(), rotated.view({shape_.group(), n, dim}));
     Grow(rotated, s);
     at::mm_out(scores, rotated, keys_.narrow(0, s.first_key, s.keys()).t());
     if (slopes_.defined()) {
@@ -261,14 +236,14 @@ at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
   const auto given = [&](const at::Tensor& t) { return Converted(t, ComposedType(q)); };
   const at::Tensor queries = Rotated(split(q, shape.heads), tables, shape.interleaved);
   // Queries grow only where tables turn them, and so made a copy.
-  const at::Tensor scales = QueryScales(shape, q.size(1), q);
+  const at::Tensor scales = QueryScales(shape.query_growth, shape.growth_length, q.size(1), q);
   if (scales.defined() && tables.defined()) queries.mul_(Converted(scales, q.scalar_type()));
   return at::scaled_dot_product_attention(
              given(queries),
              Repeated(given(Rotated(split(k, shape.kv_heads), tables, shape.interleaved)), shape.group()),
              Repeated(given(split(v, shape.kv_heads)), shape.group()), mask,
              /*dropout_p=*/0.0,
-             /*is_causal=*/!mask.has_value(), Scale(shape))
+             /*is_causal=*/!mask.has_value(), shape.factor())
       .transpose(1, 2)
       .reshape(q.sizes());
 }
@@ -277,6 +252,7 @@ at::Tensor Compose(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
 // activations a last bit that differs grows to percents over the blocks.
 at::Tensor Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& tables,
                   const AttentionShape& shape) {
+  if (!OnHost(q)) return BatchedAttention(q, k, v, tables, shape);
   at::Tensor out = NewLike(q);
   if (shape.softcap > 0) {
     const at::Tensor qh = Heads(q, shape.heads), kh = Heads(k, shape.kv_heads), vh = Heads(v, shape.kv_heads),
@@ -307,6 +283,10 @@ struct AttentionNode : torch::autograd::Node {
   torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
     at::NoGradGuard no_grad;
     at::Tensor dq = NewLike(q), dk = NewLike(k), dv = NewLike(v);
+    if (!OnHost(q)) {
+      BatchedAttentionGradients(q, k, v, tables, shape, grads[0].contiguous(), {dq, dk, dv});
+      return {dq, dk, dv};
+    }
     const at::Tensor qh = Heads(q, shape.heads), kh = Heads(k, shape.kv_heads), vh = Heads(v, shape.kv_heads),
                      gh = Heads(grads[0].contiguous(), shape.heads), dqh = Heads(dq, shape.heads),
                      dkh = Heads(dk, shape.kv_heads), dvh = Heads(dv, shape.kv_heads);

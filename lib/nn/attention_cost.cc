@@ -1,6 +1,7 @@
 #include "nn/attention_cost.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace autoscheme {
 namespace {
@@ -9,7 +10,12 @@ namespace {
 // them. Causality leaves out more the shorter a chunk is, products are quicker the longer it is.
 constexpr int64_t kScoreElements = 1 << 17, kMostQueries = 64, kLeastQueries = 16;
 
+// Scores of one stretch of all rows and heads, 16 MiB: a launch computes for longer than it takes to launch.
+constexpr int64_t kBatchedScores = 1 << 22;
+
 }  // namespace
+
+double AttentionShape::factor() const { return scale != 0 ? scale : 1.0 / std::sqrt(static_cast<double>(head_dim)); }
 
 AttentionShape ShapeOf(const Attention& a) {
   const Rotary& r = a.rotary;
@@ -50,6 +56,37 @@ Scratch AttentionScratch(const AttentionShape& given, int64_t seqlen, const Atte
     scratch.backward += 4 * rows * keys;
     scratch.shared = scratch.forward_outside = 0;
     scratch.forward = scratch.backward;
+  }
+  return scratch;
+}
+
+int64_t BatchedQueries(const AttentionShape& shape, int64_t rows, int64_t seqlen) {
+  const int64_t seen = std::max<int64_t>(shape.window > 0 ? std::min(seqlen, shape.window + kMostQueries) : seqlen, 1);
+  const int64_t least = std::min(seqlen, kLeastQueries);
+  return std::clamp(kBatchedScores / (std::max<int64_t>(rows, 1) * shape.heads * seen), least, seqlen);
+}
+
+int64_t BatchedKeys(const AttentionShape& shape, int64_t rows, int64_t seqlen) {
+  return shape.window > 0 ? std::min(seqlen, shape.window + BatchedQueries(shape, rows, seqlen)) : seqlen;
+}
+
+BatchedScratch BatchedAttentionScratch(const AttentionShape& given, int64_t rows, int64_t seqlen, int64_t bytes_given) {
+  const AttentionShape shape = Seen(given, seqlen);
+  const int64_t step = BatchedQueries(shape, rows, seqlen), keys = BatchedKeys(shape, rows, seqlen);
+  const int64_t q = 4 * rows * seqlen * shape.heads * shape.head_dim,
+                kv = 4 * rows * seqlen * shape.kv_heads * shape.head_dim, scores = 4 * rows * shape.heads * step * keys;
+  BatchedScratch scratch;
+  // Queries, keys and values; scores, and the slopes of their cap.
+  scratch.forward = q + 2 * kv + (shape.softcap > 0 ? 2 : 1) * scores;
+  // The gradients of keys and values, of scores and of a stretch of the result.
+  scratch.backward = scratch.forward + 2 * kv + scores + q / seqlen * step;
+  // Masks, and in the gradient of the softmax its product with that.
+  scratch.forward_outside = 3 * 4 * step * step;
+  scratch.backward_outside = scratch.forward_outside + scores;
+  if (bytes_given < 4) {
+    // Rotated queries are rounded, and formed from products in the narrow type; gradients are widened before.
+    scratch.forward_outside += 3 * q / 4;
+    scratch.backward += q;
   }
   return scratch;
 }

@@ -10,12 +10,13 @@ namespace autoscheme {
 struct AttentionShape {
   int64_t heads = 1, kv_heads = 1, head_dim = 2;
   int64_t window = 0;                               // > 0: a query sees itself and the window - 1 positions before it
-  double scale = 0;                                 // factor of the scores; 0: 1 / sqrt(head_dim)
+  double scale = 0;                                 // 0: 1 / sqrt(head_dim)
   double softcap = 0;                               // > 0: scores become softcap tanh(scores / softcap)
   bool interleaved = false, wide_rotation = false;  // see Rotary
   double query_growth = 0, growth_length = 1;       // likewise
 
   int64_t group() const { return heads / kv_heads; }  // query heads that share a key head
+  double factor() const;                              // of the scores
 };
 
 AttentionShape ShapeOf(const Attention& attention);
@@ -42,7 +43,17 @@ struct Scratch {
   int64_t batched = 0;  // for every row, where all rows are worked at once: forward or backward, on a device
 };
 
-// What CausalAttention holds beside its results.
+// What CausalAttention holds beside its results, on the processor.
 Scratch AttentionScratch(const AttentionShape& given, int64_t seqlen, const AttentionBytes& bytes);
+
+// The same on another device, where all `rows` of the batch and all heads are worked at once; and the queries that are,
+// with the keys that they see at most. The share that LibTorch allocates itself is not in `forward` and `backward`.
+struct BatchedScratch {
+  int64_t forward = 0, forward_outside = 0;
+  int64_t backward = 0, backward_outside = 0;
+};
+BatchedScratch BatchedAttentionScratch(const AttentionShape& given, int64_t rows, int64_t seqlen, int64_t bytes_given);
+int64_t BatchedQueries(const AttentionShape& shape, int64_t rows, int64_t seqlen);
+int64_t BatchedKeys(const AttentionShape& shape, int64_t rows, int64_t seqlen);
 
 }  // namespace autoscheme

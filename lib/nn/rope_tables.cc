@@ -64,4 +64,12 @@ at::Tensor RopeTables(const RopeConfig& rope, int64_t dims, int64_t seqlen) {
   return rope.attention_scale == 1 ? tables : tables * rope.attention_scale;
 }
 
+at::Tensor QueryScales(double growth, double length, int64_t seqlen, const at::Tensor& like) {
+  if (growth == 0 || static_cast<double>(seqlen) <= length) return {};
+  const auto wide = like.options().dtype(at::kFloat);
+  // Divided by a tensor: by a number CUDA multiplies with its reciprocal, which may fall short of a whole one.
+  const at::Tensor lengths = at::arange(seqlen, wide).div_(at::full({}, length, wide)).floor_();
+  return lengths.add_(1).log_().mul_(growth).add_(1).unsqueeze(1);
+}
+
 }  // namespace autoscheme

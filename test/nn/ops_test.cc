@@ -24,43 +24,10 @@ LoadedNorm Rms(const at::Tensor& weight, double eps) {
 }
 
 TEST_CASE("attention and its gradients are those of the formula") {
-  struct Case {
-    const char* name;
-    AttentionShape shape;
-    int64_t rows, seq;
-    int64_t turned = -1;  // numbers of a head that are rotated; -1: all, 0: without tables
-  };
-  // Stretches are of 64 queries: none, one, and several, the last one ragged; windows narrower and wider than a
-  // stretch.
-  const Case cases[] = {{"one token", {2, 1, 8, 0}, 1, 1},
-                        {"own keys", {3, 3, 16, 0}, 2, 17},
-                        {"shared keys", {6, 2, 16, 0}, 3, 64},
-                        {"several stretches", {4, 2, 32, 0}, 2, 150},
-                        {"narrow window", {4, 2, 16, 5}, 2, 150},
-                        {"window of a stretch", {2, 1, 16, 64}, 1, 200},
-                        {"wide window", {2, 2, 16, 100}, 1, 230},
-                        {"window beyond the row", {2, 1, 8, 500}, 1, 90},
-                        {"window of one", {2, 1, 8, 1}, 1, 70},
-                        {"scale", {4, 2, 16, 0, 0.4}, 2, 70},
-                        {"cap", {4, 2, 16, 0, 0, 1.5}, 2, 150},
-                        {"cap, scale and a narrow window", {4, 2, 16, 5, 0.4, 1.5}, 2, 150},
-                        {"cap and a wide window", {2, 2, 16, 100, 0, 1.5}, 1, 230},
-                        {"partial rotation", {4, 2, 16, 0}, 2, 70, 6},
-                        {"no rotation", {4, 2, 16, 0}, 2, 70, 0},
-                        {"no rotation, cap", {4, 2, 16, 0, 0, 1.5}, 2, 70, 0},
-                        {"interleaved", {4, 2, 16, 0, 0, 0, true}, 2, 70},
-                        {"partial, interleaved, in float32", {4, 2, 16, 0, 0, 0, true, true}, 2, 70, 6},
-                        {"partial, in float32", {4, 2, 16, 0, 0, 0, false, true}, 2, 70, 6},
-                        {"growing queries", {4, 2, 16, 0, 0, 0, false, false, 0.5, 20}, 2, 150},
-                        {"growing queries, cap", {4, 2, 16, 0, 0, 1.5, false, false, 0.5, 20}, 2, 150},
-                        {"all at once", {4, 2, 16, 70, 0.4, 1.5, true}, 2, 150, 6}};
-  for (const Case& c : cases) {
+  for (const AttentionCase& c : AttentionCases()) {
     INFO(c.name);
-    const int64_t q = c.shape.heads * c.shape.head_dim, kv = c.shape.kv_heads * c.shape.head_dim;
-    const Tensors inputs = {Random({c.rows, c.seq, q}, 1), Random({c.rows, c.seq, kv}, 2),
-                            Random({c.rows, c.seq, kv}, 3)};
-    const at::Tensor tables =
-        c.turned == 0 ? at::Tensor() : RopeTables(RopeConfig(), c.turned > 0 ? c.turned : c.shape.head_dim, c.seq);
+    const Tensors inputs = c.Inputs();
+    const at::Tensor tables = c.Tables();
     const Function ours = [&](const Tensors& in) { return CausalAttention(in[0], in[1], in[2], tables, c.shape); };
     const Function plain = [&](const Tensors& in) { return PlainAttention(in, tables, c.shape); };
     Compare(ours, plain, inputs, at::kFloat, 2e-5);

@@ -12,6 +12,7 @@
 
 #include "nn/attention.h"
 #include "nn/ops.h"
+#include "nn/rope_tables.h"
 
 namespace autoscheme {
 
@@ -112,6 +113,49 @@ inline at::Tensor PlainAttention(const Tensors& in, const at::Tensor& tables, co
   return at::matmul(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).softmax(-1), v)
       .transpose(1, 2)
       .reshape({rows, seq, -1});
+}
+
+// Attention of many kinds.
+struct AttentionCase {
+  const char* name;
+  AttentionShape shape;
+  int64_t rows, seq;
+  int64_t turned = -1;  // numbers of a head that are rotated; -1: all, 0: without tables
+
+  Tensors Inputs() const {
+    const int64_t q = shape.heads * shape.head_dim, kv = shape.kv_heads * shape.head_dim;
+    return {Random({rows, seq, q}, 1), Random({rows, seq, kv}, 2), Random({rows, seq, kv}, 3)};
+  }
+  at::Tensor Tables() const {
+    return turned == 0 ? at::Tensor() : RopeTables(RopeConfig(), turned > 0 ? turned : shape.head_dim, seq);
+  }
+};
+
+// Stretches are of 64 queries: none, one, and several, the last one ragged; windows narrower and wider than a
+// stretch.
+inline std::vector<AttentionCase> AttentionCases() {
+  return {{"one token", {2, 1, 8, 0}, 1, 1},
+          {"own keys", {3, 3, 16, 0}, 2, 17},
+          {"shared keys", {6, 2, 16, 0}, 3, 64},
+          {"several stretches", {4, 2, 32, 0}, 2, 150},
+          {"narrow window", {4, 2, 16, 5}, 2, 150},
+          {"window of a stretch", {2, 1, 16, 64}, 1, 200},
+          {"wide window", {2, 2, 16, 100}, 1, 230},
+          {"window beyond the row", {2, 1, 8, 500}, 1, 90},
+          {"window of one", {2, 1, 8, 1}, 1, 70},
+          {"scale", {4, 2, 16, 0, 0.4}, 2, 70},
+          {"cap", {4, 2, 16, 0, 0, 1.5}, 2, 150},
+          {"cap, scale and a narrow window", {4, 2, 16, 5, 0.4, 1.5}, 2, 150},
+          {"cap and a wide window", {2, 2, 16, 100, 0, 1.5}, 1, 230},
+          {"partial rotation", {4, 2, 16, 0}, 2, 70, 6},
+          {"no rotation", {4, 2, 16, 0}, 2, 70, 0},
+          {"no rotation, cap", {4, 2, 16, 0, 0, 1.5}, 2, 70, 0},
+          {"interleaved", {4, 2, 16, 0, 0, 0, true}, 2, 70},
+          {"partial, interleaved, in float32", {4, 2, 16, 0, 0, 0, true, true}, 2, 70, 6},
+          {"partial, in float32", {4, 2, 16, 0, 0, 0, false, true}, 2, 70, 6},
+          {"growing queries", {4, 2, 16, 0, 0, 0, false, false, 0.5, 20}, 2, 150},
+          {"growing queries, cap", {4, 2, 16, 0, 0, 1.5, false, false, 0.5, 20}, 2, 150},
+          {"all at once", {4, 2, 16, 70, 0.4, 1.5, true}, 2, 150, 6}};
 }
 
 }  // namespace autoscheme
