@@ -40,7 +40,6 @@ struct Scratch {
   int64_t forward = 0;
   int64_t forward_outside = 0;  // the share of `forward` that LibTorch allocates itself, not from the run's pools
   int64_t backward = 0;
-  int64_t batched = 0;  // for every row, where all rows are worked at once: forward or backward, on a device
 };
 
 // What CausalAttention holds beside its results, on the processor.

@@ -50,7 +50,11 @@ UnitSizes Measure(const PlanInput& in, const Unit& unit) {
     const Scratch scratch =
         ScratchOf(sublayer, in.calibration->seqlen, {given, in.precision.hardware_bfloat16 ? given : 4});
     raise(sizes.scratch.shared, scratch.shared), raise(sizes.scratch.backward, scratch.backward);
-    raise(sizes.scratch.batched, scratch.batched);
+    for (const Branch& branch : sublayer.branches) {
+      if (const Attention* a = std::get_if<Attention>(&branch.body); a != nullptr) {
+        sizes.attentions.emplace(a->heads, a->kv_heads, a->head_dim, a->window, a->softcap > 0);
+      }
+    }
     raise(sizes.scratch.forward, scratch.forward), raise(sizes.scratch.forward_outside, scratch.forward_outside);
   }
   return sizes;

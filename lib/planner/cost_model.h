@@ -30,10 +30,12 @@ struct UnitSizes {
   int64_t recomputed = 0;                        // activations per token that a saved graph recomputes, of a sublayer
   Activations activations;                       // saved and graph of all sublayers, transient of the largest
   Scratch scratch;                               // the largest sublayer's
+  // Heads, key heads, their width, window, and whether scores are capped.
+  std::set<std::tuple<int64_t, int64_t, int64_t, int64_t, bool>> attentions;
 
   auto AsTuple() const {
     return std::tie(shapes, weights, row_bytes, stored_width, turned_bytes, recomputed, activations.saved,
-                    activations.graph, activations.transient, scratch.batched, scratch.shared, scratch.forward,
+                    activations.graph, activations.transient, attentions, scratch.shared, scratch.forward,
                     scratch.forward_outside, scratch.backward);
   }
   bool operator<(const UnitSizes& other) const { return AsTuple() < other.AsTuple(); }
@@ -102,6 +104,7 @@ class CostModel {
   std::vector<PlanItem> LastingItems(const ExecutionPlan& choice) const;  // between the sweeps, and below them
   std::array<std::vector<PlanItem>, 3> UnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const;
   std::vector<PlanItem> HeadItems(const ExecutionPlan& choice) const;
+  BatchedScratch DeviceAttention(const ExecutionPlan& choice, const UnitSizes& unit) const;
   std::vector<PlanItem> DeviceUnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const;
   std::vector<PlanItem> HostItemsOfDevice(const ExecutionPlan& choice) const;
   double DeviceSeconds(const ExecutionPlan& choice) const;

@@ -30,12 +30,14 @@ CostModel::DeviceSizes CostModel::DeviceFootprint(const ExecutionPlan& choice) c
                                   {"activations or gradients between units", ActivationBytes()},
                                   {"norms, positions and rotary tables", OuterBytes()},
                               };
-  uint64_t chunk = 0, weights = 0;
+  uint64_t chunk = 0, weights = 0, outside = 0;
   for (const UnitSizes& sizes : Of(choice).classes) {
     std::vector<PlanItem> items = DeviceUnitItems(choice, sizes);
     if (Sum(items) > Sum(unit)) unit = std::move(items);
     chunk = std::max(chunk, ChunkBytes(choice, sizes));
     weights = std::max(weights, sizes.weights * element_size());
+    const BatchedScratch attention = DeviceAttention(choice, sizes);
+    outside = std::max(outside, static_cast<uint64_t>(std::max(attention.forward_outside, attention.backward_outside)));
   }
   const uint64_t tile = head[0].bytes;
   head.erase(head.begin());  // the tiles lie in slots
@@ -45,7 +47,8 @@ CostModel::DeviceSizes CostModel::DeviceFootprint(const ExecutionPlan& choice) c
   sizes.pool = WithGaps(Sum(busiest) + Sum(lasting));
   sizes.weight_pool = WithGaps(choice.cache_weights ? weights : 2 * chunk);
   const uint64_t temporaries = fitted::kDeviceTemporaries * fitted::kDeviceChunkNumbers * 4 +
-                               4 * MicroBatchTokens(choice) * in_.skeleton->hidden_size() * 4 + fitted::kDeviceRounding;
+                               4 * MicroBatchTokens(choice) * in_.skeleton->hidden_size() * 4 + outside +
+                               fitted::kDeviceRounding;
   sizes.items = {{"context of the process", kDeviceContextBytes},
                  {"workspaces of products", fitted::kDeviceWorkspaceBytes},
                  {"temporaries of operators", temporaries},
@@ -61,16 +64,32 @@ CostModel::DeviceSizes CostModel::DeviceFootprint(const ExecutionPlan& choice) c
   return sizes;
 }
 
+// The largest that any attention of the unit needs.
+BatchedScratch CostModel::DeviceAttention(const ExecutionPlan& choice, const UnitSizes& unit) const {
+  BatchedScratch most;
+  for (const auto& [heads, kv_heads, head_dim, window, capped] : unit.attentions) {
+    AttentionShape attention;
+    attention.heads = heads, attention.kv_heads = kv_heads, attention.head_dim = head_dim, attention.window = window;
+    attention.softcap = capped;
+    const BatchedScratch one = BatchedAttentionScratch(attention, shape(choice).most_rows(), in_.calibration->seqlen,
+                                                       static_cast<int64_t>(element_size()));
+    most.forward = std::max(most.forward, one.forward), most.backward = std::max(most.backward, one.backward);
+    most.forward_outside = std::max(most.forward_outside, one.forward_outside);
+    most.backward_outside = std::max(most.backward_outside, one.backward_outside);
+  }
+  return most;
+}
+
 // What lies in the pool of activations while a unit runs.
 std::vector<PlanItem> CostModel::DeviceUnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const {
   const uint64_t element = element_size(), tokens = MicroBatchTokens(choice);
-  const uint64_t rows = static_cast<uint64_t>(shape(choice).most_rows());
+  const BatchedScratch attention = DeviceAttention(choice, unit);
   return {
       {"gradient of a row chunk", ChunkBytes(choice, unit) / element * 4},
       {"weight gradients of a batch", shape(choice).cut() ? unit.weights * 4 : 0},
       {"activations", tokens * (unit.activations.graph + unit.activations.transient) * element},
       {"operands of the backward pass", rounds_operands() ? tokens * unit.widest_input * 3 * operand_size() : 0},
-      {"scratch of attention", rows * unit.scratch.batched},
+      {"scratch of attention", static_cast<uint64_t>(std::max(attention.forward, attention.backward))},
   };
 }
 
