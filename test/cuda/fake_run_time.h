@@ -18,7 +18,7 @@ struct FakeRunTime {
   int held = 0;                 // memory, streams, events and handles that were made and not destroyed
   std::vector<void*> contexts;  // the thread's stack of current contexts
   int most_contexts = 0;
-  // Of the last product.
+  // What the last product asked for.
   cublasComputeType_t compute = CUBLAS_COMPUTE_64F;
   void* workspace = nullptr;  // what cuBLAS was given, unless its stream was set since
 };
