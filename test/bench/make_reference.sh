@@ -1,25 +1,19 @@
 #!/usr/bin/env bash
 # Makes test/bench/reference_8b_BLOCKS.json: the scores of make_model.py's llama-3.1-8b shape as the processor computes them in float32.
 #
-# usage: test/bench/make_reference.sh BLOCKS [--folder FOLDER] [--program PROGRAM] [--max-ram SIZE] [--out FILE] [--shrink K]
-#   BLOCKS      4: 16 rows of 256 ids; 32: 2 rows, since two cores take about as long for them
-#   --folder    where the model is made, if it is not there: 4 or 16 GB (default build/reference)
-#   --program   default build/bin/autoscheme
-#   --max-ram   of the run (default 6GiB); scores do not depend on it
-#   --shrink    a smaller shape, to try the script
-#
-# Each takes about 100 TFLOP: 30 to 45 minutes on two cores of their own.
+# usage: test/bench/make_reference.sh BLOCKS ROWS [--folder FOLDER] [--program PROGRAM] [--max-ram SIZE] [--out FILE] [--shrink K]
+#   BLOCKS, ROWS   4 16, and 32 2: each takes about 100 TFLOP, 30 to 45 minutes on two cores of their own. Rows have 256 ids.
+#   --folder       where the model is made, if it is not there: 4 or 16 GB (default build/reference)
+#   --program      default build/bin/autoscheme
+#   --max-ram      of the run (default 6GiB); scores do not depend on it
+#   --shrink       a smaller shape, to try the script
 set -euo pipefail
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 fail() { echo "make_reference.sh: $*" >&2; exit 2; }
 
-blocks=${1:-}
-case $blocks in
-  4) rows=16 ;;
-  32) rows=2 ;;
-  *) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '$d' >&2; exit 2 ;;
-esac
-shift
+[[ ${1:-} =~ ^[0-9]+$ && ${2:-} =~ ^[0-9]+$ ]] || { sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '$d' >&2; exit 2; }
+blocks=$1 rows=$2
+shift 2
 folder=$source_dir/build/reference program=$source_dir/build/bin/autoscheme max_ram=6GiB shrink=1
 out=$source_dir/test/bench/reference_8b_$blocks.json
 while [ $# -gt 0 ]; do
