@@ -11,6 +11,7 @@ absl::Status RunResources::UseDevice(const RunDevice& on, const ExecutionPlan& p
   AUTOSCHEME_ASSIGN_OR_RETURN(free_before_, on.device->FreeBytes());
   AUTOSCHEME_RETURN_IF_ERROR(activations.Reserve(on, plan.device_pool_bytes));
   AUTOSCHEME_RETURN_IF_ERROR(weights.Reserve(on, plan.device_weight_pool_bytes));
+  AUTOSCHEME_RETURN_IF_ERROR(products.UseDevice(*on.device));
   if (plan.staging_bytes == 0) return absl::OkStatus();
   AUTOSCHEME_ASSIGN_OR_RETURN(staging, DeviceMemory::Allocate(*on.device, DeviceMemory::Kind::kPinned,
                                                               plan.staging_bytes, "tensors that are stored away"));

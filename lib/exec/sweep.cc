@@ -102,7 +102,7 @@ class Sweeps {
     }
     activations_.Close();
     run_.stats.read_bytes = BytesRead();
-    run_.stats.product_s = run_.products.seconds, run_.stats.product_flops = run_.products.flops;
+    run_.stats.product_s = run_.products.seconds(), run_.stats.product_flops = run_.products.flops();
     return losses;
   }
 
