@@ -173,9 +173,9 @@ absl::Status TensorPool::Reserve(const RunDevice& device, uint64_t bytes) {
 at::Device TensorPool::device() const { return state_->device.torch; }
 
 c10::DataPtr TensorPool::allocate(size_t bytes) {
-  if (bytes < kSmall) return c10::GetAllocator(device().type())->allocate(bytes);
+  if (bytes < kSmall && state_->device.device == nullptr) return c10::GetDefaultCPUAllocator()->allocate(bytes);
   std::lock_guard<std::mutex> lock(state_->mutex);
-  std::unique_ptr<Block> block = state_->Find(state_, RoundUp(bytes));
+  std::unique_ptr<Block> block = state_->Find(state_, RoundUp(std::max<size_t>(bytes, 1)));
   state_->used += block->bytes;
   state_->peak = std::max(state_->peak, state_->used);
   std::byte* data = state_->regions[block->region].data + block->offset;

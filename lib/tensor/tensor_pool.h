@@ -35,7 +35,7 @@ class TensorPool final : public c10::Allocator {
   at::Device device() const;
 
   // Throws std::bad_alloc when the system has no more, c10::OutOfMemoryError when what is reserved is full. Below
-  // kSmall: from LibTorch's own allocator.
+  // kSmall, on the processor: from LibTorch's own allocator.
   c10::DataPtr allocate(size_t bytes) override;
   void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
 
