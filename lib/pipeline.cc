@@ -11,7 +11,10 @@
 #include <chrono>
 #include <cmath>
 #include <new>
+#include <numeric>
 #include <optional>
+#include <system_error>
+#include <thread>
 #include <utility>
 #if defined(_OPENMP) && AT_PARALLEL_OPENMP
 #include <omp.h>
@@ -21,6 +24,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "autoscheme/scheme_generator.h"
 #include "base/count.h"
@@ -29,6 +33,7 @@
 #include "base/system_limits.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/imatrix_file.h"
+#include "exec/lanes.h"
 #include "exec/probe.h"
 #include "exec/run_resources.h"
 #include "exec/sweep.h"
@@ -56,9 +61,10 @@ struct SchemeGenerator::Rep {
   std::vector<LayerInfo> layers;
   std::optional<Imatrix> imatrix;  // as given by file
   RunStats stats;
-  int threads = 0;  // 0 = as the process has it
-  RunDevice device;
+  int threads = 0;                          // 0 = as the process has it
+  std::vector<RunDevice> devices;           // none: the processor
   std::optional<DeviceInput> device_input;  // for plans; none on the processor
+  uint64_t bytes_before = 0;                // by the checkpoint itself, when a run of several lanes began
   uint64_t floor_bytes =
       0;  // what the process held when this was made: plans do not depend on what was done before them
 
@@ -75,7 +81,13 @@ struct SchemeGenerator::Rep {
   absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, const MachineRates& rates = {}) const;
   absl::Status FindDevice(const Options& from);
   absl::Status CheckSpillFolder(uint64_t bytes) const;
-  absl::StatusOr<RunScorers> MakeScorers() const;
+  std::vector<std::vector<int>> SchemesOfLanes() const;
+  // Borrows the matrix that a file gave, if any.
+  absl::StatusOr<RunScorers> MakeScorers(const std::vector<int>& schemes, const Imatrix* from_file) const;
+  struct Lane;
+  absl::Status RunLane(const Context& with, const Calibration& calibration, const ExecutionPlan& plan, Lanes* lanes,
+                       int index, Lane& lane) const;
+  absl::Status RunLanes(const Calibration& calibration, const ExecutionPlan& plan, std::vector<Lane>& lanes);
   absl::Status Sweep(const Calibration& calibration, const PlannedRun& planned, ScoreTable& table);
 };
 
@@ -143,6 +155,17 @@ absl::Status Guarded(const Body& body) {
   } catch (const std::exception& e) {
     return absl::InternalError(e.what());
   }
+}
+
+// The height of the head's tiles must do for the quantizers of all lanes.
+absl::Status AgreeOnTiles(const Scorers& all, const LinearLayer& head, ExecutionPlan& plan) {
+  for (int v = 0; v < all.needs().count(); ++v) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(const Treatment treatment, all.Treat(v, head));
+    if (treatment.weight == nullptr) continue;
+    const int64_t multiple = treatment.weight->row_multiple();
+    plan.head_row_multiple = multiple == 0 ? head.out_features : std::lcm(plan.head_row_multiple, multiple);
+  }
+  return absl::OkStatus();
 }
 
 // For what takes no time: a request to stop that was meant for an earlier call has no effect on it.
@@ -333,12 +356,19 @@ absl::Status SchemeGenerator::Rep::FindDevice(const Options& from) {
     context.Warn(absl::StrCat("the plan is for a device that is not here: ", found.status().message()));
     return absl::OkStatus();
   }
-  if (found->size() != 1) {
-    return absl::UnimplementedError(absl::StrCat("option device is ", Quoted(from.device), ": a run uses one device"));
+  devices = *std::move(found);
+  device_input->name = absl::StrJoin(devices, ",", [](std::string* out, const RunDevice& d) { out->append(d.name); });
+  device_input->free_bytes = ~uint64_t{0};
+  for (const RunDevice& device : devices) {
+    if (!device.torch.is_cpu()) {
+      AUTOSCHEME_RETURN_IF_ERROR(Guarded([&] {
+        at::globalContext().lazyInitDevice(device.torch.type());
+        return absl::OkStatus();
+      }));
+    }
+    AUTOSCHEME_ASSIGN_OR_RETURN(const uint64_t free, device.device->FreeBytes());
+    device_input->free_bytes = std::min(device_input->free_bytes, free);
   }
-  device = found->front();
-  device_input->name = device.name;
-  AUTOSCHEME_ASSIGN_OR_RETURN(device_input->free_bytes, device.device->FreeBytes());
   return absl::OkStatus();
 }
 
@@ -387,9 +417,19 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   input.threads = threads > 0 ? threads : at::get_num_threads();
   if (std::any_of(options.schemes.begin(), options.schemes.end(), UsesImatrix))
     input.quantize_s = fitted::kSearchSeconds;
-  AUTOSCHEME_ASSIGN_OR_RETURN(const RunScorers scorers, MakeScorers());
-  input.needs = &scorers.all().needs();
-  return PlanRun(input, rates);
+  const Imatrix* const from_file = imatrix.has_value() ? &*imatrix : nullptr;
+  std::vector<int> menu(options.schemes.size());
+  std::iota(menu.begin(), menu.end(), 0);
+  AUTOSCHEME_ASSIGN_OR_RETURN(const RunScorers all, MakeScorers(menu, from_file));
+  const std::vector<std::vector<int>> of_lanes = SchemesOfLanes();
+  const auto& busiest = *std::max_element(of_lanes.begin(), of_lanes.end(),
+                                          [](const auto& a, const auto& b) { return a.size() < b.size(); });
+  AUTOSCHEME_ASSIGN_OR_RETURN(const RunScorers scorers, MakeScorers(busiest, from_file));
+  input.needs = &scorers.all().needs(), input.all_needs = &all.all().needs();
+  if (input.device.has_value()) input.device->lanes = static_cast<int>(of_lanes.size());
+  AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun planned, PlanRun(input, rates));
+  if (of_lanes.size() > 1) AUTOSCHEME_RETURN_IF_ERROR(AgreeOnTiles(all.all(), skeleton->head(), planned.choice));
+  return planned;
 }
 
 absl::StatusOr<Plan> SchemeGenerator::MakePlan(const Calibration& calibration) const {
@@ -420,17 +460,96 @@ absl::Status SchemeGenerator::Rep::CheckSpillFolder(uint64_t bytes) const {
   return absl::Status(made.code(), absl::StrCat("a run would spill ", Count(bytes, "byte"), ": ", made.message()));
 }
 
-absl::StatusOr<RunScorers> SchemeGenerator::Rep::MakeScorers() const {
-  return RunScorers::Create(options.scorer, {skeleton, options.schemes, layers,
-                                             imatrix.has_value() ? &*imatrix : nullptr, options.reference_rules});
+// The schemes of each lane, as indices into the menu: as many for one as for the other, but for one at most.
+std::vector<std::vector<int>> SchemeGenerator::Rep::SchemesOfLanes() const {
+  const size_t schemes = options.schemes.size(), lanes = std::clamp<size_t>(devices.size(), 1, schemes);
+  std::vector<std::vector<int>> of_lanes(lanes);
+  for (size_t s = 0; s < schemes; ++s) of_lanes[s * lanes / schemes].push_back(static_cast<int>(s));
+  return of_lanes;
+}
+
+absl::StatusOr<RunScorers> SchemeGenerator::Rep::MakeScorers(const std::vector<int>& schemes,
+                                                             const Imatrix* from_file) const {
+  std::vector<Scheme> menu;
+  for (const int s : schemes) menu.push_back(options.schemes[s]);
+  return RunScorers::Create(options.scorer, {skeleton, menu, layers, from_file, options.reference_rules});
+}
+
+// One lane's part of a run.
+struct SchemeGenerator::Rep::Lane {
+  std::vector<int> schemes;  // indices into the menu
+  RunDevice device;
+  absl::Status status;
+  ScoreTerms terms;  // whose schemes count from 0 in `schemes`
+  Losses losses;
+  RunStats stats;
+};
+
+absl::Status SchemeGenerator::Rep::RunLane(const Context& with, const Calibration& calibration,
+                                           const ExecutionPlan& plan, Lanes* lanes, int index, Lane& lane) const {
+  std::optional<Imatrix> on_device;
+  if (imatrix.has_value()) {
+    on_device.emplace();
+    for (const auto& [name, row] : *imatrix) (*on_device)[name] = row.to(lane.device.torch);
+  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(RunScorers scorers,
+                              MakeScorers(lane.schemes, on_device.has_value() ? &*on_device : nullptr));
+  lane.terms = scorers.terms();
+  if (lane.terms.schemes.empty()) return absl::OkStatus();
+  RunResources run(with);  // outlives all that holds tensors
+  run.precision = precision;
+  run.io_engine = options.io_engine;
+  run.work_dir = options.work_dir;
+  run.stats = lane.stats;
+  run.lanes = lanes, run.lane = index;
+  if (plan.lanes > 1) run.bytes_before = bytes_before;
+  c10::OptionalDeviceGuard guard;
+  std::optional<GradientsOnThisThread> gradients;
+  if (lane.device.device != nullptr) {
+    gradients.emplace();
+    if (!lane.device.torch.is_cpu()) guard.reset_device(lane.device.torch);
+    AUTOSCHEME_RETURN_IF_ERROR(run.UseDevice(lane.device, plan));
+  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(lane.losses, RunSweeps(run, *skeleton, calibration, plan, scorers.all()));
+  lane.stats = run.stats;
+  lane.terms = scorers.terms();
+  return absl::OkStatus();
+}
+
+// All lanes: the first in this thread, each other in one of its own.
+absl::Status SchemeGenerator::Rep::RunLanes(const Calibration& calibration, const ExecutionPlan& plan,
+                                            std::vector<Lane>& lanes) {
+  std::vector<const Device*> used;
+  for (const Lane& lane : lanes) used.push_back(lane.device.device.get());
+  Lanes together(used);
+  bytes_before = skeleton->checkpoint().bytes_read();
+  const auto run = [&](int index, const Context& with) {
+    Lane& lane = lanes[index];
+    Lanes* const shared = lane.device.device != nullptr ? &together : nullptr;
+    lane.status = Guarded([&] { return RunLane(with, calibration, plan, shared, index, lane); });
+    if (!lane.status.ok()) together.Fail(lane.status);
+  };
+  Context silent = context;
+  silent.progress = nullptr;  // is called in the caller's thread
+  std::vector<std::thread> threads;
+  absl::Status begun;
+  for (int index = 1; index < static_cast<int>(lanes.size()) && begun.ok(); ++index) {
+    try {
+      threads.emplace_back([&run, &silent, index] { run(index, silent); });
+    } catch (const std::system_error& e) {
+      begun =
+          absl::ResourceExhaustedError(absl::StrCat("no thread for device ", lanes[index].device.name, ": ", e.what()));
+      together.Fail(begun);
+    }
+  }
+  run(0, context);
+  for (std::thread& thread : threads) thread.join();
+  AUTOSCHEME_RETURN_IF_ERROR(begun);
+  for (const Lane& lane : lanes) AUTOSCHEME_RETURN_IF_ERROR(lane.status);
+  return absl::OkStatus();
 }
 
 absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const PlannedRun& planned, ScoreTable& table) {
-  if (imatrix.has_value()) {
-    for (auto& [name, row] : *imatrix) row = row.to(device.torch);
-  }
-  AUTOSCHEME_ASSIGN_OR_RETURN(RunScorers scorers, MakeScorers());
-  const std::vector<int> schemes = scorers.terms().schemes;
   table.scores.assign(table.schemes.size(), std::vector<LayerScore>(table.layers.size()));
   for (size_t s = 0; s < table.schemes.size() && !options.reference_rules; ++s) {
     for (size_t l = 0; l < table.layers.size(); ++l) {
@@ -439,30 +558,33 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
     }
   }
   table.ce_loss.assign(table.schemes.size(), {});
-  if (schemes.empty()) return absl::OkStatus();
 
-  RunResources run(context);  // outlives all that holds tensors
-  run.precision = precision;
-  run.io_engine = options.io_engine;
-  run.work_dir = options.work_dir;
-  run.stats = stats;
-  c10::OptionalDeviceGuard guard;
-  std::optional<GradientsOnThisThread> gradients;
-  if (device.device != nullptr) {
-    gradients.emplace();
-    if (!device.torch.is_cpu()) guard.reset_device(device.torch);
-    AUTOSCHEME_RETURN_IF_ERROR(run.UseDevice(device, planned.choice));
+  std::vector<Lane> lanes;
+  for (std::vector<int>& schemes : SchemesOfLanes()) {
+    Lane lane;
+    if (!devices.empty()) lane.device = devices[lanes.size()];
+    lane.schemes = std::move(schemes);
+    lane.stats = stats;
+    lanes.push_back(std::move(lane));
   }
-  AUTOSCHEME_ASSIGN_OR_RETURN(const Losses losses,
-                              RunSweeps(run, *skeleton, calibration, planned.choice, scorers.all()));
-  stats = run.stats;
-  const ScoreTerms found = scorers.terms();
-  for (size_t v = 0; v < schemes.size(); ++v) {
-    for (size_t l = 0; l < table.layers.size(); ++l) {
-      table.scores[schemes[v]][l].weight = found.terms[v][0][l];
-      table.scores[schemes[v]][l].activation = found.terms[v][1][l];
+  AUTOSCHEME_RETURN_IF_ERROR(RunLanes(calibration, planned.choice, lanes));
+  for (const Lane& lane : lanes) {
+    const std::vector<int>& schemes = lane.terms.schemes;
+    for (size_t v = 0; v < schemes.size(); ++v) {
+      const int s = lane.schemes[schemes[v]];
+      for (size_t l = 0; l < table.layers.size(); ++l) {
+        table.scores[s][l].weight = lane.terms.terms[v][0][l];
+        table.scores[s][l].activation = lane.terms.terms[v][1][l];
+      }
+      table.ce_loss[s] = lane.losses[lane.losses.size() - schemes.size() + v];
     }
-    table.ce_loss[schemes[v]] = losses[losses.size() - schemes.size() + v];
+    if (&lane == &lanes[0]) {
+      stats = lane.stats;
+      continue;
+    }
+    stats.spill_bytes += lane.stats.spill_bytes, stats.product_flops += lane.stats.product_flops;
+    stats.product_s = std::max(stats.product_s, lane.stats.product_s);
+    stats.peak_vram_bytes = std::max(stats.peak_vram_bytes, lane.stats.peak_vram_bytes);
   }
   return absl::OkStatus();
 }

@@ -81,7 +81,8 @@ class HeadRun {
     running_.resize(variants_ * count_);
     prepared_.resize(variants_);
     treatments_.resize(variants_);
-    int64_t step = 1;
+    int64_t step = plan_.head_row_multiple;
+    scored_ = plan_.head_shows, needs_whole_ = plan_.head_prepares;
     for (int v = 0; v < variants_; ++v) {
       AUTOSCHEME_ASSIGN_OR_RETURN(treatments_[v], scorers_.Treat(v, layer_));
       scored_ = scored_ || needs(v).scored;
@@ -135,7 +136,7 @@ class HeadRun {
       AUTOSCHEME_ASSIGN_OR_RETURN(const WeightStream::Arrived tile, stream->Next());
       AUTOSCHEME_RETURN_IF_ERROR(body(tile.ranges[0].first_row, tile.tensors[0]));
       if (in_.step)
-        AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * HeadPasses(skeleton_, scorers_.needs())));
+        AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * HeadPasses(skeleton_, plan_, scorers_.needs())));
     }
     run_.stats.read_bytes += stream->stats().bytes_read;
     run_.stats.stall_s += stream->stats().stall_s;

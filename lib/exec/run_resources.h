@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -17,6 +18,8 @@
 #include "tensor/tensor_pool.h"
 
 namespace autoscheme {
+
+class Lanes;
 
 // Outlives all that holds tensors of a run. One thread.
 struct RunResources {
@@ -48,6 +51,11 @@ struct RunResources {
   // Options of a new tensor where the run computes.
   at::TensorOptions Options(at::ScalarType type) const { return at::TensorOptions().device(device.torch).dtype(type); }
   DeviceMemory staging;  // pinned; carries a tensor that is stored away
+  // On a device: the lanes of this run, borrowed, and which of them this is.
+  Lanes* lanes = nullptr;
+  int lane = 0;
+  // What the checkpoint itself had read when the first lane began; nothing: that is this one.
+  std::optional<uint64_t> bytes_before;
 
  private:
   uint64_t free_before_ = 0;  // on the device

@@ -84,7 +84,7 @@ class Sweeps {
 
   absl::StatusOr<Losses> Run() {
     started_ = Clock::now();
-    bytes_before_ = skeleton_.checkpoint().bytes_read();
+    bytes_before_ = run_.bytes_before.value_or(skeleton_.checkpoint().bytes_read());
     AUTOSCHEME_RETURN_IF_ERROR(run_.context.CheckCancelled());
     AUTOSCHEME_RETURN_IF_ERROR(outer_.Load(skeleton_, run_));
     tables_ = PositionTables(spec_, calibration_.seqlen);

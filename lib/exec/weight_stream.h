@@ -9,11 +9,12 @@
 #include "absl/types/span.h"
 #include "autoscheme/block_streamer.h"
 #include "checkpoint/checkpoint.h"
+#include "exec/lanes.h"
 #include "exec/run_resources.h"
 
 namespace autoscheme {
 
-// A BlockStreamer, and for a device what carries its steps up. Reads ahead while the caller computes. One thread.
+// A BlockStreamer, or for a device the ring of its lanes. Reads ahead while the caller computes. One thread.
 class WeightStream {
  public:
   struct Step {
@@ -36,18 +37,20 @@ class WeightStream {
   // The next step's, until the next call. Errors: those of BlockStreamer::Next, and DATA_LOSS naming a tensor that is
   // not finite.
   absl::StatusOr<Arrived> Next();
-  StreamStats stats() const { return streamer_->stats(); }
+  StreamStats stats() const { return streamer_ != nullptr ? streamer_->stats() : run_.lanes->stats(); }
+  ~WeightStream();
 
  private:
   explicit WeightStream(RunResources& run) : run_(run) {}
-  absl::Status CarryUp(const BlockView& view);
+  // `tensors` with the shapes of their rows.
+  Arrived Shaped(absl::Span<const TensorView> tensors, absl::Span<const TensorRange> ranges);
 
   RunResources& run_;
-  std::vector<bool> check_finite_;  // by step
-  std::unique_ptr<BlockStreamer> streamer_;
-  std::vector<TensorInfo> infos_;  // where a step has a part of a tensor
+  std::vector<bool> check_finite_;           // by step
+  std::unique_ptr<BlockStreamer> streamer_;  // null on a device
+  bool begun_ = false;                       // with the other lanes
+  std::vector<TensorInfo> infos_;            // where a step has a part of a tensor
   std::vector<TensorView> views_;
-  DeviceMemory slot_;
 };
 
 }  // namespace autoscheme

@@ -35,6 +35,12 @@ struct ExecutionPlan {
   uint64_t device_pool_bytes = 0, device_weight_pool_bytes = 0;
   uint64_t staging_bytes = 0;  // pinned host memory for one tensor
   bool inputs_on_device = false;
+  // Devices that compute some variants each, and what the head's passes are for where that is not said by the variants
+  // of one: whether quantizers see the head whole beforehand, whether its gradients are shown, and what the height of a
+  // tile is a multiple of.
+  int lanes = 1;
+  bool head_prepares = false, head_shows = false;
+  int64_t head_row_multiple = 1;
 
   bool inputs_in_ram() const { return spilled == Spilled::kNothing && !inputs_on_device; }
   bool transient_in_ram() const { return spilled != Spilled::kEverything; }

@@ -12,7 +12,7 @@ namespace autoscheme {
 
 // Times that the head is read: never where nothing is differentiated, else once, once more to form the gradient of its
 // weight, and once before where a quantizer must see all of the weight first.
-int HeadPasses(const MetaSkeleton& skeleton, const ScorerNeeds& needs);
+int HeadPasses(const MetaSkeleton& skeleton, const ExecutionPlan& plan, const ScorerNeeds& needs);
 
 // Every unit twice (once where nothing is differentiated or its weights are cached, once more for each time that it is
 // recomputed), the head HeadPasses times, the rows of the embedding that occur, and the tensors outside the blocks.

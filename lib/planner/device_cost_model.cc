@@ -101,11 +101,12 @@ uint64_t CostModel::StagingBytes(const ExecutionPlan& choice) const {
 std::vector<PlanItem> CostModel::HostItemsOfDevice(const ExecutionPlan& choice) const {
   const TensorInfo& embedding = *in_.skeleton->embedding();
   const uint64_t row = embedding.bytes / static_cast<uint64_t>(embedding.shape[0]);
+  const auto lanes = static_cast<uint64_t>(in_.device->lanes);
   return {
       {"ring of pinned slots", kUploadSlots * kUploadSlotBytes},
-      {"pinned staging", StagingBytes(choice)},
-      {"saved inputs", choice.inputs_in_ram() ? InputBytes(choice) : 0},
-      {"rows of the embedding", DistinctIds(*in_.calibration).size() * row + MicroBatchTokens(choice) * row},
+      {"pinned staging", lanes * StagingBytes(choice)},
+      {"saved inputs", choice.inputs_in_ram() ? lanes * InputBytes(choice) : 0},
+      {"rows of the embedding", lanes * (DistinctIds(*in_.calibration).size() + MicroBatchTokens(choice)) * row},
       {"calibration ids", tokens() * 4},
       {"libraries of the device",
        in_.device->free_bytes == 0 ? fitted::kDeviceHostBytes : fitted::kDeviceLaterHostBytes},

@@ -27,6 +27,14 @@ std::vector<ExecutionPlan> DeviceChoices(const PlanInput& in) {
   };
   std::vector<ExecutionPlan> choices;
   const auto add_stores = [&](ExecutionPlan choice) {
+    choice.lanes = in.device->lanes;
+    if (in.all_needs != nullptr && choice.lanes > 1) {
+      for (const VariantNeeds& variant : in.all_needs->variants) {
+        const LinearNeeds& head = variant.linears[in.skeleton->head().index];
+        choice.head_shows = choice.head_shows || head.scored;
+        choice.head_prepares = choice.head_prepares || head.whole_weight;
+      }
+    }
     choice.inputs_on_device = true;
     choices.push_back(choice);
     choice.inputs_on_device = false;
@@ -264,6 +272,12 @@ absl::StatusOr<Budget> TakeBudget(const PlanInput& in, const CostModel& costs, c
 void DescribeDevice(const PlanInput& in, const CostModel& costs, const DeviceBudget& budget, PlannedRun& run) {
   CostModel::DeviceSizes sizes = costs.DeviceFootprint(run.choice);
   run.choice.device_pool_bytes = sizes.pool, run.choice.device_weight_pool_bytes = sizes.weight_pool;
+  if (in.device->lanes > 1) {
+    PlanInput all = in;
+    all.needs = in.all_needs;
+    run.plan.flops = CostModel(all).Flops(run.choice);
+    run.plan.spill_bytes *= static_cast<uint64_t>(in.device->lanes);
+  }
   run.choice.staging_bytes = costs.StagingBytes(run.choice);
   run.plan.device = in.device->name;
   run.plan.vram_resident = std::move(sizes.items), run.plan.vram_peak_bytes = sizes.peak;

@@ -23,13 +23,15 @@ struct DeviceInput {
   std::string name = "cuda:0";
   uint64_t free_bytes = 0;     // beside this process's context; 0 = it is not at hand
   int64_t max_vram_bytes = 0;  // as in Options
+  int lanes = 1;               // devices that compute some variants each; the figures are those of each
 };
 
 // What a run is asked to do, as far as its cost depends on it. Pointers are borrowed.
 struct PlanInput {
   const MetaSkeleton* skeleton = nullptr;
   const Calibration* calibration = nullptr;
-  const ScorerNeeds* needs = nullptr;
+  const ScorerNeeds* needs = nullptr;      // where there are lanes: of the one that has most to do
+  const ScorerNeeds* all_needs = nullptr;  // of all lanes; null: there is one
   int64_t batch_size = 8;
   Precision precision;
   int64_t max_ram_bytes = 0;  // as in Options

@@ -28,10 +28,10 @@ TEST_CASE("every block twice, the head once, what lies outside and the rows of t
 TEST_CASE("the head is read once more for its gradient, and once before for a scale that spans it") {
   const TinySkeleton tiny;
   LinearNeeds head = kScored;
-  CHECK(HeadPasses(*tiny, NeedsOf(*tiny, kScored)) == 1);
-  CHECK(HeadPasses(*tiny, NeedsOf(*tiny, kScored, head)) == 2);
+  CHECK(HeadPasses(*tiny, ExecutionPlan(), NeedsOf(*tiny, kScored)) == 1);
+  CHECK(HeadPasses(*tiny, ExecutionPlan(), NeedsOf(*tiny, kScored, head)) == 2);
   head.whole_weight = true;
-  CHECK(HeadPasses(*tiny, NeedsOf(*tiny, kScored, head)) == 3);
+  CHECK(HeadPasses(*tiny, ExecutionPlan(), NeedsOf(*tiny, kScored, head)) == 3);
   CHECK(PlannedReadBytes(*tiny, TwoRows(), {}, NeedsOf(*tiny, kScored, head)) == 4 * kBlock + 3 * kHead + kOnce);
 }
 
@@ -39,7 +39,7 @@ TEST_CASE("where nothing is differentiated blocks are read once and the head nev
   const TinySkeleton tiny;
   ScorerNeeds needs = NeedsOf(*tiny, {});
   needs.variants[0].forward_only = true;
-  CHECK(HeadPasses(*tiny, needs) == 0);
+  CHECK(HeadPasses(*tiny, ExecutionPlan(), needs) == 0);
   CHECK(PlannedReadBytes(*tiny, TwoRows(), {}, needs) == 2 * kBlock + kOnce);
 }
 
