@@ -28,7 +28,7 @@ constexpr size_t kMaxDepth = 64;
 // Passes RapidJSON's events on to the document and stops at what RapidJSON would let through.
 class StrictHandler {
  public:
-  StrictHandler(Json& json, NonFinite non_finite) : json_(json), non_finite_(non_finite) {}
+  StrictHandler(Json& json, NonFiniteNumbers non_finite) : json_(json), non_finite_(non_finite) {}
 
   bool Null() { return json_.Null(); }
   bool Bool(bool b) { return json_.Bool(b); }
@@ -90,7 +90,7 @@ class StrictHandler {
  private:
   bool NotFinite(absl::string_view number) {
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
-    if (non_finite_ == NonFinite::kRefuse || absl::EndsWith(number, "Inf")) {
+    if (non_finite_ == NonFiniteNumbers::kRefuse || absl::EndsWith(number, "Inf")) {
       return Stop(absl::StrCat(number, " is no number of JSON"));
     }
     if (absl::EndsWith(number, "NaN")) return json_.Double(std::numeric_limits<double>::quiet_NaN());
@@ -110,7 +110,7 @@ class StrictHandler {
   }
 
   Json& json_;
-  const NonFinite non_finite_;
+  const NonFiniteNumbers non_finite_;
   std::string why_;
   size_t depth_ = 0;
   size_t objects_ = 0;                                  // how many are open
@@ -165,7 +165,7 @@ absl::Status WrongType(const JsonValue& value, const char* key, const std::strin
 
 }  // namespace
 
-absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what, NonFinite non_finite) {
+absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what, NonFiniteNumbers non_finite) {
   // RapidJSON takes a zero byte for the end of the text.
   if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) return NotJson(text, what, "a NUL byte", nul);
   if (absl::StartsWith(text, "\xef\xbb\xbf")) {

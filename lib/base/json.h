@@ -20,7 +20,7 @@ struct Json : rapidjson::Document {
 using JsonValue = rapidjson::Value;
 
 // Python writes NaN, Infinity and -Infinity as they stand, which JSON does not know.
-enum class NonFinite {
+enum class NonFiniteNumbers {
   kRefuse,
   kRead,  // for files in which such numbers may stand under keys that nobody uses; the accessors below still refuse
           // them
@@ -30,7 +30,7 @@ enum class NonFinite {
 // object (compared after unescaping). `what` names the source in messages ("config.json of ...").
 // Errors: DATA_LOSS with line and column. Whitespace around the value is fine.
 absl::StatusOr<Json> ParseJson(absl::string_view text, const std::string& what,
-                               NonFinite non_finite = NonFinite::kRefuse);
+                               NonFiniteNumbers non_finite = NonFiniteNumbers::kRefuse);
 
 // Typed access to a member of an object, with messages that name `what`, the key, the type found and the type wanted.
 // Absent or null: NOT_FOUND for the first form, `fallback` for the second. Wrong type: INVALID_ARGUMENT.

@@ -194,7 +194,7 @@ absl::Status DescribeForeignFile(const File& file) {
 }
 
 absl::StatusOr<Json> ParseJsonFile(absl::string_view text, const std::string& path) {
-  absl::StatusOr<Json> json = ParseJson(text, Quoted(path), NonFinite::kRead);
+  absl::StatusOr<Json> json = ParseJson(text, Quoted(path), NonFiniteNumbers::kRead);
   if (json.ok()) return json;
   const FileKind kind = Recognize(text.substr(0, kHeadBytes));
   const string_view remedy = Remedy(kind.sort);

@@ -67,7 +67,7 @@ TEST_CASE("NaN and the infinities are read where a file may hold them unused, an
   const std::string text = R"({"a": NaN, "b": [0.0, Infinity, {"c": -Infinity}], "d": 1})";
   CHECK_THAT(ErrorOf(text), Contains("NaN is no number of JSON at line 1, column 7"));
   CHECK_THAT(ErrorOf("[-Infinity]"), Contains("-Infinity is no number of JSON"));
-  const absl::StatusOr<Json> json = ParseJson(text, "t", NonFinite::kRead);
+  const absl::StatusOr<Json> json = ParseJson(text, "t", NonFiniteNumbers::kRead);
   REQUIRE(json.ok());
   CHECK(std::isnan((*json)["a"].GetDouble()));
   CHECK((*json)["b"][1].GetDouble() == std::numeric_limits<double>::infinity());
@@ -79,7 +79,7 @@ TEST_CASE("NaN and the infinities are read where a file may hold them unused, an
   CHECK(JsonInt(*json, "a", "t").status().code() == absl::StatusCode::kInvalidArgument);
   for (const char* wrong : {"1e999", "nan", "inf", "Inf", "-Inf", "Infinit", "-NaN1", "+Infinity", "Nan", "[-]"}) {
     CAPTURE(wrong);
-    CHECK_FALSE(ParseJson(wrong, "t", NonFinite::kRead).ok());
+    CHECK_FALSE(ParseJson(wrong, "t", NonFiniteNumbers::kRead).ok());
   }
 }
 

@@ -19,7 +19,7 @@ struct Read {
 };
 
 Read ReadConfig(const std::string& config, const Types& types = kFull) {
-  const Json json = ParseJson(config, "config.json", NonFinite::kRead).value();
+  const Json json = ParseJson(config, "config.json", NonFiniteNumbers::kRead).value();
   Read read{RopeConfig(), {}};
   RopeDefaults defaults;
   defaults.max_positions = 64;
