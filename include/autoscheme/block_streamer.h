@@ -2,10 +2,13 @@
 #ifndef AUTOSCHEME_BLOCK_STREAMER_H_
 #define AUTOSCHEME_BLOCK_STREAMER_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -65,6 +68,11 @@ class BlockStreamer {
     // kAuto: buffered where the page cache is kept or less than 512 MiB are read in all, else direct. With the direct
     // engine a process that is forked off does not see the slots.
     IoEngine io_engine = IoEngine::kAuto;
+    // For memory that a device copies from. `pin` is called for each slot once it is allocated, by the thread of Create,
+    // whose error it may be; `unpin` for each that was pinned, before it goes back to the system, by the thread of
+    // Stop(). None by default.
+    std::function<absl::Status(std::byte* data, size_t bytes)> pin;
+    std::function<void(std::byte* data)> unpin;
   };
 
   // INVALID_ARGUMENT for a step that is not of this checkpoint (names step and tensor). FAILED_PRECONDITION for the

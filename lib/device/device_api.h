@@ -66,7 +66,8 @@ struct DeviceApi {
 
   DeviceResult (*allocate)(void* device, size_t bytes, void** data);
   DeviceResult (*release)(void* device, void* data);
-  // Host memory that is copied to and from the device without a stop between: allocated so, or made so in place.
+  // Host memory that is copied to and from every device of the table without a stop between: allocated so, or made so
+  // in place.
   DeviceResult (*allocate_pinned)(void* device, size_t bytes, void** data);
   DeviceResult (*release_pinned)(void* device, void* data);
   DeviceResult (*pin)(void* device, void* data, size_t bytes);

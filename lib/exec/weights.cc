@@ -9,8 +9,7 @@
 #include <functional>
 #include <optional>
 
-#include "absl/strings/str_cat.h"
-#include "base/io.h"
+#include "base/finite.h"
 #include "device/torch_devices.h"
 
 namespace autoscheme {
@@ -114,14 +113,9 @@ absl::Status CheckFinite(const TensorView& view) {
     case Dtype::kBF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7F80); break;
     case Dtype::kF16: found = FindNonFinite<uint16_t>(view.data, n, 0x7C00); break;
     case Dtype::kF32: found = FindNonFinite<uint32_t>(view.data, n, 0x7F800000u); break;
-    default:
-      return absl::UnimplementedError(absl::StrCat("tensor ", Quoted(info.name), " is ", DtypeName(info.dtype),
-                                                   "; weights of BF16, F16 and F32 can be computed with"));
+    default: return NotComputable(info);
   }
-  if (found.count == 0) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("tensor ", Quoted(info.name), " holds ", found.count,
-                                          " NaN or infinite values of ", n, ", the first at element ", found.first,
-                                          "; the checkpoint is damaged or was saved from a diverged run"));
+  return FiniteStatus(info, found.count, found.first);
 }
 
 double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -40,6 +41,30 @@ struct Load {
   std::vector<TensorView> views;
   std::byte* slot = nullptr;
   size_t step = 0;
+};
+
+// Memory of a slot, pinned as long as it lives where the host asks for it.
+class Slot {
+ public:
+  static absl::StatusOr<std::unique_ptr<Slot>> Make(uint64_t bytes, absl::string_view what,
+                                                    const BlockStreamer::Options& options) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(Pages pages, Pages::Allocate(bytes, what));
+    std::unique_ptr<Slot> slot(new Slot(std::move(pages)));
+    if (options.pin) AUTOSCHEME_RETURN_IF_ERROR(options.pin(slot->pages.data(), slot->pages.size()));
+    slot->unpin_ = options.unpin;
+    return slot;
+  }
+  ~Slot() {
+    if (unpin_) unpin_(pages.data());
+  }
+  Slot(const Slot&) = delete;
+  Slot& operator=(const Slot&) = delete;
+
+  Pages pages;
+
+ private:
+  explicit Slot(Pages p) : pages(std::move(p)) {}
+  std::function<void(std::byte* data)> unpin_;
 };
 
 uint64_t WholePages(uint64_t slot_bytes) { return std::max(RoundUp(slot_bytes, kPageBytes), kPageBytes); }
@@ -79,8 +104,8 @@ struct BlockStreamer::Rep {
   const Context context;
   const Checkpoint& checkpoint;
   const std::vector<RangeStep> order;
-  std::vector<Pages> slots;
-  std::vector<Load> loads;  // by step
+  std::vector<std::unique_ptr<Slot>> slots;  // null: given back
+  std::vector<Load> loads;                   // by step
   uint64_t planned_bytes = 0, slots_bytes = 0;
 
   // These belong to the thread that calls Next.
@@ -195,11 +220,11 @@ absl::Status BlockStreamer::Rep::Plan(const Options& options) {
   slots_bytes = *total;
   const std::string what = absl::StrCat(Count(count, "block slot"), " of ", WholePages(slot_bytes), " bytes");
   for (size_t i = 0; i < count; ++i) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(Pages pages, Pages::Allocate(slot_bytes, what));
-    slots.push_back(std::move(pages));
+    AUTOSCHEME_ASSIGN_OR_RETURN(std::unique_ptr<Slot> slot, Slot::Make(slot_bytes, what, options));
+    slots.push_back(std::move(slot));
   }
   for (Load& load : loads) {
-    load.slot = slots[load.step % count].data();
+    load.slot = slots[load.step % count]->pages.data();
     load.views.reserve(load.ranges.size());
     for (size_t i = 0; i < load.ranges.size(); ++i) {
       load.views.push_back({load.ranges[i].info, load.slot + load.plan.slot_offsets[i]});
@@ -220,7 +245,7 @@ void BlockStreamer::Rep::MakeReader(const Options& options) {
   how.drop_page_cache = options.drop_page_cache;
   how.warn = options.io_engine != IoEngine::kAuto;  // else nobody has asked for the engine
   if (how.engine != IoEngine::kBuffered) {
-    for (Pages& slot : slots) slot.KeepFromChildren();
+    for (const std::unique_ptr<Slot>& slot : slots) slot->pages.KeepFromChildren();
   }
   extents = std::make_unique<ExtentReader>(context, checkpoint, how, [this]() -> absl::Status {
     if (stop.load(std::memory_order_relaxed)) return absl::CancelledError("the stream has ended");
@@ -254,8 +279,7 @@ void BlockStreamer::Rep::Stop() {
   }
   const size_t last = step < 0 ? slots.size() : step % slots.size();
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (i == last) continue;
-    const Pages given_back = std::move(slots[i]);
+    if (i != last) slots[i] = nullptr;
   }
 }
 

@@ -260,11 +260,16 @@ void StandIn::NoteMisuse(const std::string& text) {
   misuse_.push_back(text);
 }
 
+bool StandIn::IsBroken(const Machine& machine) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return machine.broken;
+}
+
 void StandIn::AwaitUse(uintptr_t begin, uintptr_t end, const char* what) {
   for (const std::unique_ptr<Machine>& machine : machines_) {
     for (Stream& stream : machine->streams) {
       if (!stream.Touches(begin, end)) continue;
-      NoteMisuse(std::string(what) + " while a stream still works on that memory");
+      if (!IsBroken(*machine)) NoteMisuse(std::string(what) + " while a stream still works on that memory");
       stream.Drain();
     }
   }

@@ -52,7 +52,7 @@ const char* StandInCallName(StandInCall call);
 
 struct StandInOptions {
   int devices = 1;
-  // Of each device. An allocation takes exactly the bytes that were asked for; one beyond the limit is kOutOfMemory.
+  // What each device has. An allocation takes exactly the bytes that were asked for; one beyond them is kOutOfMemory.
   uint64_t memory_bytes = uint64_t{1} << 40;
   // New memory of a device holds NaN in every type, so that a copy that is missing shows.
   bool fill_with_nan = true;
@@ -120,7 +120,8 @@ class StandIn {
   // Counts the call and says whether it is to fail. `machine` may be null.
   DeviceResult Begin(StandInCall call, Machine* machine);
   DeviceResult Submit(Machine* machine, DeviceStream stream, Work work);
-  // Waits for work that touches the range, where there is some: that is misuse.
+  bool IsBroken(const Machine& machine) const;
+  // Waits for work that touches the range. Where there is some, it is misuse, unless the device is broken.
   void AwaitUse(uintptr_t begin, uintptr_t end, const char* what);
   void NoteMisuse(const std::string& text);
   bool IsPinned(const void* data, size_t bytes) const;
@@ -131,7 +132,7 @@ class StandIn {
   DeviceApi api_;
   std::vector<std::unique_ptr<Machine>> machines_;
 
-  mutable std::mutex mutex_;  // of all below, and of what machines hold
+  mutable std::mutex mutex_;  // guards all below, and what machines hold
   std::array<int64_t, kCalls> calls_{};
   std::array<Failure, kCalls> failures_{};
   bool failed_ = false;
