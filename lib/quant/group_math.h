@@ -23,7 +23,7 @@ struct Kind {
 
 // body(Kind) for the format's.
 template <typename Body>
-void WithKind(const Format& f, const Body& body) {
+auto WithKind(const Format& f, const Body& body) {
   switch (f.family) {
     case Family::kIntSym:
       return f.narrow ? body(Kind<Family::kIntSym, false, true>()) : body(Kind<Family::kIntSym, false, false>());

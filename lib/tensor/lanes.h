@@ -17,11 +17,14 @@
 #endif
 
 // AUTOSCHEME_INLINE: before a function that is inlined into its callers, on a device where the file is CUDA's.
-// AUTOSCHEME_MEMBER: the same for a member.
+// AUTOSCHEME_MEMBER: the same for a member. AUTOSCHEME_UNROLL: before a loop whose arrays are to be a thread's
+// registers.
 #if defined(__CUDACC__)
+#define AUTOSCHEME_UNROLL _Pragma("unroll")
 #define AUTOSCHEME_INLINE static __device__ __forceinline__
 #define AUTOSCHEME_MEMBER __device__ __forceinline__
 #else
+#define AUTOSCHEME_UNROLL
 #define AUTOSCHEME_INLINE static inline __attribute__((always_inline))
 #define AUTOSCHEME_MEMBER inline __attribute__((always_inline))
 #endif
