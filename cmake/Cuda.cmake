@@ -1,5 +1,5 @@
-# CMake's CUDA language, the toolkit, and how our code for it is compiled: results are those of the CPU, so nothing is
-# fused and quotients are exact.
+# CMake's CUDA language, the toolkit, and how our code for it is compiled.
+include(${CMAKE_CURRENT_LIST_DIR}/../lib/cuda/kernels.cmake)
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   # The last one as PTX too, which the driver compiles for devices that are newer still.
   set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 90-real 100-real 120 CACHE STRING "Devices that the plugin has code for")
@@ -16,6 +16,6 @@ find_package(CUDAToolkit 13 REQUIRED)
 
 add_library(autoscheme_cuda_settings INTERFACE)
 # nvcc takes constants that only a launch uses for unused (177).
-set(cuda_flags -Xcompiler=-Wall,-Wextra,-ffp-contract=off -Werror=all-warnings -diag-suppress=177 -fmad=false -prec-div=true -prec-sqrt=true -ftz=false)
+set(cuda_flags -Xcompiler=-Wall,-Wextra,-ffp-contract=off -Werror=all-warnings -diag-suppress=177 ${AUTOSCHEME_CUDA_KERNEL_OPTIONS})
 target_compile_options(autoscheme_cuda_settings INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror>" "$<$<COMPILE_LANGUAGE:CUDA>:${cuda_flags}>")

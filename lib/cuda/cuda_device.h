@@ -61,6 +61,9 @@ DeviceResult On(void* handle, const char* what, Call call) {
 // Whether this plugin has code for the current device, and the device runs it. Waits for the device.
 cudaError_t Probe();
 
+// The entries of the table that are kernels of this folder.
+void AddKernels(DeviceApi& api);
+
 // DeviceApi::multiply.
 DeviceResult Multiply(void* device, const DeviceMatrix* out, const DeviceMatrix* a, const DeviceMatrix* b,
                       ProductType type, int32_t add);

@@ -1,8 +1,10 @@
-// CUDA's table of functions: the run time API, cuBLAS, and the kernels of this folder.
+// CUDA's table of functions: the run time API, cuBLAS, and the kernels of this
+// folder.
 #include <memory>
 #include <new>
 
 #include "cuda/cuda_device.h"
+#include "cuda/kernels.h"
 
 namespace autoscheme::cuda {
 namespace {
@@ -47,7 +49,8 @@ cublasStatus_t MakeProducts(CudaDevice& device) {
   if (status == CUBLAS_STATUS_SUCCESS) {
     status = cublasSetWorkspace(device.products, device.workspace, kWorkspaceBytes);
   }
-  // Parts of a sum are not rounded to 16 bits on the way. TF32 is asked for by each product.
+  // Parts of a sum are not rounded to 16 bits on the way. TF32 is asked for by
+  // each product.
   const auto mode = static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
   if (status == CUBLAS_STATUS_SUCCESS) status = cublasSetMathMode(device.products, mode);
   return status;
@@ -73,8 +76,8 @@ DeviceResult Fill(CudaDevice& device) {
   DeviceResult result = stream(&device.up);
   if (result == DeviceResult::kOk) result = stream(&device.down);
   if (result == DeviceResult::kOk) {
-    result = On(&device, "cudaMalloc of cuBLAS's workspace", [&](const CudaDevice&) {
-      return cudaMalloc(reinterpret_cast<void**>(&device.workspace), kWorkspaceBytes);
+    result = On(&device, "cudaMalloc of workspaces", [&](const CudaDevice&) {
+      return cudaMalloc(reinterpret_cast<void**>(&device.workspace), kWorkspaceBytes + kScratchBytes);
     });
   }
   if (result == DeviceResult::kOk) {
@@ -236,6 +239,7 @@ DeviceApi MakeTable() {
   api.create_event = CreateEvent, api.destroy_event = DestroyEvent;
   api.record = Record, api.stream_wait = StreamWait, api.wait = Wait, api.elapsed = Elapsed;
   api.multiply = Multiply;
+  AddKernels(api);
   return api;
 }
 

@@ -16,6 +16,8 @@ FakeRunTime& Fake() {
 
 cudaError_t Probe() { return cudaStreamSynchronize(cudaStreamLegacy); }
 
+void AddKernels(DeviceApi&) {}
+
 }  // namespace autoscheme::cuda
 
 namespace {
