@@ -169,7 +169,7 @@ step_machine() {
     echo "NOTE  nvidia-smi: $(nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader | head -1)"
     same "LibTorch's build" "$(torch_hash_wanted)" "$(sed -n "s/^git_version = '\(.*\)'/\1/p" "$torch/../version.py")"
   fi
-  "$bin/autoscheme_gpu_probe" init "$plugin" $torch >"$out" || { echo "FAIL  the device cannot be opened"; return 1; }
+  "$bin/autoscheme_gpu_probe" init "$plugin" ${torch:+"$torch"} >"$out" || { echo "FAIL  the device cannot be opened"; return 1; }
   cat "$out"
   echo "NOTE  device: $(figure "$out" device), driver $(figure "$out" driver), runtime $(figure "$out" runtime)"
   speed "memory of the process with LibTorch and context" "$(figure "$out" rss_context_gb)" GB "<=" 0.9
