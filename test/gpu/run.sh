@@ -2,7 +2,8 @@
 # The first run on a GPU: every claim that needs one, each with a number and PASS or FAIL, in less than seven minutes.
 #
 # usage: test/gpu/run.sh [--dry] [STEP...]
-#   --dry    everything but the GPU: tiny models, the processor in its place, speeds recorded and not judged
+#   --dry    everything but the GPU: tiny models, the processor in its place, speeds recorded and not judged; and a step
+#            `failures`, which shows that what compares can fail
 #   STEP     only these: machine speeds kernels golden blocks_4 blocks_32 operators
 #
 # Environment
@@ -18,7 +19,7 @@ root=$(cd "$here/../.." && pwd)
 bin=$root/build/bin
 
 # Seconds, at most. All steps together get no more than whole_s.
-declare -A limit=([machine]=25 [speeds]=45 [kernels]=60 [golden]=45 [blocks_4]=90 [blocks_32]=150 [operators]=100)
+declare -A limit=([machine]=25 [speeds]=45 [kernels]=60 [golden]=45 [blocks_4]=90 [blocks_32]=150 [operators]=100 [failures]=60)
 steps=(machine speeds kernels golden blocks_4 blocks_32 operators)
 whole_s=415
 
@@ -35,6 +36,7 @@ main() {
         ;;
     esac
   done
+  $dry && steps+=(failures)
   [ ${#chosen[@]} -gt 0 ] || chosen=("${steps[@]}")
   if ! $dry && ! nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
     echo "run.sh: there is no NVIDIA GPU here; --dry tries the script without one" >&2
@@ -310,6 +312,36 @@ step_operators() {
   score many "$rows" $goal_type operators
   judge "the same by LibTorch's operators" "$(figure "$work/operators.txt" wall_s)" s
   [ ! -e "$work/goal.json" ] || compare "scores of kernels and of operators" "$work/goal.json" "$work/operators.json" 0.5
+}
+
+# fails_with STATUS LABEL COMMAND...
+fails_with() {
+  local wanted=$1 label=$2 status=0
+  shift 2
+  "$@" >/dev/null 2>&1 || status=$?
+  same "$label" "$wanted" "$status"
+}
+
+step_failures() {
+  local scores=$work/blocks_4_1.float32.a.json compare=$root/test/bench/compare_scores.py
+  python3 - "$scores" "$work" <<'EOF' || { echo "FAIL  there are no scores to spoil: blocks_4 comes first"; return 1; }
+import json, sys
+for name, spoil in (("moved", lambda s: s["schemes"]["W4A16"]["model.layers.1.mlp.up_proj"]),
+                    ("nan", lambda s: s["schemes"]["W8A16"]["model.layers.0.self_attn.q_proj"])):
+    scores = json.load(open(sys.argv[1]))
+    term = spoil(scores)
+    term["weight"] = "NaN" if name == "nan" else term["weight"] * 1.0002
+    json.dump(scores, open(f"{sys.argv[2]}/spoilt_{name}.json", "w"))
+scores["model"]["fingerprint"] = "0"
+json.dump(scores, open(f"{sys.argv[2]}/spoilt_model.json", "w"))
+EOF
+  fails_with 1 "compare_scores, a score that is off by 0.02 %" python3 "$compare" "$scores" "$work/spoilt_moved.json" --most 0.01
+  fails_with 0 "the same where more is allowed" python3 "$compare" "$scores" "$work/spoilt_moved.json" --most 0.03
+  fails_with 1 "compare_scores, a score that is no number" python3 "$compare" "$scores" "$work/spoilt_nan.json" --most 50
+  fails_with 2 "compare_scores, another model" python3 "$compare" "$scores" "$work/spoilt_model.json" --most 50
+  fails_with 1 "kernel_bits, kernels that are wrong in a last bit" \
+    env AUTOSCHEME_STAND_IN_FAULT=forward "$bin/autoscheme_gpu_kernel_bits" "$plugin" --quick
+  fails_with 1 "probe, a plugin that is none" "$bin/autoscheme_gpu_probe" load "$bin/autoscheme_gpu_probe"
 }
 
 if [ "${1:-}" = --step ]; then
