@@ -9,6 +9,7 @@
 # Environment
 #   OUT                      where gpu.txt (the summary) and gpu.log go (default: build/gpu)
 #   AUTOSCHEME_GPU_WORK      a folder with room for 20 GB, in which gpu_work is made anew (default: build)
+#   AUTOSCHEME_TORCH_LIB     LibTorch's folder of libraries, where it is not the one that is found
 #   AUTOSCHEME_CUDA_PLUGIN   the plugin (default: build/lib/libautoscheme_cuda.so)
 #
 # Runs in a tree that has been built, and in a folder that pack.sh has filled; there LibTorch is that of `python3 -c 'import torch'`.
@@ -56,7 +57,7 @@ main() {
 
 # Files and numbers that the steps share, for the dry run or for the real one.
 settings() {
-  export torch="" plugin=${AUTOSCHEME_CUDA_PLUGIN:-$root/build/lib/libautoscheme_cuda.so} torch_hash=""
+  export torch=${AUTOSCHEME_TORCH_LIB:-} torch_cuda="" plugin=${AUTOSCHEME_CUDA_PLUGIN:-$root/build/lib/libautoscheme_cuda.so} torch_hash=""
   export AUTOSCHEME_CUDA_PLUGIN=$plugin
   if $dry; then
     plugin=$root/build/lib/libautoscheme_stand_in.so
@@ -66,9 +67,15 @@ settings() {
   else
     export shrink="" device="--device cuda --max-vram 4GB --max-ram 2GB" types="float32 tf32" goal_type=tf32 quick="" small=""
     export few=4 many=32 rows=16
-    torch=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))' 2>/dev/null)
-    [ -e "$root/packed" ] || torch=$(ldd "$root/build/lib/libautoscheme.so" | sed -n 's/.*libtorch_cpu.so => \(.*\)\/libtorch_cpu.so .*/\1/p')
   fi
+  if [ -n "$torch" ]; then
+    :
+  elif [ -e "$root/packed" ]; then
+    torch=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))')
+  else
+    torch=$(ldd "$bin/autoscheme" | sed -n 's/.*libtorch_cpu.so => \(.*\)\/libtorch_cpu.so .*/\1/p')
+  fi
+  $dry || torch_cuda=$torch
   if [ -e "$root/packed" ]; then # what pack.sh writes: the hash of the LibTorch that the programs were built with
     torch_hash=$(cat "$root/packed")
     export LD_LIBRARY_PATH=$torch:$torch/../../nvidia/cu13/lib:$root/build/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
@@ -80,7 +87,7 @@ prepare() {
   $dry && return
   if ! "$bin/autoscheme_gpu_probe" load "$plugin"; then
     echo "the plugin does not load here, and is built by nvcc"
-    "$here/build_plugin.sh" "$work/libautoscheme_cuda.so" && cp "$work/libautoscheme_cuda.so" "$plugin"
+    timeout 100 "$here/build_plugin.sh" "$work/libautoscheme_cuda.so" && cp "$work/libautoscheme_cuda.so" "$plugin"
   fi
 }
 
@@ -171,7 +178,7 @@ step_machine() {
     echo "NOTE  nvidia-smi: $(nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader | head -1)"
     same "LibTorch's build" "$(torch_hash_wanted)" "$(sed -n "s/^git_version = '\(.*\)'/\1/p" "$torch/../version.py")"
   fi
-  "$bin/autoscheme_gpu_probe" init "$plugin" ${torch:+"$torch"} >"$out" || { echo "FAIL  the device cannot be opened"; return 1; }
+  "$bin/autoscheme_gpu_probe" init "$plugin" ${torch_cuda:+"$torch_cuda"} >"$out" || { echo "FAIL  the device cannot be opened"; return 1; }
   cat "$out"
   echo "NOTE  device: $(figure "$out" device), driver $(figure "$out" driver), runtime $(figure "$out" runtime)"
   speed "memory of the process with LibTorch and context" "$(figure "$out" rss_context_gb)" GB "<=" 0.9
