@@ -175,7 +175,7 @@ class Comparison {
   static DeviceGroups GroupsOf(const GroupSize& group, int64_t rows, int64_t width) {
     const int64_t elements = rows * width;
     if (group.rows > 0) return {elements, width, group.size, group.rows};
-    if (group.size == 0) return {elements, elements, elements, 0};
+    if (group.size == 0) return {elements, elements, 0, 0};
     const int64_t size = group.size < 0 || width < group.size ? width : group.size;
     return {elements, width % size == 0 ? elements : width, size, 0};
   }

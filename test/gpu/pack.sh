@@ -49,7 +49,7 @@ chmod +x "$pack/run.sh"
 
 for program in "$pack"/build/bin/*; do
   foreign=$(LD_LIBRARY_PATH=$torch:$pack/build/lib ldd "$program" | awk '$2 == "=>" { print $3 }' |
-    grep -vE "^($torch/|$pack/|.*/(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s)\.so)" | grep -vE '/nvidia/cu13/lib/' || true)
+    grep -vE "^($torch/|$pack/|.*/(libc|libm|libdl|librt|libpthread|libutil|libstdc\+\+|libgcc_s)\.so)" | grep -vE '/nvidia/cu13/lib/' || true)
   [ -z "$foreign" ] || fail "$program needs what is not packed: $foreign"
 done
 LD_LIBRARY_PATH=$torch:$pack/build/lib "$pack/build/bin/autoscheme" --version >/dev/null || fail "the packed program does not start"

@@ -2,12 +2,14 @@
 # The first run on a GPU: every claim that needs one, each with a number and PASS or FAIL, in less than seven minutes.
 #
 # usage: test/gpu/run.sh [--dry] [STEP...]
-#   --dry    everything but the GPU: tiny models, the processor in its place, speeds recorded and not judged
+#   --dry    everything but the GPU: tiny models, the processor in its place, speeds recorded and not judged; and a step
+#            `failures`, which shows that what compares can fail
 #   STEP     only these: machine speeds kernels golden blocks_4 blocks_32 operators
 #
 # Environment
 #   OUT                      where gpu.txt (the summary) and gpu.log go (default: build/gpu)
 #   AUTOSCHEME_GPU_WORK      a folder with room for 20 GB, in which gpu_work is made anew (default: build)
+#   AUTOSCHEME_TORCH_LIB     LibTorch's folder of libraries, where it is not the one that is found
 #   AUTOSCHEME_CUDA_PLUGIN   the plugin (default: build/lib/libautoscheme_cuda.so)
 #
 # Runs in a tree that has been built, and in a folder that pack.sh has filled; there LibTorch is that of `python3 -c 'import torch'`.
@@ -18,7 +20,7 @@ root=$(cd "$here/../.." && pwd)
 bin=$root/build/bin
 
 # Seconds, at most. All steps together get no more than whole_s.
-declare -A limit=([machine]=25 [speeds]=45 [kernels]=60 [golden]=45 [blocks_4]=90 [blocks_32]=150 [operators]=100)
+declare -A limit=([machine]=25 [speeds]=45 [kernels]=60 [golden]=45 [blocks_4]=90 [blocks_32]=150 [operators]=100 [failures]=60)
 steps=(machine speeds kernels golden blocks_4 blocks_32 operators)
 whole_s=415
 
@@ -35,6 +37,7 @@ main() {
         ;;
     esac
   done
+  $dry && steps+=(failures)
   [ ${#chosen[@]} -gt 0 ] || chosen=("${steps[@]}")
   if ! $dry && ! nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
     echo "run.sh: there is no NVIDIA GPU here; --dry tries the script without one" >&2
@@ -54,7 +57,7 @@ main() {
 
 # Files and numbers that the steps share, for the dry run or for the real one.
 settings() {
-  export torch="" plugin=${AUTOSCHEME_CUDA_PLUGIN:-$root/build/lib/libautoscheme_cuda.so} torch_hash=""
+  export torch=${AUTOSCHEME_TORCH_LIB:-} torch_cuda="" plugin=${AUTOSCHEME_CUDA_PLUGIN:-$root/build/lib/libautoscheme_cuda.so} torch_hash=""
   export AUTOSCHEME_CUDA_PLUGIN=$plugin
   if $dry; then
     plugin=$root/build/lib/libautoscheme_stand_in.so
@@ -64,9 +67,15 @@ settings() {
   else
     export shrink="" device="--device cuda --max-vram 4GB --max-ram 2GB" types="float32 tf32" goal_type=tf32 quick="" small=""
     export few=4 many=32 rows=16
-    torch=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))' 2>/dev/null)
-    [ -e "$root/packed" ] || torch=$(ldd "$root/build/lib/libautoscheme.so" | sed -n 's/.*libtorch_cpu.so => \(.*\)\/libtorch_cpu.so .*/\1/p')
   fi
+  if [ -n "$torch" ]; then
+    :
+  elif [ -e "$root/packed" ]; then
+    torch=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))')
+  else
+    torch=$(ldd "$bin/autoscheme" | sed -n 's/.*libtorch_cpu.so => \(.*\)\/libtorch_cpu.so .*/\1/p')
+  fi
+  $dry || torch_cuda=$torch
   if [ -e "$root/packed" ]; then # what pack.sh writes: the hash of the LibTorch that the programs were built with
     torch_hash=$(cat "$root/packed")
     export LD_LIBRARY_PATH=$torch:$torch/../../nvidia/cu13/lib:$root/build/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
@@ -78,7 +87,7 @@ prepare() {
   $dry && return
   if ! "$bin/autoscheme_gpu_probe" load "$plugin"; then
     echo "the plugin does not load here, and is built by nvcc"
-    "$here/build_plugin.sh" "$work/libautoscheme_cuda.so" && cp "$work/libautoscheme_cuda.so" "$plugin"
+    timeout 100 "$here/build_plugin.sh" "$work/libautoscheme_cuda.so" && cp "$work/libautoscheme_cuda.so" "$plugin"
   fi
 }
 
@@ -169,7 +178,7 @@ step_machine() {
     echo "NOTE  nvidia-smi: $(nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader | head -1)"
     same "LibTorch's build" "$(torch_hash_wanted)" "$(sed -n "s/^git_version = '\(.*\)'/\1/p" "$torch/../version.py")"
   fi
-  "$bin/autoscheme_gpu_probe" init "$plugin" $torch >"$out" || { echo "FAIL  the device cannot be opened"; return 1; }
+  "$bin/autoscheme_gpu_probe" init "$plugin" ${torch_cuda:+"$torch_cuda"} >"$out" || { echo "FAIL  the device cannot be opened"; return 1; }
   cat "$out"
   echo "NOTE  device: $(figure "$out" device), driver $(figure "$out" driver), runtime $(figure "$out" runtime)"
   speed "memory of the process with LibTorch and context" "$(figure "$out" rss_context_gb)" GB "<=" 0.9
@@ -310,6 +319,36 @@ step_operators() {
   score many "$rows" $goal_type operators
   judge "the same by LibTorch's operators" "$(figure "$work/operators.txt" wall_s)" s
   [ ! -e "$work/goal.json" ] || compare "scores of kernels and of operators" "$work/goal.json" "$work/operators.json" 0.5
+}
+
+# fails_with STATUS LABEL COMMAND...
+fails_with() {
+  local wanted=$1 label=$2 status=0
+  shift 2
+  "$@" >/dev/null 2>&1 || status=$?
+  same "$label" "$wanted" "$status"
+}
+
+step_failures() {
+  local scores=$work/blocks_4_1.float32.a.json compare=$root/test/bench/compare_scores.py
+  python3 - "$scores" "$work" <<'EOF' || { echo "FAIL  there are no scores to spoil: blocks_4 comes first"; return 1; }
+import json, sys
+for name, spoil in (("moved", lambda s: s["schemes"]["W4A16"]["model.layers.1.mlp.up_proj"]),
+                    ("nan", lambda s: s["schemes"]["W8A16"]["model.layers.0.self_attn.q_proj"])):
+    scores = json.load(open(sys.argv[1]))
+    term = spoil(scores)
+    term["weight"] = "NaN" if name == "nan" else term["weight"] * 1.0002
+    json.dump(scores, open(f"{sys.argv[2]}/spoilt_{name}.json", "w"))
+scores["model"]["fingerprint"] = "0"
+json.dump(scores, open(f"{sys.argv[2]}/spoilt_model.json", "w"))
+EOF
+  fails_with 1 "compare_scores, a score that is off by 0.02 %" python3 "$compare" "$scores" "$work/spoilt_moved.json" --most 0.01
+  fails_with 0 "the same where more is allowed" python3 "$compare" "$scores" "$work/spoilt_moved.json" --most 0.03
+  fails_with 1 "compare_scores, a score that is no number" python3 "$compare" "$scores" "$work/spoilt_nan.json" --most 50
+  fails_with 2 "compare_scores, another model" python3 "$compare" "$scores" "$work/spoilt_model.json" --most 50
+  fails_with 1 "kernel_bits, kernels that are wrong in a last bit" \
+    env AUTOSCHEME_STAND_IN_FAULT=forward "$bin/autoscheme_gpu_kernel_bits" "$plugin" --quick
+  fails_with 1 "probe, a plugin that is none" "$bin/autoscheme_gpu_probe" load "$bin/autoscheme_gpu_probe"
 }
 
 if [ "${1:-}" = --step ]; then

@@ -36,7 +36,7 @@ GroupSize GroupOf(const DeviceGroups& groups) {
 
 // The width under which fused.h lays the same groups: that of a run, or of one group where runs are whole groups.
 int64_t WidthOf(const DeviceGroups& groups) {
-  return groups.run % groups.size == 0 && groups.tile_rows == 0 ? groups.size : groups.run;
+  return groups.tile_rows == 0 && groups.size > 0 && groups.run % groups.size == 0 ? groups.size : groups.run;
 }
 
 DeviceResult Forward(void* device, const cpu::Format* format, const DeviceGroups* groups, const void* x, Number x_type,
@@ -44,9 +44,7 @@ DeviceResult Forward(void* device, const cpu::Format* format, const DeviceGroups
   return StandIn::Give(device, DeviceStream::kCompute, [=, f = *format, g = *groups] {
     const int64_t width = WidthOf(g);
     at::Tensor out = Matrix(y, y_type, g.elements, width);
-    const bool per_tensor = f.family == cpu::Family::kFp8 && whole != nullptr;
-    FusedForward(f, per_tensor ? GroupSize{0, 0} : GroupOf(g), Matrix(x, x_type, g.elements, width),
-                 whole == nullptr ? 0 : *whole, out);
+    FusedForward(f, GroupOf(g), Matrix(x, x_type, g.elements, width), whole == nullptr ? 0 : *whole, out);
     Spoil("forward", out);
   });
 }
@@ -56,9 +54,8 @@ DeviceResult Backward(void* device, const cpu::Format* format, const DeviceGroup
   return StandIn::Give(device, DeviceStream::kCompute, [=, f = *format, g = *groups] {
     const int64_t width = WidthOf(g);
     at::Tensor out = Matrix(dx, type, g.elements, width);
-    const bool per_tensor = f.family == cpu::Family::kFp8 && whole != nullptr;
-    FusedBackward(f, per_tensor ? GroupSize{0, 0} : GroupOf(g), Matrix(x, x_type, g.elements, width),
-                  Matrix(grad, type, g.elements, width), whole == nullptr ? 0 : *whole, constant_whole != 0, out);
+    FusedBackward(f, GroupOf(g), Matrix(x, x_type, g.elements, width), Matrix(grad, type, g.elements, width),
+                  whole == nullptr ? 0 : *whole, constant_whole != 0, out);
     if (type == Number::kF32 && IsFaulty("backward")) out.mul_(1.00001);
   });
 }
