@@ -47,8 +47,10 @@ TEST_CASE("steps come as they were asked for, in host memory and on a device") {
 
   StandIn stand_in;
   {
+    const std::shared_ptr<const Device> device = Device::Open(stand_in.api(), 0).value();
+    Lanes lanes({device.get()});
     RunResources run(context);
-    run.device.device = Device::Open(stand_in.api(), 0).value();
+    run.device.device = device, run.lanes = &lanes;
     CheckArrival(run, *tiny);
     CHECK(stand_in.calls(StandInCall::kCopyUp) > 0);
   }
@@ -70,8 +72,11 @@ TEST_CASE("a tensor that is not finite is named where its step is looked through
   for (const bool on_device : {false, true}) {
     const Context context;
     RunResources run(context);
-    if (on_device) run.device.device = Device::Open(stand_in.api(), 0).value();
+    const std::shared_ptr<const Device> device = Device::Open(stand_in.api(), 0).value();
+    if (on_device) run.device.device = device;
     for (const bool checks : {false, true}) {
+      Lanes lanes({device.get()});
+      run.lanes = &lanes;
       std::vector<WeightStream::Step> steps = TwoSteps(*tiny);
       steps[1].check_finite = checks;
       const auto stream = WeightStream::Create(run, tiny->checkpoint(), steps, {}).value();

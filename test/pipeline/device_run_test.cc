@@ -117,6 +117,43 @@ TEST_CASE("a device's budget that nothing fits names the least that does, and th
   CHECK(run.Score().ok());
 }
 
+TEST_CASE("several devices share the variants and read the weights once") {
+  Run run;
+  run.options.schemes = ParseSchemeList("W2A16,W4A16,FP8_STATIC,MXFP4").value();
+  run.options.quant_lm_head = true;
+  const ScoreTable on_processor = run.Score().value();
+  StandInOptions options;
+  options.devices = 2;
+  StandIn stand_in(options);
+  std::vector<std::shared_ptr<const Device>> devices;
+  for (int i = 0; i < 2; ++i) devices.push_back(Device::Open(stand_in.api(), i).value());
+  StandInDevices registered(devices);
+  run.options.device = "stand-in:0";
+  const ScoreTable on_one = run.Score().value();
+  const uint64_t read_by_one = run.stats.read_bytes;
+  run.options.device = "stand-in:0,stand-in:1";
+  std::string stages;
+  run.context.progress = [&](const Progress& p) {
+    if (p.done == 1) stages += std::string(p.stage) + " ";
+    return absl::OkStatus();
+  };
+  const auto on_two = run.Score();
+  INFO(on_two.status());
+  REQUIRE(on_two.ok());
+  CHECK(WorstDifference(on_one, *on_two) == 0);
+  CHECK(WorstDifference(on_processor, *on_two) < 2e-5);
+  CHECK(stages == "forward head backward ");
+  CHECK(run.stats.read_bytes == run.stats.planned_read_bytes);
+  CHECK(run.stats.read_bytes < read_by_one + read_by_one / 10);  // embedding rows and norms are read by each
+  CHECK(stand_in.most_used_bytes(1) > 0);
+  CHECK(stand_in.Misuse() == "");
+  // A host that stops the run stops all devices.
+  run.context.progress = [](const Progress&) { return absl::CancelledError("enough"); };
+  CHECK(run.Score().status().code() == absl::StatusCode::kCancelled);
+  CHECK(stand_in.used_bytes(0) == 0);
+  CHECK(stand_in.used_bytes(1) == 0);
+}
+
 TEST_CASE("a plan for a device that is not here needs a budget, and says so") {
   Run run;
   run.options.device = "cuda:7";
