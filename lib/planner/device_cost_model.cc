@@ -119,7 +119,8 @@ double CostModel::DeviceSeconds(const ExecutionPlan& choice) const {
   double seconds = forward / (element_size() < 4 ? fitted::kDeviceRoundedFlops : fitted::kDeviceFlops) +
                    (flops - forward) / (rounds ? fitted::kDeviceRoundedFlops : fitted::kDeviceFlops);
   const double chunks = static_cast<double>(choice.chunk_bytes) / (1 << 20);
-  seconds *= 1 + 2 / chunks;  // small products leave a device idle
+  // Small products leave a device idle.
+  seconds *= (1 + 2 / chunks) * (1 + fitted::kDeviceTokensAtHalfSpeed / static_cast<double>(MicroBatchTokens(choice)));
   if (!choice.cache_weights) seconds *= 1.05;
   const MachineRates disk;
   if (!choice.inputs_on_device) {

@@ -36,6 +36,8 @@ inline constexpr uint64_t kDevicePoolPerGap = 16;
 inline constexpr uint64_t kDeviceHostBytes = uint64_t{560} << 20, kDeviceLaterHostBytes = uint64_t{64} << 20;
 // Products per second in float32, and with factors rounded to TF32 or bfloat16; bytes per second up and down; an H100.
 inline constexpr double kDeviceFlops = 4.5e13, kDeviceRoundedFlops = 3e14, kDeviceLinkRate = 2.5e10;
+// Tokens of a product that take as long again as their share of a large one.
+inline constexpr double kDeviceTokensAtHalfSpeed = 512;
 // Share of the budget that a host names none takes of what is free.
 inline constexpr double kDeviceShare = 0.9;
 

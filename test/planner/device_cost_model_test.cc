@@ -36,6 +36,8 @@ TEST_CASE("the largest job of docs/cuda.md is planned within 4 GB of a GPU's mem
   const PlannedRun run = PlanRun(job.input).value();
   CHECK(run.plan.vram_peak_bytes <= 4'000'000'000);
   CHECK(run.plan.peak_bytes <= 2'000'000'000);
+  for (const PlanItem& item : run.plan.vram_resident) UNSCOPED_INFO(item.name << " " << (item.bytes >> 20) << " MiB");
+  for (const PlanItem& item : run.plan.resident) UNSCOPED_INFO(item.name << " " << (item.bytes >> 20) << " MiB");
   CHECK(run.plan.micro_batch_rows == 8);  // nothing is cut
   CHECK(run.plan.units == 32);
   CHECK(run.plan.slots == 2);
