@@ -58,7 +58,8 @@ template <typename Kind, Number kX>
 __global__ void __launch_bounds__(kBlockThreads, 1)
     WholeTermsKernel(Format format, Layout layout, const void* x, const void* grad, Number type, const float* whole,
                      WholeScratch* scratch) {
-  __shared__ WholeGradient parts[kWholeTeams];
+  __shared__ Plain<WholeGradient> plain_parts[kWholeTeams];
+  WholeGradient* parts = ValuesOf(plain_parts);
   const int team = threadIdx.x / kTeamThreads;
   WholeGradient part;
   for (int64_t g = static_cast<int64_t>(blockIdx.x) * kWholeTeams + team; g < layout.count;
@@ -75,7 +76,8 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
 
 __global__ void __launch_bounds__(kBlockThreads, 1)
     WholeShareKernel(Format format, int blocks, const float* whole, WholeScratch* scratch) {
-  __shared__ WholeGradient parts[kBlockThreads];
+  __shared__ Plain<WholeGradient> plain_parts[kBlockThreads];
+  WholeGradient* parts = ValuesOf(plain_parts);
   WholeGradient part;
   for (int i = threadIdx.x; i < blocks; i += kBlockThreads) part = cpu::Joined(part, scratch->parts[i]);
   parts[threadIdx.x] = part;

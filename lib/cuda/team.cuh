@@ -55,6 +55,16 @@ struct WarpTeam {
   }
 };
 
+// Room for a T that shared memory does not construct: each thread would, while others use it.
+template <typename T>
+struct Plain {
+  alignas(T) unsigned char bytes[sizeof(T)];
+};
+template <typename T>
+__device__ __forceinline__ T* ValuesOf(Plain<T>* plain) {
+  return reinterpret_cast<T*>(plain);
+}
+
 // Joins v[0 .. kBlockThreads) in shared memory into v[0].
 template <typename T, typename Join>
 __device__ __forceinline__ void JoinBlock(T* v, const Join& join) {

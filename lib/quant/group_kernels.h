@@ -78,7 +78,7 @@ AUTOSCHEME_INLINE void Ranges(const float* x, const Groups& groups, PerGroup& lo
   ForEachGroup(groups, [&](int64_t g, int64_t at, int64_t n) { RangeOf(x + at, n, &low.v[g], &high.v[g]); });
 }
 
-// Of integers the range, of other families the amax (in `high`), which may be known.
+// The range of integers; the amax of other families, in `high`, which may be known.
 template <typename Kind>
 AUTOSCHEME_INLINE void FindRanges(const float* x, const Groups& groups, const float* amaxes, PerGroup& low,
                                   PerGroup& high) {

@@ -91,7 +91,7 @@ AUTOSCHEME_INLINE void ForElements(const Place& p, int thread, const Body& body)
 
 // ---- forward ----
 
-// Of integers the range, of other families the amax (in `high`).
+// The range of integers; the amax of other families, in `high`.
 template <typename Kind, Number kX, typename Team>
 AUTOSCHEME_INLINE void FindRange(const Team& team, const Place& p, const void* x, float* low, float* high) {
   constexpr bool kInt = Kind::kFamily == Family::kIntSym || Kind::kFamily == Family::kIntAsym;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Compiles CUDA sources for one architecture and reads the assembler's report: fails when a kernel spills registers or
-has a stack in local memory, or when there is no kernel.
+has a stack in local memory, when there is no kernel, or when its code fuses, flushes or approximates.
 
 usage: test/cuda/ptxas_report.py --nvcc PROGRAM --include FOLDER --arch sm_90 SOURCE... -- OPTION...
 """
@@ -14,6 +14,7 @@ import tempfile
 ENTRY = re.compile(r"Compiling entry function '(\w+)'")
 MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
+INEXACT = re.compile(r"\b(?:fma\.\w+|\w+(?:\.\w+)*\.(?:approx|full|ftz))\.f(?:32|64)\b|\.ftz\b")
 
 
 def kernels(report):
@@ -43,14 +44,18 @@ def main():
     for source in arguments.sources:
         with tempfile.TemporaryDirectory() as folder:
             command = [arguments.nvcc, "-std=c++17", "-O3", f"-I{arguments.include}", f"-arch={arguments.arch}", "-cubin",
-                       "-Xptxas", "-v", *sys.argv[split + 1:], str(source), "-o", f"{folder}/kernels.cubin"]
+                       "-Xptxas", "-v", "--keep", "--keep-dir", folder, *sys.argv[split + 1:], str(source), "-o", f"{folder}/kernels.cubin"]
             run = subprocess.run(command, capture_output=True, text=True)
+            code = "".join(path.read_text() for path in pathlib.Path(folder).glob("*.ptx"))
         report = run.stdout + run.stderr
         found = kernels(report)
         if run.returncode != 0 or not found:
             print(f"{source.name}: {len(found)} kernels, nvcc ended with status {run.returncode}\n{report}")
             faults += 1
             continue
+        if ".entry" not in code or INEXACT.search(code):
+            print(f"{source.name}: not exact: {sorted(set(INEXACT.findall(code)))}")
+            faults += 1
         for name, stack, spilled, registers in found:
             if stack or spilled:
                 print(f"{source.name}: {name}: {stack} bytes of stack, {spilled} spilled, {registers} registers")

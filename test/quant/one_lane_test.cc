@@ -173,8 +173,10 @@ TEST_CASE("one lane differentiates every scheme as the CPU does, to the bit but 
       for (const at::Tensor& x : inputs) {
         const at::Tensor grad = at::randn(x.sizes()).to(as);
         CheckBackward(side, *codec, x.to(as), grad);
-        // Without values that only float32 holds, so that a gradient flows through the tensor's scale.
-        CheckBackward(side, *codec, x.nan_to_num(0, 4, -4).clamp(-4, 4).to(as), grad);
+        // Without values at the ends of the range, so that a gradient flows through the tensor's scale.
+        if (ThroughWhole(side, !codec->backward_needs_whole_tensor())) {
+          CheckBackward(side, *codec, x.nan_to_num(0, 4, -4).clamp(-4, 4).to(as), grad);
+        }
       }
     }
   }
