@@ -40,8 +40,8 @@ absl::StatusOr<FileKind> RecognizeFile(const File& file);
 // OK if the format is not known either.
 absl::Status DescribeForeignFile(const File& file);
 
-// The contents of a model's JSON file, numbers of Python's that are not finite included (NonFiniteNumbers::kRead). The error
-// names what the file is where it is of a known kind that is no JSON.
+// The contents of a model's JSON file, numbers of Python's that are not finite included (NonFiniteNumbers::kRead). The
+// error names what the file is where it is of a known kind that is no JSON.
 absl::StatusOr<Json> ParseJsonFile(absl::string_view text, const std::string& path);
 
 }  // namespace autoscheme

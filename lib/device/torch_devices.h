@@ -30,6 +30,14 @@ const Device* DeviceOf(const at::Tensor& t);
 // Whether the processor's own loops may work on it.
 inline bool OnHost(const at::Tensor& t) { return t.is_cpu() && DeviceOf(t) == nullptr; }
 
+// The same where its own loops and products are to work on the tensor; null: LibTorch's operators do, or the
+// processor's loops.
+const Device* KernelsOf(const at::Tensor& t);
+// The type of a tensor as the table names it. Throws for a type that no device knows.
+Number NumberOf(const at::Tensor& t);
+// Throws a c10::Error with what Device::Check says of a call, as LibTorch's operators throw.
+void RequireOk(const Device& device, DeviceResult result, absl::string_view what);
+
 // For tests: as long as this lives, its devices have the names "<name of the table>:0", .. and all tensors in plain
 // memory are taken for theirs. One at a time.
 class StandInDevices {

@@ -12,6 +12,7 @@ namespace autoscheme {
 
 // Groups as fused.h lays them over a contiguous tensor: runs of `run` elements, each cut into groups of `size`, of
 // which the last of a run may be shorter. With `tile_rows`, tiles of tile_rows x size over a matrix of rows of `run`.
+// Where the tensor is one group, which has `whole` for its magnitude, run and size are `elements`.
 struct DeviceGroups {
   int64_t elements, run, size, tile_rows;
 };

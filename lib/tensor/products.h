@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string>
 
+#include "device/device_api.h"
 #include "tensor/widened.h"
 
 namespace autoscheme {
@@ -23,9 +24,10 @@ bool MultipliesBfloat16();
 // there.
 bool MultipliesBfloat16(bool processor_does, const std::string& capability, const std::string& onednn_most);
 
-// out = a b; out += a b. Matrices of one dtype, each of which may be a view.
-void Multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b);
-void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b);
+// out = a b; out += a b. Matrices of one dtype, each of which may be a view. `type` is for devices that have products
+// of their own, which also take an `out` of float32 for narrower a and b; the processor's are exact.
+void Multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType type = ProductType::kExact);
+void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType type = ProductType::kExact);
 
 // What these two do with bfloat16 where MultipliesBfloat16() is false.
 void MultiplyWidened(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add);
