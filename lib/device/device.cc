@@ -1,10 +1,20 @@
 #include "device/device.h"
 
+#include <cstdlib>
+
 #include "absl/strings/str_cat.h"
 #include "base/count.h"
 #include "base/status_macros.h"
 
 namespace autoscheme {
+namespace {
+
+absl::string_view Setting(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Device>> Device::Open(const DeviceApi& api, int index) {
   int32_t count = 0;
@@ -27,6 +37,9 @@ absl::StatusOr<std::unique_ptr<Device>> Device::Open(const DeviceApi& api, int i
   }
   return std::unique_ptr<Device>(new Device(api, handle, index));
 }
+
+Device::Device(const DeviceApi& api, void* handle, int index)
+    : api_(api), handle_(handle), index_(index), uses_kernels_(Setting("AUTOSCHEME_DEVICE_KERNELS") != "0") {}
 
 Device::~Device() { api_.close(handle_); }
 

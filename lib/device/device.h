@@ -26,6 +26,9 @@ class Device {
   const DeviceApi& api() const { return api_; }
   void* handle() const { return handle_; }
   int index() const { return index_; }
+  // Whether the loops and products of the table are used, where it has them. Not if AUTOSCHEME_DEVICE_KERNELS was 0
+  // when the device was opened: LibTorch's operators then do all, which tells a fault of the one from one of the other.
+  bool uses_kernels() const { return uses_kernels_; }
   std::string name() const;  // "cuda:0"
 
   // What a call of the table came to. `what` says what was wanted, as in "copying 16 MiB to the device".
@@ -38,10 +41,11 @@ class Device {
   absl::StatusOr<uint64_t> FreeBytes() const;
 
  private:
-  Device(const DeviceApi& api, void* handle, int index) : api_(api), handle_(handle), index_(index) {}
+  Device(const DeviceApi& api, void* handle, int index);
   const DeviceApi& api_;
   void* const handle_;
   const int index_;
+  const bool uses_kernels_;
 };
 
 // Memory of the device, or host memory that is pinned for it; freed with this object.
@@ -86,8 +90,8 @@ class DeviceEvent {
   }
   void* handle() const { return event_; }
   absl::Status Record(DeviceStream stream) const;
-  absl::Status Wait() const;                       // for this thread
-  absl::Status WaitOn(DeviceStream stream) const;  // work given to it later
+  absl::Status Wait() const;                       // the thread waits
+  absl::Status WaitOn(DeviceStream stream) const;  // the stream waits
 
  private:
   const Device* device_ = nullptr;

@@ -50,7 +50,7 @@ struct DeviceQuantApi;  // quant/device_quant_api.h
 // thread at a time. Work is only given by them: it is done when an event behind it is, or after `synchronize`.
 struct DeviceApi {
   uint32_t version;  // kDeviceApiVersion
-  uint32_t bytes;    // the size of this struct
+  uint32_t bytes;    // sizeof(DeviceApi)
   const char* name;  // "cuda"
 
   // How many devices there are.

@@ -148,6 +148,24 @@ GradientsOnThisThread::~GradientsOnThisThread() {
   c10::AutogradState::get_tls_state().set_multithreading_enabled(before_);
 }
 
+const Device* KernelsOf(const at::Tensor& t) {
+  const Device* device = DeviceOf(t);
+  return device != nullptr && device->uses_kernels() ? device : nullptr;
+}
+
+Number NumberOf(const at::Tensor& t) {
+  if (t.scalar_type() == at::kBFloat16) return Number::kBF16;
+  if (t.scalar_type() == at::kHalf) return Number::kF16;
+  TORCH_CHECK(t.scalar_type() == at::kFloat, "a device works on float32, bfloat16 and float16, not on ",
+              t.scalar_type());
+  return Number::kF32;
+}
+
+void RequireOk(const Device& device, DeviceResult result, absl::string_view what) {
+  if (result == DeviceResult::kOk) return;
+  TORCH_CHECK(false, std::string(device.Check(result, what).message()));
+}
+
 StandInDevices::StandInDevices(std::vector<std::shared_ptr<const Device>> devices) {
   StandIns() = std::move(devices);
   stand_in.store(StandIns().empty() ? nullptr : StandIns()[0].get(), std::memory_order_release);

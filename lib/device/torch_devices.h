@@ -34,6 +34,14 @@ const Device* DeviceOf(const at::Tensor& t);
 // Whether the processor's own loops may work on it.
 inline bool OnHost(const at::Tensor& t) { return t.is_cpu() && DeviceOf(t) == nullptr; }
 
+// The same where its own loops and products are to work on the tensor; null: LibTorch's operators do, or the
+// processor's loops.
+const Device* KernelsOf(const at::Tensor& t);
+// The type of a tensor as the table names it. Throws for a type that no device knows.
+Number NumberOf(const at::Tensor& t);
+// Throws a c10::Error with what Device::Check says of a call, as LibTorch's operators throw.
+void RequireOk(const Device& device, DeviceResult result, absl::string_view what);
+
 // As long as this lives, gradients that the calling thread asks for are computed by that thread, on a device too.
 // LibTorch otherwise gives a device's nodes to a thread of its own, which it starts before the first backward pass of
 // the process or never: a pass over a device that was loaded later would fail.

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
-#include <optional>
 
 #include "base/finite.h"
 #include "device/torch_devices.h"
@@ -118,19 +117,35 @@ absl::Status CheckFinite(const TensorView& view) {
   return FiniteStatus(info, found.count, found.first);
 }
 
-double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
-  const bool plain = OnHost(grad) && grad.is_contiguous() && w.is_contiguous() && wq.is_contiguous();
-  std::optional<double> sum;
-  if (plain) {
+void AddAbsGradTimesError(const at::Tensor& sum, const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
+  const bool dense = grad.is_contiguous() && w.is_contiguous() && wq.is_contiguous();
+  if (dense && OnHost(grad)) {
+    bool known = false;
     WithType(grad, [&](auto g) {
       WithType(w, [&](auto v) {
-        WithType(wq, [&](auto q) { sum = SumOnCpu<decltype(g), decltype(v), decltype(q)>(grad, w, wq); });
+        WithType(wq, [&](auto q) {
+          *sum.mutable_data_ptr<double>() += SumOnCpu<decltype(g), decltype(v), decltype(q)>(grad, w, wq);
+          known = true;
+        });
       });
     });
+    if (known) return;
   }
-  if (sum.has_value()) return *sum;
+  if (const Device* device = KernelsOf(grad); device != nullptr && device->api().add_abs_products != nullptr) {
+    const at::Tensor g = grad.contiguous(), a = w.contiguous(), b = wq.contiguous();
+    const DeviceResult result = device->api().add_abs_products(device->handle(), g.const_data_ptr(), NumberOf(g),
+                                                               a.const_data_ptr(), NumberOf(a), b.const_data_ptr(),
+                                                               NumberOf(b), g.numel(), sum.mutable_data_ptr<double>());
+    return RequireOk(*device, result, "summing up gradients times errors");
+  }
   at::Tensor error = w.to(at::kFloat) - wq.to(at::kFloat);
-  return error.mul_(grad).abs_().sum(at::kDouble).item<double>();
+  sum.add_(error.mul_(grad).abs_().sum(at::kDouble));
+}
+
+double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq) {
+  const at::Tensor sum = at::zeros({}, grad.options().dtype(at::kDouble));
+  AddAbsGradTimesError(sum, grad, w, wq);
+  return sum.item<double>();
 }
 
 }  // namespace autoscheme

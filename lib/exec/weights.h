@@ -24,8 +24,10 @@ at::Tensor LoadTensor(const TensorView& view, at::ScalarType dtype, at::Device d
 // patterns.
 absl::Status CheckFinite(const TensorView& view);
 
-// sum |grad * (w - wq)| in double; the three have one shape, each a dtype of its own. float32 products, as the
-// reference forms them.
+// sum += sum |grad * (w - wq)|. `sum` is one double that lies where `grad` does; the three have one shape, each a dtype
+// of its own. float32 products, as the reference forms them. On a device the work is only given to it.
+void AddAbsGradTimesError(const at::Tensor& sum, const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq);
+// The same from zero, waited for.
 double SumAbsGradTimesError(const at::Tensor& grad, const at::Tensor& w, const at::Tensor& wq);
 
 }  // namespace autoscheme

@@ -16,7 +16,7 @@ struct AttentionShape {
   double query_growth = 0, growth_length = 1;       // likewise
 
   int64_t group() const { return heads / kv_heads; }  // query heads that share a key head
-  double factor() const;                              // of the scores
+  double factor() const;                              // what scores are multiplied by
 };
 
 AttentionShape ShapeOf(const Attention& attention);

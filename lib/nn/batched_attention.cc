@@ -162,7 +162,7 @@ class Batch {
   const at::Tensor tables_;             // [2, seq, 1, dims / 2]
   at::Tensor query_scales_;             // [seq, 1, 1]
   at::Tensor queries_, keys_, values_;  // [rows, kv_heads, seq, group or 1, dim]
-  at::Tensor scores_, slopes_;          // of a stretch; what the cap multiplies a gradient by
+  at::Tensor scores_, slopes_;          // a stretch's; what the cap multiplies a gradient by
   at::Tensor hidden_, left_;            // [queries, 1, keys]: -inf behind a query; and before what its window sees
 };
 

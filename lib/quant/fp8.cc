@@ -36,14 +36,14 @@ class Fp8Codec : public GroupCodec {
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& prepared) const override {
     const at::Tensor wide = tiles_ ? x : x.to(at::kFloat);
     const at::Tensor amax = prepared.defined() ? prepared.to(wide.scalar_type()) : wide.abs().amax(1, true);
-    const at::Tensor scale = amax.div(kMax).clamp_min_(kLeastScale);
+    const at::Tensor scale = amax.div(Divisor(kMax, amax)).clamp_min_(kLeastScale);
     return Round(wide.div(scale)).mul_(scale).to(x.scalar_type());
   }
 
   at::Tensor Backward(const at::Tensor& x, const at::Tensor&, const at::Tensor& grad) const override {
     const at::Tensor wide = tiles_ ? x : x.to(at::kFloat), g = grad.to(at::kFloat);
     const auto [amax, argmax] = wide.abs().max(1, true);
-    const at::Tensor unfloored = amax.div(kMax);
+    const at::Tensor unfloored = amax.div(Divisor(kMax, amax));
     const at::Tensor u = wide / unfloored.clamp_min(kLeastScale);
     const at::Tensor passed = g * u.abs().le(kMax);
     if (x.scalar_type() == at::kBFloat16 && tiles_) return NarrowTileBackward(wide, amax, unfloored, u, grad);

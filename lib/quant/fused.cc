@@ -11,6 +11,7 @@
 
 #include "base/checked.h"
 #include "device/torch_devices.h"
+#include "quant/device_quant_api.h"
 
 namespace autoscheme {
 namespace {
@@ -55,19 +56,26 @@ class Sink {
   void* data_;
 };
 
+// Elements that lie one behind the other, and the size of the groups that they are cut into, of which the last may be
+// shorter. Groups of size 0: all of x is one.
+struct Runs {
+  int64_t length, size;
+};
+
+Runs RunsOf(const GroupSize& group, const at::Tensor& x) {
+  const int64_t width = x.size(-1);
+  if (group.size == 0) return {x.numel(), x.numel()};
+  const int64_t size = group.size < 0 || width < group.size ? width : group.size;
+  return {width % size != 0 ? width : x.numel(), size};
+}
+
 // The groups of a matrix in chunks of whole groups, each of which lies in one run of memory. A row that its groups
 // do not fill ends in a shorter one; zeros that would fill it up change no range, and are not there.
 class Chunks {
  public:
   Chunks(const GroupSize& group, const at::Tensor& x) {
-    const int64_t width = x.size(-1);
-    run_ = x.numel();
-    if (group.size == 0) {
-      size_ = std::min(kChunkElements, run_);
-    } else {
-      size_ = group.size < 0 || width < group.size ? width : group.size;
-      if (width % size_ != 0) run_ = width;
-    }
+    const Runs runs = RunsOf(group, x);
+    run_ = runs.length, size_ = group.size == 0 ? std::min(kChunkElements, run_) : runs.size;
     elements_ = std::clamp<int64_t>(kChunkElements / size_, 1, cpu::kMostGroups) * size_;
     per_run_ = CeilDiv(run_, elements_);
     count_ = x.numel() / run_ * per_run_;
@@ -128,21 +136,62 @@ void ForwardTiles(const Format& format, const GroupSize& group, const at::Tensor
   });
 }
 
+// The device whose loops work on x; null: the processor's do.
+const Device* QuantDevice(const at::Tensor& x) {
+  const Device* device = KernelsOf(x);
+  return device != nullptr && device->api().quant != nullptr ? device : nullptr;
+}
+
+DeviceGroups GroupsOn(const GroupSize& group, const at::Tensor& x) {
+  return GroupsOf(group.size, group.rows, x.numel(), x.size(-1));
+}
+
+const float* Pointer(const at::Tensor& whole) { return whole.defined() ? whole.const_data_ptr<float>() : nullptr; }
+
+void BackwardOn(const Device& device, const Format& format, const GroupSize& group, const at::Tensor& x,
+                const at::Tensor& grad, const at::Tensor& whole, bool constant_whole, const at::Tensor& dx) {
+  const DeviceGroups groups = GroupsOn(group, x);
+  const DeviceResult result = device.api().quant->backward(
+      device.handle(), &format, &groups, x.const_data_ptr(), NumberOf(x), grad.const_data_ptr(), Pointer(whole),
+      static_cast<int32_t>(constant_whole), dx.mutable_data_ptr(), NumberOf(dx));
+  RequireOk(device, result, "differentiating what is quantized");
+}
+
+bool KQuantOn(const Device& device, const cpu::KFormat& format, const at::Tensor& x, const at::Tensor& importance,
+              const at::Tensor& y) {
+  const at::Tensor overflowed = at::zeros({1}, x.options().dtype(at::kInt));
+  const int64_t repeat = importance.defined() ? importance.numel() / format.group : 1;
+  const DeviceResult result = device.api().quant->k_quant(
+      device.handle(), &format, x.numel() / format.group, x.const_data_ptr(), NumberOf(x), Pointer(importance), repeat,
+      y.mutable_data_ptr(), NumberOf(y), overflowed.mutable_data_ptr<int32_t>());
+  RequireOk(device, result, "quantizing by super-groups");
+  return overflowed.item<int32_t>() == 0;
+}
+
 }  // namespace
 
 bool Fusable(const at::Tensor& x) {
   const at::ScalarType type = x.scalar_type();
-  return OnHost(x) && x.is_contiguous() && (type == at::kFloat || type == at::kBFloat16 || type == at::kHalf);
+  return x.is_contiguous() && (type == at::kFloat || type == at::kBFloat16 || type == at::kHalf) &&
+         (OnHost(x) || QuantDevice(x) != nullptr);
 }
 
 bool FusableInto(const at::Tensor& x, const at::Tensor& y) {
   return Fusable(x) && Fusable(y) && y.scalar_type() != at::kHalf;
 }
 
-float Amax(const at::Tensor& x) {
+at::Tensor Amax(const at::Tensor& x) {
+  if (const Device* device = QuantDevice(x); device != nullptr) {
+    at::Tensor most = at::empty({}, x.options().dtype(at::kFloat));
+    RequireOk(*device,
+              device->api().quant->amax(device->handle(), x.const_data_ptr(), NumberOf(x), x.numel(),
+                                        most.mutable_data_ptr<float>()),
+              "looking for the largest magnitude");
+    return most;
+  }
   const Source source(x);
   const auto larger = [](float a, float b) { return b <= a || a != a ? a : b; };
-  return at::parallel_reduce(
+  const float most = at::parallel_reduce(
       0, CeilDiv(x.numel(), kChunkElements), kGrainElements / kChunkElements, 0.0f,
       [&](int64_t begin, int64_t end, float amax) {
         Buffers buffers(kChunkElements, {source.in_place()});
@@ -155,9 +204,19 @@ float Amax(const at::Tensor& x) {
         return amax;
       },
       larger);
+  return at::scalar_tensor(most, at::kFloat);
 }
 
-void FusedForward(const Format& format, const GroupSize& group, const at::Tensor& x, float whole, at::Tensor& y) {
+void FusedForward(const Format& format, const GroupSize& group, const at::Tensor& x, const at::Tensor& of_whole,
+                  at::Tensor& y) {
+  if (const Device* device = QuantDevice(x); device != nullptr) {
+    const DeviceGroups groups = GroupsOn(group, x);
+    return RequireOk(*device,
+                     device->api().quant->forward(device->handle(), &format, &groups, x.const_data_ptr(), NumberOf(x),
+                                                  Pointer(of_whole), y.mutable_data_ptr(), NumberOf(y)),
+                     "quantizing");
+  }
+  const float whole = of_whole.defined() ? of_whole.item<float>() : 0;
   if (group.rows > 0) return ForwardTiles(format, group, x, y);
   const Chunks chunks(group, x);
   const Source source(x);
@@ -176,7 +235,11 @@ void FusedForward(const Format& format, const GroupSize& group, const at::Tensor
 }
 
 void FusedBackward(const Format& format, const GroupSize& group, const at::Tensor& x, const at::Tensor& grad,
-                   float whole, bool constant_whole, at::Tensor& dx) {
+                   const at::Tensor& of_whole, bool constant_whole, at::Tensor& dx) {
+  if (const Device* device = QuantDevice(x); device != nullptr) {
+    return BackwardOn(*device, format, group, x, grad, of_whole, constant_whole, dx);
+  }
+  const float whole = of_whole.defined() ? of_whole.item<float>() : 0;
   const Chunks chunks(group, x);
   const Source source(x), gradient(grad);
   const Sink sink(dx);
@@ -234,6 +297,7 @@ void FusedBackward(const Format& format, const GroupSize& group, const at::Tenso
 }
 
 bool FusedKQuant(const cpu::KFormat& format, const at::Tensor& x, const at::Tensor& importance, at::Tensor& y) {
+  if (const Device* device = QuantDevice(x); device != nullptr) return KQuantOn(*device, format, x, importance, y);
   const int64_t count = x.numel() / format.group, step = cpu::kMostGroups / format.groups * format.groups;
   const Source source(x);
   const Sink sink(y);

@@ -13,6 +13,7 @@
 #include "device/torch_devices.h"
 #include "quant/fused.h"
 #include "quant/rounding.h"
+#include "tensor/row_chunks.h"
 #include "tensor/tensor_pool.h"
 
 namespace autoscheme {
@@ -123,22 +124,22 @@ class GroupedSide {
 
  private:
   // The results of work(groups, first, count) for all groups of x, in the shape of x. Slices keep temporaries in a
-  // core's cache, and memory bounded, whatever the size of the tensor; several are worked at a time. One slice is all
-  // of x when `whole`, or on a device that has its own parallelism.
+  // core's cache, and memory bounded, whatever the size of the tensor; several are worked at a time, but on a device,
+  // which has a parallelism of its own. One slice is all of x when `whole`.
   template <typename Work>
   at::Tensor BySlices(const at::Tensor& x, bool whole, const Work& work) const {
-    constexpr int64_t kSliceElements = 1 << 14;
+    const bool host = OnHost(x);
+    const int64_t elements = host ? 1 << 14 : kDeviceChunkElements;
     const Grouping grouping(side_.group, x);
     const at::Tensor groups = grouping.Split(x), y = NewLike(groups);
     const int64_t count = groups.size(0), multiple = group_multiple();
-    const bool one = whole || !OnHost(groups);
-    const int64_t rows = one ? count : std::max<int64_t>(1, kSliceElements / groups.size(1) / multiple) * multiple;
+    const int64_t rows = whole ? count : std::max<int64_t>(1, elements / groups.size(1) / multiple) * multiple;
     const auto slice = [&](int64_t first) {
       const int64_t height = std::min(rows, count - first);
       y.narrow(0, first, height).copy_(work(groups, first, height));
     };
-    if (count <= rows) {
-      slice(0);
+    if (count <= rows || !host) {
+      for (int64_t first = 0; first < count; first += rows) slice(first);
     } else {
       at::parallel_for(0, CeilDiv(count, rows), 1, [&](int64_t begin, int64_t end) {
         at::NoGradGuard no_grad;  // a property of the thread
@@ -166,9 +167,9 @@ class GroupedSide {
     return format.family == cpu::Family::kFp8 || (side_.group.size != 0 && side_.group.rows == 0);
   }
   // Without `prepared`, x is the whole.
-  float Whole(const at::Tensor& x, const at::Tensor& prepared) const {
-    if (!needs_whole_tensor()) return 0;
-    return prepared.defined() ? prepared.item<float>() : Amax(x);
+  at::Tensor Whole(const at::Tensor& x, const at::Tensor& prepared) const {
+    if (!needs_whole_tensor()) return {};
+    return prepared.defined() ? prepared : Amax(x);
   }
 
   Side side_;

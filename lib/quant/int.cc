@@ -179,8 +179,9 @@ class IntAsymCodec : public GroupCodec {
     std::tie(grid.low, grid.argmin) = x.min(1, true);
     std::tie(grid.high, grid.argmax) = x.max(1, true);
     const at::Tensor lo = grid.low.clamp_max(0), hi = grid.high.clamp_min(0);
-    at::Tensor quotient = (hi - lo).div_(top_);
-    quotient = at::where(quotient.isfinite(), quotient, hi / top_ - lo / top_);
+    const at::Tensor top = Divisor(top_, lo);
+    at::Tensor quotient = (hi - lo).div_(top);
+    quotient = at::where(quotient.isfinite(), quotient, hi / top - lo / top);
     const at::Tensor rounded = RoundTo(quotient, scale_dtype_.type);
     grid.unclamped = rounded.ge(scale_dtype_.threshold);
     const bool narrow = x.scalar_type() == at::kBFloat16 && scale_dtype_.type == at::kBFloat16;

@@ -23,7 +23,7 @@ at::Tensor QuantizeScales(const at::Tensor& t, int bits) {
   const double top = (1 << bits) - 1;
   const at::Tensor peak = t.amax(1, true).clamp_min_(0);
   const at::Tensor inverse = ReciprocalOrZeroBelowEps(peak).mul_(top).clamp_min_(0);
-  return t.mul(inverse).round_().clamp_max_(top).mul_(peak.div(top));
+  return t.mul(inverse).round_().clamp_max_(top).mul_(peak.div(Divisor(top, peak)));
 }
 
 at::Tensor QuantizeSignedScales(const at::Tensor& t, int bits) {
@@ -65,7 +65,7 @@ class KQuantCodec : public GroupCodec {
     const int top = (1 << layout_.bits) - 1;
     const at::Tensor lo = w.amin(1, true).clamp_max_(0).to(dtype);
     const at::Tensor hi = w.amax(1, true).clamp_min_(0).to(dtype);
-    const at::Tensor range = (hi - lo).div_(top).to(at::kFloat).clamp_min_(kThreshold);
+    const at::Tensor range = (hi - lo).div_(Divisor(top, lo)).to(at::kFloat).clamp_min_(kThreshold);
     const at::Tensor scale =
         QuantizeScales(range.reshape({-1, layout_.groups}), layout_.scale_bits).clamp_min_(kThreshold).reshape({-1, 1});
     const at::Tensor minimum =

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/checked.h"
 #include "base/count.h"
 #include "device/torch_devices.h"
 #include "quant/fused.h"
@@ -22,7 +23,8 @@
 namespace autoscheme {
 namespace {
 
-constexpr int64_t kSliceElements = 1 << 14;  // temporaries of one slice stay in a core's cache
+// Temporaries of one slice stay in a core's cache; on a device, the many that a search has stay few megabytes each.
+constexpr int64_t kSliceElements = 1 << 14, kDeviceSliceElements = 1 << 20;
 
 // The search multiplies sums over a group by one another, which leaves float32 where importances are huge or tiny. Only
 // their ratios matter: beyond what sums of squares usually are, the largest is brought to 1 to 2 by a power of two,
@@ -93,12 +95,12 @@ Fit FitRange(const at::Tensor& x, const at::Tensor& w, int top, const Steps& ste
   at::Tensor lo = x.amin(1, true);
   const at::Tensor hi = x.amax(1, true);
   const at::Tensor sum_w = Sum(w), sum_x = Sum(w * x);
-  at::Tensor scale = (hi - lo).div_(top);
+  at::Tensor scale = (hi - lo).div_(Divisor(top, lo));
   const at::Tensor first = (x - lo).mul_(ReciprocalOrZeroBelowEps(scale)).round_().clamp_(0, top);
   at::Tensor best = error(scale * first + lo - x);
   for (int i = 0; i < steps.count; ++i) {
     const double levels = steps.first + steps.step * i + top;
-    const at::Tensor trial = (hi - lo).div_(levels);
+    const at::Tensor trial = (hi - lo).div_(Divisor(levels, lo));
     const at::Tensor q = (x - lo).mul_(ReciprocalOrZeroBelowEps(trial)).round_().clamp_(0, top);
     const at::Tensor wq = w * q;
     const at::Tensor sum_l = Sum(wq), sum_l2 = Sum(wq * q), sum_xl = Sum(wq * x);
@@ -122,12 +124,12 @@ Fit FitRange(const at::Tensor& x, const at::Tensor& w, int top, const Steps& ste
 at::Tensor FitFactors(const at::Tensor& d, const at::Tensor& w, int bits) {
   const double top = (1 << bits) - 1;
   const at::Tensor peak = d.amax(1, true);
-  const at::Tensor plain = peak / top;
+  const at::Tensor plain = peak / Divisor(top, peak);
   at::Tensor inverse = ReciprocalOrZeroBelowEps(plain);
   at::Tensor best = Sum(w * (d - plain * (inverse * d).round()).square());
   for (int k = -4; k <= 4; ++k) {
     if (k == 0) continue;
-    const at::Tensor trial = peak / (0.1 * k + top);
+    const at::Tensor trial = peak / Divisor(0.1 * k + top, peak);
     const at::Tensor trial_inverse = ReciprocalOrZeroBelowEps(trial);
     const at::Tensor q = (trial_inverse * d).round_().clamp_max_(top);
     const at::Tensor e = Sum(w * (d - trial * q).square());
@@ -200,18 +202,20 @@ at::Tensor KQuantSearch::Forward(const at::Tensor& rows, const at::Tensor& prepa
   if (!Takes(rows)) return plain_->Forward(rows, prepared);
   at::Tensor y = at::empty_like(rows, at::MemoryFormat::Contiguous);
   if (Fused(rows, y)) return y;
-  if (!OnHost(rows)) return y.copy_(QuantizeRows(rows.detach()));
   const int64_t height = rows.size(0), width = rows.size(1);
   const int64_t per_row = width / layout_.group;
   const int64_t unit = layout_.groups / std::gcd<int64_t>(per_row, layout_.groups);
-  const int64_t step = std::max<int64_t>(1, kSliceElements / (unit * width)) * unit;
-  at::parallel_for(0, (height + step - 1) / step, 1, [&](int64_t begin, int64_t end) {
+  const bool host = OnHost(rows);
+  const int64_t elements = host ? kSliceElements : kDeviceSliceElements;
+  const int64_t step = std::max<int64_t>(1, elements / (unit * width)) * unit, slices = CeilDiv(height, step);
+  const auto work = [&](int64_t begin, int64_t end) {
     at::NoGradGuard no_grad_here;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t count = std::min(step, height - i * step);
       y.narrow(0, i * step, count).copy_(QuantizeRows(rows.detach().narrow(0, i * step, count)));
     }
-  });
+  };
+  host ? at::parallel_for(0, slices, 1, work) : work(0, slices);
   return y;
 }
 
@@ -232,7 +236,7 @@ bool KQuantSearch::Fused(const at::Tensor& rows, at::Tensor& out) const {
   if (!fused_ || all_zero_ || !FusableInto(rows, out)) return false;
   const at::Tensor x = rows.detach();
   const at::Tensor weights =
-      has_zero_ ? WeightsFor(x.to(at::kFloat).reshape({-1, layout_.group})).contiguous() : imatrix_;
+      has_zero_ ? WeightsFor(x.to(at::kFloat).reshape({-1, layout_.group})).contiguous() : imatrix_.to(x.device());
   return FusedKQuant(layout_, x, weights, out);
 }
 

@@ -67,7 +67,7 @@ class MxCodec : public GroupCodec {
   // Before the clamp to what an E8M0 scale can hold.
   at::Tensor Exponent(const at::Tensor& amax) const {
     const at::Tensor zero = amax.eq(0);
-    if (ceil_scale_) return amax.div(format_.max_norm).log2_().ceil_().masked_fill_(zero, 1);
+    if (ceil_scale_) return amax.div(Divisor(format_.max_norm, amax)).log2_().ceil_().masked_fill_(zero, 1);
     return amax.log2().masked_fill_(zero, 1).floor_().sub_(format_.max_exponent);
   }
 

@@ -15,7 +15,7 @@ void AddAt(at::Tensor& dx, const at::Tensor& index, const at::Tensor& value) {
 }
 
 at::Tensor AmaxTensor(const at::Tensor& x) {
-  if (Fusable(x)) return at::scalar_tensor(Amax(x), at::kFloat);
+  if (Fusable(x)) return Amax(x);
   return x.abs().amax().to(at::kFloat);
 }
 
@@ -24,6 +24,10 @@ at::Tensor Saturated(const at::Tensor& t, at::ScalarType dtype) {
                      : dtype == at::kBFloat16 ? static_cast<double>(std::numeric_limits<c10::BFloat16>::max())
                                               : static_cast<double>(std::numeric_limits<float>::max());
   return t.clamp(-top, top).to(dtype);
+}
+
+at::Tensor Divisor(double number, const at::Tensor& like) {
+  return at::full({}, number, like.options().dtype(at::kFloat));
 }
 
 at::Tensor ReciprocalOrZero(const at::Tensor& t) {

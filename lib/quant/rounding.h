@@ -17,6 +17,10 @@ at::Tensor AmaxTensor(const at::Tensor& x);
 // t rounded to `dtype`, finite values and infinities no further than its largest.
 at::Tensor Saturated(const at::Tensor& t, at::ScalarType dtype);
 
+// A number to divide a tensor like `like` by: given the number itself, CUDA's operators multiply with its reciprocal,
+// which is wrong in the last bit where it is no power of two.
+at::Tensor Divisor(double number, const at::Tensor& like);
+
 // t == 0 ? 0 : 1 / t.
 at::Tensor ReciprocalOrZero(const at::Tensor& t);
 // |t| < 1e-30 ? 0 : 1 / t (float32).

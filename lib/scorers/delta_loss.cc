@@ -1,5 +1,7 @@
 #include "scorers/delta_loss.h"
 
+#include <ATen/ATen.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -123,12 +125,35 @@ absl::StatusOr<Treatment> DeltaLoss::Treat(int variant, const LinearLayer& layer
 
 void DeltaLoss::OnInputGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& x,
                                 const at::Tensor& xq) {
-  terms_.terms[variant][kActivation][Find(layer)] += SumAbsGradTimesError(grad, x, xq);
+  Add(variant, kActivation, layer, grad, x, xq);
 }
 
 void DeltaLoss::OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w,
                                  const at::Tensor& wq) {
-  terms_.terms[variant][kWeight][Find(layer)] += SumAbsGradTimesError(grad, w, wq);
+  Add(variant, kWeight, layer, grad, w, wq);
+}
+
+void DeltaLoss::Add(int variant, Term term, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& exact,
+                    const at::Tensor& quantized) {
+  at::Tensor& sums = variants_[variant].sums;
+  if (!sums.defined()) {
+    const auto layers = static_cast<int64_t>(input_.layers.size());
+    sums = at::zeros({2, layers}, grad.options().dtype(at::kDouble));
+  }
+  AddAbsGradTimesError(sums[term][Find(layer)], grad, exact, quantized);
+}
+
+ScoreTerms DeltaLoss::terms() const {
+  ScoreTerms found = terms_;
+  for (size_t v = 0; v < variants_.size(); ++v) {
+    if (!variants_[v].sums.defined()) continue;
+    const at::Tensor sums = variants_[v].sums.to(at::kCPU);
+    for (const Term term : {kWeight, kActivation}) {
+      const double* of_layers = sums[term].const_data_ptr<double>();
+      found.terms[v][term].assign(of_layers, of_layers + input_.layers.size());
+    }
+  }
+  return found;
 }
 
 absl::StatusOr<std::unique_ptr<Scorer>> MakeDeltaLoss(const ScorerInput& input) { return DeltaLoss::Create(input); }

@@ -28,7 +28,7 @@ class DeltaLoss : public Scorer {
   void OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w,
                         const at::Tensor& wq) override;
   // "weight" and "activation", by the layers that were given.
-  ScoreTerms terms() const override { return terms_; }
+  ScoreTerms terms() const override;
 
  private:
   enum Term { kWeight, kActivation };
@@ -41,10 +41,13 @@ class DeltaLoss : public Scorer {
   struct Variant {
     std::vector<LayerWeight> layers;  // by layer of the input
     std::shared_ptr<const ActivationQuantizer> activation;
+    at::Tensor sums;  // [term, layer] in double, where the variant's gradients lie; undefined before the first
   };
   explicit DeltaLoss(const ScorerInput& input) : input_(input) {}
   absl::StatusOr<Variant> Activate(const Scheme& scheme) const;
   void SayNeeds();
+  void Add(int variant, Term term, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& exact,
+           const at::Tensor& quantized);
   // Index into the layers of the input, or -1.
   int Find(const LinearLayer& layer) const {
     const auto found = scored_.find(layer.name);
@@ -55,7 +58,7 @@ class DeltaLoss : public Scorer {
   std::vector<Variant> variants_;
   absl::flat_hash_map<std::string, int> scored_;  // name -> index into the layers
   ScorerNeeds needs_;
-  ScoreTerms terms_;
+  ScoreTerms terms_;  // all terms are zeros
 };
 
 // Made by RunScorers' table.

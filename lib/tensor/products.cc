@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <optional>
 #include <string>
 
 #include "device/torch_devices.h"
@@ -38,7 +39,41 @@ at::Tensor Widened(const at::Tensor& panel) {
                                                       : Converted(panel, at::kFloat);
 }
 
+at::Tensor Dense(const at::Tensor& t) { return NewLike(t).copy_(t); }
+
 bool MustWiden(const at::Tensor& a) { return a.scalar_type() == at::kBFloat16 && OnHost(a) && !MultipliesBfloat16(); }
+
+// As a device reads it: rows or columns that are dense, one behind the other. Nullopt: the tensor lies otherwise.
+std::optional<DeviceMatrix> MatrixOf(const at::Tensor& t) {
+  const int64_t rows = t.size(0), columns = t.size(1);
+  DeviceMatrix matrix{t.data_ptr(), rows, columns, t.stride(0), t.stride(1), NumberOf(t)};
+  if ((t.stride(1) == 1 || columns == 1) && (t.stride(0) >= columns || rows == 1)) {
+    matrix.column_stride = 1;
+    if (rows == 1) matrix.row_stride = columns;
+    return matrix;
+  }
+  if ((t.stride(0) == 1 || rows == 1) && (t.stride(1) >= rows || columns == 1)) {
+    matrix.row_stride = 1;
+    if (columns == 1) matrix.column_stride = rows;
+    return matrix;
+  }
+  return std::nullopt;
+}
+
+// False where LibTorch is to multiply.
+bool MultiplyOnDevice(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType type, bool add) {
+  const Device* device = KernelsOf(a);
+  if (device == nullptr || device->api().multiply == nullptr || a.numel() == 0 || b.numel() == 0) return false;
+  const at::Tensor left = MatrixOf(a).has_value() ? a : Dense(a), right = MatrixOf(b).has_value() ? b : Dense(b);
+  const at::Tensor to = MatrixOf(out).has_value() ? out : Dense(out);
+  const DeviceMatrix out_matrix = *MatrixOf(to), a_matrix = *MatrixOf(left), b_matrix = *MatrixOf(right);
+  RequireOk(
+      *device,
+      device->api().multiply(device->handle(), &out_matrix, &a_matrix, &b_matrix, type, static_cast<int32_t>(add)),
+      "multiplying matrices");
+  if (!to.is_same(out)) out.copy_(to);
+  return true;
+}
 
 // body(first, count), over [0, all) by ranges of at most `most`.
 template <typename Body>
@@ -64,12 +99,14 @@ bool MultipliesBfloat16(bool processor_does, const std::string& capability, cons
   return processor_does && capability == "AVX512";
 }
 
-void Multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType) {
+void Multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType type) {
+  if (MultiplyOnDevice(out, a, b, type, /*add=*/false)) return;
   if (MustWiden(a)) return MultiplyWidened(out, a, b, /*add=*/false);
   at::mm_out(out, a, b);
 }
 
-void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType) {
+void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType type) {
+  if (MultiplyOnDevice(out, a, b, type, /*add=*/true)) return;
   if (MustWiden(a)) return MultiplyWidened(out, a, b, /*add=*/true);
   out.addmm_(a, b);
 }

@@ -24,7 +24,8 @@ bool MultipliesBfloat16();
 // there.
 bool MultipliesBfloat16(bool processor_does, const std::string& capability, const std::string& onednn_most);
 
-// out = a b; out += a b. Matrices of one dtype, each of which may be a view.
+// out = a b; out += a b. Matrices of one dtype, each of which may be a view. `type` is for devices that have products
+// of their own, which also take an `out` of float32 for narrower a and b; the processor's are exact.
 void Multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType type = ProductType::kExact);
 void AddMultiplied(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, ProductType type = ProductType::kExact);
 

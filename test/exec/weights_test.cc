@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "support/generic_device.h"
+
 namespace autoscheme {
 namespace {
 
@@ -72,6 +74,32 @@ TEST_CASE("the folded sum keeps its digits over many elements") {
   const at::Tensor g = at::full({n}, 1e-3f), w = at::full({n}, 1.0f), q = at::full({n}, 0.5f);
   CHECK(SumAbsGradTimesError(g, w, q) == Approx(n * static_cast<double>(1e-3f) * 0.5).epsilon(1e-7));
   CHECK(SumAbsGradTimesError(-g, q, w) == Approx(n * static_cast<double>(1e-3f) * 0.5).epsilon(1e-7));
+}
+
+TEST_CASE("the folded sum is added to where the gradient lies, by LibTorch's operators or by a device's loop") {
+  const at::Tensor grad = at::tensor(std::vector<float>{1, -2, 3, 4}).view({2, 2});
+  const at::Tensor w = at::ones({2, 2}), wq = at::tensor(std::vector<float>{0.5, 2, 1, -1}).view({2, 2});
+  const auto added = [&](const at::Tensor& of) {
+    const at::Tensor sum = at::full({}, 100, at::kDouble);
+    AddAbsGradTimesError(sum, of, w.to(at::kBFloat16), wq);
+    return sum.item<double>();
+  };
+  CHECK(added(grad) == 110.5);
+  {
+    const GenericDevice device;
+    CHECK(added(grad) == 110.5);
+    CHECK(SumAbsGradTimesError(grad, w, wq) == 10.5);
+  }
+  DeviceApi api = {};
+  api.add_abs_products = [](void*, const void*, Number grad_type, const void*, Number w_type, const void*,
+                            Number wq_type, int64_t count, double* sum) {
+    if (grad_type != Number::kF32 || w_type != Number::kBF16 || wq_type != Number::kF32) return DeviceResult::kFailed;
+    *sum += static_cast<double>(count);
+    return DeviceResult::kOk;
+  };
+  const GenericDevice device(api);
+  CHECK(added(grad) == 104);
+  CHECK(added(grad.t()) == 104);
 }
 
 }  // namespace

@@ -5,7 +5,10 @@
 
 #include <catch2/catch.hpp>
 #include <string>
+#include <tuple>
+#include <vector>
 
+#include "support/generic_device.h"
 #include "support/tensor_memory.h"
 
 namespace autoscheme {
@@ -99,6 +102,75 @@ TEST_CASE("a widened product holds the pieces it says, however large its operand
     CHECK(memory.peak_bytes() == static_cast<int64_t>(WidenedBytes(size, size, 64)));
   }
   CHECK(WidenedBytes(1 << 20, 1 << 20, 1 << 20) == 20 << 20);
+}
+
+// Multiplies in double, and notes what it was given.
+struct Call {
+  DeviceMatrix out, a, b;
+  ProductType type;
+};
+std::vector<Call> calls;
+
+double At(const DeviceMatrix& m, int64_t row, int64_t column) {
+  const int64_t at = row * m.row_stride + column * m.column_stride;
+  return m.type == Number::kF32 ? static_cast<double>(static_cast<const float*>(m.data)[at])
+                                : static_cast<double>(static_cast<const at::BFloat16*>(m.data)[at]);
+}
+
+DeviceResult MultiplyPlainly(void*, const DeviceMatrix* out, const DeviceMatrix* a, const DeviceMatrix* b,
+                             ProductType type, int32_t add) {
+  calls.push_back({*out, *a, *b, type});
+  for (int64_t i = 0; i < out->rows; ++i) {
+    for (int64_t j = 0; j < out->columns; ++j) {
+      double sum = add != 0 ? At(*out, i, j) : 0;
+      for (int64_t k = 0; k < a->columns; ++k) sum += At(*a, i, k) * At(*b, k, j);
+      const int64_t at = i * out->row_stride + j * out->column_stride;
+      if (out->type == Number::kF32) static_cast<float*>(out->data)[at] = static_cast<float>(sum);
+      if (out->type == Number::kBF16) static_cast<at::BFloat16*>(out->data)[at] = static_cast<float>(sum);
+    }
+  }
+  return DeviceResult::kOk;
+}
+
+TEST_CASE("a device's product is given matrices as they lie, or dense copies of what lies otherwise") {
+  DeviceApi api = {};
+  api.multiply = MultiplyPlainly;
+  const GenericDevice device(api);
+  using Lay = at::Tensor (*)(const at::Tensor&);
+  const Lay lays[] = {
+      [](const at::Tensor& t) { return t.contiguous(); }, [](const at::Tensor& t) { return t.t().contiguous().t(); },
+      [](const at::Tensor& t) {
+        return at::cat({t, t}, 1).narrow(1, t.size(1), t.size(1));
+      },
+      [](const at::Tensor& t) {
+        return at::stack({t, t}, 2).select(2, 1);
+      },  // neither rows nor columns are dense
+  };
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    for (const auto& [m, k, n] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{{3, 5, 4}, {1, 5, 4}, {3, 1, 1}}) {
+      const at::Tensor a = Whole(m, k, 3).to(type), b = Whole(k, n, 5).to(type), before = Whole(m, n, 1).to(type);
+      const at::Tensor product = at::mm(a.to(at::kFloat), b.to(at::kFloat));
+      for (const Lay& lay : lays) {
+        calls.clear();
+        at::Tensor out = lay(at::full_like(before, 99)), sum = lay(before.clone());
+        Multiply(out, lay(a), lay(b), ProductType::kTf32);
+        AddMultiplied(sum, lay(a), lay(b));
+        CHECK(at::equal(out, product.to(type)));
+        CHECK(at::equal(sum, (product + before.to(at::kFloat)).to(type)));
+        REQUIRE(calls.size() == 2);
+        CHECK(calls[0].type == ProductType::kTf32);
+        CHECK(calls[1].type == ProductType::kExact);
+        for (const DeviceMatrix& matrix : {calls[0].out, calls[0].a, calls[0].b}) {
+          const bool rows = matrix.column_stride == 1 && matrix.row_stride >= matrix.columns;
+          const bool columns = matrix.row_stride == 1 && matrix.column_stride >= matrix.rows;
+          CHECK((rows || columns));
+        }
+      }
+      at::Tensor wide = at::empty({m, n});
+      Multiply(wide, a, b);
+      CHECK(at::equal(wide, product));
+    }
+  }
 }
 
 }  // namespace

@@ -5,7 +5,10 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <stdexcept>
+#include <thread>
 #include <vector>
+
+#include "support/generic_device.h"
 
 namespace autoscheme {
 namespace {
@@ -44,6 +47,21 @@ TEST_CASE("what the body throws reaches the caller") {
   CHECK_THROWS_AS(
       ForEachRowChunk(at::empty({1}), 100'000, 64, [](int64_t, int64_t) { throw std::runtime_error("stop"); }),
       std::runtime_error);
+}
+
+TEST_CASE("a device is given large stretches, one after the other, by the calling thread") {
+  const GenericDevice device;
+  const at::Tensor like = at::empty({1});
+  const std::thread::id caller = std::this_thread::get_id();
+  int64_t next = 0, calls = 0;
+  ForEachRowChunk(like, 2050, 1 << 12, [&](int64_t first, int64_t count) {
+    CHECK(std::this_thread::get_id() == caller);
+    CHECK(first == next);
+    CHECK(count <= 1024);
+    next = first + count, ++calls;
+  });
+  CHECK(next == 2050);
+  CHECK(calls == 3);
 }
 
 }  // namespace
