@@ -68,9 +68,9 @@ class BlockStreamer {
     // kAuto: buffered where the page cache is kept or less than 512 MiB are read in all, else direct. With the direct
     // engine a process that is forked off does not see the slots.
     IoEngine io_engine = IoEngine::kAuto;
-    // For memory that a device copies from. `pin` is called for each slot once it is allocated, by the thread of Create,
-    // whose error it may be; `unpin` for each that was pinned, before it goes back to the system, by the thread of
-    // Stop(). None by default.
+    // For memory that a device copies from. `pin` is called for each slot once it is allocated, by the thread of
+    // Create, whose error it may be; `unpin` for each that was pinned, before it goes back to the system, by the thread
+    // of Stop(). None by default.
     std::function<absl::Status(std::byte* data, size_t bytes)> pin;
     std::function<void(std::byte* data)> unpin;
   };

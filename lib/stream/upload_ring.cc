@@ -25,7 +25,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr uint64_t kAlignment = 256;  // of tensors in a slot
+constexpr uint64_t kAlignment = 256;  // tensors in a slot start at multiples of it
 // How often a thread that waits looks at the cancel token, which has no way to wake it.
 constexpr auto kCancelPoll = std::chrono::milliseconds(10);
 
@@ -39,7 +39,7 @@ uint64_t BytesOf(const TensorRange& range) {
 // Where a step lies in a slot.
 struct Layout {
   std::vector<uint64_t> offsets;  // by tensor
-  uint64_t found = 0;             // of a NonFinite for each tensor
+  uint64_t found = 0;             // what looking through each tensor has found, a NonFinite each
   uint64_t bytes = 0;
 };
 
@@ -126,7 +126,7 @@ struct UploadRing::Rep {
   // These belong to the thread that calls Next.
   int step = -1;
   bool done = true;                            // the current step is
-  std::vector<std::vector<TensorView>> views;  // of the current step
+  std::vector<std::vector<TensorView>> views;  // what Next gave
   absl::Status failed;
 
   mutable std::mutex mutex;
@@ -139,7 +139,7 @@ struct UploadRing::Rep {
   double stall_s = 0;
   std::optional<StreamStats> last_stats;  // once stopped
 
-  std::unique_ptr<BlockStreamer> streamer;  // of the thread that uploads, but for its statistics
+  std::unique_ptr<BlockStreamer> streamer;  // belongs to the thread that uploads, but for statistics
   std::thread thread;                       // not running: Next uploads
 };
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <future>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -245,7 +246,7 @@ TEST_CASE("a cancel is seen while a device is busy, and while the disk stalls") 
       StandIn::Give(rig.opened[0]->handle(), DeviceStream::kCompute, [&] { gate.Wait(); });
     }
     const auto ring = MakeRing(rig, *checkpoint, UploadSteps(BlockSteps(*checkpoint)), {}, context);
-    std::thread other([&] {
+    const auto other = std::async(std::launch::async, [&] {
       gate.AwaitReached();
       std::this_thread::sleep_for(std::chrono::milliseconds(20));  // by now Next() waits
       cancel.Cancel();
@@ -253,7 +254,7 @@ TEST_CASE("a cancel is seen while a device is busy, and while the disk stalls") 
     absl::Status status;
     while (status.ok()) status = ring->Next().status();  // ends although the device or the disk does not
     CHECK(absl::IsCancelled(status));
-    other.join();
+    other.wait();
     gate.Open();
   }
 }
@@ -270,7 +271,7 @@ TEST_CASE("a cancel from another thread at any time never hangs") {
   std::mt19937 random(20240601);
   int cancelled = 0;
   for (int i = 0; i < 300; ++i) {
-    std::thread other([&, delay = random() % 6000] {
+    const auto other = std::async(std::launch::async, [&, delay = random() % 6000] {
       std::this_thread::sleep_for(std::chrono::microseconds(delay));
       cancel.Cancel();
     });
@@ -285,7 +286,7 @@ TEST_CASE("a cancel from another thread at any time never hangs") {
       cancelled += absl::IsCancelled(status);
     }
     REQUIRE(SecondsSince(start) < kHangSeconds);
-    other.join();
+    other.wait();
     cancel.Reset();
   }
   CHECK(cancelled > 10);
@@ -392,7 +393,7 @@ TEST_CASE("a streamer pins each of its slots once, and unpins what it has pinned
     for (const auto& [data, bytes] : pinned) CHECK(bytes * 3 == (*streamer)->stats().slot_bytes);
     CHECK(absl::IsOutOfRange(Drain(**streamer)));
     (*streamer)->Stop();
-    CHECK(pinned.size() == 1);  // that of the last view
+    CHECK(pinned.size() == 1);  // the last view's slot
   }
   CHECK(pinned.empty());
   for (refused = 1; refused <= 3; ++refused) {

@@ -106,7 +106,7 @@ TEST_CASE("a device slot is not overwritten while the device computes with it") 
   const std::vector<UploadStep> order = UploadSteps(ForwardAndBack(BlockSteps(*checkpoint)));
   for (const int device_slots : {1, 2}) {
     StandInOptions slow = AsynchronousStandIn(2);
-    slow.copy_delay = std::chrono::milliseconds(2);  // of the copies down that Drain computes with too
+    slow.copy_delay = std::chrono::milliseconds(2);  // Drain computes by copies, too
     const UploadRig rig(slow);
     // Work ahead of the copies down: all steps are asked for while the first ones still wait for it.
     for (const auto& device : rig.opened) {
