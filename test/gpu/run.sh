@@ -7,17 +7,19 @@
 #   STEP     only these: machine speeds kernels golden blocks_4 blocks_32 operators
 #
 # Environment
-#   OUT                      where gpu.txt (the summary) and gpu.log go (default: build/gpu)
-#   AUTOSCHEME_GPU_WORK      a folder with room for 20 GB, in which gpu_work is made anew (default: build)
+#   AUTOSCHEME_BUILD         where the programs were built (default: build)
+#   OUT                      where gpu.txt (the summary) and gpu.log go (default: gpu in the build)
+#   AUTOSCHEME_GPU_WORK      a folder with room for 20 GB, in which gpu_work, or gpu_dry, is made anew (default: the build)
 #   AUTOSCHEME_TORCH_LIB     LibTorch's folder of libraries, where it is not the one that is found
-#   AUTOSCHEME_CUDA_PLUGIN   the plugin (default: build/lib/libautoscheme_cuda.so)
+#   AUTOSCHEME_CUDA_PLUGIN   the plugin (default: lib/libautoscheme_cuda.so of the build)
 #
 # Runs in a tree that has been built, and in a folder that pack.sh has filled; there LibTorch is that of `python3 -c 'import torch'`.
 # Exit status: 0 when all passed, 1 when something failed, 77 where there is no GPU (nvidia-smi), 2 for wrong usage.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-bin=$root/build/bin
+build=${AUTOSCHEME_BUILD:-$root/build}
+bin=$build/bin
 
 # Seconds, at most. All steps together get no more than whole_s.
 declare -A limit=([machine]=25 [speeds]=45 [kernels]=60 [golden]=45 [blocks_4]=90 [blocks_32]=150 [operators]=100 [failures]=60)
@@ -26,7 +28,7 @@ whole_s=415
 
 main() {
   local chosen=() argument
-  export dry=false OUT=${OUT:-$root/build/gpu} work=${AUTOSCHEME_GPU_WORK:-$root/build}/gpu_work
+  export dry=false OUT=${OUT:-$build/gpu} work=${AUTOSCHEME_GPU_WORK:-$build}/gpu_work
   for argument in "$@"; do
     case $argument in
       --dry) dry=true ;;
@@ -43,7 +45,7 @@ main() {
     echo "run.sh: there is no NVIDIA GPU here; --dry tries the script without one" >&2
     exit 77
   fi
-  $dry && whole_s=$((4 * whole_s))
+  $dry && whole_s=$((4 * whole_s)) && work=${work%work}dry
   mkdir -p "$OUT"
   rm -rf "$work" && mkdir -p "$work"
   : >"$OUT/gpu.log"
@@ -57,10 +59,10 @@ main() {
 
 # Files and numbers that the steps share, for the dry run or for the real one.
 settings() {
-  export torch=${AUTOSCHEME_TORCH_LIB:-} torch_cuda="" plugin=${AUTOSCHEME_CUDA_PLUGIN:-$root/build/lib/libautoscheme_cuda.so} torch_hash=""
+  export torch=${AUTOSCHEME_TORCH_LIB:-} torch_cuda="" plugin=${AUTOSCHEME_CUDA_PLUGIN:-$build/lib/libautoscheme_cuda.so} torch_hash=""
   export AUTOSCHEME_CUDA_PLUGIN=$plugin
   if $dry; then
-    plugin=$root/build/lib/libautoscheme_stand_in.so
+    plugin=$build/lib/libautoscheme_stand_in.so
     export shrink="--shrink 32" device="--device cpu --max-ram 2GB" types="float32 float32" goal_type=float32 quick=--quick small=--small
     export few=2 many=3 rows=2
     unset AUTOSCHEME_CUDA_PLUGIN
@@ -78,7 +80,7 @@ settings() {
   $dry || torch_cuda=$torch
   if [ -e "$root/packed" ]; then # what pack.sh writes: the hash of the LibTorch that the programs were built with
     torch_hash=$(cat "$root/packed")
-    export LD_LIBRARY_PATH=$torch:$torch/../../nvidia/cu13/lib:$root/build/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH=$torch:$torch/../../nvidia/cu13/lib:$build/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   fi
 }
 
