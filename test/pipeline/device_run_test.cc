@@ -7,6 +7,7 @@
 
 #include "autoscheme/scheme_generator.h"
 #include "device/torch_devices.h"
+#include "quant/one_lane.h"
 #include "support/stand_in_device.h"
 
 namespace autoscheme {
@@ -71,16 +72,22 @@ TEST_CASE("a run on a device gives the scores of the processor, and leaves nothi
     run.options.schemes = ParseSchemeList(menu).value();
     run.options.quant_lm_head = true;
     const ScoreTable on_processor = run.Score().value();
-    OnStandIn on;
-    run.options.device = "stand-in";
-    const auto table = run.Score();
-    INFO(menu << ": " << table.status());
-    REQUIRE(table.ok());
-    CHECK(WorstDifference(on_processor, *table) < most);
-    CHECK(run.stats.read_bytes == run.stats.planned_read_bytes);
-    CHECK(on.stand_in.calls(StandInCall::kCopyUp) > 0);
-    CHECK(on.stand_in.used_bytes(0) == 0);
-    CHECK(on.stand_in.Misuse() == "");
+    for (const DeviceQuantApi* const quant : {static_cast<const DeviceQuantApi*>(nullptr), &kOneLaneHost}) {
+      StandInOptions options;
+      options.quant = quant;
+      OnStandIn on(options);
+      run.options.device = "stand-in";
+      const auto table = run.Score();
+      INFO(menu << (quant == nullptr ? " by operators: " : " by kernels: ") << table.status());
+      REQUIRE(table.ok());
+      CHECK(WorstDifference(on_processor, *table) < most);
+      CHECK(run.stats.read_bytes == run.stats.planned_read_bytes);
+      CHECK(on.stand_in.calls(StandInCall::kCopyUp) > 0);
+      CHECK(on.stand_in.calls(StandInCall::kMultiply) > 0);
+      CHECK(on.stand_in.used_bytes(0) == 0);
+      CHECK(on.stand_in.Misuse() == "");
+      run.options.device = "cpu";
+    }
   }
 }
 
