@@ -72,7 +72,7 @@ TEST_CASE("a run on a device gives the scores of the processor, and leaves nothi
     run.options.schemes = ParseSchemeList(menu).value();
     run.options.quant_lm_head = true;
     const ScoreTable on_processor = run.Score().value();
-    for (const DeviceQuantApi* const quant : {static_cast<const DeviceQuantApi*>(nullptr), &kOneLaneHost}) {
+    for (const DeviceQuantApi* const quant : {static_cast<const DeviceQuantApi*>(nullptr), &kOneLaneQuant}) {
       StandInOptions options;
       options.quant = quant;
       OnStandIn on(options);
