@@ -728,7 +728,7 @@ typedef struct autoscheme_stats {
   uint64_t rss_file_bytes;
   uint64_t disk_read_bytes; /* by the process during the run: fetched from storage, and asked for by read calls */
   uint64_t read_call_bytes;
-  const char* io_engine; /* the one that read the blocks: "direct" or "buffered"; static */
+  const char* io_engine;       /* the one that read the blocks: "direct" or "buffered"; static */
   uint64_t planned_vram_bytes; /* what was promised of a GPU's memory; 0 on a CPU */
   uint64_t peak_vram_bytes;    /* what this process took of it at most: by the driver's count or, where that does not
                                 * say, by how much less was free than when the run began, and the context as planned */

@@ -226,6 +226,13 @@ absl::Status MakePlan(Session& session) {
                Count(info.micro_batch_rows, "row"));
   absl::PrintF("      budget: %s%s\n", info.budget_reason,
                session.flags.Has("max-ram") ? "" : " (--max-ram names another)");
+  if (info.vram_item_count > 0) {
+    absl::PrintF("      %s: %s%s; saved inputs %s; its speed is assumed, an H100's (docs/cuda.md)\n", info.device,
+                 info.vram_budget_reason, session.flags.Has("max-vram") ? "" : " (--max-vram names another)",
+                 info.inputs_in_vram != 0  ? "lie there"
+                 : info.inputs_in_ram != 0 ? "lie in host memory"
+                                           : "are spilled");
+  }
   if (info.input_interval > 1) {
     absl::PrintF("      inputs of every %d units are stored; those between are computed again\n", info.input_interval);
   }

@@ -13,8 +13,8 @@ using cpu::WholeGradient;
 using cpu::WholeShare;
 using Team = WarpTeam<kTeamThreads>;
 
-// Of a block, where blocks join nothing. Left alone, the compiler aims at so many blocks to a multiprocessor that it
-// spills registers; so each kernel says how few will do.
+// Threads of a block, where blocks join nothing. Left alone, the compiler aims at so many blocks to a multiprocessor
+// that it spills registers; so each kernel says how few will do.
 constexpr int kThreads = 128;
 constexpr int kTeams = kThreads / kTeamThreads;
 constexpr int kWholeTeams = kBlockThreads / kTeamThreads;

@@ -34,7 +34,7 @@ class ProductMeter {
     product();
     Mark(ends_[pending_++]);
   }
-  // Of all products so far; on a device waits for them.
+  // Sum over all products so far; on a device waits for them.
   double seconds() {
     Settle();
     return seconds_;

@@ -55,10 +55,10 @@ class TensorStore {
     if (place_ == StorePlace::kDevice) {
       at::Tensor& kept = on_device_[Index(place, variant, m)];
       if (!kept.defined()) kept = NewPlace(m);
-      kept.copy_(value.view(kept.sizes()));
+      kept.copy_(value.reshape(kept.sizes()));
       return absl::OkStatus();
     }
-    const at::Tensor flat = run_.on_device() ? Staging(m).copy_(value.view({-1})) : value.contiguous();
+    const at::Tensor flat = run_.on_device() ? Staging(m).copy_(value.reshape({-1})) : value.contiguous();
     const auto* data = static_cast<const std::byte*>(flat.const_data_ptr());
     return ForEachRecord(flat.nbytes(), [&](int64_t record, uint64_t at, uint64_t bytes) {
       return store_->Put(Index(place, variant, m) + record, {data + at, bytes});

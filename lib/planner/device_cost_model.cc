@@ -49,9 +49,9 @@ CostModel::DeviceSizes CostModel::DeviceFootprint(const ExecutionPlan& choice) c
   const uint64_t temporaries = fitted::kDeviceTemporaries * fitted::kDeviceChunkNumbers * 4 +
                                4 * MicroBatchTokens(choice) * in_.skeleton->hidden_size() * 4 + outside +
                                fitted::kDeviceRounding;
-  sizes.items = {{"context of the process", kDeviceContextBytes},
-                 {"workspaces of products", fitted::kDeviceWorkspaceBytes},
-                 {"temporaries of operators", temporaries},
+  sizes.items = {{"context of the process (assumed)", kDeviceContextBytes},
+                 {"workspaces of products (assumed)", fitted::kDeviceWorkspaceBytes},
+                 {"temporaries of operators (assumed)", temporaries},
                  {"weight slots", slots},
                  {choice.cache_weights ? "dequantized weights" : "row chunks", sizes.weight_pool}};
   sizes.items.insert(sizes.items.end(), busiest.begin(), busiest.end());
@@ -108,7 +108,7 @@ std::vector<PlanItem> CostModel::HostItemsOfDevice(const ExecutionPlan& choice) 
       {"saved inputs", choice.inputs_in_ram() ? lanes * InputBytes(choice) : 0},
       {"rows of the embedding", lanes * (DistinctIds(*in_.calibration).size() + MicroBatchTokens(choice)) * row},
       {"calibration ids", tokens() * 4},
-      {"libraries of the device",
+      {"libraries of the device (assumed)",
        in_.device->free_bytes == 0 ? fitted::kDeviceHostBytes : fitted::kDeviceLaterHostBytes},
   };
 }

@@ -31,7 +31,7 @@ struct PlanInput {
   const MetaSkeleton* skeleton = nullptr;
   const Calibration* calibration = nullptr;
   const ScorerNeeds* needs = nullptr;      // where there are lanes: of the one that has most to do
-  const ScorerNeeds* all_needs = nullptr;  // of all lanes; null: there is one
+  const ScorerNeeds* all_needs = nullptr;  // those of all lanes together; null: there is one
   int64_t batch_size = 8;
   Precision precision;
   int64_t max_ram_bytes = 0;  // as in Options

@@ -191,14 +191,14 @@ class Comparison {
       const DeviceGroups groups = GroupsOf(side.group, rows, width);
       for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
         const at::Tensor x = values.clamp(-6e4, 6e4).to(type);
-        const at::Tensor whole = at::full({1}, needs_whole ? Amax(x) : 0.0f);
+        const at::Tensor whole = at::full({1}, needs_whole ? Amax(x).item<float>() : 0.0f);
         const There there(device_, x), whole_there(device_, whole);
         const auto* whole_data = needs_whole ? static_cast<const float*>(whole_there.data()) : nullptr;
         for (const at::ScalarType out : {at::kFloat, at::kBFloat16}) {
           const std::string what =
               absl::StrCat(name, " (", Name(dtype), "), ", rows, " x ", width, ", ", Name(type), " to ", Name(out));
           at::Tensor want = at::empty_like(x, x.options().dtype(out));
-          FusedForward(format, side.group, x, whole.item<float>(), want);
+          FusedForward(format, side.group, x, whole, want);
           const There got(device_, want, false);
           Must(device_.Check(quant_.forward(device_.handle(), &format, &groups, there.data(), NumberOf(x), whole_data,
                                             got.data(), NumberOf(want)),
@@ -220,7 +220,7 @@ class Comparison {
     at::manual_seed(3);
     const at::Tensor grad = at::randn(x.sizes()).to(x.scalar_type());
     at::Tensor want = at::empty_like(x);
-    FusedBackward(format, group, x, grad, whole.item<float>(), constant_whole, want);
+    FusedBackward(format, group, x, grad, whole, constant_whole, want);
     const There grad_there(device_, grad), got_there(device_, want, false);
     Must(device_.Check(quant_.backward(device_.handle(), &format, &groups, there.data(), NumberOf(x), grad_there.data(),
                                        whole_data, constant_whole ? 1 : 0, got_there.data(), NumberOf(x)),
@@ -280,7 +280,7 @@ class Comparison {
     Must(device_.Check(
         quant_.amax(device_.handle(), w_there.data(), NumberOf(w), w.numel(), static_cast<float*>(amax.data())),
         "amax"));
-    Expect(amax.Down().item<float>() == Amax(w), "amax differs");
+    Expect(amax.Down().item<float>() == Amax(w).item<float>(), "amax differs");
 
     at::Tensor bad = w.clone();
     bad.flatten()[width + 3] = INFINITY, bad.flatten()[width * (rows - 1) + 7] = NAN;

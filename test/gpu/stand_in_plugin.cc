@@ -34,6 +34,8 @@ GroupSize GroupOf(const DeviceGroups& groups) {
   return {static_cast<int>(groups.size), 0};
 }
 
+at::Tensor WholeOf(const float* whole) { return whole == nullptr ? at::Tensor() : at::full({1}, *whole); }
+
 // The width under which fused.h lays the same groups: that of a run, or of one group where runs are whole groups.
 int64_t WidthOf(const DeviceGroups& groups) {
   return groups.tile_rows == 0 && groups.size > 0 && groups.run % groups.size == 0 ? groups.size : groups.run;
@@ -44,7 +46,7 @@ DeviceResult Forward(void* device, const cpu::Format* format, const DeviceGroups
   return StandIn::Give(device, DeviceStream::kCompute, [=, f = *format, g = *groups] {
     const int64_t width = WidthOf(g);
     at::Tensor out = Matrix(y, y_type, g.elements, width);
-    FusedForward(f, GroupOf(g), Matrix(x, x_type, g.elements, width), whole == nullptr ? 0 : *whole, out);
+    FusedForward(f, GroupOf(g), Matrix(x, x_type, g.elements, width), WholeOf(whole), out);
     Spoil("forward", out);
   });
 }
@@ -55,7 +57,7 @@ DeviceResult Backward(void* device, const cpu::Format* format, const DeviceGroup
     const int64_t width = WidthOf(g);
     at::Tensor out = Matrix(dx, type, g.elements, width);
     FusedBackward(f, GroupOf(g), Matrix(x, x_type, g.elements, width), Matrix(grad, type, g.elements, width),
-                  whole == nullptr ? 0 : *whole, constant_whole != 0, out);
+                  WholeOf(whole), constant_whole != 0, out);
     if (type == Number::kF32 && IsFaulty("backward")) out.mul_(1.00001);
   });
 }
@@ -73,7 +75,8 @@ DeviceResult KQuant(void* device, const cpu::KFormat* format, int64_t groups, co
 }
 
 DeviceResult LargestMagnitude(void* device, const void* x, Number x_type, int64_t count, float* most) {
-  return StandIn::Give(device, DeviceStream::kCompute, [=] { *most = Amax(Matrix(x, x_type, count, count)); });
+  return StandIn::Give(device, DeviceStream::kCompute,
+                       [=] { *most = Amax(Matrix(x, x_type, count, count)).item<float>(); });
 }
 
 }  // namespace

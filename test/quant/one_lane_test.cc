@@ -95,8 +95,12 @@ struct Case {
 };
 
 Case Make(const Side& side, const at::Tensor& x) {
-  Case c = {x, GroupsOf(side.group.size, side.group.rows, x.numel(), x.size(-1)), Amax(x), nullptr};
+  Case c = {x, GroupsOf(side.group.size, side.group.rows, x.numel(), x.size(-1)), Amax(x).item<float>(), nullptr};
   return c;
+}
+
+at::Tensor WholeOf(const Case& c) {
+  return c.needed == nullptr ? at::Tensor() : at::scalar_tensor(c.whole, at::kFloat);
 }
 
 void CheckForward(const Side& side, const cpu::Format& format, const at::Tensor& given, at::ScalarType into) {
@@ -106,7 +110,7 @@ void CheckForward(const Side& side, const cpu::Format& format, const at::Tensor&
   Case c = Make(side, x);
   c.needed = NeedsWholeTensor(*side.type, side.group) ? &c.whole : nullptr;
   at::Tensor want = at::empty_like(x, into), got = at::empty_like(x, into);
-  FusedForward(format, side.group, x, c.needed == nullptr ? 0 : c.whole, want);
+  FusedForward(format, side.group, x, WholeOf(c), want);
   REQUIRE(kOneLaneQuant.forward(nullptr, &format, &c.groups, x.const_data_ptr(), NumberOf(x.scalar_type()), c.needed,
                                 got.mutable_data_ptr(), NumberOf(into)) == DeviceResult::kOk);
   INFO(NameOf(side) << ", " << x.size(0) << " x " << x.size(1) << " " << x.scalar_type() << " into " << into);
@@ -147,7 +151,7 @@ void CheckBackward(const Side& side, const GroupCodec& codec, const at::Tensor& 
   c.needed = NeedsWholeTensor(*side.type, side.group) ? &c.whole : nullptr;
   const bool constant = !codec.backward_needs_whole_tensor();
   at::Tensor want = at::empty_like(x), got = grad.clone();
-  FusedBackward(*format, side.group, x, grad, c.needed == nullptr ? 0 : c.whole, constant, want);
+  FusedBackward(*format, side.group, x, grad, WholeOf(c), constant, want);
   const Number type = NumberOf(x.scalar_type());
   REQUIRE(kOneLaneQuant.backward(nullptr, &*format, &c.groups, x.const_data_ptr(), type, got.const_data_ptr(), c.needed,
                                  constant, got.mutable_data_ptr(), type) == DeviceResult::kOk);
@@ -249,7 +253,7 @@ TEST_CASE("one lane finds the largest magnitude that the CPU finds") {
       const at::Tensor x = Values(300, 1001, finite, 9).to(as);
       float most = -1;
       REQUIRE(kOneLaneQuant.amax(nullptr, x.const_data_ptr(), NumberOf(as), x.numel(), &most) == DeviceResult::kOk);
-      const float want = Amax(x);
+      const auto want = Amax(x).item<float>();
       CHECK((most == want || (std::isnan(most) && std::isnan(want))));
     }
   }
