@@ -50,9 +50,9 @@ main() {
   rm -rf "$work" && mkdir -p "$work"
   : >"$OUT/gpu.log"
   settings
-  [[ " ${chosen[*]} " == *" speeds "* ]] || touch "$work/read_few"
   trap 'stop_maker; rm -rf "$work"/8b_*' EXIT
   prepare 2>&1 | tee -a "$OUT/gpu.log"
+  start_maker "${chosen[*]}"
   for argument in "${chosen[@]}"; do step "$argument"; done
   summary
 }
@@ -84,7 +84,7 @@ settings() {
   fi
 }
 
-# A plugin that this machine does not load is built anew; the models are written, the larger one while other steps run.
+# A plugin that this machine does not load is built anew.
 prepare() {
   $dry && return
   if ! "$bin/autoscheme_gpu_probe" load "$plugin"; then
@@ -92,6 +92,18 @@ prepare() {
     timeout 100 "$here/build_plugin.sh" "$work/libautoscheme_cuda.so" && cp "$work/libautoscheme_cuda.so" "$plugin"
   fi
 }
+
+# start_maker STEPS: the models are made while the first steps run, in a process group of their own to stop them by.
+start_maker() {
+  case $1 in *speeds* | *blocks* | *operators*) ;; *) return ;; esac
+  [[ $1 == *speeds* ]] || touch "$work/read_few"
+  set -m
+  make_models &
+  maker=$!
+  set +m
+}
+maker=""
+stop_maker() { [ -z "$maker" ] || kill -- "-$maker" 2>/dev/null; }
 
 # The model of few blocks, and when the disk has been measured with it, the one of many.
 make_models() {
@@ -102,8 +114,6 @@ make_model() {
   # shellcheck disable=SC2086  # words of their own
   python3 "$root/test/bench/make_model.py" llama-3.1-8b "$work/8b_$1" --blocks "$2" $shrink >/dev/null && touch "$work/made_$1"
 }
-maker=""
-stop_maker() { [ -z "$maker" ] || kill -- "-$maker" 2>/dev/null; }
 
 # wait_for FILE SECONDS
 wait_for() {
@@ -116,29 +126,26 @@ wait_for() {
 
 # Runs one step by itself, within its time and the whole's. Its lines of PASS and FAIL are what the summary holds.
 step() {
-  local name=$1 start=$SECONDS seconds=${limit[$1]} status
+  local name=$1 start=$SECONDS seconds=${limit[$1]} status before
   $dry && seconds=$((4 * seconds)) # the processor is slower, and others use it
-  if [ -z "$maker" ]; then
-    set -m # a process group of its own, to stop it by
-    make_models &
-    maker=$!
-    set +m
-  fi
   [ $((whole_s - SECONDS)) -ge "$seconds" ] || seconds=$((whole_s - SECONDS))
   echo "== $name" | tee -a "$OUT/gpu.log"
   if [ "$seconds" -le 0 ]; then
     echo "FAIL  $name: no time was left" | tee -a "$OUT/gpu.log"
     return
   fi
+  before=$(results)
   timeout -k 5 "$seconds" "${BASH_SOURCE[0]}" --step "$name" 2>&1 | tee -a "$OUT/gpu.log"
   status=${PIPESTATUS[0]}
   case $status in
-    0 | 1) ;;
+    0 | 1) [ "$(results)" -gt "$before" ] || echo "FAIL  $name: said nothing" | tee -a "$OUT/gpu.log" ;;
     124 | 137) echo "FAIL  $name: not done after $seconds s" | tee -a "$OUT/gpu.log" ;;
     *) echo "FAIL  $name: ended with status $status" | tee -a "$OUT/gpu.log" ;;
   esac
   echo "-- $name took $((SECONDS - start)) s" | tee -a "$OUT/gpu.log"
 }
+
+results() { grep -cE '^(PASS|FAIL)' "$OUT/gpu.log"; }
 
 summary() {
   local failed passed
