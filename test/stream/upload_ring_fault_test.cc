@@ -292,33 +292,34 @@ TEST_CASE("a cancel from another thread at any time never hangs") {
   CHECK(cancelled > 10);
 }
 
-TEST_CASE("a ring can be dropped or stopped at any step, with work still under way") {
+TEST_CASE("a ring can be dropped or stopped at any step, and waits for the work that is still under way") {
   const StreamModel model = StreamModel::Blocks(4, 30);
   const auto checkpoint = model.Open();
   StandInOptions slow = AsynchronousStandIn(2);
-  slow.copy_delay = std::chrono::microseconds(200);
+  slow.copy_delay = std::chrono::microseconds(500);
   for (int steps = 0; steps <= 4; ++steps) {
     for (const bool stop : {false, true}) {
-      const UploadRig rig(slow);
-      const auto ring = MakeRing(rig, *checkpoint, UploadSteps(BlockSteps(*checkpoint)));
-      for (int step = 0; step < steps; ++step) {
-        const auto there = ring->Next();
-        REQUIRE(there.ok());
-        for (size_t d = 0; d < 2; ++d) {
-          const Device& device = *rig.opened[d];
-          const TensorView& tensor = there->tensors[d][0];
-          const std::byte* data = tensor.data;
-          StandIn::Give(device.handle(), DeviceStream::kCompute, [data] {
-            const volatile std::byte first = *data;  // AddressSanitizer sees where it is gone
-            static_cast<void>(first);
-          });
+      for (int failing = 0; failing <= 4; ++failing) {  // a wait of Stop() that fails once; 0: none
+        UploadRig rig(slow);
+        std::vector<DeviceMemory> memory;
+        const auto ring = MakeRing(rig, *checkpoint, UploadSteps(BlockSteps(*checkpoint)));
+        for (int step = 0; step < steps; ++step) {
+          const auto there = ring->Next();
+          REQUIRE(there.ok());
+          for (size_t d = 0; d < 2; ++d) {
+            const Device& device = *rig.opened[d];
+            memory.push_back(DeviceMemory::Allocate(device, DeviceMemory::Kind::kPinned, 64, "a test").value());
+            REQUIRE(device.api().copy_down(device.handle(), DeviceStream::kCompute, memory.back().data(),
+                                           there->tensors[d][0].data, 64) == DeviceResult::kOk);
+          }
         }
+        rig.stand_in.Fail(StandInCall::kSynchronize, failing, DeviceResult::kFailed);
+        if (!stop) continue;
+        ring->Stop();
+        ring->Stop();
+        CHECK(absl::IsCancelled(ring->Next().status()));
+        CHECK(rig.stand_in.used_bytes(0) == 0);
       }
-      if (!stop) continue;
-      ring->Stop();
-      ring->Stop();
-      CHECK(absl::IsCancelled(ring->Next().status()));
-      CHECK(rig.stand_in.used_bytes(0) == 0);
     }
   }
 }
