@@ -115,6 +115,12 @@ AUTOSCHEME_API const char* autoscheme_version(void);
  * since 0.1 */
 AUTOSCHEME_API int32_t autoscheme_abi_version(void);
 
+/* What the library that runs can do, as one line for people: the LibTorch that it is built with, and the devices that
+ * option "device" may name, with the file of the plugin that computes there. Nothing is loaded to find out, so it does
+ * not say whether this machine has such a device. As it was at the first call; "" where memory is short. Borrowed
+ * forever. Any thread. since 0.1 */
+AUTOSCHEME_API const char* autoscheme_build_info(void);
+
 /*
  * ====================================================================================================================
  * Status and errors
@@ -333,7 +339,7 @@ enum {
   AUTOSCHEME_OPTION_NO_SPILL = 305,       /* bool  scoring writes nothing to disk, at the price of time */
   /* 400..: computing */
   AUTOSCHEME_OPTION_DTYPE = 400,  /* str   "float32", "bfloat16", "mixed" or "auto" */
-  AUTOSCHEME_OPTION_DEVICE = 401, /* str   "cpu" */
+  AUTOSCHEME_OPTION_DEVICE = 401, /* str   "cpu", "cuda", "cuda:1", "cuda:0,cuda:1" (docs/cuda.md) */
   /* 500..: streamer */
   AUTOSCHEME_OPTION_STREAM_SLOTS = 500, /* i64   steps in memory at a time; 1 = no read-ahead */
   /* 600..: offload manager */

@@ -3,6 +3,7 @@
 #include <new>
 
 #include "absl/strings/string_view.h"
+#include "autoscheme/build_info.h"
 #include "autoscheme/quoted.h"
 #include "handles.h"
 
@@ -11,6 +12,15 @@ extern "C" {
 const char* autoscheme_version(void) { return AUTOSCHEME_VERSION; }
 
 int32_t autoscheme_abi_version(void) { return AUTOSCHEME_ABI_VERSION; }
+
+const char* autoscheme_build_info(void) {
+  try {
+    static const std::string* const text = new std::string(autoscheme::BuildInfo());
+    return text->c_str();
+  } catch (...) {
+    return "";
+  }
+}
 
 const char* autoscheme_status_name(autoscheme_status status) {
   switch (status) {

@@ -88,7 +88,10 @@ constexpr OptionSpec kOptions[] = {
          "stay within 1% of float32. Without a CPU that multiplies bfloat16 in hardware, both formats that use it save "
          "memory but "
          "no time: products are formed in float32 and rounded. auto: mixed on such a CPU, else float32."),
-    Text(AUTOSCHEME_OPTION_DEVICE, "device", "cpu", nullptr, "Device that computes: \"cpu\"."),
+    Text(AUTOSCHEME_OPTION_DEVICE, "device", "cpu", nullptr,
+         "Device that computes: cpu; or cuda, cuda:N for the device of that number, or several of those, comma "
+         "separated, "
+         "with the plugin for CUDA, a LibTorch that has its CUDA half, and an NVIDIA driver."),
     Number(AUTOSCHEME_OPTION_STREAM_SLOTS, "stream_slots", "2", 1, 64,
            "Steps of a streamer that are in memory at a time; 1 means no read-ahead."),
     Text(AUTOSCHEME_OPTION_OFFLOAD_MODE, "offload_mode", "clean", "clean,offload",

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Installs what a build of autoscheme needs: Debian packages, and LibTorch from PyPI in a private folder.
 #
-# usage: cmake/bootstrap.sh
+# usage: cmake/bootstrap.sh [--cuda]
+#   --cuda   also what LibTorch's CUDA half loads at run time (docs/cuda.md): about 2 GB more to fetch, 2.7 GB more on disk. The
+#            driver and nvcc come from elsewhere.
 #
 # Environment
-#   AUTOSCHEME_DEPS            the private folder (default: <source>/.deps); about 1.4 GB
+#   AUTOSCHEME_DEPS            the private folder (default: <source>/.deps); about 1.4 GB, with --cuda 4 GB
 #   LIBTORCH_ROOT, Torch_DIR   a LibTorch that is there already; nothing is fetched from PyPI then
 #
 # Safe to run again: what is there is left alone, a half-done install is done anew. System packages need root or sudo,
@@ -21,12 +23,26 @@ debian_packages=(g++ cmake ninja-build ccache git ca-certificates python3 python
 # Enough for CPU: libtorch_cpu.so loads the two CUDA libraries at start, nothing else of CUDA.
 wheels=(torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 
+# What libtorch_cuda.so of that wheel loads, and what it opens later: nvrtc and cusolver.
+cuda_wheels=(nvidia-cublas==13.1.0.3 nvidia-cufft==12.0.0.61 nvidia-cufile==1.15.1.6 nvidia-curand==10.4.0.35
+  nvidia-cusparse==12.6.3.3 nvidia-cudnn-cu13==9.19.0.56 nvidia-cusparselt-cu13==0.8.0 nvidia-nccl-cu13==2.28.9
+  nvidia-nvshmem-cu13==3.4.5 nvidia-nvjitlink==13.0.88 nvidia-cuda-nvrtc==13.0.88 nvidia-cusolver==12.0.4.66)
+
 main() {
+  local cuda=false
+  case "${1:-}" in
+    "") ;;
+    --cuda) cuda=true ;;
+    *) echo "usage: cmake/bootstrap.sh [--cuda]" >&2; exit 2 ;;
+  esac
   install_debian_packages
   if [ -n "${LIBTORCH_ROOT:-}${Torch_DIR:-}" ]; then
-    check_given_libtorch
+    check_given_libtorch "$cuda"
   else
     install_libtorch
+    if $cuda; then
+      install_cuda_libraries
+    fi
   fi
 }
 
@@ -60,6 +76,9 @@ check_given_libtorch() {
   local root=${LIBTORCH_ROOT:-$Torch_DIR/../../..}
   [ -e "$root/lib/libtorch_cpu.so" ] || [ -e "$root/torch/lib/libtorch_cpu.so" ] ||
     fail "LIBTORCH_ROOT or Torch_DIR is set, but $root holds no lib/libtorch_cpu.so"
+  if $1 && [ ! -e "$root/lib/libtorch_cuda.so" ] && [ ! -e "$root/torch/lib/libtorch_cuda.so" ]; then
+    fail "LIBTORCH_ROOT or Torch_DIR is set, but $root holds no lib/libtorch_cuda.so: that LibTorch is for CPU only"
+  fi
   say "LibTorch in $root is used"
 }
 
@@ -70,17 +89,38 @@ install_libtorch() {
     say "LibTorch is there: $deps/libtorch"
     return
   fi
-  local python=$deps/python/bin/python
+  say "fetching ${wheels[*]} into $deps/libtorch (0.5 GB to fetch, 1.3 GB on disk)"
+  rm -rf "$deps/libtorch.partial" "$deps/libtorch"
+  fetch_wheels "$deps/libtorch.partial" "${wheels[@]}"
+  echo "${wheels[*]}" >"$deps/libtorch.partial/.wheels"
+  mv "$deps/libtorch.partial" "$deps/libtorch"
+}
+
+# Laid beside LibTorch, where its run path looks. A second stamp is written last, so an install that was cut off is done anew.
+install_cuda_libraries() {
+  local stamp=$deps/libtorch/.cuda_wheels
+  if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "${cuda_wheels[*]}" ]; then
+    say "the CUDA libraries are there: $deps/libtorch/nvidia"
+    return
+  fi
+  say "fetching ${cuda_wheels[*]} into $deps/libtorch (about 2 GB to fetch, 2.7 GB on disk)"
+  rm -rf "$deps/cuda.partial" "$stamp"
+  fetch_wheels "$deps/cuda.partial" "${cuda_wheels[@]}"
+  cp -rlf "$deps/cuda.partial/." "$deps/libtorch/"
+  rm -rf "$deps/cuda.partial"
+  echo "${cuda_wheels[*]}" >"$stamp"
+}
+
+# fetch_wheels FOLDER WHEEL...: unpacks them, and nothing that they depend on.
+fetch_wheels() {
+  local folder=$1 python=$deps/python/bin/python
+  shift
   if ! "$python" -m pip --version >/dev/null 2>&1; then
     say "making a Python environment in $deps/python"
     mkdir -p "$deps"
     python3 -m venv --clear "$deps/python" || fail "python3 -m venv failed: is the package python3-venv installed?"
   fi
-  say "fetching ${wheels[*]} into $deps/libtorch (0.5 GB to fetch, 1.3 GB on disk)"
-  rm -rf "$deps/libtorch.partial" "$deps/libtorch"
-  "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target "$deps/libtorch.partial" "${wheels[@]}"
-  echo "${wheels[*]}" >"$deps/libtorch.partial/.wheels"
-  mv "$deps/libtorch.partial" "$deps/libtorch"
+  "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target "$folder" "$@"
 }
 
 main "$@"

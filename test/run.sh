@@ -31,6 +31,7 @@ main() {
     *) echo "usage: $0 [--quick]" >&2; exit 2 ;;
   esac
   trap finish EXIT
+  look_for_nvcc
 
   if ! $quick; then
     begin "set-up"
@@ -39,7 +40,7 @@ main() {
     examples/smollm2/fetch.sh build/models/smollm2_135m || echo "SmolLM2 cannot be had; its cases are skipped"
   fi
   begin "build"
-  cmake --preset release
+  cmake --preset release "${cuda_plugin[@]}"
   cmake --build build
   begin "tests"
   run_ctest build --exclude-regex '^fixtures$'
@@ -59,6 +60,16 @@ main() {
     sanitize tsan "${tsan_parts[@]}"
   fi
   step=""
+}
+
+# The plugin for CUDA is built, for one kind of device to save time, where the compiler for it is. Nothing here needs a device.
+look_for_nvcc() {
+  if nvcc --version 2>/dev/null | grep -q 'release 13\.'; then
+    cuda_plugin=(-DAUTOSCHEME_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=90)
+  else
+    echo "the plugin for CUDA is not built: there is no nvcc 13 on PATH"
+    cuda_plugin=(-DAUTOSCHEME_CUDA=OFF)
+  fi
 }
 
 begin() {

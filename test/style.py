@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 CODE_FOLDERS = ["include", "lib", "capi", "examples", "test"]
-CODE_SUFFIXES = {".h", ".cc", ".c"}
+CODE_SUFFIXES = {".h", ".cc", ".c", ".cu", ".cuh"}
 SHORT_FUNCTION_FOLDERS = ["lib", "capi", "examples"]
 ROOMS_WITH_A_TEST_FOR_EACH_SOURCE = ["exec", "plan", "planner", "scorers"]
 MOST_COLUMNS = 120

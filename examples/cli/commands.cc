@@ -90,7 +90,7 @@ const std::vector<Flag> kMachine = {
      "time to."},
     {"scorer", "NAME", AUTOSCHEME_OPTION_SCORER, nullptr},
     {"dtype", "NAME", AUTOSCHEME_OPTION_DTYPE, nullptr},
-    {"device", "NAME", AUTOSCHEME_OPTION_DEVICE, nullptr},
+    {"device", "cpu|cuda|cuda:N|cuda:0,cuda:1", AUTOSCHEME_OPTION_DEVICE, nullptr},
     {"work-dir", "DIR", AUTOSCHEME_OPTION_WORK_DIR,
      "Folder for spill files, and for results whose own place fails at the end; empty means TMPDIR, else /tmp."},
     {"no-spill", nullptr, AUTOSCHEME_OPTION_NO_SPILL, nullptr},

@@ -106,7 +106,7 @@ int Main(std::vector<std::string> arguments) {
     return kDone;
   }
   if (name == "--version") {
-    absl::PrintF("autoscheme %s\n", autoscheme_version());
+    absl::PrintF("autoscheme %s\n%s\n", autoscheme_version(), autoscheme_build_info());
     return kDone;
   }
   const bool wants_help = name == "help";

@@ -20,15 +20,33 @@ struct RunDevice {
   std::shared_ptr<const Device> device;
 };
 
-// "cpu", or "cuda", "cuda:1", "cuda:0,cuda:1". Opens what is not open yet; devices stay open, as their contexts do,
-// until the process ends. UNIMPLEMENTED for a name that this build does not know, listing those it does; else the
-// errors of Device::Open and of loading.
+// "cpu", or "cuda", "cuda:1", "cuda:0,cuda:1"; "cuda" is "cuda:0". Opens what is not open yet; devices stay open, as
+// their contexts do, until the process ends, and are the same objects in every call. For "cpu" nothing is loaded and
+// LibTorch is asked nothing. Any thread.
+//
+// INVALID_ARGUMENT for no name, a malformed number, a device that is named twice, the processor beside others;
+// UNIMPLEMENTED for a name that is not known, listing those that are; FAILED_PRECONDITION in a process that was forked
+// off one which had a device open; else the errors of loading (load_cuda.h) and of Device::Open.
 absl::StatusOr<std::vector<RunDevice>> FindDevices(absl::string_view names);
 
 // The device whose memory a tensor lies in; null: it is the processor's.
 const Device* DeviceOf(const at::Tensor& t);
 // Whether the processor's own loops may work on it.
 inline bool OnHost(const at::Tensor& t) { return t.is_cpu() && DeviceOf(t) == nullptr; }
+
+// As long as this lives, gradients that the calling thread asks for are computed by that thread, on a device too.
+// LibTorch otherwise gives a device's nodes to a thread of its own, which it starts before the first backward pass of
+// the process or never: a pass over a device that was loaded later would fail.
+class GradientsOnThisThread {
+ public:
+  GradientsOnThisThread();
+  ~GradientsOnThisThread();
+  GradientsOnThisThread(const GradientsOnThisThread&) = delete;
+  GradientsOnThisThread& operator=(const GradientsOnThisThread&) = delete;
+
+ private:
+  const bool before_;
+};
 
 // For tests: as long as this lives, its devices have the names "<name of the table>:0", .. and all tensors in plain
 // memory are taken for theirs. One at a time.

@@ -1,167 +1,13 @@
-// k-quants (docs/algorithm.md 4.7, 4.8), for kernels_*.cc only (see lanes.h): sixteen groups, then sixteen
-// super-groups, side by side, each in a lane of its own while all trials of its search run.
-//
-// Sums run as LibTorch's do with eight lanes (every eighth element first, then the eight partial sums): results are
-// those of the plain tensor expressions, which matters because the searches are decided by last bits.
+// k-quants for kernels_*.cc only (see lanes.h): sixteen groups, then sixteen super-groups, side by side.
 #pragma once
 
 #include "quant/group_kernels.h"
+#include "quant/k_quant_math.h"
 #include "quant/kernels.h"
 #include "tensor/lanes.h"
 
 namespace autoscheme::cpu {
 namespace {
-
-constexpr int kMostElements = 32;  // in a group
-constexpr int kPartials = 8;       // in a sum
-
-// Element j of the group in lane l is v[j][l].
-struct Tile {
-  alignas(64) float v[kMostElements][kLanes];
-};
-
-AUTOSCHEME_INLINE F At(const Tile& t, int j) { return Load(t.v[j]); }
-AUTOSCHEME_INLINE F ReciprocalOrZeroBelowEps(F v) { return Select(Abs(v) < Set(1e-30f), Set(0), Set(1) / v); }
-AUTOSCHEME_INLINE F ZeroBelowEps(F v) { return Select(Abs(v) < Set(1e-30f), Set(0), v); }
-
-// Sum of term(j) over the elements.
-template <int kSize, typename Term>
-AUTOSCHEME_INLINE F SumOf(const Term& term) {
-  F sum = Set(0);
-  for (int p = 0; p < kPartials; ++p) {
-    F partial = term(p);
-    for (int j = p + kPartials; j < kSize; j += kPartials) partial = partial + term(j);
-    sum = sum + partial;
-  }
-  return sum;
-}
-
-// ---- a group's scale and minimum ----
-
-// docs/algorithm.md 4.8: 36 trials around (max - min) / top, least weighted error. The minimum may be of either sign.
-template <int kSize>
-AUTOSCHEME_INLINE void SearchRange(const Tile& x, const Tile& w, int levels, F* scale_out, F* low_out) {
-  const F top = Set(static_cast<float>(levels)), zero = Set(0);
-  F low = At(x, 0), high = At(x, 0);
-  for (int j = 1; j < kSize; ++j) low = Min(At(x, j), low), high = Max(At(x, j), high);
-  const F sum_w = SumOf<kSize>([&](int j) { return At(w, j); });
-  const F sum_x = SumOf<kSize>([&](int j) { return At(w, j) * At(x, j); });
-  const auto code = [&](int j, F minimum, F inverse) {
-    return Clamp(Round((At(x, j) - minimum) * inverse), zero, top);
-  };
-  const auto error = [&](F scale, F minimum) {
-    const F inverse = ReciprocalOrZeroBelowEps(scale);
-    return SumOf<kSize>([&](int j) {
-      const F difference = (scale * code(j, minimum, inverse) + minimum) - At(x, j);
-      return At(w, j) * (difference * difference);
-    });
-  };
-  F scale = (high - low) / top;
-  F best = error(scale, low);
-  for (int i = 0; i < 36; ++i) {
-    const F divisor = Set(static_cast<float>(-0.9 + 0.05 * i + levels));
-    const F inverse = ReciprocalOrZeroBelowEps((high - low) / divisor);
-    F sum_l = zero, sum_l2 = zero, sum_xl = zero;
-    for (int p = 0; p < kPartials; ++p) {  // SumOf, thrice at once
-      F part_l = zero, part_l2 = zero, part_xl = zero;
-      for (int j = p; j < kSize; j += kPartials) {
-        const F q = code(j, low, inverse), wq = At(w, j) * q;
-        part_l = part_l + wq, part_l2 = part_l2 + wq * q, part_xl = part_xl + wq * At(x, j);
-      }
-      sum_l = sum_l + part_l, sum_l2 = sum_l2 + part_l2, sum_xl = sum_xl + part_xl;
-    }
-    const F det = sum_w * sum_l2 - sum_l * sum_l;
-    F new_scale = (sum_w * sum_xl - sum_x * sum_l) / det;
-    F new_low = (sum_l2 * sum_x - sum_l * sum_xl) / det;
-    const M positive = zero < new_low;
-    new_scale = Select(positive, sum_xl / sum_l2, new_scale);
-    new_low = Select(positive, zero, new_low);
-    const F e = error(new_scale, new_low);
-    const M better = (e < best) & (zero < det);
-    best = Select(better, e, best), scale = Select(better, new_scale, scale), low = Select(better, new_low, low);
-  }
-  *scale_out = scale, *low_out = low;
-}
-
-// docs/algorithm.md 4.8: 19 trials around the largest magnitude for integers -half .. half - 1.
-template <int kSize>
-AUTOSCHEME_INLINE F SearchSigned(const Tile& x, const Tile& w, int half) {
-  const F bottom = Set(static_cast<float>(-half)), top = Set(static_cast<float>(half - 1));
-  F peak = At(x, 0);
-  for (int j = 1; j < kSize; ++j) peak = Select(Abs(peak) < Abs(At(x, j)), At(x, j), peak);
-  F a, b;
-  const auto sums = [&](F inverse) {
-    a = Set(0), b = Set(0);
-    for (int p = 0; p < kPartials; ++p) {
-      F part_a = Set(0), part_b = Set(0);
-      for (int j = p; j < kSize; j += kPartials) {
-        const F q = Clamp(Round(inverse * At(x, j)), bottom, top);
-        part_a = part_a + (At(w, j) * At(x, j)) * q, part_b = part_b + (At(w, j) * q) * q;
-      }
-      a = a + part_a, b = b + part_b;
-    }
-  };
-  sums(ReciprocalOrZeroBelowEps(peak) * bottom);
-  F scale = a * ReciprocalOrZeroBelowEps(b), best = scale * a;
-  for (int k = -9; k <= 9; ++k) {
-    if (k == 0) continue;
-    sums(Set(static_cast<float>(-(half - 0.1 * k))) / peak);
-    const M better = (Set(0) < b) & (best * b < a * a);
-    const F s = a / b;
-    scale = Select(better, s, scale), best = Select(better, s * a, best);
-  }
-  return scale;
-}
-
-// ---- the scales of a super-group ----
-
-// docs/algorithm.md 4.8, fit: fits d by one factor times integers up to `levels`; the products take its place.
-template <int kSize>
-AUTOSCHEME_INLINE void FitFactors(Tile& d, const Tile& w, int levels) {
-  const F top = Set(static_cast<float>(levels));
-  F peak = At(d, 0);
-  for (int j = 1; j < kSize; ++j) peak = Max(At(d, j), peak);
-  const F plain = peak / top;
-  F inverse = ReciprocalOrZeroBelowEps(plain);
-  const auto squared = [](F v) { return v * v; };
-  F best = SumOf<kSize>([&](int j) { return At(w, j) * squared(At(d, j) - plain * Round(inverse * At(d, j))); });
-  for (int k = -4; k <= 4; ++k) {
-    if (k == 0) continue;
-    const F trial = peak / Set(static_cast<float>(0.1 * k + levels)), trial_inverse = ReciprocalOrZeroBelowEps(trial);
-    const F e = SumOf<kSize>(
-        [&](int j) { return At(w, j) * squared(At(d, j) - trial * Min(top, Round(trial_inverse * At(d, j)))); });
-    const M better = e < best;
-    best = Select(better, e, best), inverse = Select(better, trial_inverse, inverse);
-  }
-  const auto code = [&](int j) { return Min(top, Round(inverse * At(d, j))); };
-  const F weight = SumOf<kSize>([&](int j) { return (At(w, j) * code(j)) * code(j); });
-  const F product = SumOf<kSize>([&](int j) { return (At(w, j) * At(d, j)) * code(j); });
-  const F factor = Select(Set(0) < weight, product / weight, plain);
-  for (int j = 0; j < kSize; ++j) Store(factor * code(j), d.v[j]);
-}
-
-// docs/algorithm.md 4.7, DQ: integers up to `levels` times one factor, the largest kept.
-template <int kSize>
-AUTOSCHEME_INLINE void RoundScales(Tile& d, int levels) {
-  const F top = Set(static_cast<float>(levels)), zero = Set(0);
-  F peak = At(d, 0);
-  for (int j = 1; j < kSize; ++j) peak = Max(At(d, j), peak);
-  peak = Max(zero, peak);
-  const F inverse = Max(zero, ReciprocalOrZeroBelowEps(peak) * top), factor = peak / top;
-  for (int j = 0; j < kSize; ++j) Store(Min(top, Round(At(d, j) * inverse)) * factor, d.v[j]);
-}
-
-// docs/algorithm.md 4.7, DQs: the same for scales of either sign, -half for the largest magnitude.
-template <int kSize>
-AUTOSCHEME_INLINE void RoundSignedScales(Tile& d, int half) {
-  const F bottom = Set(static_cast<float>(-half)), top = Set(static_cast<float>(half - 1));
-  F peak = At(d, 0);
-  for (int j = 1; j < kSize; ++j) peak = Select(Abs(peak) < Abs(At(d, j)), At(d, j), peak);
-  const F factor = peak / bottom, inverse = ReciprocalOrZeroBelowEps(factor);
-  for (int j = 0; j < kSize; ++j) Store(Clamp(Round(At(d, j) * inverse), bottom, top) * factor, d.v[j]);
-}
-
-// ---- the whole ----
 
 // Groups' numbers to lanes by super-group, and back. Lanes that are not there repeat the first.
 template <int kGroups>
@@ -177,10 +23,17 @@ AUTOSCHEME_INLINE void FromLanes(const Tile& tile, int64_t blocks, float* v) {
   }
 }
 
-// Scale (and minimum, below zero) of each group before the super-group rounds them, and the sum of its weights.
+// What SearchScale and RangeScale give for each group.
+struct KScales {
+  PerGroup scale = {}, minimum = {}, weight = {};
+  AUTOSCHEME_MEMBER void Put(const KScale& s, int64_t g) {
+    Store(s.scale, scale.v + g), Store(s.minimum, minimum.v + g), Store(s.weight, weight.v + g);
+  }
+};
+
 template <int kSize, bool kSym>
 void SearchGroups(const KFormat& f, const float* x, int64_t count, const float* importance, int64_t importance_groups,
-                  int64_t first, PerGroup& scale, PerGroup& minimum, PerGroup& weight) {
+                  int64_t first, KScales& scales) {
   for (int64_t g = 0; g < count; g += kLanes) {
     Tile xs, ws;
     for (int l = 0; l < kLanes; ++l) {
@@ -189,92 +42,58 @@ void SearchGroups(const KFormat& f, const float* x, int64_t count, const float* 
       const float* w = importance + (first + i) % importance_groups * kSize;
       for (int j = 0; j < kSize; ++j) xs.v[j][l] = from[j], ws.v[j][l] = w[j];
     }
-    if (kSym) {
-      Store(ZeroBelowEps(SearchSigned<kSize>(xs, ws, 1 << (f.bits - 1))), scale.v + g);
-    } else {
-      F s, low;
-      SearchRange<kSize>(xs, ws, (1 << f.bits) - 1, &s, &low);
-      Store(ZeroBelowEps(s), scale.v + g), Store(Negated(low), minimum.v + g);
-      Store(SumOf<kSize>([&](int j) { return At(ws, j); }), weight.v + g);
-    }
+    scales.Put(SearchScale<kSize, kSym>(f, xs, ws), g);
   }
 }
 
 template <bool kSym>
-void RangeGroups(const KFormat& f, const float* x, int64_t count, PerGroup& scale, PerGroup& minimum) {
+void RangeGroups(const KFormat& f, const float* x, int64_t count, KScales& scales) {
   PerGroup low = {}, high = {};
   const Groups groups{count, f.group, f.group};
   Ranges(x, groups, low, high);
-  const auto step = [&](F v) { return f.narrow_range ? ToBFloat16(v) : v; };
   for (int64_t g = 0; g < count; g += kLanes) {
-    const F a = Load(low.v + g), b = Load(high.v + g);
-    if (kSym) {
-      Store(Select(b < a, a, Negated(b)) / Set(static_cast<float>(1 << (f.bits - 1))), scale.v + g);
-    } else {
-      Store(Max(Set(1e-8f), step(step(b + a) / Set(static_cast<float>((1 << f.bits) - 1)))), scale.v + g);
-      Store(a, minimum.v + g);
-    }
+    scales.Put(RangeScale<kSym>(f, Load(low.v + g), Load(high.v + g)), g);
   }
 }
 
-template <int kSize, int kGroups, bool kSym>
+template <typename Kind>
 bool KQuantOf(const KFormat& f, const float* x, int64_t count, const float* importance, int64_t importance_groups,
               int64_t first, float* y) {
-  PerGroup scale = {}, minimum = {}, weight = {};
+  constexpr int kSize = Kind::kSize, kGroups = Kind::kGroups;
+  KScales scales;
   const bool search = importance != nullptr;
   if (search) {
-    SearchGroups<kSize, kSym>(f, x, count, importance, importance_groups, first, scale, minimum, weight);
+    SearchGroups<kSize, Kind::kSym>(f, x, count, importance, importance_groups, first, scales);
   } else {
-    RangeGroups<kSym>(f, x, count, scale, minimum);
+    RangeGroups<Kind::kSym>(f, x, count, scales);
   }
-  const int levels = (1 << f.scale_bits) - 1;
   for (int64_t g = 0; g < count; g += kLanes * kGroups) {
     const int64_t left = (count - g) / kGroups, blocks = left < kLanes ? left : kLanes;
     Tile s, m, w;
-    ToLanes<kGroups>(scale.v + g, blocks, s);
-    if (kSym) {
-      RoundSignedScales<kGroups>(s, 1 << (f.scale_bits - 1));
-    } else {
-      ToLanes<kGroups>(minimum.v + g, blocks, m);
-      if (search) {
-        ToLanes<kGroups>(weight.v + g, blocks, w);
-        FitFactors<kGroups>(s, w, levels);
-        FitFactors<kGroups>(m, w, levels);
-      } else {
-        RoundScales<kGroups>(s, levels);
-        RoundScales<kGroups>(m, levels);
-        for (int j = 0; j < kGroups; ++j) Store(Max(Set(1e-8f), At(s, j)), s.v[j]);
-      }
-      FromLanes<kGroups>(m, blocks, minimum.v + g);
-    }
-    FromLanes<kGroups>(s, blocks, scale.v + g);
+    ToLanes<kGroups>(scales.scale.v + g, blocks, s);
+    if (!Kind::kSym) ToLanes<kGroups>(scales.minimum.v + g, blocks, m);
+    if (!Kind::kSym && search) ToLanes<kGroups>(scales.weight.v + g, blocks, w);
+    RoundSuperGroup<kGroups, Kind::kSym>(f, search, s, m, w);
+    if (!Kind::kSym) FromLanes<kGroups>(m, blocks, scales.minimum.v + g);
+    FromLanes<kGroups>(s, blocks, scales.scale.v + g);
   }
-  const F zero = Set(0), top = Set(static_cast<float>((1 << f.bits) - 1));
-  const F bottom_signed = Set(static_cast<float>(-(1 << (f.bits - 1)))),
-          top_signed = Set(static_cast<float>((1 << (f.bits - 1)) - 1));
-  I largest = SetBits(0);
+  const KQuantDequant<Kind::kSym> quantize(f, search);
+  Magnitude largest;
   for (int64_t g = 0; g < count; ++g) {
-    const F s = Set(scale.v[g]), m = Set(minimum.v[g]), inverse = ReciprocalOrZeroBelowEps(s);
+    const F s = Set(scales.scale.v[g]), m = Set(scales.minimum.v[g]), inverse = ReciprocalOrZeroBelowEps(s);
     for (int j = 0; j < kSize; j += kLanes) {
-      const F v = Load(x + g * kSize + j);
-      F r;
-      if (kSym) {
-        r = Clamp(Round(inverse * v), bottom_signed, top_signed) * s;
-      } else {
-        r = Clamp(Round(search ? (v + m) * inverse : (v + m) / s), zero, top) * s - m;
-      }
-      largest = Max(largest, Bits(Abs(r)));
+      const F r = quantize(Load(x + g * kSize + j), s, m, inverse);
+      largest.Add(r);
       Store(r, y + g * kSize + j);
     }
   }
-  return MaxOf(largest) < 0x7f800000;
+  return MaxOf(largest.high) < 0x7f800000;
 }
 
 bool KQuant(const KFormat& f, const float* x, int64_t count, const float* importance, int64_t importance_groups,
             int64_t first, float* y) {
-  if (f.sym) return KQuantOf<16, 16, true>(f, x, count, importance, importance_groups, first, y);
-  if (f.group == 16) return KQuantOf<16, 16, false>(f, x, count, importance, importance_groups, first, y);
-  return KQuantOf<32, 8, false>(f, x, count, importance, importance_groups, first, y);
+  return WithKKind(
+      f, [&](auto kind) { return KQuantOf<decltype(kind)>(f, x, count, importance, importance_groups, first, y); });
 }
 
 }  // namespace

@@ -1,26 +1,46 @@
 // Sixteen lanes of float32 or int32, in the registers that the including file is compiled for: AVX-512, AVX2, or plain
-// C++ for the rest. All three give the same bits: nothing is fused or reordered.
+// C++ for the rest. With AUTOSCHEME_ONE_LANE, one lane in plain C++: what one thread of a GPU has. All four give the
+// same bits: nothing is fused or reordered.
 //
-// For the files that Room.cmake compiles once for each of them (autoscheme_kernels), and no others. Everything here is
-// local to the including file, and no header with inline functions may be included beside it: the linker would merge
-// copies that were compiled for different processors.
+// For the files that Room.cmake compiles once for each of them (autoscheme_kernels), those of one lane, and no others.
+// Everything here is local to the including file, and no header with inline functions may be included beside it: the
+// linker would merge copies that were compiled for different processors.
 #pragma once
 
 #include <stdint.h>
-#if defined(__AVX2__)
+#if defined(__AVX2__) && !defined(AUTOSCHEME_ONE_LANE)
+#define AUTOSCHEME_AVX2
 #include <immintrin.h>
+#if defined(__AVX512F__)
+#define AUTOSCHEME_AVX512
+#endif
 #endif
 
+// AUTOSCHEME_INLINE: before a function that is inlined into its callers, on a device where the file is CUDA's.
+// AUTOSCHEME_MEMBER: the same for a member. AUTOSCHEME_UNROLL: before a loop whose arrays are to be a thread's
+// registers.
+#if defined(__CUDACC__)
+#define AUTOSCHEME_UNROLL _Pragma("unroll")
+#define AUTOSCHEME_INLINE static __device__ __forceinline__
+#define AUTOSCHEME_MEMBER __device__ __forceinline__
+#else
+#define AUTOSCHEME_UNROLL
 #define AUTOSCHEME_INLINE static inline __attribute__((always_inline))
+#define AUTOSCHEME_MEMBER inline __attribute__((always_inline))
+#endif
 
 namespace autoscheme::cpu {
 namespace {
 
+#if defined(AUTOSCHEME_ONE_LANE)
+constexpr int kLanes = 1;
+#else
 constexpr int kLanes = 16;
+#endif
 
 // F: floats, I: signed integers, M: the result of a comparison. LANES_n: a function of n arguments a, b, c, part by
 // part.
-#if defined(__AVX512F__)
+#if defined(AUTOSCHEME_AVX512)
 struct F {
   __m512 p;
 };
@@ -37,7 +57,7 @@ struct M {
 #define LANES_3(R, f) \
   { return R{f(a.p, b.p, c.p)}; }
 #define LANES(name) _mm512_##name
-#elif defined(__AVX2__)
+#elif defined(AUTOSCHEME_AVX2)
 struct F {
   __m256 p, q;
 };
@@ -124,7 +144,7 @@ AUTOSCHEME_INLINE F operator+(F a, F b) LANES_2(F, LANES(add_ps)) AUTOSCHEME_INL
     // b where either is NaN.
     AUTOSCHEME_INLINE F Min(F a, F b) LANES_2(F, LANES(min_ps)) AUTOSCHEME_INLINE F Max(F a, F b)
         LANES_2(F, LANES(max_ps))
-#if defined(__AVX512F__)
+#if defined(AUTOSCHEME_AVX512)
             AUTOSCHEME_INLINE F Set(float v) {
   return {_mm512_set1_ps(v)};
 }
@@ -174,7 +194,7 @@ AUTOSCHEME_INLINE __m256 Fold(F a) {
 AUTOSCHEME_INLINE __m256i Fold(I a) {
   return _mm256_max_epi32(_mm512_castsi512_si256(a.p), _mm512_extracti32x8_epi32(a.p, 1));
 }
-#elif defined(__AVX2__)
+#elif defined(AUTOSCHEME_AVX2)
             AUTOSCHEME_INLINE F Set(float v) {
   return {_mm256_set1_ps(v), _mm256_set1_ps(v)};
 }
@@ -321,7 +341,7 @@ AUTOSCHEME_INLINE void StoreHalves(I a, uint16_t* y) {
 
 // The sum of the lanes, by halves: lane i takes lane i + 8, then i + 4, i + 2, i + 1.
 AUTOSCHEME_INLINE float Sum(F a) {
-#if defined(__AVX2__)
+#if defined(AUTOSCHEME_AVX2)
   const __m256 eight = Fold(a);
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -335,7 +355,7 @@ AUTOSCHEME_INLINE float Sum(F a) {
 }
 
 AUTOSCHEME_INLINE int32_t MaxOf(I a) {
-#if defined(__AVX2__)
+#if defined(AUTOSCHEME_AVX2)
   const __m256i eight = Fold(a);
   __m128i m = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));

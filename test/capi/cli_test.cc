@@ -203,7 +203,8 @@ TEST_CASE("help is printed to stdout and is a success") {
         "--layer-config", "--shared-layers", "--progress", "--quiet"}) {
     CHECK_THAT(run.out, Contains(flag));
   }
-  CHECK(shell({"--version"}).out == "autoscheme " AUTOSCHEME_VERSION "\n");
+  CHECK_THAT(shell({"--version"}).out,
+             Catch::StartsWith("autoscheme " AUTOSCHEME_VERSION "\nLibTorch ") && Contains("; devices: cpu"));
 }
 
 TEST_CASE("a wrong command line is exit 2 with one line on stderr") {
