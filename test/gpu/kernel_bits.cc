@@ -171,15 +171,6 @@ class Comparison {
     return shapes;
   }
 
-  // As fused.cc lays groups over a matrix.
-  static DeviceGroups GroupsOf(const GroupSize& group, int64_t rows, int64_t width) {
-    const int64_t elements = rows * width;
-    if (group.rows > 0) return {elements, width, group.size, group.rows};
-    if (group.size == 0) return {elements, elements, 0, 0};
-    const int64_t size = group.size < 0 || width < group.size ? width : group.size;
-    return {elements, width % size == 0 ? elements : width, size, 0};
-  }
-
   void Groups(const cpu::Format& format, const std::optional<cpu::Format>& backward, const Side& side,
               bool constant_whole, at::ScalarType dtype, const std::string& name) {
     const bool needs_whole = NeedsWholeTensor(*side.type, side.group);
@@ -188,7 +179,7 @@ class Comparison {
     for (const auto& [rows, width] : Shapes()) {
       at::Tensor& values = values_[{rows, width}];
       if (!values.defined()) values = Values(rows, width, 1);
-      const DeviceGroups groups = GroupsOf(side.group, rows, width);
+      const DeviceGroups groups = GroupsOf(side.group.size, side.group.rows, rows * width, width);
       for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
         const at::Tensor x = values.clamp(-6e4, 6e4).to(type);
         const at::Tensor whole = at::full({1}, needs_whole ? Amax(x).item<float>() : 0.0f);
