@@ -124,8 +124,9 @@ void Write(const std::vector<float>& wide, void* y, Number type, int64_t first) 
 // body(first, count) for the parts of every group that lie one behind the other, tile by tile.
 template <typename Body>
 void ForEachGroup(const DeviceGroups& groups, const Body& body) {
+  const int64_t size = groups.size == 0 ? groups.run : groups.size;  // 0: the tensor is one group
   for (int64_t run = 0; run < groups.elements; run += groups.run) {
-    for (int64_t at = 0; at < groups.run; at += groups.size) body(run + at, std::min(groups.size, groups.run - at));
+    for (int64_t at = 0; at < groups.run; at += size) body(run + at, std::min(size, groups.run - at));
   }
 }
 
