@@ -342,8 +342,8 @@ enum {
   AUTOSCHEME_OPTION_PLAN_ONLY = 307,      /* bool  the generator is for plans alone, and its device need not be there:
                                                    max_vram_bytes must then be given */
   /* 400..: computing */
-  AUTOSCHEME_OPTION_DTYPE = 400,  /* str   "float32", "tf32" (GPU), "bfloat16", "mixed" or "auto"; empty: tf32 on a
-                                           GPU, else float32 */
+  AUTOSCHEME_OPTION_DTYPE = 400,  /* str   "default" (tf32 on a GPU, else float32), "float32", "tf32" (GPU), "bfloat16",
+                                           "mixed" or "auto" */
   AUTOSCHEME_OPTION_DEVICE = 401, /* str   "cpu", "cuda", "cuda:1", "cuda:0,cuda:1" (docs/cuda.md) */
   /* 500..: streamer */
   AUTOSCHEME_OPTION_STREAM_SLOTS = 500, /* i64   steps in memory at a time; 1 = no read-ahead */

@@ -90,8 +90,8 @@ constexpr OptionSpec kOptions[] = {
     Flag(AUTOSCHEME_OPTION_PLAN_ONLY, "plan_only", "0",
          "The generator is for plans alone, and its device need not be there: max_vram_bytes must then be given."),
     Text(
-        AUTOSCHEME_OPTION_DTYPE, "dtype", "", "float32,tf32,bfloat16,mixed,auto",
-        "Number format that is computed in; without it tf32 on a GPU, else float32. tf32: float32, but a GPU rounds "
+        AUTOSCHEME_OPTION_DTYPE, "dtype", "default", "default,float32,tf32,bfloat16,mixed,auto",
+        "Number format that is computed in. default: tf32 on a GPU, else float32. tf32: float32, but a GPU rounds "
         "the factors of the backward pass's products to TF32. mixed: float32, but the backward pass multiplies "
         "bfloat16 numbers; scores "
         "stay within 1% of float32. Without a CPU that multiplies bfloat16 in hardware, both formats that use it save "

@@ -25,9 +25,9 @@ struct Options {
   std::string scorer = "deltaloss";  // one of those that capi/option_table.cc lists and explains
   // What is computed in: "float32"; "bfloat16"; "mixed", float32 but for the matrix products of the backward
   // pass, whose operands are bfloat16; "tf32", the same with operands that a GPU rounds to TF32; "auto": tf32 on a GPU,
-  // mixed on a CPU that multiplies bfloat16 in hardware, else float32; "": tf32 on a GPU, else float32. On a CPU
+  // mixed on a CPU that multiplies bfloat16 in hardware, else float32; "default": tf32 on a GPU, else float32. On a CPU
   // without such hardware products of bfloat16 are formed in float32 and rounded, in about the time of float32.
-  std::string dtype;
+  std::string dtype = "default";
   // "cpu", "cuda" or "cuda:N". UNIMPLEMENTED for another name; FAILED_PRECONDITION where it cannot be used here.
   std::string device = "cpu";
   // A promise like max_ram_bytes, for the device's memory: what this process takes of it, its context included. 0: nine

@@ -10,7 +10,7 @@ absl::StatusOr<Precision> ParsePrecision(absl::string_view name, PrecisionOf com
   // Nothing is widened on a GPU: those that are supported multiply bfloat16, or their library does it for them.
   const bool multiplies = computes.gpu || computes.bfloat16;
   const char* best = computes.gpu ? "tf32" : "float32";
-  if (name.empty()) return ParsePrecision(best, computes);
+  if (name == "default") return ParsePrecision(best, computes);
   if (name == "auto") return ParsePrecision(!computes.gpu && computes.bfloat16 ? "mixed" : best, computes);
   if (name == "float32") return Precision{"float32", kWide, kWide, false, multiplies};
   if (name == "bfloat16") return Precision{"bfloat16", kNarrow, kNarrow, false, multiplies};
@@ -21,7 +21,7 @@ absl::StatusOr<Precision> ParsePrecision(absl::string_view name, PrecisionOf com
         "option dtype is 'tf32', which a GPU computes in and this run's device, a processor, does not; give float32");
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("option dtype is ", Quoted(name), "; known: float32, tf32, bfloat16, mixed, auto"));
+      absl::StrCat("option dtype is ", Quoted(name), "; known: default, float32, tf32, bfloat16, mixed, auto"));
 }
 
 }  // namespace autoscheme

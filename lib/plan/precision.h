@@ -30,8 +30,8 @@ struct PrecisionOf {
 
 // "float32"; "bfloat16"; "mixed": float32, but the backward pass multiplies bfloat16 operands; "tf32": the same with
 // operands that a GPU rounds to TF32 as it multiplies; "auto": tf32 on a GPU, mixed where the processor multiplies
-// bfloat16, else float32; "": tf32 on a GPU, else float32. INVALID_ARGUMENT for another name, listing these, and for
-// tf32 without a GPU.
+// bfloat16, else float32; "default": tf32 on a GPU, else float32. INVALID_ARGUMENT for another name, listing these, and
+// for tf32 without a GPU.
 //
 // Rounded operands in the forward pass as well would be faster still, but activations that are rounded there fall on
 // other codes under a 4-bit scheme, and small gradients drown: on SmolLM2 scores then moved by 5 % under MXFP4 in the

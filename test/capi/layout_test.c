@@ -109,7 +109,7 @@ static int structs(void) {
   AT(autoscheme_calibration_info, seqlen, 16);
   AT(autoscheme_calibration_info, ids, 24);
   AT(autoscheme_calibration_info, sha256, 32);
-  CHECK_C(sizeof(autoscheme_stats) == 144);
+  CHECK_C(sizeof(autoscheme_stats) == 160);
   AT(autoscheme_stats, struct_size, 0);
   AT(autoscheme_stats, planned_read_bytes, 8);
   AT(autoscheme_stats, read_bytes, 16);
@@ -128,7 +128,9 @@ static int structs(void) {
   AT(autoscheme_stats, disk_read_bytes, 120);
   AT(autoscheme_stats, read_call_bytes, 128);
   AT(autoscheme_stats, io_engine, 136);
-  CHECK_C(sizeof(autoscheme_plan_info) == 144);
+  AT(autoscheme_stats, planned_vram_bytes, 144);
+  AT(autoscheme_stats, peak_vram_bytes, 152);
+  CHECK_C(sizeof(autoscheme_plan_info) == 200);
   AT(autoscheme_plan_info, struct_size, 0);
   AT(autoscheme_plan_info, peak_bytes, 8);
   AT(autoscheme_plan_info, least_bytes, 16);
@@ -148,6 +150,14 @@ static int structs(void) {
   AT(autoscheme_plan_info, input_interval, 120);
   AT(autoscheme_plan_info, budget_bytes, 128);
   AT(autoscheme_plan_info, budget_reason, 136);
+  AT(autoscheme_plan_info, device, 144);
+  AT(autoscheme_plan_info, vram_budget_reason, 152);
+  AT(autoscheme_plan_info, vram_peak_bytes, 160);
+  AT(autoscheme_plan_info, vram_least_bytes, 168);
+  AT(autoscheme_plan_info, vram_budget_bytes, 176);
+  AT(autoscheme_plan_info, vram_item_count, 184);
+  AT(autoscheme_plan_info, inputs_in_vram, 192);
+  AT(autoscheme_plan_info, reserved2, 196);
   CHECK_C(sizeof(autoscheme_plan_item) == 24);
   AT(autoscheme_plan_item, struct_size, 0);
   AT(autoscheme_plan_item, name, 8);

@@ -29,7 +29,7 @@ TEST_CASE("each precision computes and differentiates in its own formats") {
 }
 
 TEST_CASE("a GPU computes in tf32 unless it is told otherwise, and a processor never does") {
-  for (const char* option : {"", "auto", "tf32"}) {
+  for (const char* option : {"default", "auto", "tf32"}) {
     const Precision precision = ParsePrecision(option, {true, false}).value();
     CHECK(precision.name == "tf32");
     CHECK(precision.tf32_gradients);
@@ -37,7 +37,7 @@ TEST_CASE("a GPU computes in tf32 unless it is told otherwise, and a processor n
   }
   CHECK_FALSE(ParsePrecision("float32", {true, false})->tf32_gradients);
   CHECK_FALSE(ParsePrecision("bfloat16", {true, false})->widens_operands());
-  CHECK(ParsePrecision("", {false, true})->name == "float32");
+  CHECK(ParsePrecision("default", {false, true})->name == "float32");
   const absl::Status status = ParsePrecision("tf32", {false, true}).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
   CHECK_THAT(std::string(status.message()), Catch::Contains("GPU") && Catch::Contains("give float32"));
@@ -46,7 +46,7 @@ TEST_CASE("a GPU computes in tf32 unless it is told otherwise, and a processor n
 TEST_CASE("an unknown precision is refused with the names that there are") {
   const absl::Status status = ParsePrecision("float64", {false, true}).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
-  CHECK(std::string(status.message()) == "option dtype is \"float64\"; known: float32, tf32, bfloat16, mixed, auto");
+  CHECK(std::string(status.message()) == "option dtype is \"float64\"; known: default, float32, tf32, bfloat16, mixed, auto");
 }
 
 }  // namespace
