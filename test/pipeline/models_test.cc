@@ -104,7 +104,7 @@ TEST_CASE("auto names what it computed in, and an unknown format is refused with
   options.schemes = ParseSchemeList("W4A16").value();
   const absl::Status status = SchemeGenerator::Create({}, *skeleton, options).status();
   CHECK(absl::IsInvalidArgument(status));
-  CHECK(status.message() == "option dtype is \"float16\"; known: float32, bfloat16, mixed, auto");
+  CHECK(status.message() == "option dtype is \"float16\"; known: default, float32, tf32, bfloat16, mixed, auto");
 }
 
 TEST_CASE("every family scores, tied and untied") {

@@ -46,7 +46,8 @@ TEST_CASE("a GPU computes in tf32 unless it is told otherwise, and a processor n
 TEST_CASE("an unknown precision is refused with the names that there are") {
   const absl::Status status = ParsePrecision("float64", {false, true}).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
-  CHECK(std::string(status.message()) == "option dtype is \"float64\"; known: default, float32, tf32, bfloat16, mixed, auto");
+  CHECK(std::string(status.message()) ==
+        "option dtype is \"float64\"; known: default, float32, tf32, bfloat16, mixed, auto");
 }
 
 }  // namespace
