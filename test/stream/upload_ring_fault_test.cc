@@ -1,4 +1,5 @@
-// Faults, cancels and early ends of an upload: one clear error, never a hang, nothing left behind.
+// Faults, cancels and early ends of an upload: one clear error, nothing left behind, and never a hang, which CTest's
+// time limit would find.
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include <mutex>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -20,13 +22,7 @@
 namespace autoscheme {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using Step = BlockStreamer::Step;
-
-// Far above what an end may take: a wait that never ends is what it finds.
-constexpr double kHangSeconds = 5;
-
-double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // A name whose ExpectedBytes are 40 finite numbers of BF16, unlike most.
 std::string FiniteName(const std::string& prefix) {
@@ -44,7 +40,7 @@ std::string FiniteName(const std::string& prefix) {
 
 // Three steps of some pieces each, then three that are looked through.
 struct SweptModel {
-  StreamModel model{{{{FiniteName("x"), {40}, Dtype::kBF16}, {"w", {70, 200}}, {FiniteName("y"), {40}, Dtype::kBF16}}}};
+  StreamModel model{{{{FiniteName("x"), {40}, Dtype::kBF16}, {"w", {30, 200}}, {FiniteName("y"), {40}, Dtype::kBF16}}}};
   std::unique_ptr<Checkpoint> checkpoint = model.Open();
 
   std::vector<UploadStep> Order() const {
@@ -99,17 +95,14 @@ bool RunWithFault(const Checkpoint& checkpoint, const std::vector<UploadStep>& o
 TEST_CASE("every call of the table may fail at any time: one clear error, nothing left, no hang") {
   const SweptModel swept;
   int fired = 0;
-  for (const int devices : {1, 2}) {
-    for (const DeviceResult result : {DeviceResult::kFailed, DeviceResult::kOutOfMemory, DeviceResult::kBroken}) {
-      for (int call = static_cast<int>(StandInCall::kAllocate); call < static_cast<int>(StandInCall::kEnd); ++call) {
-        for (int64_t k = 1;; ++k) {
-          CAPTURE(devices, static_cast<int>(result), StandInCallName(static_cast<StandInCall>(call)), k);
-          const Clock::time_point start = Clock::now();
-          if (!RunWithFault(*swept.checkpoint, swept.Order(), devices, static_cast<StandInCall>(call), k, result))
-            break;
-          CHECK(SecondsSince(start) < kHangSeconds);
-          ++fired;
-        }
+  for (const auto& [devices, result] : {std::pair(1, DeviceResult::kFailed), std::pair(1, DeviceResult::kBroken),
+                                        std::pair(2, DeviceResult::kOutOfMemory)}) {
+    for (int call = static_cast<int>(StandInCall::kAllocate); call < static_cast<int>(StandInCall::kEnd); ++call) {
+      for (int64_t k = 1;; ++k) {
+        const auto failing = static_cast<StandInCall>(call);
+        INFO(StandInCallName(failing) << " fails at call " << k << ", devices: " << devices);
+        if (!RunWithFault(*swept.checkpoint, swept.Order(), devices, failing, k, result)) break;
+        ++fired;
       }
     }
   }
@@ -275,7 +268,6 @@ TEST_CASE("a cancel from another thread at any time never hangs") {
       std::this_thread::sleep_for(std::chrono::microseconds(delay));
       cancel.Cancel();
     });
-    const Clock::time_point start = Clock::now();
     UploadRing::Options options;
     options.piece_bytes = 4096, options.device_slots = 1 + i % 3, options.host_slots = 1 + i % 4;
     {
@@ -285,7 +277,6 @@ TEST_CASE("a cancel from another thread at any time never hangs") {
       REQUIRE((absl::IsCancelled(status) || absl::IsOutOfRange(status)));
       cancelled += absl::IsCancelled(status);
     }
-    REQUIRE(SecondsSince(start) < kHangSeconds);
     other.wait();
     cancel.Reset();
   }
