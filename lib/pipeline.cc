@@ -422,13 +422,15 @@ absl::StatusOr<PlannedRun> SchemeGenerator::Rep::Plan(const Calibration& calibra
   std::iota(menu.begin(), menu.end(), 0);
   AUTOSCHEME_ASSIGN_OR_RETURN(const RunScorers all, MakeScorers(menu, from_file));
   const std::vector<std::vector<int>> of_lanes = SchemesOfLanes();
+  input.needs = input.all_needs = &all.all().needs();
+  if (of_lanes.size() == 1) return PlanRun(input, rates);
   const auto& busiest = *std::max_element(of_lanes.begin(), of_lanes.end(),
                                           [](const auto& a, const auto& b) { return a.size() < b.size(); });
   AUTOSCHEME_ASSIGN_OR_RETURN(const RunScorers scorers, MakeScorers(busiest, from_file));
-  input.needs = &scorers.all().needs(), input.all_needs = &all.all().needs();
-  if (input.device.has_value()) input.device->lanes = static_cast<int>(of_lanes.size());
+  input.needs = &scorers.all().needs();
+  input.device->lanes = static_cast<int>(of_lanes.size());
   AUTOSCHEME_ASSIGN_OR_RETURN(PlannedRun planned, PlanRun(input, rates));
-  if (of_lanes.size() > 1) AUTOSCHEME_RETURN_IF_ERROR(AgreeOnTiles(all.all(), skeleton->head(), planned.choice));
+  AUTOSCHEME_RETURN_IF_ERROR(AgreeOnTiles(all.all(), skeleton->head(), planned.choice));
   return planned;
 }
 

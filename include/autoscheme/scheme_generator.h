@@ -28,7 +28,8 @@ struct Options {
   // mixed on a CPU that multiplies bfloat16 in hardware, else float32; "default": tf32 on a GPU, else float32. On a CPU
   // without such hardware products of bfloat16 are formed in float32 and rounded, in about the time of float32.
   std::string dtype = "default";
-  // "cpu", "cuda" or "cuda:N". UNIMPLEMENTED for another name; FAILED_PRECONDITION where it cannot be used here.
+  // "cpu", "cuda", "cuda:N", or several of the latter, comma separated, which share the schemes. INVALID_ARGUMENT for a
+  // malformed name, UNIMPLEMENTED for an unknown one; NOT_FOUND and FAILED_PRECONDITION where it cannot be used here.
   std::string device = "cpu";
   // A promise like max_ram_bytes, for the device's memory: what this process takes of it, its context included. 0: nine
   // tenths of what is free there. Without effect on a CPU.

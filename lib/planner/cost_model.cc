@@ -23,12 +23,6 @@
 namespace autoscheme {
 namespace {
 
-uint64_t Sum(const std::vector<PlanItem>& items) {
-  uint64_t bytes = 0;
-  for (const PlanItem& item : items) bytes += item.bytes;
-  return bytes;
-}
-
 UnitSizes Measure(const PlanInput& in, const Unit& unit) {
   UnitSizes sizes;
   const auto raise = [](auto& most, auto one) { most = one > most ? one : most; };
@@ -66,6 +60,17 @@ uint64_t WidenedProducts(int64_t tokens, int64_t in, int64_t rows) {
 }
 
 }  // namespace
+
+uint64_t Sum(const std::vector<PlanItem>& items) {
+  uint64_t bytes = 0;
+  for (const PlanItem& item : items) bytes += item.bytes;
+  return bytes;
+}
+
+void DropEmpty(std::vector<PlanItem>& items) {
+  items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }),
+              items.end());
+}
 
 CostModel::CostModel(const PlanInput& input) : in_(input) {
   for (const int sublayers : {0, 1}) {
@@ -181,8 +186,7 @@ std::vector<PlanItem> CostModel::WithProcess(const ExecutionPlan& choice, std::v
     items.push_back({"process before the run", in_.floor_bytes});
     items.push_back({"LibTorch's code and buffers", RuntimeBytes(choice, Sum(items))});
   }
-  items.erase(std::remove_if(items.begin(), items.end(), [](const PlanItem& item) { return item.bytes == 0; }),
-              items.end());
+  DropEmpty(items);
   return items;
 }
 

@@ -41,6 +41,10 @@ struct UnitSizes {
   bool operator<(const UnitSizes& other) const { return AsTuple() < other.AsTuple(); }
 };
 
+uint64_t Sum(const std::vector<PlanItem>& items);
+// Takes those of 0 bytes out.
+void DropEmpty(std::vector<PlanItem>& items);
+
 // One thread. Sizes are taken from the skeleton once; a choice is then judged in microseconds.
 class CostModel {
  public:

@@ -13,12 +13,6 @@
 namespace autoscheme {
 namespace {
 
-uint64_t Sum(const std::vector<PlanItem>& items) {
-  uint64_t bytes = 0;
-  for (const PlanItem& item : items) bytes += item.bytes;
-  return bytes;
-}
-
 uint64_t WithGaps(uint64_t bytes) { return bytes + bytes / fitted::kDevicePoolPerGap + (uint64_t{1} << 20); }
 
 }  // namespace
@@ -57,9 +51,7 @@ CostModel::DeviceSizes CostModel::DeviceFootprint(const ExecutionPlan& choice) c
   sizes.items.insert(sizes.items.end(), busiest.begin(), busiest.end());
   sizes.items.insert(sizes.items.end(), lasting.begin(), lasting.end());
   sizes.items.push_back({"gaps between tensors", sizes.pool - Sum(busiest) - Sum(lasting)});
-  sizes.items.erase(
-      std::remove_if(sizes.items.begin(), sizes.items.end(), [](const PlanItem& i) { return i.bytes == 0; }),
-      sizes.items.end());
+  DropEmpty(sizes.items);
   sizes.peak = Sum(sizes.items);
   return sizes;
 }

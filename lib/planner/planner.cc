@@ -19,22 +19,26 @@ constexpr uint64_t kNoLimit = ~uint64_t{0};
 
 std::string MiBText(uint64_t bytes) { return absl::StrFormat("%d bytes (%d MiB)", bytes, (bytes + kMiB - 1) / kMiB); }
 
+// What grows and shrinks together with the room that there is.
+struct Sizes {
+  uint64_t chunk_bytes;
+  int64_t head_tile_rows;
+};
+
 // On a device: weights always come by whole units, what passes stays there, and inputs go where there is room.
 std::vector<ExecutionPlan> DeviceChoices(const PlanInput& in) {
-  struct Sizes {
-    uint64_t chunk_bytes;
-    int64_t head_tile_rows;
-  };
   std::vector<ExecutionPlan> choices;
-  const auto add_stores = [&](ExecutionPlan choice) {
-    choice.lanes = in.device->lanes;
-    if (in.all_needs != nullptr && choice.lanes > 1) {
-      for (const VariantNeeds& variant : in.all_needs->variants) {
-        const LinearNeeds& head = variant.linears[in.skeleton->head().index];
-        choice.head_shows = choice.head_shows || head.scored;
-        choice.head_prepares = choice.head_prepares || head.whole_weight;
-      }
+  ExecutionPlan common;
+  common.batch_size = in.batch_size;
+  common.lanes = in.device->lanes;
+  if (common.lanes > 1) {
+    for (const VariantNeeds& variant : in.all_needs->variants) {
+      const LinearNeeds& head = variant.linears[in.skeleton->head().index];
+      common.head_shows = common.head_shows || head.scored;
+      common.head_prepares = common.head_prepares || head.whole_weight;
     }
+  }
+  const auto add_stores = [&](ExecutionPlan choice) {
     choice.inputs_on_device = true;
     choices.push_back(choice);
     choice.inputs_on_device = false;
@@ -47,8 +51,7 @@ std::vector<ExecutionPlan> DeviceChoices(const PlanInput& in) {
       for (const Sizes& sizes : {Sizes{128 * kMiB, 8192}, {64 * kMiB, 8192}, {32 * kMiB, 4096}, {8 * kMiB, 1024}}) {
         for (int64_t rows = in.batch_size; rows >= 1; rows = rows == 1 ? 0 : (rows + 1) / 2) {
           if (rows != in.batch_size && in.needs->activations_span_batch) continue;
-          ExecutionPlan choice;
-          choice.batch_size = in.batch_size;
+          ExecutionPlan choice = common;
           choice.sublayers_per_unit = sublayers;
           choice.unit_slots = slots;
           choice.head_tile_rows = sizes.head_tile_rows;
@@ -65,10 +68,6 @@ std::vector<ExecutionPlan> DeviceChoices(const PlanInput& in) {
 
 // All that the plan may choose, except what is saved for speed, which fills the room that is left.
 std::vector<ExecutionPlan> Choices(const PlanInput& in, const CostModel& costs) {
-  struct Sizes {
-    uint64_t chunk_bytes;
-    int64_t head_tile_rows;
-  };
   std::vector<ExecutionPlan> choices;
   const auto for_each_store = [&](ExecutionPlan choice, int units) {
     for (const Spilled spilled : {Spilled::kNothing, Spilled::kInputs, Spilled::kEverything}) {
@@ -147,34 +146,35 @@ Plan Describe(const CostModel& costs, const ExecutionPlan& choice, const Machine
 struct DeviceBudget {
   uint64_t limit = 0;
   std::string reason;
+  uint64_t least = kNoLimit;  // the smallest that would do
 };
 
 absl::StatusOr<DeviceBudget> TakeDeviceBudget(const DeviceInput& device) {
-  if (device.max_vram_bytes > 0) return DeviceBudget{static_cast<uint64_t>(device.max_vram_bytes), "as given"};
+  if (device.max_vram_bytes > 0)
+    return DeviceBudget{static_cast<uint64_t>(device.max_vram_bytes), "as given", kNoLimit};
   if (device.free_bytes == 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("device ", device.name, " is not here to say what memory it has: give max_vram_bytes"));
   }
   return DeviceBudget{static_cast<uint64_t>(fitted::kDeviceShare * static_cast<double>(device.free_bytes)),
-                      "nine tenths of what the device has free"};
+                      "nine tenths of what the device has free", kNoLimit};
 }
 
-// Those of a device's choices that keep to its budget. RESOURCE_EXHAUSTED, naming the least that would do, if none
+// Those of a device's choices that keep to its budget, whose least is found. RESOURCE_EXHAUSTED, naming that, if none
 // does.
 absl::StatusOr<std::vector<ExecutionPlan>> DeviceChoicesWithin(const PlanInput& in, const CostModel& costs,
-                                                               uint64_t limit) {
+                                                               DeviceBudget& budget) {
   std::vector<ExecutionPlan> within;
-  uint64_t least = kNoLimit;
   for (const ExecutionPlan& choice : DeviceChoices(in)) {
     const uint64_t peak = costs.DeviceFootprint(choice).peak;
-    least = std::min(least, peak);
-    if (peak <= limit) within.push_back(choice);
+    budget.least = std::min(budget.least, peak);
+    if (peak <= budget.limit) within.push_back(choice);
   }
   if (!within.empty()) return within;
   return absl::ResourceExhaustedError(
-      absl::StrCat("a budget of ", MiBText(limit), " of the memory of ", in.device->name,
+      absl::StrCat("a budget of ", MiBText(budget.limit), " of the memory of ", in.device->name,
                    " is too small for this model, menu and batch; the smallest max_vram_bytes that works is ",
-                   MiBText(least), ". A smaller batch_size or seqlen needs less"));
+                   MiBText(budget.least), ". A smaller batch_size or seqlen needs less"));
 }
 
 // All choices, judged.
@@ -286,9 +286,7 @@ void DescribeDevice(const PlanInput& in, const CostModel& costs, const DeviceBud
   // A device is so fast that the disk decides: the second sweep reads from the page cache where that has room.
   const uint64_t cached = in.skeleton->total_bytes() + in.skeleton->total_bytes() / 8 + run.plan.peak_bytes;
   run.choice.drop_page_cache = !in.free.has_value() || in.free->bytes < cached;
-  uint64_t least = kNoLimit;
-  for (const ExecutionPlan& choice : DeviceChoices(in)) least = std::min(least, costs.DeviceFootprint(choice).peak);
-  run.plan.vram_least_bytes = least;
+  run.plan.vram_least_bytes = budget.least;
 }
 
 absl::Status TooSmall(const PlanInput& in, uint64_t least) {
@@ -308,7 +306,7 @@ absl::StatusOr<PlannedRun> PlanRun(const PlanInput& input, const MachineRates& r
   std::vector<ExecutionPlan> choices;
   if (input.device.has_value()) {
     AUTOSCHEME_ASSIGN_OR_RETURN(device, TakeDeviceBudget(*input.device));
-    AUTOSCHEME_ASSIGN_OR_RETURN(choices, DeviceChoicesWithin(input, costs, device.limit));
+    AUTOSCHEME_ASSIGN_OR_RETURN(choices, DeviceChoicesWithin(input, costs, device));
   } else {
     choices = Choices(input, costs);
   }
