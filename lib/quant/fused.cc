@@ -123,7 +123,7 @@ void ForwardTiles(const Format& format, const GroupSize& group, const at::Tensor
       for (int64_t row = top; row < bottom; ++row) {
         BestKernels().amaxes(source.Read(row * width + left, n, buffers[0]), groups, row_amaxes);
         for (int64_t g = 0; g < count; ++g) {
-          if (!(row_amaxes[g] <= amaxes[g])) amaxes[g] = row_amaxes[g];  // NaN stays
+          if (row_amaxes[g] > amaxes[g] || std::isnan(row_amaxes[g])) amaxes[g] = row_amaxes[g];  // NaN stays
         }
       }
       for (int64_t row = top; row < bottom; ++row) {

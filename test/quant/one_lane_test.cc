@@ -94,10 +94,7 @@ DeviceGroups GroupsOfSide(const Side& side, const at::Tensor& x) {
 
 at::Tensor WholeOf(bool needed, float whole) { return needed ? at::scalar_tensor(whole, at::kFloat) : at::Tensor(); }
 
-void CheckForward(const Side& side, const cpu::Format& format, const at::Tensor& given, at::ScalarType into) {
-  // A NaN makes a whole tile NaN here; the CPU forgets it in the tile's next row.
-  const float inf = std::numeric_limits<float>::infinity();
-  const at::Tensor x = side.group.rows > 0 ? given.nan_to_num(0, inf, -inf) : given;
+void CheckForward(const Side& side, const cpu::Format& format, const at::Tensor& x, at::ScalarType into) {
   const DeviceGroups groups = GroupsOfSide(side, x);
   const bool needed = NeedsWholeTensor(*side.type, side.group);
   const float whole = needed ? Amax(x).item<float>() : 0;

@@ -241,6 +241,8 @@ TEST_CASE("a NaN stays where it is, and in its group") {
     INFO(scheme.name);
     const at::Tensor y = QuantizeWeight(scheme, w);
     CHECK(y.isnan().logical_and_(w.isnan()).sum().item<int64_t>() == 2);
+    // A tile with a NaN is all NaN, whatever its rows after that one hold.
+    if (scheme.group.rows > 0) CHECK(y.narrow(1, 0, 128).isnan().all().item<bool>());
     if (scheme.group.size > 0 && scheme.group.rows == 0 && !MakeWeightQuantizer(scheme).value()->needs_whole_tensor()) {
       CHECK(y.narrow(0, 8, 8).equal(QuantizeWeight(scheme, w.narrow(0, 8, 8))));
     }
