@@ -161,9 +161,13 @@ absl::Status Guarded(const Body& body) {
 absl::Status AgreeOnTiles(const Scorers& all, const LinearLayer& head, ExecutionPlan& plan) {
   for (int v = 0; v < all.needs().count(); ++v) {
     AUTOSCHEME_ASSIGN_OR_RETURN(const Treatment treatment, all.Treat(v, head));
-    if (treatment.weight == nullptr) continue;
-    const int64_t multiple = treatment.weight->row_multiple();
-    plan.head_row_multiple = multiple == 0 ? head.out_features : std::lcm(plan.head_row_multiple, multiple);
+    AUTOSCHEME_ASSIGN_OR_RETURN(std::vector<Treatment> treatments, all.Candidates(v, head));
+    treatments.push_back(treatment);
+    for (const Treatment& one : treatments) {
+      if (one.weight == nullptr) continue;
+      const int64_t multiple = one.weight->row_multiple();
+      plan.head_row_multiple = std::lcm(plan.head_row_multiple, multiple == 0 ? head.out_features : multiple);
+    }
   }
   return absl::OkStatus();
 }
@@ -384,6 +388,7 @@ ScoreTable SchemeGenerator::Rep::EmptyTable() const {
   table.tied_head = skeleton->tied_head();
   table.batch_size = options.batch_size;
   table.dtype = precision.name;
+  table.scorer = options.scorer;
   table.schemes = options.schemes;
   table.layers = layers;
   int64_t other = static_cast<int64_t>(skeleton->total_bytes());
@@ -482,7 +487,8 @@ struct SchemeGenerator::Rep::Lane {
   std::vector<int> schemes;  // indices into the menu
   RunDevice device;
   absl::Status status;
-  ScoreTerms terms;  // whose schemes count from 0 in `schemes`
+  ScoreTerms terms;       // whose schemes count from 0 in `schemes`
+  int first_variant = 0;  // in `losses`, of the scorer that found them
   Losses losses;
   RunStats stats;
 };
@@ -496,7 +502,7 @@ absl::Status SchemeGenerator::Rep::RunLane(const Context& with, const Calibratio
   }
   AUTOSCHEME_ASSIGN_OR_RETURN(RunScorers scorers,
                               MakeScorers(lane.schemes, on_device.has_value() ? &*on_device : nullptr));
-  lane.terms = scorers.terms();
+  lane.terms = scorers.terms(), lane.first_variant = scorers.first_variant();
   if (lane.terms.schemes.empty()) return absl::OkStatus();
   RunResources run(with);  // outlives all that holds tensors
   run.precision = precision;
@@ -571,14 +577,14 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
   }
   AUTOSCHEME_RETURN_IF_ERROR(RunLanes(calibration, planned.choice, lanes));
   for (const Lane& lane : lanes) {
-    const std::vector<int>& schemes = lane.terms.schemes;
-    for (size_t v = 0; v < schemes.size(); ++v) {
-      const int s = lane.schemes[schemes[v]];
+    for (size_t k = 0; k < lane.terms.schemes.size(); ++k) {
+      const int s = lane.schemes[lane.terms.schemes[k]], variant = lane.terms.variants[k];
+      const std::vector<std::vector<double>>& terms = lane.terms.terms[k];
       for (size_t l = 0; l < table.layers.size(); ++l) {
-        table.scores[s][l].weight = lane.terms.terms[v][0][l];
-        table.scores[s][l].activation = lane.terms.terms[v][1][l];
+        table.scores[s][l].weight = terms[0][l], table.scores[s][l].activation = terms[1][l];
+        if (terms.size() > 2) table.scores[s][l].standard_error = terms[2][l];
       }
-      table.ce_loss[s] = lane.losses[lane.losses.size() - schemes.size() + v];
+      if (variant >= 0) table.ce_loss[s] = lane.losses[lane.first_variant + variant];
     }
     if (&lane == &lanes[0]) {
       stats = lane.stats;

@@ -27,11 +27,15 @@ struct LayerInfo {
   std::optional<Scheme> fixed;
 };
 
-// The two terms of docs/algorithm.md 6.1, summed over batches: sum|dL/dWq * (W - Wq)| and sum|dL/dxq * (x - xq)|. Both
-// are always measured; which of them count depends on the menu (NeedWeightTerm in lib/formats/bits.h).
+// By scorer deltaloss the two terms of docs/algorithm.md 6.1, summed over batches: sum|dL/dWq * (W - Wq)| and
+// sum|dL/dxq * (x - xq)|. Both are always measured; which of them count depends on the menu (NeedWeightTerm in
+// lib/formats/bits.h). By other scorers `weight` is the whole loss, in nats per token, and `activation` is 0.
 struct LayerScore {
   double weight = 0;
   double activation = 0;
+  // By how much the loss may be off for the choice of rows: the standard error over the calibration's rows. 0: not
+  // known.
+  double standard_error = 0;
   // Measured with the layer's stand-in in place of the scheme: a k-quant cannot hold a layer whose rows are no multiple
   // of 256 weights (docs/formats.md).
   bool stand_in = false;
@@ -46,7 +50,8 @@ struct ScoreTable {
   // The calibration: number of rows, tokens in each, rows in a batch, sha256 of the ids as int64 little-endian.
   int64_t nsamples = 0, seqlen = 0, batch_size = 0;
   std::string calibration_sha256;
-  std::string dtype = "float32";  // compute dtype
+  std::string dtype = "float32";     // compute dtype
+  std::string scorer = "deltaloss";  // what measured (docs/scorers.md)
 
   std::vector<Scheme> schemes;
   std::vector<LayerInfo> layers;

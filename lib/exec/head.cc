@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
+#include "exec/candidates.h"
 #include "exec/weight_stream.h"
 #include "exec/weights.h"
 #include "model/decoder_spec.h"
@@ -59,8 +60,9 @@ class HeadRun {
     AUTOSCHEME_RETURN_IF_ERROR(Finish());
     if (scored_) {
       AUTOSCHEME_RETURN_IF_ERROR(
-          ForEachTile([&](int64_t first, const TensorView& tile) { return ShowWeightGradient(first, tile); }));
+          ForEachTile([&](int64_t first, const TensorView& tile) { return ShowGradients(first, tile); }));
     }
+    ShowOutputErrors();
     return losses_;
   }
 
@@ -81,18 +83,25 @@ class HeadRun {
     running_.resize(variants_ * count_);
     prepared_.resize(variants_);
     treatments_.resize(variants_);
+    errors_.resize(variants_ * count_);
     int64_t step = plan_.head_row_multiple;
     scored_ = plan_.head_shows, needs_whole_ = plan_.head_prepares;
     for (int v = 0; v < variants_; ++v) {
       AUTOSCHEME_ASSIGN_OR_RETURN(treatments_[v], scorers_.Treat(v, layer_));
+      std::vector<Treatment> candidates;
+      if (needs(v).candidates > 0) {
+        AUTOSCHEME_ASSIGN_OR_RETURN(candidates, scorers_.Candidates(v, layer_));
+      }
+      candidates_.emplace_back(run_, std::move(candidates));
       scored_ = scored_ || needs(v).scored;
       const WeightQuantizer* quantizer = treatments_[v].weight.get();
-      if (quantizer == nullptr) continue;
-      needs_whole_ = needs_whole_ || quantizer->needs_whole_tensor();
-      const int64_t multiple = quantizer->row_multiple();
+      needs_whole_ = needs_whole_ || candidates_[v].needs_whole_tensor() ||
+                     (quantizer != nullptr && quantizer->needs_whole_tensor());
       // One tile height for all variants: a common multiple of what their quantizers ask for; 0 = the whole head.
-      step = multiple == 0 ? layer_.out_features : std::lcm(step, multiple);
+      if (quantizer != nullptr) step = quantizer->row_multiple() == 0 ? 0 : std::lcm(step, quantizer->row_multiple());
+      step = candidates_[v].RowMultiple(step);
     }
+    if (step == 0) step = layer_.out_features;
     tile_rows_ = std::max(plan_.head_tile_rows / step * step, step);
     if (layer_.bias != nullptr) {
       bias_bytes_.resize(layer_.bias->bytes);
@@ -146,6 +155,7 @@ class HeadRun {
   absl::Status PrepareQuantizers(const TensorView& tile) {
     const at::Tensor w = Rows(tile);
     for (int v = 0; v < variants_; ++v) {
+      if (candidates_[v].needs_whole_tensor()) candidates_[v].PrepareRows(w);
       const WeightQuantizer* quantizer = treatments_[v].weight.get();
       if (quantizer == nullptr || !quantizer->needs_whole_tensor()) continue;
       const at::Tensor part = quantizer->Prepare(w);
@@ -251,7 +261,7 @@ class HeadRun {
       double loss = 0;  // the batch's so far
       for (int m = 0; m < count_; ++m) {
         Running& r = at(v, m);
-        const double n = Predictions(m);
+        const double n = Predictions(m), divisor = GradientDivisor(v, m);
         loss += (r.maximum + r.sum.log() - r.label_logit).sum(at::kDouble).item<double>() / n;
         if (!std::isfinite(loss)) {
           return absl::DataLossError(absl::StrCat("the loss of batch ", micro_batches_[m].batch, " is ", loss,
@@ -262,7 +272,7 @@ class HeadRun {
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, in_.sums->Get(0, v - forward_only_, m));
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor label_rows, in_.label_rows->Get(0, v - forward_only_, m));
         const int64_t rows = micro_batches_[m].rows, seq = in_.shape.seqlen;
-        sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(label_rows).div_(n);
+        sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(label_rows).div_(divisor);
         at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, run_.Options(run_.dtype()));
         grad.narrow(1, 0, seq - 1).copy_(sum);
         if (const ActivationQuantizer* quantizer = treatments_[v].activation.get(); quantizer != nullptr) {
@@ -276,31 +286,38 @@ class HeadRun {
     return absl::OkStatus();
   }
 
-  // Second pass: dW of the tile from the logits and the final normalizers, summed over a batch before it is shown.
-  absl::Status ShowWeightGradient(int64_t first, const TensorView& tile) {
-    const int64_t count = tile.info->shape[0];
+  // dL/d(X W^T) [N, rows of the tile], from the logits and the final normalizers.
+  at::Tensor LogitGradient(int v, int m, const at::Tensor& x, const at::Tensor& wq, int64_t first) {
+    Running& r = at(v, m);
+    const int64_t count = wq.size(0);
+    const double divisor = GradientDivisor(v, m);
+    at::Tensor p = Logits(x, wq, first);
+    const at::Tensor slopes = has_slopes() ? NewLike(p) : at::Tensor();
+    ForEachRowChunk(p, p.size(0), p.size(1), [&](int64_t row, int64_t rows) {
+      at::Tensor l = p.narrow(0, row, rows);
+      if (has_slopes()) slopes.narrow(0, row, rows).copy_(Slopes(l));
+      l.sub_(r.maximum.narrow(0, row, rows).unsqueeze(1)).exp_();
+      l.div_((r.sum.narrow(0, row, rows) * divisor).unsqueeze(1));
+    });
+    at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
+    at::Tensor columns = r.labels.index_select(0, here) - first;
+    p.index_put_({here, columns}, at::full({here.size(0)}, -1.0 / divisor, p.options()), /*accumulate=*/true);
+    return slopes.defined() ? p.mul_(slopes) : p;
+  }
+
+  // Second pass: what scorers see of the tile. dW is summed over a batch before it is shown.
+  absl::Status ShowGradients(int64_t first, const TensorView& tile) {
     const at::Tensor w = Rows(tile);
     for (int v = 0; v < variants_; ++v) {
-      if (!needs(v).weight_gradient) continue;
+      if (!needs(v).weight_gradient && candidates_[v].empty()) continue;
       const at::Tensor wq = QuantizedTile(v, w);
       at::Tensor dw;
       for (int m = 0; m < count_; ++m) {
         AUTOSCHEME_RETURN_IF_ERROR(run_.context.CheckCancelled());
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(v, m));
-        Running& r = at(v, m);
-        const double predictions = Predictions(m);
-        at::Tensor p = Logits(x, wq, first);
-        const at::Tensor slopes = has_slopes() ? NewLike(p) : at::Tensor();
-        ForEachRowChunk(p, p.size(0), p.size(1), [&](int64_t row, int64_t rows) {
-          at::Tensor l = p.narrow(0, row, rows);
-          if (has_slopes()) slopes.narrow(0, row, rows).copy_(Slopes(l));
-          l.sub_(r.maximum.narrow(0, row, rows).unsqueeze(1)).exp_();
-          l.div_((r.sum.narrow(0, row, rows) * predictions).unsqueeze(1));
-        });
-        at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
-        at::Tensor columns = r.labels.index_select(0, here) - first;
-        p.index_put_({here, columns}, at::full({here.size(0)}, -1.0 / predictions, p.options()), /*accumulate=*/true);
-        if (slopes.defined()) p.mul_(slopes);
+        const at::Tensor p = LogitGradient(v, m, x, wq, first);
+        if (!candidates_[v].empty()) AUTOSCHEME_RETURN_IF_ERROR(AddOutputErrors(v, m, w, p));
+        if (!needs(v).weight_gradient) continue;
         const at::Tensor part =
             Product(run_.products, Converted(p, run_.operands()).t(), Converted(x, run_.operands()), run_.gradients());
         dw = dw.defined() ? dw.add_(part) : part;
@@ -312,12 +329,32 @@ class HeadRun {
     return absl::OkStatus();
   }
 
+  absl::Status AddOutputErrors(int v, int m, const at::Tensor& w, const at::Tensor& grad) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(const at::Tensor x, in_.hidden(v, m));
+    const Candidates::Inputs inputs = candidates_[v].Quantize(x, in_.shape.seqlen - 1);
+    at::Tensor& errors = errors_[v * count_ + m];
+    if (!errors.defined()) errors = candidates_[v].NewErrors(inputs);
+    candidates_[v].Add(inputs, w, grad, errors);
+    return absl::OkStatus();
+  }
+
+  void ShowOutputErrors() {
+    for (int v = 0; v < variants_; ++v) {
+      for (int m = 0; m < count_ && !candidates_[v].empty(); ++m) {
+        const at::Tensor predicting = errors_[v * count_ + m].view({-1, micro_batches_[m].rows, in_.shape.seqlen - 1});
+        scorers_.OnOutputErrors(v, layer_, at::constant_pad_nd(predicting, {0, 1}));
+      }
+    }
+  }
+
   Running& at(int v, int m) { return running_[v * count_ + m]; }
   const LinearNeeds& needs(int v) const { return scorers_.needs().variants[v].linears[layer_.index]; }
   // Predictions of the batch that a micro-batch is part of: what its losses and gradients are divided by.
   double Predictions(int m) const {
     return static_cast<double>(in_.shape.rows(micro_batches_[m].batch) * (in_.shape.seqlen - 1));
   }
+
+  double GradientDivisor(int v, int m) const { return scorers_.needs().variants[v].sums_losses ? 1 : Predictions(m); }
 
   RunResources& run_;
   const MetaSkeleton& skeleton_;
@@ -337,6 +374,8 @@ class HeadRun {
   std::vector<Running> running_;
   std::vector<at::Tensor> prepared_;
   std::vector<Treatment> treatments_;  // by variant
+  std::vector<Candidates> candidates_;
+  std::vector<at::Tensor> errors_;  // by variant and micro-batch: what candidates would change
   std::vector<std::vector<double>> losses_;
 };
 

@@ -24,9 +24,7 @@ struct QuantizedLinearNode : torch::autograd::Node {
   void release_variables() override { input.reset(); }
 };
 
-int64_t ChunkRows(const WeightQuantizer* quantizer, int64_t rows, int64_t cols, uint64_t element_bytes,
-                  uint64_t chunk_bytes) {
-  const int64_t multiple = quantizer == nullptr ? 1 : quantizer->row_multiple();
+int64_t ChunkRows(int64_t multiple, int64_t rows, int64_t cols, uint64_t element_bytes, uint64_t chunk_bytes) {
   if (multiple == 0) return std::max<int64_t>(rows, 1);
   const int64_t wanted =
       static_cast<int64_t>(chunk_bytes / (static_cast<uint64_t>(std::max<int64_t>(cols, 1)) * element_bytes));
@@ -34,17 +32,20 @@ int64_t ChunkRows(const WeightQuantizer* quantizer, int64_t rows, int64_t cols, 
 }
 
 QuantizedLinear::QuantizedLinear(RunResources& run, const ExecutionPlan& plan, const LinearLayer& layer,
-                                 Treatment treatment, const LinearNeeds& needs, const Scorers& scorers, int variant)
+                                 Treatment treatment, const LinearNeeds& needs, const Scorers& scorers, int variant,
+                                 std::vector<Treatment> candidates)
     : run_(run),
       layer_(layer),
       treatment_(std::move(treatment)),
+      candidates_(run, std::move(candidates)),
       needs_(needs),
       scorers_(scorers),
       variant_(variant),
       caches_(plan.cache_weights),
       micro_batches_(plan.micro_batch_rows > 0),
-      chunk_rows_(ChunkRows(treatment_.weight.get(), layer.out_features, layer.in_features,
-                            run.precision.element_bytes(), plan.chunk_bytes)) {}
+      chunk_rows_(
+          ChunkRows(candidates_.RowMultiple(treatment_.weight == nullptr ? 1 : treatment_.weight->row_multiple()),
+                    layer.out_features, layer.in_features, run.precision.element_bytes(), plan.chunk_bytes)) {}
 
 void QuantizedLinear::Bind(WeightRows& weights, const TensorView& bias) {
   at::NoGradGuard no_grad;
@@ -70,6 +71,7 @@ void QuantizedLinear::Bind(WeightRows& weights, const TensorView& bias) {
 void QuantizedLinear::Unbind() {
   weights_ = nullptr;
   cached_.reset();
+  candidates_.Restart();
 }
 
 at::Tensor QuantizedLinear::Rows(const std::byte* data, int64_t count) const {
@@ -138,7 +140,14 @@ at::Tensor QuantizedLinear::Differentiate(LinearInput& input, const at::Tensor& 
   at::Tensor dxq = NewLike(grad_values, {grad_values.size(0), cols()}, grad_values.scalar_type());
   if (at_once) MultiplyInto(run_.products, dxq, grad, cached_, run_.gradients());
   if (weight_term && micro_batches_) AddWeightGradient(grad, inputs);
-  if (show_now || !at_once) {
+  PrepareCandidates();
+  Candidates::Inputs others;
+  at::Tensor errors;
+  if (!candidates_.empty()) {
+    others = candidates_.Quantize(input.x(), input.x().size(-2));
+    errors = candidates_.NewErrors(others);
+  }
+  if (show_now || !at_once || errors.defined()) {
     ForEachChunk([&](int64_t first, int64_t count, const std::byte* rows) {
       const at::Tensor g = grad.narrow(1, first, count);
       const at::Tensor w = Rows(rows, count);
@@ -150,15 +159,26 @@ at::Tensor QuantizedLinear::Differentiate(LinearInput& input, const at::Tensor& 
       } else {
         AddProduct(run_.products, dxq, g, Converted(wq, run_.operands()), run_.gradients());
       }
+      if (errors.defined()) candidates_.Add(others, w, grad_values.narrow(1, first, count), errors);
       if (show_now)
         scorers_.OnWeightGradient(variant_, layer_, Product(run_.products, g.t(), inputs, run_.gradients()), w, wq);
     });
+  }
+  if (errors.defined()) {
+    std::vector<int64_t> shape = input.sizes().vec();
+    shape.pop_back(), shape.insert(shape.begin(), errors.size(0));
+    scorers_.OnOutputErrors(variant_, layer_, errors.view(shape));
   }
   dxq = dxq.view(input.sizes());
   if (treatment_.activation == nullptr) return dxq;
   if (needs_.scored)
     scorers_.OnInputGradient(variant_, layer_, dxq, input.x().contiguous(), input.quantized().contiguous());
   return treatment_.activation->Backward(input.x(), dxq);
+}
+
+void QuantizedLinear::PrepareCandidates() {
+  if (!candidates_.needs_whole_tensor() || candidates_.prepared()) return;
+  ForEachChunk([&](int64_t, int64_t count, const std::byte* rows) { candidates_.PrepareRows(Rows(rows, count)); });
 }
 
 void QuantizedLinear::AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs) {

@@ -5,8 +5,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "autoscheme/tensor.h"
+#include "exec/candidates.h"
 #include "exec/linear_input.h"
 #include "exec/run_resources.h"
 #include "exec/scorer.h"
@@ -24,9 +26,10 @@ namespace autoscheme {
 // until their backward pass.
 class QuantizedLinear {
  public:
-  // Needs decide what the scorer is shown. All are borrowed but the treatment, which is kept.
+  // Needs decide what the scorer is shown. All are borrowed but the treatments, which are kept.
   QuantizedLinear(RunResources& run, const ExecutionPlan& plan, const LinearLayer& layer, Treatment treatment,
-                  const LinearNeeds& needs, const Scorers& scorers, int variant);
+                  const LinearNeeds& needs, const Scorers& scorers, int variant,
+                  std::vector<Treatment> candidates = {});
   QuantizedLinear(const QuantizedLinear&) = delete;
   QuantizedLinear& operator=(const QuantizedLinear&) = delete;
 
@@ -48,6 +51,8 @@ class QuantizedLinear {
   at::Tensor Operand(LinearInput& input) const;
   // dL/dx [..., in] for grad = dL/dy [tokens, out]; shows the scorer what it wants to see.
   at::Tensor Differentiate(LinearInput& input, const at::Tensor& grad);
+  // Begins what the scorer is shown of the candidates; Differentiate goes on with it chunk by chunk.
+  void PrepareCandidates();
   void AddWeightGradient(const at::Tensor& grad, const at::Tensor& inputs);
   // Rows of W: their values are those of the compute dtype, their dtype may be a narrower one that holds them.
   at::Tensor Rows(const std::byte* data, int64_t count) const;
@@ -60,6 +65,7 @@ class QuantizedLinear {
   RunResources& run_;
   const LinearLayer& layer_;
   const Treatment treatment_;
+  Candidates candidates_;
   const LinearNeeds needs_;
   const Scorers& scorers_;
   const int variant_;
@@ -70,8 +76,7 @@ class QuantizedLinear {
   at::Tensor weight_grad_;  // float32 [out, in], of the batch so far
 };
 
-// Height of a row chunk of about chunk_bytes that respects the quantizer's row_multiple; at least one multiple.
-int64_t ChunkRows(const WeightQuantizer* quantizer, int64_t rows, int64_t cols, uint64_t element_bytes,
-                  uint64_t chunk_bytes);
+// Height of a row chunk of about chunk_bytes that is a multiple of `multiple`, and at least that; 0 = all rows.
+int64_t ChunkRows(int64_t multiple, int64_t rows, int64_t cols, uint64_t element_bytes, uint64_t chunk_bytes);
 
 }  // namespace autoscheme

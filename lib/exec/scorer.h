@@ -21,16 +21,18 @@ struct Treatment {
   std::shared_ptr<const ActivationQuantizer> activation;
 };
 
-// What a scorer has found: terms[v][t][l] for variant v, the term called names[t], and the scorer's layer l, summed
-// over all batches.
+// What a scorer has found: terms[k][t][l] for the k-th scheme, the term called names[t], and the scorer's layer l, over
+// all batches.
 struct ScoreTerms {
-  std::vector<int> schemes;  // by variant: index into the menu
+  std::vector<int> schemes;   // indices into the menu
+  std::vector<int> variants;  // by scheme: the scorer's variant that quantizes all layers by it; -1: there is none
   std::vector<std::string> names;
   std::vector<std::vector<std::vector<double>>> terms;
 };
 
 // A scorer says by needs() which variants of the network it wants, and is then shown every call of a linear layer, the
-// head's too: its input on the way forward, and its gradients on the way back. It knows nothing of units, batches,
+// head's too: its input on the way forward, and on the way back its gradients, or what other treatments would change
+// of its output. It knows nothing of units, batches,
 // budgets or disks. Called from one thread. Variants count from 0 in each scorer.
 class Scorer {
  public:
@@ -47,6 +49,14 @@ class Scorer {
   // Rows of dL/dWq, summed over one batch, with the same rows of W and Wq; for LinearNeeds::weight_gradient.
   virtual void OnWeightGradient(int /*variant*/, const LinearLayer&, const at::Tensor& /*grad*/,
                                 const at::Tensor& /*w*/, const at::Tensor& /*wq*/) {}
+  // LinearNeeds::candidates of them. Asked when a unit with the layer begins.
+  virtual absl::StatusOr<std::vector<Treatment>> Candidates(int /*variant*/, const LinearLayer&) {
+    return std::vector<Treatment>();
+  }
+  // What a call's output would change the loss by, to first order, if the layer alone were treated by each candidate
+  // instead of left unquantized: for every token the sum over outputs of dL/dy (y(candidate) - y), where x is the
+  // variant's own. float32 [candidates, rows, positions]; calls come in the order of rows.
+  virtual void OnOutputErrors(int /*variant*/, const LinearLayer&, const at::Tensor& /*errors*/) {}
   virtual ScoreTerms terms() const { return {}; }
 };
 
@@ -69,6 +79,12 @@ class Scorers {
   void OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w,
                         const at::Tensor& wq) const {
     of_[variant].scorer->OnWeightGradient(of_[variant].variant, layer, grad, w, wq);
+  }
+  absl::StatusOr<std::vector<Treatment>> Candidates(int variant, const LinearLayer& layer) const {
+    return of_[variant].scorer->Candidates(of_[variant].variant, layer);
+  }
+  void OnOutputErrors(int variant, const LinearLayer& layer, const at::Tensor& errors) const {
+    of_[variant].scorer->OnOutputErrors(of_[variant].variant, layer, errors);
   }
 
  private:

@@ -20,7 +20,7 @@ int64_t TiledUses(const Unit::Linear& linear, int recomputes, const BatchShape& 
     const int64_t pass = micro_batches + asked.whole_weight;
     uses += pass;
     if (variant.forward_only) continue;
-    uses += pass * (1 + recomputes) + (linear.recomputed ? micro_batches : 0);
+    uses += pass * (1 + recomputes) + (linear.recomputed ? micro_batches : 0) + asked.whole_candidates;
     // A gradient that was summed over micro-batches meets the weight once more when the batch ends.
     if (asked.weight_gradient && shape.micro_batch_rows > 0) uses += shape.batches();
   }
@@ -35,7 +35,7 @@ int HeadPasses(const MetaSkeleton& skeleton, const ExecutionPlan& plan, const Sc
   for (const VariantNeeds& variant : needs.variants) {
     const LinearNeeds& head = variant.linears[skeleton.head().index];
     gradient = gradient || head.scored;
-    whole = whole || head.whole_weight;
+    whole = whole || head.whole_weight || head.whole_candidates;
   }
   return 1 + gradient + whole;
 }

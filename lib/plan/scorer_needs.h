@@ -13,12 +13,18 @@ struct LinearNeeds {
   bool whole_weight = false;     // the quantizer must see all rows before it quantizes one
   bool weight_gradient = false;  // the scorer is shown the gradient of the weight
   bool scored = false;           // the scorer is shown some gradient
+  // Other treatments of the layer, of whose outputs the scorer is shown how they differ; of them, those that quantize
+  // the input; whether a quantizer of any must see all rows of the weight before it quantizes one.
+  int candidates = 0, candidate_inputs = 0;
+  bool whole_candidates = false;
 };
 
 // A variant is one quantized version of the network, whose activations flow through all units.
 struct VariantNeeds {
-  std::string name;                  // for messages: the scheme
-  bool forward_only = false;         // nothing is differentiated, and the head is shown its input but not computed
+  std::string name;           // for messages: the scheme
+  bool forward_only = false;  // nothing is differentiated, and the head is shown its input but not computed
+  // Gradients are those of the sum of all predictions' cross entropies, not of a batch's mean.
+  bool sums_losses = false;
   std::vector<LinearNeeds> linears;  // by LinearLayer::index
 };
 

@@ -73,6 +73,12 @@ void DropEmpty(std::vector<PlanItem>& items) {
 }
 
 CostModel::CostModel(const PlanInput& input) : in_(input) {
+  for (const VariantNeeds& variant : in_.needs->variants) {
+    for (const LinearNeeds& linear : variant.linears) {
+      candidates_ = std::max(candidates_, linear.candidates);
+      candidate_inputs_ = std::max(candidate_inputs_, linear.candidate_inputs);
+    }
+  }
   for (const int sublayers : {0, 1}) {
     Granularity& all = granularities_[sublayers];
     all.units = MakeUnits(*in_.skeleton, sublayers);
@@ -232,16 +238,22 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
   const uint64_t forward = unit.scratch.shared + rows_at_once * unit.scratch.forward;
   const uint64_t scratch =
       std::max<uint64_t>(in_.threads * unit.scratch.backward, forward - std::min(forward, transient));
+  // A chunk that is not saved, dequantized; what a quantizer that works in bfloat16 makes of it before it is in its
+  // place; and a candidate's.
+  const int chunks = !choice.cache_weights + (in_.precision.dtype != Dtype::kF32) + (candidates_ > 0);
+  uint64_t candidates = 0;
+  for (const auto& [out, in] : unit.shapes) {
+    candidates = std::max(candidates, CandidateBytes(choice, in, std::min<int64_t>(out, chunk / (in * element) + 1)));
+  }
   return {{{
                {choice.tiled ? "weight tiles" : "weight slots",
                 choice.tiled ? tiles + choice.unit_slots * all.small_slot_bytes : slots},
                {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
-               // A chunk that is not saved, dequantized; and what a quantizer that works in bfloat16 makes of it before
-               // it is in its place.
-               {"row chunks", (!choice.cache_weights + (in_.precision.dtype != Dtype::kF32)) * chunk},
+               {"row chunks", chunks * chunk},
            },
            {
                {"gradient of a row chunk", chunk},
+               {"inputs and outputs under candidates", candidates},
                {"weight gradients of a batch", shape.cut() ? unit.weights * 4 : 0},
                {"activations", graph + transient},
                // Rounded copies of a product's input and gradient, and what it gives before that is widened.
@@ -280,8 +292,20 @@ std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {
       {"hidden states", std::max((in_.needs->quantizes_activations && measured ? 3 : 2) * states,
                                  6 * states - std::min(logits, 6 * states))},
       {"operands widened to float32", widens_operands() ? WidenedProducts(MicroBatchTokens(choice), hidden, rows) : 0},
+      {"inputs and outputs under candidates",
+       measured && candidates_ > 0
+           ? CandidateBytes(choice, static_cast<int64_t>(hidden), static_cast<int64_t>(rows)) + rows * hidden * element
+           : 0},
       {"gradients and running sums of the head", choice.transient_in_ram() ? GradientBytes() + HeadSumBytes() : 0},
   };
+}
+
+uint64_t CostModel::CandidateBytes(const ExecutionPlan& choice, int64_t inputs, int64_t rows) const {
+  if (candidates_ == 0) return 0;
+  const uint64_t tokens = MicroBatchTokens(choice);
+  // The errors themselves; the unquantized output beside a candidate's; quantized inputs.
+  return tokens * candidates_ * 4 + tokens * rows * element_size() * (1 + (candidate_inputs_ > 0)) +
+         tokens * inputs * (element_size() * candidate_inputs_ + (rounds_operands() ? operand_size() : 0));
 }
 
 uint64_t CostModel::WidenedUnitBytes(const ExecutionPlan& choice, const UnitSizes& unit) const {
@@ -315,7 +339,6 @@ uint64_t CostModel::RuntimeBytes(const ExecutionPlan& choice, uint64_t others) c
 
 double CostModel::Flops(const ExecutionPlan& choice) const {
   const double tokens = static_cast<double>(this->tokens());
-  const double forward_only = in_.needs->forward_only(), gradients = static_cast<double>(this->gradients());
   const std::vector<Unit>& units = Of(choice).units;
   const Schedule schedule = this->schedule(choice);
   const std::vector<int> again = schedule.Recomputes();
@@ -323,14 +346,23 @@ double CostModel::Flops(const ExecutionPlan& choice) const {
   for (int u = 0; u < static_cast<int>(units.size()); ++u) {
     const bool saved = u >= schedule.first_saved();
     for (const auto& [layer, recomputed] : units[u].linears) {
-      const double product = 2.0 * tokens * layer->out_features * layer->in_features;
-      flops += product * (forward_only + gradients * ((!saved && recomputed ? 4 : 3) + again[u]));
+      int products = 0;
+      for (const VariantNeeds& variant : in_.needs->variants) {
+        const LinearNeeds& asked = variant.linears[layer->index];
+        products += variant.forward_only ? 1
+                                         : 2 + (!saved && recomputed) + again[u] + asked.weight_gradient +
+                                               asked.candidates + (asked.candidate_inputs > 0);
+      }
+      flops += 2.0 * tokens * layer->out_features * layer->in_features * products;
     }
   }
   const LinearLayer& head = in_.skeleton->head();
   const double product = 2.0 * tokens * head.out_features * head.in_features;
   for (const VariantNeeds& variant : in_.needs->variants) {
-    if (!variant.forward_only) flops += product * (variant.linears[head.index].scored ? 4 : 2);
+    const LinearNeeds& asked = variant.linears[head.index];
+    if (variant.forward_only) continue;
+    const int shown = asked.weight_gradient + asked.candidates + (asked.candidate_inputs > 0);
+    flops += product * (2 + (shown > 0) + shown);
   }
   return flops;
 }
@@ -350,7 +382,7 @@ double CostModel::Seconds(const ExecutionPlan& choice, const MachineRates& rates
   const std::vector<int> recomputes = schedule(choice).Recomputes();
   const double again = std::accumulate(recomputes.begin(), recomputes.end(), 0.0) / units;
   seconds += weights * in_.quantize_s *
-             (variants * (choice.cache_weights ? 2 : 3 * micro_batches) +
+             (variants * (choice.cache_weights ? 2 : 3 * micro_batches) + candidates_ * micro_batches +
               static_cast<double>(gradients()) * again * (choice.cache_weights ? 1 : micro_batches));
   seconds +=
       2.0 * static_cast<double>(InputBytes(choice)) / (choice.inputs_in_ram() ? fitted::kCopyRate : rates.spill_bytes);

@@ -112,6 +112,9 @@ class CostModel {
   std::vector<PlanItem> DeviceUnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const;
   std::vector<PlanItem> HostItemsOfDevice(const ExecutionPlan& choice) const;
   double DeviceSeconds(const ExecutionPlan& choice) const;
+  // What a scorer's candidates make of a linear layer's input and output, rows of the weight coming `rows` at a time; 0
+  // without any.
+  uint64_t CandidateBytes(const ExecutionPlan& choice, int64_t inputs, int64_t rows) const;
   // Panels of operands that are widened to be multiplied.
   uint64_t WidenedUnitBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;
   // The items and what the process takes beside them, without those of 0 bytes.
@@ -120,7 +123,8 @@ class CostModel {
   uint64_t RuntimeBytes(const ExecutionPlan& choice, uint64_t others) const;
 
   const PlanInput& in_;
-  std::map<int, Granularity> granularities_;  // by sublayers_per_unit
+  int candidates_ = 0, candidate_inputs_ = 0;  // of the layer that has most
+  std::map<int, Granularity> granularities_;   // by sublayers_per_unit
   mutable std::map<std::tuple<bool, int64_t, int, int, int, int>, uint64_t> read_bytes_;
 };
 

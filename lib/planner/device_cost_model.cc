@@ -39,7 +39,7 @@ CostModel::DeviceSizes CostModel::DeviceFootprint(const ExecutionPlan& choice) c
   const std::vector<PlanItem>& busiest = Sum(head) > Sum(unit) ? head : unit;
   DeviceSizes sizes;
   sizes.pool = WithGaps(Sum(busiest) + Sum(lasting));
-  sizes.weight_pool = WithGaps(choice.cache_weights ? weights : 2 * chunk);
+  sizes.weight_pool = WithGaps((choice.cache_weights ? weights : 2 * chunk) + (candidates_ > 0) * 2 * chunk);
   const uint64_t temporaries = fitted::kDeviceTemporaries * fitted::kDeviceChunkNumbers * 4 +
                                4 * MicroBatchTokens(choice) * in_.skeleton->hidden_size() * 4 + outside +
                                fitted::kDeviceRounding;
@@ -76,8 +76,14 @@ BatchedScratch CostModel::DeviceAttention(const ExecutionPlan& choice, const Uni
 std::vector<PlanItem> CostModel::DeviceUnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const {
   const uint64_t element = element_size(), tokens = MicroBatchTokens(choice);
   const BatchedScratch attention = DeviceAttention(choice, unit);
+  uint64_t candidates = 0;
+  for (const auto& [out, in] : unit.shapes) {
+    const int64_t rows = std::min<int64_t>(out, ChunkBytes(choice, unit) / (in * element) + 1);
+    candidates = std::max(candidates, CandidateBytes(choice, in, rows));
+  }
   return {
       {"gradient of a row chunk", ChunkBytes(choice, unit) / element * 4},
+      {"inputs and outputs under candidates", candidates},
       {"weight gradients of a batch", shape(choice).cut() ? unit.weights * 4 : 0},
       {"activations", tokens * (unit.activations.graph + unit.activations.transient) * element},
       {"operands of the backward pass", rounds_operands() ? tokens * unit.widest_input * 3 * operand_size() : 0},

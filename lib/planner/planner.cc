@@ -35,7 +35,7 @@ std::vector<ExecutionPlan> DeviceChoices(const PlanInput& in) {
     for (const VariantNeeds& variant : in.all_needs->variants) {
       const LinearNeeds& head = variant.linears[in.skeleton->head().index];
       common.head_shows = common.head_shows || head.scored;
-      common.head_prepares = common.head_prepares || head.whole_weight;
+      common.head_prepares = common.head_prepares || head.whole_weight || head.whole_candidates;
     }
   }
   const auto add_stores = [&](ExecutionPlan choice) {

@@ -4,53 +4,21 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "base/io.h"
 #include "base/status_macros.h"
 #include "exec/weights.h"
 #include "formats/data_types.h"
-#include "formats/stand_in.h"
 
 namespace autoscheme {
-namespace {
-
-// A quantizer for one layer of a k-quant; without the importance matrix where the weighted search cannot hold the
-// shape.
-absl::StatusOr<std::shared_ptr<const WeightQuantizer>> ForLayer(const Scheme& scheme, const LayerInfo& layer,
-                                                                const at::Tensor* imatrix) {
-  if (imatrix != nullptr) {
-    auto made = MakeWeightQuantizer(scheme, *imatrix);
-    if (!made.ok()) {
-      return absl::Status(made.status().code(),
-                          absl::StrCat("layer ", Quoted(layer.name), ": ", made.status().message(),
-                                       "; squares of what the layer takes in may have overflowed"));
-    }
-    std::shared_ptr<const WeightQuantizer> weighted = *std::move(made);
-    if (weighted->CheckShape(layer.out_features, layer.in_features).ok()) return weighted;
-  }
-  AUTOSCHEME_ASSIGN_OR_RETURN(std::shared_ptr<const WeightQuantizer> plain, MakeWeightQuantizer(scheme));
-  if (absl::Status s = plain->CheckShape(layer.out_features, layer.in_features); !s.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("layer ", Quoted(layer.name), ": ", s.message(),
-                     "; leave the layer out with ignore_layers, or the scheme off the menu"));
-  }
-  return plain;
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<DeltaLoss>> DeltaLoss::Create(const ScorerInput& input) {
   std::unique_ptr<DeltaLoss> self(new DeltaLoss(input));
-  for (size_t l = 0; l < input.layers.size(); ++l) {
-    const LayerInfo& layer = input.layers[l];
-    if (!layer.fixed.has_value() && !layer.is_embedding) self->scored_.emplace(layer.name, static_cast<int>(l));
-  }
   for (size_t s = 0; s < input.menu.size(); ++s) {
     if (input.menu[s].IsPassThrough()) continue;
-    AUTOSCHEME_ASSIGN_OR_RETURN(Variant variant, self->Activate(input.menu[s]));
-    for (const LayerWeight& weight : variant.layers) self->needs_.reads_imatrix |= weight.weighs;
+    AUTOSCHEME_ASSIGN_OR_RETURN(SchemeTreatments treatments, SchemeTreatments::Create(self->input_, input.menu[s]));
+    self->needs_.reads_imatrix |= treatments.reads_imatrix();
     self->terms_.schemes.push_back(static_cast<int>(s));
-    self->variants_.push_back(std::move(variant));
+    self->terms_.variants.push_back(static_cast<int>(self->variants_.size()));
+    self->variants_.push_back({std::move(treatments), {}});
   }
   self->terms_.names = {"weight", "activation"};
   const std::vector<double> zeros(input.layers.size());
@@ -59,41 +27,19 @@ absl::StatusOr<std::unique_ptr<DeltaLoss>> DeltaLoss::Create(const ScorerInput& 
   return self;
 }
 
-absl::StatusOr<DeltaLoss::Variant> DeltaLoss::Activate(const Scheme& scheme) const {
-  Variant variant;
-  AUTOSCHEME_ASSIGN_OR_RETURN(variant.activation, MakeActivationQuantizer(scheme));
-  variant.layers.resize(input_.layers.size());
-  absl::flat_hash_map<std::string, std::shared_ptr<const WeightQuantizer>> made;  // by the scheme's name
-  for (size_t l = 0; l < input_.layers.size(); ++l) {
-    const LayerInfo& layer = input_.layers[l];
-    if (layer.fixed.has_value() || layer.is_embedding) continue;
-    LayerWeight& weight = variant.layers[l];
-    weight.scheme = input_.reference_rules ? scheme : StoredScheme(scheme, layer);
-    if (!weight.scheme.QuantizesWeight()) continue;
-    AUTOSCHEME_RETURN_IF_ERROR(ForLayer(weight.scheme, layer, nullptr).status());
-    auto& quantizer = made[weight.scheme.name];
-    if (quantizer == nullptr) {
-      AUTOSCHEME_ASSIGN_OR_RETURN(quantizer, MakeWeightQuantizer(weight.scheme));
-    }
-    weight.quantizer = quantizer;
-    weight.weighs = UsesImatrix(weight.scheme);
-  }
-  return variant;
-}
-
 void DeltaLoss::SayNeeds() {
   const MetaSkeleton& skeleton = *input_.skeleton;
   for (size_t v = 0; v < variants_.size(); ++v) {
-    const Variant& variant = variants_[v];
+    const SchemeTreatments& treatments = variants_[v].treatments;
     VariantNeeds needs;
     needs.name = input_.menu[terms_.schemes[v]].name;
     needs.linears.resize(skeleton.head().index + 1);
     const auto say = [&](const LinearLayer& linear) {
-      const int l = Find(linear);
+      const int l = scored_.Find(linear);
       if (l < 0) return;
       LinearNeeds& of_linear = needs.linears[linear.index];
-      const WeightQuantizer* quantizer = variant.layers[l].quantizer.get();
-      of_linear.scored = quantizer != nullptr || variant.activation != nullptr;
+      const WeightQuantizer* quantizer = treatments.weight(l);
+      of_linear.scored = treatments.quantizes(l);
       of_linear.quantizes_weight = of_linear.weight_gradient = quantizer != nullptr;
       of_linear.whole_weight = quantizer != nullptr && quantizer->needs_whole_tensor();
     };
@@ -101,7 +47,7 @@ void DeltaLoss::SayNeeds() {
       for (const LinearLayer& linear : block.linears) say(linear);
     }
     say(skeleton.head());
-    if (variant.activation != nullptr) {
+    if (treatments.activation() != nullptr) {
       needs_.quantizes_activations = true;
       needs_.activations_span_batch |= SpansBatch(input_.menu[terms_.schemes[v]]);
     }
@@ -110,17 +56,9 @@ void DeltaLoss::SayNeeds() {
 }
 
 absl::StatusOr<Treatment> DeltaLoss::Treat(int variant, const LinearLayer& layer) {
-  Treatment treatment;
-  const int l = Find(layer);
-  if (l < 0) return treatment;
-  const LayerWeight& weight = variants_[variant].layers[l];
-  treatment.activation = variants_[variant].activation;
-  treatment.weight = weight.quantizer;
-  if (!weight.weighs || input_.imatrix == nullptr) return treatment;
-  const auto row = input_.imatrix->find(layer.name);
-  AUTOSCHEME_ASSIGN_OR_RETURN(treatment.weight, ForLayer(weight.scheme, input_.layers[l],
-                                                         row == input_.imatrix->end() ? nullptr : &row->second));
-  return treatment;
+  const int l = scored_.Find(layer);
+  if (l < 0) return Treatment();
+  return variants_[variant].treatments.Treat(l);
 }
 
 void DeltaLoss::OnInputGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& x,
@@ -140,7 +78,7 @@ void DeltaLoss::Add(int variant, Term term, const LinearLayer& layer, const at::
     const auto layers = static_cast<int64_t>(input_.layers.size());
     sums = at::zeros({2, layers}, grad.options().dtype(at::kDouble));
   }
-  AddAbsGradTimesError(sums[term][Find(layer)], grad, exact, quantized);
+  AddAbsGradTimesError(sums[term][scored_.Find(layer)], grad, exact, quantized);
 }
 
 ScoreTerms DeltaLoss::terms() const {

@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/status_macros.h"
 #include "scorers/delta_loss.h"
+#include "scorers/fisher.h"
 
 namespace autoscheme {
 namespace {
@@ -16,7 +17,7 @@ struct NamedScorer {
   const char* name;
   absl::StatusOr<std::unique_ptr<Scorer>> (*make)(const ScorerInput& input);
 };
-constexpr NamedScorer kScorers[] = {{"deltaloss", MakeDeltaLoss}};
+constexpr NamedScorer kScorers[] = {{"deltaloss", MakeDeltaLoss}, {"fisher", MakeFisher}};
 
 const NamedScorer* FindScorer(const std::string& name) {
   const auto found =

@@ -20,8 +20,9 @@ class RunScorers {
  public:
   static absl::StatusOr<RunScorers> Create(const std::string& name, const ScorerInput& input);
   const Scorers& all() const { return *all_; }
-  // What the named scorer found. Its variants are the last of all().
+  // What the named scorer found, and which variant of all() is its first.
   ScoreTerms terms() const { return named_->terms(); }
+  int first_variant() const { return all_->needs().count() - named_->needs().count(); }
 
  private:
   std::unique_ptr<ImatrixScorer> collects_;

@@ -21,6 +21,7 @@ void FillIdleExperts(const std::vector<LayerInfo>& layers, const std::vector<std
 std::vector<std::vector<double>> MenuLosses(const ScoreTable& table, absl::Span<const int> menu) {
   std::vector<Scheme> schemes;
   for (int s : menu) schemes.push_back(table.schemes[s]);
+  const bool two_terms = table.scorer == "deltaloss";
   const bool weight_counts = NeedWeightTerm(schemes);
   std::vector<std::optional<std::string>> experts;
   for (const LayerInfo& layer : table.layers) experts.push_back(ExpertKey(layer.name));
@@ -31,8 +32,8 @@ std::vector<std::vector<double>> MenuLosses(const ScoreTable& table, absl::Span<
       const LayerInfo& layer = table.layers[l];
       if (layer.fixed.has_value() || layer.is_embedding || schemes[k].IsPassThrough()) continue;
       const LayerScore& score = table.scores[menu[k]][l];
-      if (weight_counts && schemes[k].QuantizesWeight()) row[l] += score.weight;
-      if (schemes[k].QuantizesActivation()) row[l] += score.activation;
+      if (!two_terms || (weight_counts && schemes[k].QuantizesWeight())) row[l] += score.weight;
+      if (!two_terms || schemes[k].QuantizesActivation()) row[l] += score.activation;
     }
     FillIdleExperts(table.layers, experts, &row);
     losses.push_back(std::move(row));

@@ -39,6 +39,8 @@ std::string ScoresToJson(const ScoreTable& table) {
     WriteCalibration(table, page);
     page->Key("dtype");
     PutString(page, table.dtype);
+    page->Key("scorer");
+    PutString(page, table.scorer);
     WriteMenu(table, page);
     WriteCrossEntropies(table, page);
     WriteLosses(table, page);
@@ -191,6 +193,10 @@ void WriteLosses(const ScoreTable& table, PageWriter* page) {
         PutDouble(line, score.weight);
         line->Key("activation");
         PutDouble(line, score.activation);
+        if (score.standard_error > 0) {
+          line->Key("standard_error");
+          PutDouble(line, score.standard_error);
+        }
         line->EndObject();
       });
     }

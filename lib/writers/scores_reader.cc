@@ -67,6 +67,8 @@ absl::StatusOr<ScoreTable> Reader::Read(absl::string_view text) {
   AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* calibration, Object(root, "calibration", what_));
   AUTOSCHEME_RETURN_IF_ERROR(ReadCalibration(*calibration));
   AUTOSCHEME_ASSIGN_OR_RETURN(table_.dtype, JsonString(root, "dtype", what_));
+  // Earlier versions had one scorer and did not name it.
+  AUTOSCHEME_ASSIGN_OR_RETURN(table_.scorer, JsonStringOr(root, "scorer", "deltaloss", what_));
   AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* menu, Object(root, "menu", what_));
   AUTOSCHEME_RETURN_IF_ERROR(ReadMenu(*menu));
   AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* losses, Object(root, "ce_loss", what_));
@@ -246,6 +248,10 @@ absl::Status Reader::ReadScore(const std::string& where, const JsonValue& value,
     if (number == nullptr) return absl::InvalidArgumentError(absl::StrCat(where, ": ", key, " is missing"));
     AUTOSCHEME_ASSIGN_OR_RETURN(*target, Number(*number, absl::StrCat(where, ", ", key)));
     if (*target < 0) return absl::InvalidArgumentError(absl::StrCat(where, ": ", key, " is negative: ", *target));
+  }
+  AUTOSCHEME_ASSIGN_OR_RETURN(score.standard_error, JsonDoubleOr(value, "standard_error", 0, where));
+  if (!(score.standard_error >= 0)) {
+    return absl::InvalidArgumentError(absl::StrCat(where, ": standard_error is negative: ", score.standard_error));
   }
   return absl::OkStatus();
 }
