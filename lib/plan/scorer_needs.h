@@ -21,18 +21,18 @@ struct LinearNeeds {
 
 // A variant is one quantized version of the network, whose activations flow through all units.
 struct VariantNeeds {
-  std::string name;           // for messages: the scheme
-  bool forward_only = false;  // nothing is differentiated, and the head is shown its input but not computed
+  std::string name;                  // for messages: the scheme
+  bool forward_only = false;         // nothing is differentiated, and the head is shown its input but not computed
+  std::vector<LinearNeeds> linears;  // by LinearLayer::index
   // Gradients are those of the sum of all predictions' cross entropies, not of a batch's mean.
   bool sums_losses = false;
-  std::vector<LinearNeeds> linears;  // by LinearLayer::index
 };
 
 struct ScorerNeeds {
   std::vector<VariantNeeds>
       variants;                // the forward-only ones first, so that what they gather is there when the others come
   bool reads_imatrix = false;  // for some layer, so that it must be collected where no file gives it
-  bool quantizes_activations = false;
+  bool quantizes_activations = false;  // in some variant
   bool activations_span_batch =
       false;  // some activation quantizer's scale is that of a whole batch, which then cannot be cut
 

@@ -77,6 +77,7 @@ CostModel::CostModel(const PlanInput& input) : in_(input) {
     for (const LinearNeeds& linear : variant.linears) {
       candidates_ = std::max(candidates_, linear.candidates);
       candidate_inputs_ = std::max(candidate_inputs_, linear.candidate_inputs);
+      weight_gradients_ |= linear.weight_gradient;
     }
   }
   for (const int sublayers : {0, 1}) {
@@ -245,29 +246,30 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
   for (const auto& [out, in] : unit.shapes) {
     candidates = std::max(candidates, CandidateBytes(choice, in, std::min<int64_t>(out, chunk / (in * element) + 1)));
   }
-  return {{{
-               {choice.tiled ? "weight tiles" : "weight slots",
-                choice.tiled ? tiles + choice.unit_slots * all.small_slot_bytes : slots},
-               {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
-               {"row chunks", chunks * chunk},
-           },
-           {
-               {"gradient of a row chunk", chunk},
-               {"inputs and outputs under candidates", candidates},
-               {"weight gradients of a batch", shape.cut() ? unit.weights * 4 : 0},
-               {"activations", graph + transient},
-               // Rounded copies of a product's input and gradient, and what it gives before that is widened.
-               {"operands of the backward pass",
-                rounds_operands() ? micro_batch_tokens * unit.widest_input * 3 * operand_size() : 0},
-               {"operands widened to float32", WidenedUnitBytes(choice, unit)},
-               {"scratch of attention and row chunks", scratch},
-               {"temporaries of activation quantizers",
-                in_.needs->quantizes_activations ? in_.threads * fitted::kQuantizerScratch : 0},
-           },
-           {
-               {"scratch of LibTorch's attention", rows_at_once * unit.scratch.forward_outside},
-               {"turned row chunks", std::min(stored_chunk, unit.turned_bytes)},
-           }}};
+  return {
+      {{
+           {choice.tiled ? "weight tiles" : "weight slots",
+            choice.tiled ? tiles + choice.unit_slots * all.small_slot_bytes : slots},
+           {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
+           {"row chunks", chunks * chunk},
+       },
+       {
+           {"gradient of a row chunk", weight_gradients_ ? chunk : 0},
+           {"inputs and outputs under candidates", candidates},
+           {"weight gradients of a batch", shape.cut() && weight_gradients_ ? unit.weights * 4 : 0},
+           {"activations", graph + transient},
+           // Rounded copies of a product's input and gradient, and what it gives before that is widened.
+           {"operands of the backward pass",
+            rounds_operands() ? micro_batch_tokens * unit.widest_input * 3 * operand_size() : 0},
+           {"operands widened to float32", WidenedUnitBytes(choice, unit)},
+           {"scratch of attention and row chunks", scratch},
+           {"temporaries of activation quantizers",
+            in_.needs->quantizes_activations || candidate_inputs_ > 0 ? in_.threads * fitted::kQuantizerScratch : 0},
+       },
+       {
+           {"scratch of LibTorch's attention", rows_at_once * unit.scratch.forward_outside},
+           {"turned row chunks", std::min(stored_chunk, unit.turned_bytes)},
+       }}};
 }
 
 std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {

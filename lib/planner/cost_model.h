@@ -124,6 +124,7 @@ class CostModel {
 
   const PlanInput& in_;
   int candidates_ = 0, candidate_inputs_ = 0;  // of the layer that has most
+  bool weight_gradients_ = false;              // of some layer
   std::map<int, Granularity> granularities_;   // by sublayers_per_unit
   mutable std::map<std::tuple<bool, int64_t, int, int, int, int>, uint64_t> read_bytes_;
 };

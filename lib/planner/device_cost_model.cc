@@ -82,9 +82,9 @@ std::vector<PlanItem> CostModel::DeviceUnitItems(const ExecutionPlan& choice, co
     candidates = std::max(candidates, CandidateBytes(choice, in, rows));
   }
   return {
-      {"gradient of a row chunk", ChunkBytes(choice, unit) / element * 4},
+      {"gradient of a row chunk", weight_gradients_ ? ChunkBytes(choice, unit) / element * 4 : 0},
       {"inputs and outputs under candidates", candidates},
-      {"weight gradients of a batch", shape(choice).cut() ? unit.weights * 4 : 0},
+      {"weight gradients of a batch", shape(choice).cut() && weight_gradients_ ? unit.weights * 4 : 0},
       {"activations", tokens * (unit.activations.graph + unit.activations.transient) * element},
       {"operands of the backward pass", rounds_operands() ? tokens * unit.widest_input * 3 * operand_size() : 0},
       {"scratch of attention", static_cast<uint64_t>(std::max(attention.forward, attention.backward))},

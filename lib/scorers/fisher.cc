@@ -61,7 +61,6 @@ void Fisher::SayNeeds() {
   say(skeleton.head());
   for (size_t c = 0; c < candidates_.size(); ++c) {
     if (candidates_[c].activation() == nullptr) continue;
-    needs_.quantizes_activations = true;
     needs_.activations_span_batch |= SpansBatch(input_.menu[schemes_[c]]);
   }
   needs_.variants.push_back(std::move(needs));

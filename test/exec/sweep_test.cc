@@ -37,13 +37,13 @@ struct Swept {
 
 // Linears of all blocks and the head, 5 rows of 12 tokens in batches of 3: the last batch is short.
 Swept Sweep(const Tiny& tiny, const std::string& menu, ExecutionPlan plan, bool cache_weights = true,
-            uint64_t chunk_bytes = 4096) {
+            uint64_t chunk_bytes = 4096, const std::string& scorer = "deltaloss") {
   Swept swept;
   swept.layers = LayersOf(*tiny.skeleton, /*with_head=*/true);
   plan.batch_size = 3;
   plan.cache_weights = cache_weights;
   plan.chunk_bytes = chunk_bytes;
-  ScoredRun run(*tiny.skeleton, menu, swept.layers);
+  ScoredRun run(*tiny.skeleton, menu, swept.layers, scorer);
   const absl::StatusOr<Losses> losses = run.Sweep(tiny.calibration, plan);
   INFO(losses.status().ToString());
   REQUIRE(losses.ok());
@@ -57,12 +57,14 @@ Swept Sweep(const Tiny& tiny, const std::string& menu, ExecutionPlan plan, bool 
 
 void CheckSame(const Swept& expected, const Swept& actual, double epsilon = 1e-5) {
   CHECK(actual.stats.read_bytes == actual.stats.planned_read_bytes);
-  REQUIRE(expected.losses.size() == expected.terms.terms.size());
-  for (size_t s = 0; s < expected.terms.terms.size(); ++s) {
-    REQUIRE(actual.losses[s].size() == 2);
-    for (size_t b = 0; b < expected.losses[s].size(); ++b) {
-      CHECK(actual.losses[s][b] == Approx(expected.losses[s][b]).epsilon(epsilon > 1e-5 ? epsilon : 1e-6));
+  REQUIRE(expected.losses.size() == actual.losses.size());
+  for (size_t v = 0; v < expected.losses.size(); ++v) {
+    REQUIRE(actual.losses[v].size() == 2);
+    for (size_t b = 0; b < expected.losses[v].size(); ++b) {
+      CHECK(actual.losses[v][b] == Approx(expected.losses[v][b]).epsilon(epsilon > 1e-5 ? epsilon : 1e-6));
     }
+  }
+  for (size_t s = 0; s < expected.terms.terms.size(); ++s) {
     for (size_t l = 0; l < expected.layers.size(); ++l) {
       INFO("scheme " << s << " " << expected.layers[l].name);
       CHECK(expected.terms.terms[s][0][l] > 0);
@@ -235,6 +237,23 @@ TEST_CASE("k-quants with a collected importance matrix score the same under ever
   // The search takes the best of discrete trials: a last bit of the importance matrix, which row tiles change, tips
   // some.
   CheckSame(expected, Sweep(tiny, menu, plan, /*cache_weights=*/false), 5e-3);
+}
+
+TEST_CASE("every choice of the plan shows the same errors of candidates") {
+  const Tiny tiny;
+  const std::string menu = "W2A16,MXFP8,FP8_STATIC";
+  const Swept expected = Sweep(tiny, menu, {}, true, 4096, "fisher");
+  struct Choice {
+    int sublayers, saved, interval;
+    bool tiled, cached;
+  };
+  for (const Choice& choice :
+       {Choice{1, 0, 1, false, true}, {0, 2, 1, false, true}, {0, 0, 2, false, false}, {1, 0, 1, true, false}}) {
+    ExecutionPlan plan;
+    plan.sublayers_per_unit = choice.sublayers, plan.saved_units = choice.saved, plan.input_interval = choice.interval;
+    plan.tiled = choice.tiled, plan.head_tile_rows = 16;
+    CheckSame(expected, Sweep(tiny, menu, plan, choice.cached, 2048, "fisher"), 1e-4);
+  }
 }
 
 }  // namespace

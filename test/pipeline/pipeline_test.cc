@@ -105,6 +105,27 @@ TEST_CASE("any feasible budget gives the same scores") {
   CHECK(spilled);
 }
 
+TEST_CASE("one gradient for all schemes gives the same scores under any budget, and computes what was planned") {
+  Fixture f;
+  f.options.schemes = ParseSchemeList("W2A16,W4A16,W8A16,MXFP4,FP8_STATIC").value();
+  f.options.scorer = "fisher";
+  f.options.quant_lm_head = true;
+  const auto generator = SchemeGenerator::Create({}, *f.skeleton, f.options).value();
+  const Plan free = generator->MakePlan(f.calibration).value();
+  const ScoreTable unlimited = f.Score().value();
+  CHECK(unlimited.scorer == "fisher");
+  for (const std::vector<double>& losses : unlimited.ce_loss) CHECK(losses.empty());
+  for (int step = 0; step <= 4; ++step) {
+    f.options.max_ram_bytes = static_cast<int64_t>(free.least_bytes + (free.peak_bytes - free.least_bytes) * step / 4);
+    const Plan plan = SchemeGenerator::Create({}, *f.skeleton, f.options).value()->MakePlan(f.calibration).value();
+    const auto table = f.Score();
+    REQUIRE(table.ok());
+    CHECK(f.stats.read_bytes == f.stats.planned_read_bytes);
+    CHECK(f.stats.product_flops == Approx(plan.flops).epsilon(0.01));
+    CHECK(WorstDifference(unlimited, *table) < 2e-5);
+  }
+}
+
 // What is free on the made system; of a plan there.
 std::string Meminfo(uint64_t available_bytes) {
   return "MemAvailable: " + std::to_string(available_bytes / 1024) + " kB\n";

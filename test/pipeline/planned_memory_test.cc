@@ -63,19 +63,22 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
     const Calibration calibration =
         ReadCalibration({}, dir.Write("tokens.json", TinyTokens(8, 64, model.vocab))).value();
     struct Kind {
-      const char *scheme, *precision;
+      const char *scheme, *precision, *scorer = "deltaloss";
     };
-    for (const auto& [scheme, precision] : {Kind{"W4A16", "float32"},
-                                            {"MXFP4", "float32"},
-                                            {"NVFP4", "float32"},
-                                            {"FP8_STATIC", "float32"},
-                                            {"INT8", "float32"},
-                                            {"W4A16", "bfloat16"},
-                                            {"MXFP4", "bfloat16"},
-                                            {"W4A16", "mixed"},
-                                            {"MXFP4", "mixed"}}) {
+    for (const auto& [scheme, precision, scorer] : {Kind{"W4A16", "float32"},
+                                                    {"MXFP4", "float32"},
+                                                    {"NVFP4", "float32"},
+                                                    {"FP8_STATIC", "float32"},
+                                                    {"INT8", "float32"},
+                                                    {"W4A16", "bfloat16"},
+                                                    {"MXFP4", "bfloat16"},
+                                                    {"W4A16", "mixed"},
+                                                    {"MXFP4", "mixed"},
+                                                    {"W2A16,W8A16", "float32", "fisher"},
+                                                    {"MXFP4,FP8_STATIC", "float32", "fisher"},
+                                                    {"W2A16,MXFP4", "mixed", "fisher"}}) {
       for (const Choice& variant : kChoices) {
-        ScoredRun run(*skeleton, scheme, LayersOf(*skeleton, /*with_head=*/false));
+        ScoredRun run(*skeleton, scheme, LayersOf(*skeleton, /*with_head=*/false), scorer);
         if (run.scorers.all().needs().activations_span_batch && variant.micro_batch_rows > 0) continue;
         run.run.precision = ParsePrecision(precision, {false, MultipliesBfloat16()}).value();
         ExecutionPlan choice;
@@ -87,12 +90,12 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
         PlanInput input;
         input.precision = run.run.precision;
         input.skeleton = skeleton.get(), input.calibration = &calibration, input.needs = &run.scorers.all().needs();
-        const uint64_t planned =
-            ItemBytes(CostModel(input).Footprint(choice),
-                      {"activations", "temporaries of activation quantizers", "dequantized weights", "row chunks",
-                       "gradient of a row chunk", "weight gradients of a batch", "saved activations",
-                       "operands of the backward pass", "operands widened to float32", "dequantized head tile",
-                       "gradient of a head tile", "logits of a tile", "hidden states"});
+        const uint64_t planned = ItemBytes(
+            CostModel(input).Footprint(choice),
+            {"activations", "temporaries of activation quantizers", "dequantized weights", "row chunks",
+             "gradient of a row chunk", "weight gradients of a batch", "saved activations",
+             "operands of the backward pass", "operands widened to float32", "dequantized head tile",
+             "gradient of a head tile", "inputs and outputs under candidates", "logits of a tile", "hidden states"});
         TensorMemory memory;
         REQUIRE(run.Sweep(calibration, choice).ok());
         const double ratio = static_cast<double>(planned) / static_cast<double>(memory.peak_bytes());

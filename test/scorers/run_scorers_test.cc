@@ -22,7 +22,7 @@ TEST_CASE("an unknown scorer is refused with the names that there are") {
   CHECK(CheckScorer("deltaloss").ok());
   const absl::Status status = CheckScorer("hessian");
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
-  CHECK(std::string(status.message()) == "option scorer is \"hessian\"; there is: deltaloss");
+  CHECK(std::string(status.message()) == "option scorer is \"hessian\"; there is: deltaloss, fisher");
   const TinySkeleton tiny;
   CHECK(RunScorers::Create("hessian", {tiny.skeleton.get(), {}, {}}).status() == status);
 }

@@ -1,4 +1,4 @@
-// ScoredRun: DeltaLoss over a skeleton's layers by a plan that the test chooses.
+// ScoredRun: a scorer over a skeleton's layers by a plan that the test chooses.
 #pragma once
 
 #include <string>
@@ -35,9 +35,10 @@ inline std::vector<LayerInfo> LayersOf(const MetaSkeleton& skeleton, bool with_h
 
 // With an importance matrix of its own where the menu needs one.
 struct ScoredRun {
-  ScoredRun(const MetaSkeleton& of, const std::string& menu, std::vector<LayerInfo> layers)
+  ScoredRun(const MetaSkeleton& of, const std::string& menu, std::vector<LayerInfo> layers,
+            const std::string& scorer = "deltaloss")
       : skeleton(of),
-        scorers(RunScorers::Create("deltaloss", {&of, ParseSchemeList(menu).value(), std::move(layers)}).value()),
+        scorers(RunScorers::Create(scorer, {&of, ParseSchemeList(menu).value(), std::move(layers)}).value()),
         run(context) {}
   absl::StatusOr<Losses> Sweep(const Calibration& calibration, const ExecutionPlan& plan) {
     return RunSweeps(run, skeleton, calibration, plan, scorers.all());
