@@ -870,8 +870,9 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_scheme(const autosche
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_layer(const autoscheme_scores* scores, int64_t layer,
                                                                  autoscheme_layer_info* info, autoscheme_error** error);
 
-/* How much the loss would move if the layer had that scheme, to first order, summed over the batches: the term of its
- * weight and the term of its input. Which of them count depends on the menu; autoscheme_scores_json has the sum.
+/* What the layer would cost with that scheme. By scorer deltaloss: how much the loss would move, to first order, summed
+ * over the batches: the term of its weight and the term of its input. Which of them count depends on the menu;
+ * autoscheme_scores_json has the sum. By other scorers `weight` is the whole, in nats per token, and `activation` is 0.
  * `weight` and `activation` may be NULL. OUT_OF_RANGE. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_scores_get_loss(const autoscheme_scores* scores, int64_t scheme,
                                                                 int64_t layer, double* weight, double* activation,

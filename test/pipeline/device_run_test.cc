@@ -92,6 +92,31 @@ TEST_CASE("a run on a device gives the scores of the processor, and leaves nothi
   }
 }
 
+TEST_CASE("errors of candidates are on a device what they are on the processor") {
+  // A last bit of an input may become a step of its code.
+  for (const auto& [menu, most] : {std::pair("W2A16,W4A16,W8A16", 1e-5), {"W4A16,MXFP4,FP8_STATIC", 3e-3}}) {
+    Run run;
+    run.options.schemes = ParseSchemeList(menu).value();
+    run.options.scorer = "fisher";
+    run.options.quant_lm_head = true;
+    const ScoreTable on_processor = run.Score().value();
+    for (const DeviceQuantApi* const quant : {static_cast<const DeviceQuantApi*>(nullptr), &kOneLaneQuant}) {
+      StandInOptions options;
+      options.quant = quant;
+      OnStandIn on(options);
+      run.options.device = "stand-in";
+      const auto table = run.Score();
+      INFO(menu << (quant == nullptr ? " by operators: " : " by kernels: ") << table.status());
+      REQUIRE(table.ok());
+      CHECK(WorstDifference(on_processor, *table) < most);
+      CHECK(on.stand_in.most_used_bytes(0) <= run.stats.planned_vram_bytes);
+      CHECK(on.stand_in.used_bytes(0) == 0);
+      CHECK(on.stand_in.Misuse() == "");
+      run.options.device = "cpu";
+    }
+  }
+}
+
 TEST_CASE("any feasible budget of a device gives the same scores, and what is allocated there is what was planned") {
   Run run;
   const ScoreTable on_processor = run.Score().value();

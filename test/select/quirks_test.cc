@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "autoscheme/recipe.h"
 #include "formats/bits.h"
+#include "select/losses.h"
 
 namespace autoscheme {
 namespace {
@@ -30,6 +31,17 @@ ScoreTable Table(const std::string& schemes, const std::vector<Shape>& shapes, c
   }
   for (double l : loss) table.scores.emplace_back(shapes.size(), LayerScore{l, l});
   return table;
+}
+
+TEST_CASE("the two terms count as the reference counts them, and a scorer's whole loss counts as it is") {
+  ScoreTable table = Table("W4A16,MXFP8", {{"a", 128, 128}}, {1, 2});
+  table.scores[1][0] = {2, 0.5};
+  CHECK(MenuLosses(table, {0, 1}) == std::vector<std::vector<double>>{{1}, {2.5}});
+  CHECK(MenuLosses(table, {1}) == std::vector<std::vector<double>>{{0.5}});
+  table.scorer = "fisher";
+  table.scores[0][0] = {1, 0};
+  CHECK(MenuLosses(table, {0, 1}) == std::vector<std::vector<double>>{{1}, {2.5}});
+  CHECK(MenuLosses(table, {1}) == std::vector<std::vector<double>>{{2.5}});
 }
 
 std::vector<std::string> Chosen(const ScoreTable& table, const SelectOptions& options,

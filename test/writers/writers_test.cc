@@ -29,6 +29,7 @@ ScoreTable Table() {
   table.batch_size = 2;
   table.calibration_sha256 = "abcd";
   table.dtype = "float32";
+  table.scorer = "fisher";
   table.schemes = ParseSchemeList("W4A16,MXFP4").value();
   LayerInfo q{"model.layers.0.q_proj", 64, 128, 0, false, false, std::nullopt};
   LayerInfo up{"model.layers.0.up_proj", 128, 64, 0, false, false, std::nullopt};
@@ -36,6 +37,7 @@ ScoreTable Table() {
   LayerInfo head{"lm_head", 320, 64, -1, true, false, std::nullopt};
   table.layers = {q, up, head};
   table.scores = {{{0.1, 0}, {0, 0}, {1e-300, 0}}, {{1.0 / 3, 2.5}, {0, 0}, {123456789.125, 5e-324}}};
+  table.scores[0][0].standard_error = 0.025;
   table.ce_loss = {{2.25, 2.5}, {3.0}};
   return table;
 }
@@ -52,6 +54,7 @@ void CheckEqual(const ScoreTable& a, const ScoreTable& b) {
   CHECK(a.batch_size == b.batch_size);
   CHECK(a.calibration_sha256 == b.calibration_sha256);
   CHECK(a.dtype == b.dtype);
+  CHECK(a.scorer == b.scorer);
   CHECK(a.ce_loss == b.ce_loss);
   REQUIRE(a.schemes.size() == b.schemes.size());
   for (size_t s = 0; s < a.schemes.size(); ++s) {
@@ -103,6 +106,7 @@ TEST_CASE("scores.json has exactly these bytes") {
     "sha256": "abcd"
   },
   "dtype": "float32",
+  "scorer": "fisher",
   "menu": {
     "W4A16": {"bits":4,"group_size":128,"sym":true,"data_type":"int","act_bits":16},
     "MXFP4": {"bits":4,"group_size":32,"sym":true,"data_type":"mx_fp","act_bits":4,)json"
@@ -114,7 +118,7 @@ TEST_CASE("scores.json has exactly these bytes") {
   },
   "schemes": {
     "W4A16": {
-      "model.layers.0.q_proj": {"bits":34048,"loss":0.1,"weight":0.1,"activation":0},
+      "model.layers.0.q_proj": {"bits":34048,"loss":0.1,"weight":0.1,"activation":0,"standard_error":0.025},
       "lm_head": {"bits":88320,"loss":1e-300,"weight":1e-300,"activation":0}
     },
     "MXFP4": {
