@@ -56,7 +56,8 @@ constexpr OptionSpec kOptions[] = {
          "larger target "
          "may give more loss; and a fixed layer splits its group of shared_layers."),
     Text(AUTOSCHEME_OPTION_SCORER, "scorer", "deltaloss", "deltaloss,fisher",
-         "How the loss of a scheme is measured. deltaloss: by the gradients of the network that is quantized with it, as "
+         "How the loss of a scheme is measured. deltaloss: by the gradients of the network that is quantized with it, "
+         "as "
          "AutoRound does. fisher: by one gradient for all schemes, in nats per token; several times cheaper."),
     Number(AUTOSCHEME_OPTION_BATCH_SIZE, "batch_size", "8", 1, 1 << 20,
            "Rows of calibration in a batch. Scores depend on it by definition."),

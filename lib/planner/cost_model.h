@@ -123,8 +123,8 @@ class CostModel {
   uint64_t RuntimeBytes(const ExecutionPlan& choice, uint64_t others) const;
 
   const PlanInput& in_;
-  int candidates_ = 0, candidate_inputs_ = 0;  // of the layer that has most
-  bool weight_gradients_ = false;              // of some layer
+  int candidates_ = 0, candidate_inputs_ = 0;  // those of the layer that has most
+  bool weight_gradients_ = false;              // some layer's are shown
   std::map<int, Granularity> granularities_;   // by sublayers_per_unit
   mutable std::map<std::tuple<bool, int64_t, int, int, int, int>, uint64_t> read_bytes_;
 };

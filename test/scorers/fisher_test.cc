@@ -30,7 +30,7 @@ TEST_CASE("one variant serves all schemes, and says what it needs of each layer"
   const VariantNeeds& variant = needs.variants[0];
   CHECK(variant.sums_losses);
   CHECK_FALSE(variant.forward_only);
-  CHECK_FALSE(needs.quantizes_activations);  // of the variant
+  CHECK_FALSE(needs.quantizes_activations);  // those of the variant
   CHECK(needs.activations_span_batch);
   const LinearNeeds &scored = variant.linears[0], &fixed = variant.linears[1], &head = variant.linears.back();
   CHECK((scored.scored && scored.quantizes_weight && scored.whole_candidates));
@@ -56,7 +56,7 @@ TEST_CASE("the loss is half the mean square of a token's error, and its standard
   scorer->OnOutputErrors(0, layer, at::tensor({0.0F, -4.0F, 0.0F}).view({1, 1, 3}));
   const ScoreTerms terms = scorer->terms();
   CHECK(terms.terms[0][0][0] == Approx(0.5 * 30 / 6));
-  const double deviation = std::sqrt((25.0 + 1.0 + 36.0) / 2);  // of 5, 9, 16 about 10
+  const double deviation = std::sqrt((25.0 + 1.0 + 36.0) / 2);  // the spread of 5, 9, 16 about 10
   CHECK(terms.terms[0][2][0] == Approx(0.5 / 6 * std::sqrt(3.0) * deviation));
   CHECK(terms.terms[0][0][1] == 0);
 }
