@@ -257,7 +257,7 @@ absl::Status CheckOptions(const Options& o) {
                                                    ", must be 0 (nine tenths of what is free) or more"));
   }
   AUTOSCHEME_RETURN_IF_ERROR(PrecisionFor(o).status());
-  return CheckScorer(o.scorer);
+  return ScorerNamed(o.scorer, o.reference_rules).status();
 }
 
 // Threads beyond the time that a quota pays for would stop together whenever it is spent.
@@ -343,6 +343,7 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
     }));
   }
   rep->threads = ThreadsFor(options, IoOf(context));
+  AUTOSCHEME_ASSIGN_OR_RETURN(options.scorer, ScorerNamed(options.scorer, options.reference_rules));
   rep->options = std::move(options);
   rep->floor_bytes = ReadProcessMemory().rss;
   return std::unique_ptr<SchemeGenerator>(new SchemeGenerator(std::move(rep)));

@@ -100,6 +100,12 @@ absl::StatusOr<Job> Prepare(const Session& session, const std::vector<std::strin
   CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
     return autoscheme_options_set_i64(session.options.get(), AUTOSCHEME_OPTION_PROCESS_BUDGET, 1, error);
   }));
+  // A person wants the best choice; number for number parity with another tool is asked for by name.
+  if (!session.flags.Has("scorer")) {
+    CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
+      return autoscheme_options_set_str(session.options.get(), AUTOSCHEME_OPTION_SCORER, "auto", error);
+    }));
+  }
   // The threads are this program's own, too.
   if (!session.flags.Has("threads")) {
     CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {

@@ -32,20 +32,21 @@ bool ScoresHead(const std::vector<LayerInfo>& layers) {
 
 }  // namespace
 
-absl::Status CheckScorer(const std::string& name) {
-  if (FindScorer(name) != nullptr) return absl::OkStatus();
+absl::StatusOr<std::string> ScorerNamed(const std::string& name, bool reference_rules) {
+  if (name == "auto") return std::string(reference_rules ? "deltaloss" : "fisher");
+  if (FindScorer(name) != nullptr) return name;
   const auto append = [](std::string* out, const NamedScorer& scorer) { out->append(scorer.name); };
   return absl::InvalidArgumentError(
-      absl::StrCat("option scorer is ", Quoted(name), "; there is: ", absl::StrJoin(kScorers, ", ", append)));
+      absl::StrCat("option scorer is ", Quoted(name), "; there is: auto, ", absl::StrJoin(kScorers, ", ", append)));
 }
 
 absl::StatusOr<RunScorers> RunScorers::Create(const std::string& name, const ScorerInput& input) {
-  AUTOSCHEME_RETURN_IF_ERROR(CheckScorer(name));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string own_name, ScorerNamed(name, input.reference_rules));
   RunScorers run;
   run.collects_ = std::make_unique<ImatrixScorer>(*input.skeleton, ScoresHead(input.layers));
   ScorerInput with_imatrix = input;
   if (input.imatrix == nullptr) with_imatrix.imatrix = &run.collects_->imatrix();
-  AUTOSCHEME_ASSIGN_OR_RETURN(run.named_, FindScorer(name)->make(with_imatrix));
+  AUTOSCHEME_ASSIGN_OR_RETURN(run.named_, FindScorer(own_name)->make(with_imatrix));
   std::vector<Scorer*> scorers;
   if (run.named_->needs().reads_imatrix && input.imatrix == nullptr) scorers.push_back(run.collects_.get());
   scorers.push_back(run.named_.get());

@@ -12,8 +12,9 @@
 
 namespace autoscheme {
 
+// The scorer's own name: of "auto" the one that chooses best, or, by the reference's rules, the reference's.
 // INVALID_ARGUMENT, with the names that there are, for a scorer that does not exist.
-absl::Status CheckScorer(const std::string& name);
+absl::StatusOr<std::string> ScorerNamed(const std::string& name, bool reference_rules);
 
 // The scorer of that name, and before it the one that collects the importance matrix, where that is needed.
 class RunScorers {

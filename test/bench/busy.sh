@@ -37,7 +37,7 @@ score() {
   local name=$1 spin=$2 from to
   from=$(date +%s.%N)
   env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT ${spin:+GOMP_SPINCOUNT=$spin} "$source_dir/build/bin/autoscheme" score --model "$model" \
-    --tokens "$source_dir/examples/smollm2/tokens.json" --options W4A16 --nsamples 2 --seqlen 64 --quiet --out "$folder/scores.json"
+    --tokens "$source_dir/examples/smollm2/tokens.json" --options W4A16 --scorer deltaloss --nsamples 2 --seqlen 64 --quiet --out "$folder/scores.json"
   to=$(date +%s.%N)
   echo "$from $to" | awk '{print $2 - $1}' >>"$folder/$name"
 }

@@ -74,7 +74,7 @@ autoscheme_run() {
   local name=$1 model=$2 work_dir=$3
   shift 3
   drop_cache
-  $program score --model "$model" "${run_flags[@]}" --work-dir "$work_dir" --progress none --quiet --out "$folder/$name.json" "$@"
+  $program score --scorer deltaloss --model "$model" "${run_flags[@]}" --work-dir "$work_dir" --progress none --quiet --out "$folder/$name.json" "$@"
 }
 
 # measure_products NAME TYPE: what the machine can do at this moment; machines that are shared change from minute to minute.

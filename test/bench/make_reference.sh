@@ -31,7 +31,7 @@ done
 
 make="llama-3.1-8b --blocks $blocks"
 [ "$shrink" = 1 ] || make="$make --shrink $shrink"
-score="--schemes W2A16,W4A16,W8A16 --nsamples $rows --seqlen 256 --batch-size 8 --dtype float32"
+score="--schemes W2A16,W4A16,W8A16 --scorer deltaloss --nsamples $rows --seqlen 256 --batch-size 8 --dtype float32"
 model=$folder/8b_$blocks
 mkdir -p "$folder"
 [ -e "$model/tokens.json" ] || python3 "$source_dir/test/bench/make_model.py" ${make/ / "$model" } # tokens.json is written last

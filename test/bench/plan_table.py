@@ -23,7 +23,7 @@ NAMES = {
     "command-r-plus": "Command-R+",
     "llama-3.1-405b": "Llama-3.1-405B",
 }
-PLANNED = ["--schemes", "W2A16,W4A16,W8A16", "--nsamples", "16", "--seqlen", "256", "--batch-size", "8"]
+PLANNED = ["--schemes", "W2A16,W4A16,W8A16", "--scorer", "deltaloss", "--nsamples", "16", "--seqlen", "256", "--batch-size", "8"]
 
 
 def size(count):

@@ -34,20 +34,25 @@ def run(program, *arguments):
     return done.stdout
 
 
+def scorer(program):
+    """The program at hand takes another scorer by itself; earlier ones have no other and may not know the flag."""
+    return ["--scorer", "deltaloss"] if "--scorer" in run(program, "score", "--help") else []
+
+
 def score(program, flags, folder):
     out = pathlib.Path(folder) / "scores.json"
-    run(program, "score", *flags, "--quiet", "--out", out)
+    run(program, "score", *flags, *scorer(program), "--quiet", "--out", out)
     return json.loads(out.read_text()), out
 
 
 def choices(program, flags):
-    plan = json.loads(run(program, "plan", *flags, "--json"))
+    plan = json.loads(run(program, "plan", *flags, *scorer(program), "--json"))
     return {CHOICES[key]: value for key, value in plan.items() if key in CHOICES}
 
 
 def numbers(scores):
     """The parts of a scores file that must be equal: all but what the run cost."""
-    return {key: value for key, value in scores.items() if key not in ("run", "autoscheme", "version")}
+    return {key: value for key, value in scores.items() if key not in ("run", "autoscheme", "version", "scorer")}
 
 
 def close(a, b):

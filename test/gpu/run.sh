@@ -254,7 +254,7 @@ score() {
   local model=$work/8b_$1 out=$work/$4.txt
   # shellcheck disable=SC2086
   python3 "$here/checks.py" watch "$work/$4.log" -- "$bin/autoscheme" score --model "$model" --tokens "$model/tokens.json" \
-    --schemes W2A16,W4A16,W8A16 --nsamples "$2" --seqlen 256 --batch-size 8 --dtype "$3" $device \
+    --schemes W2A16,W4A16,W8A16 --scorer deltaloss --nsamples "$2" --seqlen 256 --batch-size 8 --dtype "$3" $device \
     --work-dir "$work" --progress none --out "$work/$4.json" >"$out" || { echo "FAIL  $4 did not run: $(tail -1 "$work/$4.log")"; return 1; }
   python3 "$here/checks.py" run "$work/$4.json" >>"$out"
   echo "NOTE  $4: $(figure "$out" wall_s) s, of which the run $(figure "$out" total_s): forward $(figure "$out" forward_s), head $(figure "$out" head_s)," \

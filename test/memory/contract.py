@@ -50,6 +50,9 @@ PLANS = [
     ("qwen", "W8A16", (8, 128), 1.1, ["--dtype", "bfloat16"]),
     ("llama", "GGUF:Q4_K_S", (8, 128), 1.2, []),
     ("qwen", "W4A16,W8A16", (8, 128), 0, []),
+    ("llama", "W2A16,W3A16,W4A16,W8A16", (8, 128), 1.02, ["--scorer", "fisher"]),
+    ("wide", "W4A16,MXFP4,MXFP8", (8, 128), 1.3, ["--scorer", "fisher"]),
+    ("qwen", "W4A16,NVFP4", (8, 256), 1.2, ["--scorer", "fisher", "--dtype", "bfloat16"]),
 ]
 
 
@@ -143,7 +146,8 @@ class Bench:
             with open(tokens, "w") as file:
                 json.dump([[rng.randrange(vocabulary) for _ in range(case.length)] for _ in range(case.rows)], file)
         threads = ["--threads", self.threads] if self.threads and "--threads" not in case.more else []
-        return ["--model", case.model, "--tokens", tokens, "--options", case.menu, "--work-dir", self.folder, *threads, *case.more]
+        scorer = [] if "--scorer" in case.more else ["--scorer", "deltaloss"]
+        return ["--model", case.model, "--tokens", tokens, "--options", case.menu, "--work-dir", self.folder, *threads, *scorer, *case.more]
 
     def least(self, case):
         """The smallest budget, as `plan` tells it."""

@@ -19,10 +19,12 @@ std::vector<std::string> VariantsOf(const RunScorers& scorers) {
 }
 
 TEST_CASE("an unknown scorer is refused with the names that there are") {
-  CHECK(CheckScorer("deltaloss").ok());
-  const absl::Status status = CheckScorer("hessian");
+  CHECK(ScorerNamed("deltaloss", false).value() == "deltaloss");
+  CHECK(ScorerNamed("auto", false).value() == "fisher");
+  CHECK(ScorerNamed("auto", true).value() == "deltaloss");
+  const absl::Status status = ScorerNamed("hessian", false).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
-  CHECK(std::string(status.message()) == "option scorer is \"hessian\"; there is: deltaloss, fisher");
+  CHECK(std::string(status.message()) == "option scorer is \"hessian\"; there is: auto, deltaloss, fisher");
   const TinySkeleton tiny;
   CHECK(RunScorers::Create("hessian", {tiny.skeleton.get(), {}, {}}).status() == status);
 }
