@@ -55,9 +55,10 @@ constexpr OptionSpec kOptions[] = {
          "other types replace them afterwards (rows that are no multiple of 256), so a recipe may exceed its target; a "
          "larger target "
          "may give more loss; and a fixed layer splits its group of shared_layers."),
-    Text(AUTOSCHEME_OPTION_SCORER, "scorer", "deltaloss", "auto,deltaloss,fisher",
+    Text(AUTOSCHEME_OPTION_SCORER, "scorer", "deltaloss", "auto,deltaloss,fisher,fisher-labels",
          "How the loss of a scheme is measured. deltaloss: by the gradients of the network that is quantized with it, "
-         "as AutoRound does. fisher: by one gradient for all schemes, in nats per token; several times cheaper. auto: "
+         "as AutoRound does. fisher: by one gradient for all schemes, in nats per token; several times cheaper. "
+         "fisher-labels: the same by the text's own labels. auto: "
          "what chooses best, which is fisher; with reference_rules deltaloss."),
     Number(AUTOSCHEME_OPTION_BATCH_SIZE, "batch_size", "8", 1, 1 << 20,
            "Rows of calibration in a batch. Scores depend on it by definition."),

@@ -92,9 +92,10 @@ const std::vector<Flag> kMachine = {
     {"threads", "N", AUTOSCHEME_OPTION_THREADS,
      "Threads that compute. Default: as many as LibTorch takes, but no more than the CPU quota of the cgroup gives "
      "time to."},
-    {"scorer", "auto|deltaloss|fisher", AUTOSCHEME_OPTION_SCORER,
+    {"scorer", "auto|deltaloss|fisher|fisher-labels", AUTOSCHEME_OPTION_SCORER,
      "How the loss of a scheme is measured: deltaloss by the gradients of the network that is quantized with it, as "
-     "AutoRound does; fisher by one gradient for all schemes. Default: auto, what chooses best, which is fisher; with "
+     "AutoRound does; fisher by one gradient for all schemes, fisher-labels by another (docs/scorers.md). Default: "
+     "auto, what chooses best, which is fisher; with "
      "--reference-rules deltaloss."},
     {"dtype", "NAME", AUTOSCHEME_OPTION_DTYPE, nullptr},
     {"device", "cpu|cuda|cuda:N|cuda:0,cuda:1", AUTOSCHEME_OPTION_DEVICE, nullptr},

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/random_signs.h"
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
 #include "exec/candidates.h"
@@ -28,6 +29,7 @@ struct Running {
   at::Tensor maximum;      // [N], the largest logit so far
   at::Tensor sum;          // [N], the sum of exp(logit - maximum)
   at::Tensor label_logit;  // [N]
+  at::Tensor signed_sum;   // [N], for random gradients: the sum of sign x exp((logit - maximum) / 2)
 };
 
 class HeadRun {
@@ -116,6 +118,7 @@ class HeadRun {
         r.maximum = at::full({r.labels.size(0)}, -INFINITY, wide);
         r.sum = at::zeros({r.labels.size(0)}, wide);
         r.label_logit = at::zeros({r.labels.size(0)}, wide);
+        if (IsRandom(v)) r.signed_sum = at::zeros({r.labels.size(0)}, wide);
       }
     }
     return absl::OkStatus();
@@ -222,20 +225,28 @@ class HeadRun {
 
         const at::Tensor maximum = at::empty_like(r.maximum), sums = at::empty_like(r.sum);
         const bool wide = run_.operands() == at::kFloat;
-        at::Tensor p = wide ? logits : NewLike(logits, logits.sizes(), run_.operands());
+        // A random gradient needs the exponentials once more.
+        at::Tensor p =
+            wide && !(IsRandom(v) && has_slopes()) ? logits : NewLike(logits, logits.sizes(), run_.operands());
+        at::Tensor all_slopes = IsRandom(v) && has_slopes() ? NewLike(logits) : at::Tensor();
         ForEachRowChunk(logits, logits.size(0), logits.size(1), [&](int64_t row, int64_t rows) {
           at::Tensor l = logits.narrow(0, row, rows), most = maximum.narrow(0, row, rows);
           at::maximum_out(most, r.maximum.narrow(0, row, rows), l.amax(1));
           const at::Tensor slopes = has_slopes() ? Slopes(l) : at::Tensor();
           l.sub_(most.unsqueeze(1)).exp_();
           sums.narrow(0, row, rows).copy_(l.sum(1));
+          if (all_slopes.defined()) {
+            all_slopes.narrow(0, row, rows).copy_(slopes);
+            p.narrow(0, row, rows).copy_(l.mul(slopes));
+            return;
+          }
           if (slopes.defined()) l.mul_(slopes);
-          if (!wide) p.narrow(0, row, rows).copy_(l);
+          if (!p.is_same(logits)) p.narrow(0, row, rows).copy_(l);
         });
         at::Tensor rescale = (r.maximum - maximum).exp_();
         r.sum.mul_(rescale).add_(sums);
         r.maximum = maximum;
-        logits.reset();
+        if (!IsRandom(v)) logits.reset();
         at::Tensor sum = Converted(Product(run_.products, p, operand, run_.gradients()), at::kFloat);
         p.reset();
         at::Tensor label_rows = NewLike(x).zero_();
@@ -245,9 +256,16 @@ class HeadRun {
           AUTOSCHEME_ASSIGN_OR_RETURN(label_rows, in_.label_rows->Get(0, v - forward_only_, m));
           label_rows = label_rows.view_as(x);
         }
-        at::Tensor rows_here = wq.index_select(0, columns);
-        if (has_slopes()) rows_here.mul_(Slopes(label_logits).unsqueeze(-1));
-        label_rows.index_copy_(0, here, rows_here);
+        if (IsRandom(v)) {
+          const at::Tensor roots = rescale.sqrt_();
+          r.signed_sum.mul_(roots).add_(SignRoots(m, first, all_slopes, logits));
+          label_rows.mul_(roots.unsqueeze(1));
+          label_rows.add_(Product(run_.products, Converted(logits, run_.operands()), operand, run_.gradients()));
+        } else {
+          at::Tensor rows_here = wq.index_select(0, columns);
+          if (has_slopes()) rows_here.mul_(Slopes(label_logits).unsqueeze(-1));
+          label_rows.index_copy_(0, here, rows_here);
+        }
         AUTOSCHEME_RETURN_IF_ERROR(in_.sums->Put(0, v - forward_only_, m, sum));
         AUTOSCHEME_RETURN_IF_ERROR(in_.label_rows->Put(0, v - forward_only_, m, label_rows));
       }
@@ -272,7 +290,14 @@ class HeadRun {
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor sum, in_.sums->Get(0, v - forward_only_, m));
         AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor label_rows, in_.label_rows->Get(0, v - forward_only_, m));
         const int64_t rows = micro_batches_[m].rows, seq = in_.shape.seqlen;
-        sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(label_rows).div_(divisor);
+        if (IsRandom(v)) {
+          // With s the signs, sum over ids of (sqrt(p) s - p (sum of sqrt(p) s)) W.
+          const at::Tensor roots = r.sum.sqrt();
+          sum.mul_((r.signed_sum / roots / r.sum).view({rows, seq - 1, 1}));
+          sum.neg_().add_(label_rows.view_as(sum).div_(roots.view({rows, seq - 1, 1})));
+        } else {
+          sum.div_(r.sum.view({rows, seq - 1, 1})).sub_(label_rows).div_(divisor);
+        }
         at::Tensor grad = at::zeros({rows, seq, layer_.in_features}, run_.Options(run_.dtype()));
         grad.narrow(1, 0, seq - 1).copy_(sum);
         if (const ActivationQuantizer* quantizer = treatments_[v].activation.get(); quantizer != nullptr) {
@@ -284,6 +309,32 @@ class HeadRun {
       }
     }
     return absl::OkStatus();
+  }
+
+  // `exponentials` of a tile become their square roots times signs and, where there are some, slopes. Gives the sums by
+  // token of those without slopes.
+  at::Tensor SignRoots(int m, int64_t first, const at::Tensor& slopes, at::Tensor& exponentials) const {
+    const at::Tensor sums = at::empty({exponentials.size(0)}, exponentials.options());
+    ForEachRowChunk(exponentials, exponentials.size(0), exponentials.size(1), [&](int64_t row, int64_t rows) {
+      at::Tensor roots = exponentials.narrow(0, row, rows);
+      roots.sqrt_().mul_(Signs(m, row, rows, first, roots));
+      sums.narrow(0, row, rows).copy_(roots.sum(1));
+      if (slopes.defined()) roots.mul_(slopes.narrow(0, row, rows));
+    });
+    return sums;
+  }
+
+  // Signs of `rows` of the micro-batch's predictions from `row` on, for like.size(1) ids from `first` on. They depend
+  // on the token's place in the calibration and on the id alone.
+  at::Tensor Signs(int m, int64_t row, int64_t rows, int64_t first, const at::Tensor& like) const {
+    at::Tensor signs = at::empty({rows, like.size(1)}, at::kFloat);
+    const auto predictions = static_cast<uint64_t>(in_.shape.seqlen - 1);
+    const uint64_t first_prediction = static_cast<uint64_t>(micro_batches_[m].first_row) * predictions;
+    for (int64_t i = 0; i < rows; ++i) {
+      RandomSigns(first_prediction + static_cast<uint64_t>(row + i), first, like.size(1),
+                  signs.mutable_data_ptr<float>() + i * like.size(1));
+    }
+    return signs.to(like.device());
   }
 
   // dL/d(X W^T) [N, rows of the tile], from the logits and the final normalizers.
@@ -298,7 +349,13 @@ class HeadRun {
       if (has_slopes()) slopes.narrow(0, row, rows).copy_(Slopes(l));
       l.sub_(r.maximum.narrow(0, row, rows).unsqueeze(1)).exp_();
       l.div_((r.sum.narrow(0, row, rows) * divisor).unsqueeze(1));
+      if (!IsRandom(v)) return;
+      const at::Tensor signed_sum =
+          (r.signed_sum.narrow(0, row, rows) / r.sum.narrow(0, row, rows).sqrt()).unsqueeze(1);
+      const at::Tensor roots = l.sqrt().mul_(Signs(m, row, rows, first, l));
+      l.mul_(signed_sum).neg_().add_(roots);
     });
+    if (IsRandom(v)) return slopes.defined() ? p.mul_(slopes) : p;
     at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
     at::Tensor columns = r.labels.index_select(0, here) - first;
     p.index_put_({here, columns}, at::full({here.size(0)}, -1.0 / divisor, p.options()), /*accumulate=*/true);
@@ -354,7 +411,9 @@ class HeadRun {
     return static_cast<double>(in_.shape.rows(micro_batches_[m].batch) * (in_.shape.seqlen - 1));
   }
 
-  double GradientDivisor(int v, int m) const { return scorers_.needs().variants[v].sums_losses ? 1 : Predictions(m); }
+  Gradient gradient(int v) const { return scorers_.needs().variants[v].gradient; }
+  bool IsRandom(int v) const { return gradient(v) == Gradient::kRandom; }
+  double GradientDivisor(int v, int m) const { return gradient(v) == Gradient::kMeanLoss ? Predictions(m) : 1; }
 
   RunResources& run_;
   const MetaSkeleton& skeleton_;

@@ -19,13 +19,16 @@ struct LinearNeeds {
   bool whole_candidates = false;
 };
 
+// What a variant's gradients are those of: the mean cross entropy of a batch; the sum of all cross entropies; or a
+// random direction of each prediction's logits, whose covariance is the Fisher information of the prediction.
+enum class Gradient { kMeanLoss, kSummedLoss, kRandom };
+
 // A variant is one quantized version of the network, whose activations flow through all units.
 struct VariantNeeds {
   std::string name;                  // for messages: the scheme
   bool forward_only = false;         // nothing is differentiated, and the head is shown its input but not computed
   std::vector<LinearNeeds> linears;  // by LinearLayer::index
-  // Gradients are those of the sum of all predictions' cross entropies, not of a batch's mean.
-  bool sums_losses = false;
+  Gradient gradient = Gradient::kMeanLoss;
 };
 
 struct ScorerNeeds {

@@ -276,14 +276,18 @@ std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {
   const MetaSkeleton& skeleton = *in_.skeleton;
   const uint64_t hidden = skeleton.hidden_size(), element = element_size(), operand = operand_size();
   const uint64_t rows = std::min<uint64_t>(choice.head_tile_rows, skeleton.vocab_size());
-  bool quantized = false, measured = false;
+  bool quantized = false, measured = false, random = false;
   for (const VariantNeeds& variant : in_.needs->variants) {
     const LinearNeeds& needs = variant.linears[skeleton.head().index];
     quantized = quantized || needs.quantizes_weight;
     measured = measured || needs.scored;
+    random = random || variant.gradient == Gradient::kRandom;
   }
   const bool copied = skeleton.head().weight->dtype != in_.precision.dtype;
-  const uint64_t logits = MicroBatchTokens(choice) * rows * (4 + (operand < 4 ? operand : 0)),
+  // A random gradient has exponentials, their roots and the slopes of the logits at once, where there are slopes.
+  const bool slopes = skeleton.spec().output.softcap > 0 || skeleton.spec().output.multiplier != 1;
+  const uint64_t logits =
+                     MicroBatchTokens(choice) * rows * (4 + (operand < 4 ? operand : 0) + (random ? 8 * slopes : 0)),
                  states = MicroBatchTokens(choice) * hidden * 4;
   return {
       {"head tiles", choice.unit_slots * rows * (skeleton.head().weight->bytes / skeleton.vocab_size())},
@@ -364,7 +368,7 @@ double CostModel::Flops(const ExecutionPlan& choice) const {
     const LinearNeeds& asked = variant.linears[head.index];
     if (variant.forward_only) continue;
     const int shown = asked.weight_gradient + asked.candidates + (asked.candidate_inputs > 0);
-    flops += product * (2 + (shown > 0) + shown);
+    flops += product * (2 + (variant.gradient == Gradient::kRandom) + (shown > 0) + shown);
   }
   return flops;
 }

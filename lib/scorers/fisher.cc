@@ -16,8 +16,8 @@ constexpr char kBase[] = "W4A16";
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Fisher>> Fisher::Create(const ScorerInput& input) {
-  std::unique_ptr<Fisher> self(new Fisher(input));
+absl::StatusOr<std::unique_ptr<Fisher>> Fisher::Create(const ScorerInput& input, Gradient gradient) {
+  std::unique_ptr<Fisher> self(new Fisher(input, gradient));
   for (size_t s = 0; s < input.menu.size(); ++s) {
     if (input.menu[s].IsPassThrough()) continue;
     AUTOSCHEME_ASSIGN_OR_RETURN(SchemeTreatments treatments, SchemeTreatments::Create(self->input_, input.menu[s]));
@@ -41,7 +41,7 @@ void Fisher::SayNeeds() {
   const MetaSkeleton& skeleton = *input_.skeleton;
   VariantNeeds needs;
   needs.name = kBase;
-  needs.sums_losses = true;
+  needs.gradient = gradient_;
   needs.linears.resize(skeleton.head().index + 1);
   const auto say = [&](const LinearLayer& linear) {
     const int l = scored_.Find(linear);
@@ -115,5 +115,8 @@ ScoreTerms Fisher::terms() const {
 }
 
 absl::StatusOr<std::unique_ptr<Scorer>> MakeFisher(const ScorerInput& input) { return Fisher::Create(input); }
+absl::StatusOr<std::unique_ptr<Scorer>> MakeFisherOfLabels(const ScorerInput& input) {
+  return Fisher::Create(input, Gradient::kSummedLoss);
+}
 
 }  // namespace autoscheme

@@ -17,7 +17,8 @@ struct NamedScorer {
   const char* name;
   absl::StatusOr<std::unique_ptr<Scorer>> (*make)(const ScorerInput& input);
 };
-constexpr NamedScorer kScorers[] = {{"deltaloss", MakeDeltaLoss}, {"fisher", MakeFisher}};
+constexpr NamedScorer kScorers[] = {
+    {"deltaloss", MakeDeltaLoss}, {"fisher", MakeFisher}, {"fisher-labels", MakeFisherOfLabels}};
 
 const NamedScorer* FindScorer(const std::string& name) {
   const auto found =

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/random_signs.h"
 #include "exec/loaded.h"
 #include "support/recording_scorer.h"
 #include "support/tiny_skeleton.h"
@@ -20,9 +21,16 @@ constexpr int64_t kVocab = 64, kHidden = 32, kRows = 3, kSeq = 5;
 
 // 3 rows of 5 tokens in batches of 2: the second batch is short.
 struct HeadCase {
-  explicit HeadCase(int64_t micro_batch_rows = 0)
+  // With `logits_scaling` the logits are divided by it.
+  explicit HeadCase(int64_t micro_batch_rows = 0, double logits_scaling = 1)
       : shape{kRows, kSeq, 2, micro_batch_rows}, calibration(RowsOf(kRows, kSeq, {})) {
     at::manual_seed(1);
+    if (logits_scaling != 1) {
+      std::string config = TinyConfig({});
+      config.replace(config.find("\"llama\""), 7, "\"granite\", \"logits_scaling\": " + std::to_string(logits_scaling));
+      tiny.dir.Write("config.json", config);
+      tiny.skeleton = MetaSkeleton::Open({}, tiny.dir.path()).value();
+    }
     for (int64_t i = 0; i < kRows * kSeq; ++i) calibration.ids.push_back(static_cast<int32_t>(i * 13 % kVocab));
     x = at::randn({kRows, kSeq, kHidden});
     weight = Float(*tiny, *tiny->head().weight);
@@ -166,6 +174,42 @@ TEST_CASE("a loss that is not finite is named by batch and variant") {
   CHECK(status.code() == absl::StatusCode::kDataLoss);
   CHECK_THAT(std::string(status.message()),
              Catch::StartsWith("the loss of batch 1 is ") && Catch::Contains(" under test: "));
+}
+
+TEST_CASE("random gradients are those of full logits, by signs that no choice of the plan changes") {
+  for (const double scaling : {1.0, 0.5}) {
+    for (const int64_t micro_batch_rows : {0, 1}) {
+      for (const int64_t tile_rows : {64, 20}) {
+        INFO("logits by " << scaling << ", micro-batches of " << micro_batch_rows << ", tiles of " << tile_rows);
+        HeadCase head(micro_batch_rows, scaling);
+        LinearNeeds linear;
+        linear.weight_gradient = linear.scored = true;
+        ScorerNeeds needs = NeedsOf(*head.tiny, {}, linear);
+        needs.variants[0].gradient = Gradient::kRandom;
+        RecordingScorer scorer(needs);
+        REQUIRE(head.Run(Scorers({&scorer}), tile_rows).ok());
+
+        const at::Tensor predicting = head.x.narrow(1, 0, kSeq - 1).reshape({-1, kHidden});
+        const at::Tensor p = at::softmax(at::matmul(predicting, head.weight.t()).div(scaling).to(at::kDouble), 1);
+        at::Tensor signs = at::empty({kRows * (kSeq - 1), kVocab});
+        for (int64_t i = 0; i < signs.size(0); ++i) RandomSigns(i, 0, kVocab, signs.data_ptr<float>() + i * kVocab);
+        const at::Tensor roots = p.sqrt() * signs;
+        const at::Tensor g = (roots - p * roots.sum(1, /*keepdim=*/true)).div(scaling);
+        const at::Tensor dx = at::matmul(g, head.weight.to(at::kDouble)).view({kRows, kSeq - 1, kHidden});
+        CHECK((head.dx.narrow(1, 0, kSeq - 1) - dx).abs().max().item<double>() < 1e-5);
+        CHECK(head.dx.select(1, kSeq - 1).abs().max().item<double>() == 0);
+        CHECK(dx.abs().max().item<double>() > 0.1);
+
+        at::Tensor dw = at::zeros({kVocab, kHidden}, at::kDouble);
+        const size_t batches = 2;
+        for (size_t i = 0; i < scorer.weights.size(); ++i) {
+          const int64_t first = static_cast<int64_t>(i / batches) * tile_rows;
+          dw.narrow(0, first, std::min(tile_rows, kVocab - first)).add_(scorer.weights[i].tensors[0]);
+        }
+        CHECK((dw - at::matmul(g.t(), predicting.to(at::kDouble))).abs().max().item<double>() < 1e-5);
+      }
+    }
+  }
 }
 
 }  // namespace

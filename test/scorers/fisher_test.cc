@@ -28,7 +28,7 @@ TEST_CASE("one variant serves all schemes, and says what it needs of each layer"
   const ScorerNeeds& needs = scorer->needs();
   REQUIRE(needs.count() == 1);
   const VariantNeeds& variant = needs.variants[0];
-  CHECK(variant.sums_losses);
+  CHECK(variant.gradient == Gradient::kRandom);
   CHECK_FALSE(variant.forward_only);
   CHECK_FALSE(needs.quantizes_activations);  // those of the variant
   CHECK(needs.activations_span_batch);
