@@ -207,6 +207,35 @@ class HeadRun {
     return logits.div(softcap_).square_().neg_().add_(1).mul_(multiplier_);
   }
 
+  // What a tile's logits become: exp(logit - maximum), for the largest logit so far.
+  struct Exponentials {
+    at::Tensor maximum, sums;  // [N], the sums being those of the exponentials
+    at::Tensor p;              // times slopes, as an operand; in the place of the logits where that is possible
+    at::Tensor slopes;         // only where a random gradient asks for them once more
+  };
+  // The exponentials without slopes take the place of `logits` for a random gradient, else those with them.
+  Exponentials Exponentiate(int v, const at::Tensor& maximum_before, at::Tensor& logits) const {
+    const bool keeps = IsRandom(v) && has_slopes(), wide = run_.operands() == at::kFloat;
+    Exponentials e{at::empty_like(maximum_before), at::empty_like(maximum_before), logits, {}};
+    if (keeps) e.slopes = NewLike(logits);
+    if (keeps || !wide) e.p = NewLike(logits, logits.sizes(), run_.operands());
+    ForEachRowChunk(logits, logits.size(0), logits.size(1), [&](int64_t row, int64_t rows) {
+      at::Tensor l = logits.narrow(0, row, rows), most = e.maximum.narrow(0, row, rows);
+      at::maximum_out(most, maximum_before.narrow(0, row, rows), l.amax(1));
+      const at::Tensor slopes = has_slopes() ? Slopes(l) : at::Tensor();
+      l.sub_(most.unsqueeze(1)).exp_();
+      e.sums.narrow(0, row, rows).copy_(l.sum(1));
+      if (keeps) {
+        e.slopes.narrow(0, row, rows).copy_(slopes);
+        e.p.narrow(0, row, rows).copy_(l.mul(slopes));
+        return;
+      }
+      if (slopes.defined()) l.mul_(slopes);
+      if (!wide) e.p.narrow(0, row, rows).copy_(l);
+    });
+    return e;
+  }
+
   absl::Status Accumulate(int64_t first, const TensorView& tile) {
     const int64_t count = tile.info->shape[0];
     const at::Tensor w = Rows(tile);
@@ -223,32 +252,13 @@ class HeadRun {
         const at::Tensor label_logits = logits.index({here, columns});
         r.label_logit.index_copy_(0, here, label_logits);
 
-        const at::Tensor maximum = at::empty_like(r.maximum), sums = at::empty_like(r.sum);
-        const bool wide = run_.operands() == at::kFloat;
-        // A random gradient needs the exponentials once more.
-        at::Tensor p =
-            wide && !(IsRandom(v) && has_slopes()) ? logits : NewLike(logits, logits.sizes(), run_.operands());
-        at::Tensor all_slopes = IsRandom(v) && has_slopes() ? NewLike(logits) : at::Tensor();
-        ForEachRowChunk(logits, logits.size(0), logits.size(1), [&](int64_t row, int64_t rows) {
-          at::Tensor l = logits.narrow(0, row, rows), most = maximum.narrow(0, row, rows);
-          at::maximum_out(most, r.maximum.narrow(0, row, rows), l.amax(1));
-          const at::Tensor slopes = has_slopes() ? Slopes(l) : at::Tensor();
-          l.sub_(most.unsqueeze(1)).exp_();
-          sums.narrow(0, row, rows).copy_(l.sum(1));
-          if (all_slopes.defined()) {
-            all_slopes.narrow(0, row, rows).copy_(slopes);
-            p.narrow(0, row, rows).copy_(l.mul(slopes));
-            return;
-          }
-          if (slopes.defined()) l.mul_(slopes);
-          if (!p.is_same(logits)) p.narrow(0, row, rows).copy_(l);
-        });
-        at::Tensor rescale = (r.maximum - maximum).exp_();
-        r.sum.mul_(rescale).add_(sums);
-        r.maximum = maximum;
+        Exponentials e = Exponentiate(v, r.maximum, logits);
+        at::Tensor rescale = (r.maximum - e.maximum).exp_();
+        r.sum.mul_(rescale).add_(e.sums);
+        r.maximum = e.maximum;
         if (!IsRandom(v)) logits.reset();
-        at::Tensor sum = Converted(Product(run_.products, p, operand, run_.gradients()), at::kFloat);
-        p.reset();
+        at::Tensor sum = Converted(Product(run_.products, e.p, operand, run_.gradients()), at::kFloat);
+        e.p.reset();
         at::Tensor label_rows = NewLike(x).zero_();
         if (first > 0) {
           AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor before, in_.sums->Get(0, v - forward_only_, m));
@@ -258,7 +268,7 @@ class HeadRun {
         }
         if (IsRandom(v)) {
           const at::Tensor roots = rescale.sqrt_();
-          r.signed_sum.mul_(roots).add_(SignRoots(m, first, all_slopes, logits));
+          r.signed_sum.mul_(roots).add_(SignRoots(m, first, e.slopes, logits));
           label_rows.mul_(roots.unsqueeze(1));
           label_rows.add_(Product(run_.products, Converted(logits, run_.operands()), operand, run_.gradients()));
         } else {

@@ -24,7 +24,8 @@ TEST_CASE("an unknown scorer is refused with the names that there are") {
   CHECK(ScorerNamed("auto", true).value() == "deltaloss");
   const absl::Status status = ScorerNamed("hessian", false).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
-  CHECK(std::string(status.message()) == "option scorer is \"hessian\"; there is: auto, deltaloss, fisher, fisher-labels");
+  CHECK(std::string(status.message()) ==
+        "option scorer is \"hessian\"; there is: auto, deltaloss, fisher, fisher-labels");
   const TinySkeleton tiny;
   CHECK(RunScorers::Create("hessian", {tiny.skeleton.get(), {}, {}}).status() == status);
 }
