@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "autoscheme/meta_skeleton.h"
+#include "plan/micro_batches.h"
 #include "plan/scorer_needs.h"
 #include "quant/quantizer.h"
 
@@ -19,6 +20,13 @@ namespace autoscheme {
 struct Treatment {
   std::shared_ptr<const WeightQuantizer> weight;
   std::shared_ptr<const ActivationQuantizer> activation;
+};
+
+// What one variant says of the ids of a micro-batch, beside what variant 0 says of them: [rows, seq - 1], in nats.
+struct Predictions {
+  at::Tensor kl;             // float64: KL(variant 0 || this one)
+  at::Tensor cross_entropy;  // float64: of the id that follows
+  at::Tensor agrees;         // bool: the most likely id is variant 0's
 };
 
 // What a scorer has found: terms[v][t][l] for variant v, the term called names[t], and the scorer's layer l, summed
@@ -47,10 +55,15 @@ class Scorer {
   // Rows of dL/dWq, summed over one batch, with the same rows of W and Wq; for LinearNeeds::weight_gradient.
   virtual void OnWeightGradient(int /*variant*/, const LinearLayer&, const at::Tensor& /*grad*/,
                                 const at::Tensor& /*w*/, const at::Tensor& /*wq*/) {}
+  // For ScorerNeeds::compares_logits, of every variant and micro-batch.
+  virtual void OnPredictions(int /*variant*/, const MicroBatch&, const Predictions&) {}
+  // A form of the embedding other than 0. Its quantizer takes rows in any order and number.
+  virtual std::shared_ptr<const WeightQuantizer> TreatEmbedding(int /*embedding*/) { return nullptr; }
   virtual ScoreTerms terms() const { return {}; }
 };
 
-// The scorers of one run, their variants counted through. Scorers with forward-only variants come first.
+// The scorers of one run, their variants counted through. Scorers with forward-only variants come first. One that
+// compares logits or quantizes the embedding is alone.
 class Scorers {
  public:
   explicit Scorers(std::vector<Scorer*> scorers);  // borrowed
@@ -69,6 +82,12 @@ class Scorers {
   void OnWeightGradient(int variant, const LinearLayer& layer, const at::Tensor& grad, const at::Tensor& w,
                         const at::Tensor& wq) const {
     of_[variant].scorer->OnWeightGradient(of_[variant].variant, layer, grad, w, wq);
+  }
+  void OnPredictions(int variant, const MicroBatch& rows, const Predictions& predictions) const {
+    of_[variant].scorer->OnPredictions(of_[variant].variant, rows, predictions);
+  }
+  std::shared_ptr<const WeightQuantizer> TreatEmbedding(int embedding) const {
+    return of_[0].scorer->TreatEmbedding(embedding);
   }
 
  private:

@@ -46,6 +46,7 @@ CostModel::DeviceSizes CostModel::DeviceFootprint(const ExecutionPlan& choice) c
   sizes.items = {{"context of the process (assumed)", kDeviceContextBytes},
                  {"workspaces of products (assumed)", fitted::kDeviceWorkspaceBytes},
                  {"temporaries of operators (assumed)", temporaries},
+                 {"figures of each token", TokenFigureBytes()},
                  {"weight slots", slots},
                  {choice.cache_weights ? "dequantized weights" : "row chunks", sizes.weight_pool}};
   sizes.items.insert(sizes.items.end(), busiest.begin(), busiest.end());
@@ -76,6 +77,12 @@ BatchedScratch CostModel::DeviceAttention(const ExecutionPlan& choice, const Uni
 std::vector<PlanItem> CostModel::DeviceUnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const {
   const uint64_t element = element_size(), tokens = MicroBatchTokens(choice);
   const BatchedScratch attention = DeviceAttention(choice, unit);
+  if (gradients() == 0) {
+    return {
+        {"activations", ForwardBytes(choice, unit)},
+        {"scratch of attention", static_cast<uint64_t>(attention.forward)},
+    };
+  }
   return {
       {"gradient of a row chunk", ChunkBytes(choice, unit) / element * 4},
       {"weight gradients of a batch", shape(choice).cut() ? unit.weights * 4 : 0},
@@ -100,6 +107,7 @@ std::vector<PlanItem> CostModel::HostItemsOfDevice(const ExecutionPlan& choice) 
       {"saved inputs", choice.inputs_in_ram() ? lanes * InputBytes(choice) : 0},
       {"rows of the embedding", lanes * (DistinctIds(*in_.calibration).size() + MicroBatchTokens(choice)) * row},
       {"calibration ids", tokens() * 4},
+      {"figures of each token", TokenFigureBytes()},
       {"libraries of the device (assumed)",
        in_.device->free_bytes == 0 ? fitted::kDeviceHostBytes : fitted::kDeviceLaterHostBytes},
   };

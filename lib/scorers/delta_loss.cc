@@ -4,40 +4,13 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "base/io.h"
 #include "base/status_macros.h"
 #include "exec/weights.h"
 #include "formats/data_types.h"
 #include "formats/stand_in.h"
+#include "scorers/layer_quantizer.h"
 
 namespace autoscheme {
-namespace {
-
-// A quantizer for one layer of a k-quant; without the importance matrix where the weighted search cannot hold the
-// shape.
-absl::StatusOr<std::shared_ptr<const WeightQuantizer>> ForLayer(const Scheme& scheme, const LayerInfo& layer,
-                                                                const at::Tensor* imatrix) {
-  if (imatrix != nullptr) {
-    auto made = MakeWeightQuantizer(scheme, *imatrix);
-    if (!made.ok()) {
-      return absl::Status(made.status().code(),
-                          absl::StrCat("layer ", Quoted(layer.name), ": ", made.status().message(),
-                                       "; squares of what the layer takes in may have overflowed"));
-    }
-    std::shared_ptr<const WeightQuantizer> weighted = *std::move(made);
-    if (weighted->CheckShape(layer.out_features, layer.in_features).ok()) return weighted;
-  }
-  AUTOSCHEME_ASSIGN_OR_RETURN(std::shared_ptr<const WeightQuantizer> plain, MakeWeightQuantizer(scheme));
-  if (absl::Status s = plain->CheckShape(layer.out_features, layer.in_features); !s.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("layer ", Quoted(layer.name), ": ", s.message(),
-                     "; leave the layer out with ignore_layers, or the scheme off the menu"));
-  }
-  return plain;
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<DeltaLoss>> DeltaLoss::Create(const ScorerInput& input) {
   std::unique_ptr<DeltaLoss> self(new DeltaLoss(input));
@@ -70,7 +43,7 @@ absl::StatusOr<DeltaLoss::Variant> DeltaLoss::Activate(const Scheme& scheme) con
     LayerWeight& weight = variant.layers[l];
     weight.scheme = input_.reference_rules ? scheme : StoredScheme(scheme, layer);
     if (!weight.scheme.QuantizesWeight()) continue;
-    AUTOSCHEME_RETURN_IF_ERROR(ForLayer(weight.scheme, layer, nullptr).status());
+    AUTOSCHEME_RETURN_IF_ERROR(QuantizerOfLayer(weight.scheme, layer, nullptr).status());
     auto& quantizer = made[weight.scheme.name];
     if (quantizer == nullptr) {
       AUTOSCHEME_ASSIGN_OR_RETURN(quantizer, MakeWeightQuantizer(weight.scheme));
@@ -118,8 +91,9 @@ absl::StatusOr<Treatment> DeltaLoss::Treat(int variant, const LinearLayer& layer
   treatment.weight = weight.quantizer;
   if (!weight.weighs || input_.imatrix == nullptr) return treatment;
   const auto row = input_.imatrix->find(layer.name);
-  AUTOSCHEME_ASSIGN_OR_RETURN(treatment.weight, ForLayer(weight.scheme, input_.layers[l],
-                                                         row == input_.imatrix->end() ? nullptr : &row->second));
+  AUTOSCHEME_ASSIGN_OR_RETURN(
+      treatment.weight,
+      QuantizerOfLayer(weight.scheme, input_.layers[l], row == input_.imatrix->end() ? nullptr : &row->second));
   return treatment;
 }
 
