@@ -348,7 +348,10 @@ enum {
   /* 500..: streamer */
   AUTOSCHEME_OPTION_STREAM_SLOTS = 500, /* i64   steps in memory at a time; 1 = no read-ahead */
   /* 600..: offload manager */
-  AUTOSCHEME_OPTION_OFFLOAD_MODE = 600 /* str   "clean" or "offload" */
+  AUTOSCHEME_OPTION_OFFLOAD_MODE = 600, /* str   "clean" or "offload" */
+  /* 700..: evaluation */
+  AUTOSCHEME_OPTION_WORST_TOKENS = 700, /* i64   tokens to list for each recipe, those of the largest KL; 0 = none */
+  AUTOSCHEME_OPTION_BY_POSITION = 701   /* bool  also give the mean KL at each position of the rows */
 };
 
 /* Types of options. */
@@ -709,7 +712,7 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_run(autoscheme_generat
                                                               autoscheme_scores** out_scores, autoscheme_recipes** out,
                                                               autoscheme_error** error);
 
-/* What the last scoring of a generator has cost. */
+/* What the last scoring of a generator, or an evaluation, has cost. */
 typedef struct autoscheme_stats {
   size_t struct_size;
   uint64_t planned_read_bytes; /* bytes of the checkpoint to be read */
@@ -809,7 +812,7 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_plan_json(const autoscheme_plan*
 
 /* ---- files of results ---- */
 
-/* OK if results could be written now to all of `outputs` (by the three _save functions), no two of them are one file
+/* OK if results could be written now to all of `outputs` (by the _save functions), no two of them are one file
  * under two spellings, none is one of `inputs`, and none has a name by which its folder, a model's, would read it as
  * weights or config: to be asked before hours of work. Leaves everything as it is, and opens no device and no pipe.
  * Inputs need not exist. INVALID_ARGUMENT, NOT_FOUND (no such folder), PERMISSION_DENIED,
@@ -935,6 +938,11 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_pareto_save(const autoscheme_par
 
 /* ---- recipes ---- */
 
+/* Reads recipe.json (docs/formats.md). NOT_FOUND, DATA_LOSS (no JSON), INVALID_ARGUMENT (another file, a scheme that
+ * cannot be). Any thread. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_load(autoscheme_context* context, const char* path,
+                                                             autoscheme_recipes** out, autoscheme_error** error);
+
 /* since 0.1 */
 AUTOSCHEME_API void autoscheme_recipes_free(autoscheme_recipes* recipes);
 
@@ -979,6 +987,112 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_json(const autoscheme_re
 /* Writes recipe.json, as autoscheme_scores_save does. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_save(const autoscheme_recipes* recipes, const char* path,
                                                              autoscheme_error** error);
+
+/*
+ * ====================================================================================================================
+ * Evaluation: what recipes really cost
+ * ====================================================================================================================
+ */
+
+/* What recipes make of a model's predictions, measured on tokens. Immutable. */
+typedef struct autoscheme_evaluation autoscheme_evaluation;
+
+/* [long] Runs the tokens through the full-precision model and, side by side, through one variant for each recipe and
+ * one for each scheme of AUTOSCHEME_OPTION_SCHEMES (which may be left unset), every layer under that scheme. Each block
+ * is read once. Give tokens that nothing was chosen by: of those that a recipe was scored with it may look better than
+ * it is.
+ *
+ * `recipes` are `count` handles, all of whose recipes are taken, in their order; the schemes come behind them. `names`
+ * are as many, for results and messages; NULL, or a NULL among them, stands for "recipe 0" and so on. Where a handle
+ * holds several recipes the target of each is added to its name. `recipes` NULL and `count` 0 means schemes alone.
+ *
+ * Weights are rounded to the grids of their schemes, activations are quantized where a scheme says so. A recipe must
+ * name every linear layer of the blocks. A head or an embedding that it does not name stays as it is, but a head that
+ * is tied to the embedding has its scheme. k-quants are weighed by AUTOSCHEME_OPTION_IMATRIX_FILE and without one by
+ * nothing (a note says so): the tokens measured never enter a quantizer.
+ *
+ * Takes from the options also ignore_layers, layer_config and quant_lm_head (for the schemes; a layer that a scheme
+ * does not suit stays at 16 bits), ignore_scale_zp_bits, batch_size (matters only where the scale of activations spans
+ * a batch), worst_tokens, by_position, and all about resources and computing; of several devices the first.
+ * INVALID_ARGUMENT for a recipe that does not fit the model (recipe, layer), for nothing to evaluate, and for ids as in
+ * _plan; UNIMPLEMENTED for an embedding under a scheme whose scales span rows; RESOURCE_EXHAUSTED if the budget cannot
+ * be kept (names one that can); DATA_LOSS for weights or logits that are not finite; CANCELLED; CALLBACK_FAILED;
+ * FAILED_PRECONDITION if the context is busy, or the skeleton has no weights. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status
+autoscheme_evaluate(autoscheme_context* context, const autoscheme_skeleton* skeleton, const autoscheme_options* options,
+                    const autoscheme_calibration* tokens, const autoscheme_recipes* const* recipes,
+                    const char* const* names, int64_t count, autoscheme_evaluation** out, autoscheme_error** error);
+
+/* since 0.1 */
+AUTOSCHEME_API void autoscheme_evaluation_free(autoscheme_evaluation* evaluation);
+
+typedef struct autoscheme_evaluation_info {
+  size_t struct_size;
+  int64_t recipe_count; /* recipes and schemes */
+  int64_t note_count;
+  int64_t nsamples; /* rows of tokens */
+  int64_t seqlen;
+  double cross_entropy;    /* the full-precision model's: mean over rows x (seqlen - 1) predictions, in nats */
+  double perplexity;       /* its exponential */
+  int32_t error_over_rows; /* 1: kl_error is that of the mean over rows; 0: there is one row, and it is that of the mean
+                            * over tokens, which are not independent: too small */
+  int32_t reserved;        /* 0 */
+} autoscheme_evaluation_info;
+
+/* since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_evaluation_get_info(const autoscheme_evaluation* evaluation,
+                                                                    autoscheme_evaluation_info* info,
+                                                                    autoscheme_error** error);
+
+/* What one recipe does, on average over all predictions. Pointers are borrowed until the evaluation is freed. */
+typedef struct autoscheme_recipe_evaluation {
+  size_t struct_size;
+  const char* name;
+  double avg_bits;      /* total_bits / total_params */
+  double kl;            /* KL(full precision || recipe) of the distribution of the next token, in nats */
+  double kl_error;      /* its standard error */
+  double top1;          /* share of predictions whose most likely token is the full-precision model's */
+  double cross_entropy; /* nats */
+  double perplexity;
+  int64_t total_bits; /* storage bits of the layers named, scales included unless ignored */
+  int64_t total_params;
+  const double* row_kl; /* mean of each of the nsamples rows; two recipes are compared by their differences */
+  /* Mean over rows at each of the seqlen - 1 positions, the token at position p predicting the one behind it; NULL
+   * unless by_position was set. */
+  const double* position_kl;
+  int64_t worst_count; /* tokens that are listed */
+} autoscheme_recipe_evaluation;
+
+/* OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_evaluation_get_recipe(const autoscheme_evaluation* evaluation,
+                                                                      int64_t recipe,
+                                                                      autoscheme_recipe_evaluation* info,
+                                                                      autoscheme_error** error);
+
+/* One of a recipe's worst tokens, by falling KL. Any of `row`, `position` and `kl` may be NULL. OUT_OF_RANGE.
+ * since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_evaluation_get_worst(const autoscheme_evaluation* evaluation,
+                                                                     int64_t recipe, int64_t index, int64_t* row,
+                                                                     int64_t* position, double* kl,
+                                                                     autoscheme_error** error);
+
+/* A sentence about how the figures came about, for people. Borrowed until the evaluation is freed; NULL past the end.
+ * since 0.1 */
+AUTOSCHEME_API const char* autoscheme_evaluation_note(const autoscheme_evaluation* evaluation, int64_t index);
+
+/* What the evaluation has cost; backward_s is 0. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_evaluation_get_stats(const autoscheme_evaluation* evaluation,
+                                                                     autoscheme_stats* stats, autoscheme_error** error);
+
+/* The contents of eval.json (docs/formats.md). Borrowed until the evaluation is freed; `length` may be NULL. since
+ * 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_evaluation_json(const autoscheme_evaluation* evaluation,
+                                                                const char** json, size_t* length,
+                                                                autoscheme_error** error);
+
+/* Writes eval.json, as autoscheme_scores_save does. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_evaluation_save(const autoscheme_evaluation* evaluation,
+                                                                const char* path, autoscheme_error** error);
 
 /*
  * ====================================================================================================================

@@ -157,25 +157,32 @@ autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* gen
   return Guard(error, [&]() -> absl::Status {
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(stats);
-    const autoscheme::RunStats& from = generator->state->generator->stats();
-    autoscheme_stats filled{};
-    filled.planned_read_bytes = from.planned_read_bytes;
-    filled.read_bytes = from.read_bytes;
-    filled.spill_bytes = from.spill_bytes;
-    filled.planned_peak_bytes = from.planned_peak_bytes;
-    filled.peak_rss_bytes = from.peak_rss_bytes;
-    filled.forward_s = from.forward_s;
-    filled.head_s = from.head_s;
-    filled.backward_s = from.backward_s;
-    filled.stall_s = from.stall_s;
-    filled.total_s = from.total_s;
-    filled.product_s = from.product_s, filled.product_flops = from.product_flops;
-    filled.rss_anon_bytes = from.rss_anon_bytes, filled.rss_file_bytes = from.rss_file_bytes;
-    filled.io_engine = autoscheme::IoEngineName(from.io_engine).data();
-    filled.planned_vram_bytes = from.planned_vram_bytes, filled.peak_vram_bytes = from.peak_vram_bytes;
-    filled.disk_read_bytes = from.disk_read_bytes, filled.read_call_bytes = from.read_call_bytes;
-    return autoscheme::capi::FillStruct(filled, stats);
+    return autoscheme::capi::FillStats(generator->state->generator->stats(), stats);
   });
 }
 
 }  // extern "C"
+
+namespace autoscheme::capi {
+
+absl::Status FillStats(const RunStats& from, autoscheme_stats* stats) {
+  autoscheme_stats filled{};
+  filled.planned_read_bytes = from.planned_read_bytes;
+  filled.read_bytes = from.read_bytes;
+  filled.spill_bytes = from.spill_bytes;
+  filled.planned_peak_bytes = from.planned_peak_bytes;
+  filled.peak_rss_bytes = from.peak_rss_bytes;
+  filled.forward_s = from.forward_s;
+  filled.head_s = from.head_s;
+  filled.backward_s = from.backward_s;
+  filled.stall_s = from.stall_s;
+  filled.total_s = from.total_s;
+  filled.product_s = from.product_s, filled.product_flops = from.product_flops;
+  filled.rss_anon_bytes = from.rss_anon_bytes, filled.rss_file_bytes = from.rss_file_bytes;
+  filled.io_engine = IoEngineName(from.io_engine).data();
+  filled.planned_vram_bytes = from.planned_vram_bytes, filled.peak_vram_bytes = from.peak_vram_bytes;
+  filled.disk_read_bytes = from.disk_read_bytes, filled.read_call_bytes = from.read_call_bytes;
+  return FillStruct(filled, stats);
+}
+
+}  // namespace autoscheme::capi

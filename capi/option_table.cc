@@ -108,6 +108,10 @@ constexpr OptionSpec kOptions[] = {
            "Steps of a streamer that are in memory at a time; 1 means no read-ahead."),
     Text(AUTOSCHEME_OPTION_OFFLOAD_MODE, "offload_mode", "clean", "clean,offload",
          "clean: drop tensors and read them from the checkpoint again; offload: write them to a spill file first."),
+    Number(AUTOSCHEME_OPTION_WORST_TOKENS, "worst_tokens", "0", 0, 1 << 20,
+           "Tokens to list for each recipe that is evaluated: those whose prediction moved most."),
+    Flag(AUTOSCHEME_OPTION_BY_POSITION, "by_position", "0",
+         "Also give the mean KL at each position of the rows that are evaluated."),
 };
 
 }  // namespace

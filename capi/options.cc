@@ -328,14 +328,23 @@ OptionValue GetOption(const autoscheme_options* options, int32_t id) {
 }
 
 absl::StatusOr<Options> ToOptions(const autoscheme_options& from) {
-  Options to;
-  const std::string schemes = Str(&from, AUTOSCHEME_OPTION_SCHEMES);
-  if (schemes.empty()) {
+  if (Str(&from, AUTOSCHEME_OPTION_SCHEMES).empty()) {
     return absl::InvalidArgumentError("option schemes is not set: give the schemes to choose from, as \"W4A16,W8A16\"");
   }
-  auto menu = ParseMenu(schemes);
-  if (!menu.ok()) return menu.status();
-  to.schemes = *std::move(menu);
+  return ToOptionsOfAny(from);
+}
+
+EvaluateOptions ToEvaluateOptions(const autoscheme_options& from) {
+  return {Int(&from, AUTOSCHEME_OPTION_WORST_TOKENS), Int(&from, AUTOSCHEME_OPTION_BY_POSITION) != 0};
+}
+
+absl::StatusOr<Options> ToOptionsOfAny(const autoscheme_options& from) {
+  Options to;
+  if (const std::string schemes = Str(&from, AUTOSCHEME_OPTION_SCHEMES); !schemes.empty()) {
+    auto menu = ParseMenu(schemes);
+    if (!menu.ok()) return menu.status();
+    to.schemes = *std::move(menu);
+  }
   const std::string layer_config = Str(&from, AUTOSCHEME_OPTION_LAYER_CONFIG);
   if (!layer_config.empty()) {
     auto fixed = ParseLayerConfig(layer_config);

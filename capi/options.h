@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "autoscheme.h"
+#include "autoscheme/evaluate.h"
 #include "autoscheme/recipe.h"
 #include "autoscheme/scheme_generator.h"
 
@@ -34,6 +35,9 @@ OptionValue GetOption(const autoscheme_options* options, int32_t id);
 
 // INVALID_ARGUMENT if no scheme is set.
 absl::StatusOr<Options> ToOptions(const autoscheme_options& options);
+// The same without schemes, where none is set.
+absl::StatusOr<Options> ToOptionsOfAny(const autoscheme_options& options);
+EvaluateOptions ToEvaluateOptions(const autoscheme_options& options);
 absl::StatusOr<SelectOptions> ToSelectOptions(const autoscheme_options* options);
 
 // `count` numbers, or those of AUTOSCHEME_OPTION_AVG_BITS if `values` is null and `count` is 0. INVALID_ARGUMENT if

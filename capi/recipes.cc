@@ -10,6 +10,22 @@ using autoscheme::capi::Guard;
 
 extern "C" {
 
+autoscheme_status autoscheme_recipes_load(autoscheme_context* context, const char* path, autoscheme_recipes** out,
+                                          autoscheme_error** error) {
+  Clear(out);
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(context);
+    CAPI_REQUIRE(path);
+    CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(autoscheme::capi::CheckProcess(*context->state));
+    auto recipes =
+        autoscheme::ReadRecipes(autoscheme::capi::MakeContext(context->state.get(), /*cancellable=*/false), path);
+    if (!recipes.ok()) return recipes.status();
+    *out = autoscheme::capi::MakeRecipesHandle(context->state, *std::move(recipes));
+    return absl::OkStatus();
+  });
+}
+
 void autoscheme_recipes_free(autoscheme_recipes* recipes) {
   if (recipes != nullptr) autoscheme::capi::FreeHandle(recipes, *recipes->context_state);
 }

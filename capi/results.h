@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "autoscheme/evaluate.h"
 #include "autoscheme/pareto.h"
 #include "autoscheme/recipe.h"
 #include "autoscheme/scheme_generator.h"
@@ -17,6 +18,8 @@ namespace autoscheme::capi {
 autoscheme_plan* MakePlanHandle(Plan plan);
 autoscheme_scores* MakeScoresHandle(std::shared_ptr<ContextState> state, ScoreTable table);
 autoscheme_recipes* MakeRecipesHandle(std::shared_ptr<ContextState> state, std::vector<Recipe> recipes);
+
+absl::Status FillStats(const RunStats& from, autoscheme_stats* stats);
 
 }  // namespace autoscheme::capi
 
@@ -34,6 +37,12 @@ struct autoscheme_plan {
 struct autoscheme_scores {
   std::shared_ptr<autoscheme::capi::ContextState> context_state;
   autoscheme::ScoreTable table;
+  autoscheme::capi::LazyText json;
+};
+
+struct autoscheme_evaluation {
+  std::shared_ptr<autoscheme::capi::ContextState> context_state;
+  autoscheme::Evaluation evaluation;
   autoscheme::capi::LazyText json;
 };
 

@@ -75,6 +75,33 @@ const std::vector<Flag> kCalibration = {
     {"batch-size", "N", AUTOSCHEME_OPTION_BATCH_SIZE, nullptr},
     {"imatrix", "FILE", AUTOSCHEME_OPTION_IMATRIX_FILE, nullptr},
 };
+// What is evaluated, and on what.
+constexpr Flag kEvalTokens{
+    "tokens", "FILE", 0,
+    "Token ids to measure on, as for 'autoscheme score'. Give others than those that the recipes "
+    "were scored with, on which they may look better than they are.",
+    true};
+const std::vector<Flag> kEvaluated = {
+    {"recipes", "FILE[,FILE]", 0, "Recipes to evaluate, as 'autoscheme run' and 'autoscheme select' write them."},
+    {"schemes", "LIST", AUTOSCHEME_OPTION_SCHEMES,
+     "Schemes to evaluate, each in all layers, comma separated; or a JSON file with names and objects of scheme "
+     "fields.",
+     false, "options"},
+    {"out", "FILE", 0, "Where to write the figures (JSON); - is stdout, where then nothing else is printed."},
+    kJson,
+    {"worst-tokens", "N", AUTOSCHEME_OPTION_WORST_TOKENS, nullptr},
+    {"by-position", nullptr, AUTOSCHEME_OPTION_BY_POSITION,
+     "Also give the mean KL at each position of the rows (in the JSON)."},
+    {"nsamples", "N", 0, "Use the first N rows of the tokens."},
+    {"seqlen", "N", 0, "Use the first N ids of each row."},
+    {"max-tokens", "N", 0, "Use as many whole rows as N ids hold."},
+    {"batch-size", "N", AUTOSCHEME_OPTION_BATCH_SIZE,
+     "Rows that are computed together. Figures depend on it only where the scale of activations spans a batch."},
+    {"imatrix", "FILE", AUTOSCHEME_OPTION_IMATRIX_FILE,
+     "Importance matrix that llama-imatrix has made of this model (.gguf or .dat), for k-quants. Without it they are "
+     "searched unweighed: the tokens that are measured never enter a quantizer."},
+    {"ignore-scale-zp-bits", nullptr, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS, nullptr},
+};
 // Which layers take part, and how they are counted.
 const std::vector<Flag> kRules = {
     {"ignore-layers", "LIST", AUTOSCHEME_OPTION_IGNORE_LAYERS, nullptr},
@@ -88,15 +115,15 @@ const std::vector<Flag> kSelection = {
     {"ignore-scale-zp-bits", nullptr, AUTOSCHEME_OPTION_IGNORE_SCALE_ZP_BITS, nullptr},
 };
 constexpr Flag kReferenceRules{"reference-rules", nullptr, AUTOSCHEME_OPTION_REFERENCE_RULES, nullptr};
+constexpr Flag kScorer{
+    "scorer", "auto|deltaloss|fisher|fisher-labels", AUTOSCHEME_OPTION_SCORER,
+    "How the loss of a scheme is measured: deltaloss by the gradients of the network that is quantized with it, as "
+    "AutoRound does; fisher by one gradient for all schemes, fisher-labels by another (docs/scorers.md). Default: "
+    "auto, what chooses best, which is fisher; with --reference-rules deltaloss."};
 const std::vector<Flag> kMachine = {
     {"threads", "N", AUTOSCHEME_OPTION_THREADS,
      "Threads that compute. Default: as many as LibTorch takes, but no more than the CPU quota of the cgroup gives "
      "time to."},
-    {"scorer", "auto|deltaloss|fisher|fisher-labels", AUTOSCHEME_OPTION_SCORER,
-     "How the loss of a scheme is measured: deltaloss by the gradients of the network that is quantized with it, as "
-     "AutoRound does; fisher by one gradient for all schemes, fisher-labels by another (docs/scorers.md). Default: "
-     "auto, what chooses best, which is fisher; with "
-     "--reference-rules deltaloss."},
     {"dtype", "NAME", AUTOSCHEME_OPTION_DTYPE, nullptr},
     {"device", "cpu|cuda|cuda:N|cuda:0,cuda:1", AUTOSCHEME_OPTION_DEVICE, nullptr},
     {"work-dir", "DIR", AUTOSCHEME_OPTION_WORK_DIR,
@@ -135,6 +162,13 @@ absl::Status CheckSelect(const Flags& flags) {
   return absl::OkStatus();
 }
 
+absl::Status CheckEval(const Flags& flags) {
+  if (flags.Get("recipes").empty() && flags.Get("schemes").empty()) {
+    return absl::InvalidArgumentError("nothing to evaluate: give --recipes FILE, or --schemes LIST, or both");
+  }
+  return absl::OkStatus();
+}
+
 std::vector<Flag> Join(const std::vector<std::vector<Flag>>& parts) {
   std::vector<Flag> all;
   for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
@@ -151,13 +185,13 @@ const std::vector<Command>& Commands() {
        Inspect,
        CheckInspect},
       {"plan", "Print what scoring would hold in memory and read, without running it",
-       Join({{kModel, kAliases, kSchemes, kTokensOfPlan, kReferenceRules, kMaxRam, kMaxVram, kJson},
+       Join({{kModel, kAliases, kSchemes, kTokensOfPlan, kReferenceRules, kScorer, kMaxRam, kMaxVram, kJson},
              kCalibration,
              kRules,
              kMachine}),
        MakePlan},
       {"score", "Measure every layer under every scheme and write the scores",
-       Join({{kModel, kAliases, kSchemes, kTokens, kScoresOut, kReferenceRules, kMaxRam, kMaxVram},
+       Join({{kModel, kAliases, kSchemes, kTokens, kScoresOut, kReferenceRules, kScorer, kMaxRam, kMaxVram},
              kCalibration,
              kRules,
              kMachine,
@@ -168,13 +202,16 @@ const std::vector<Command>& Commands() {
        Select, CheckSelect},
       {"run", "Score and select in one",
        Join({{kModel, kAliases, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules,
-              kMaxRam, kMaxVram},
+              kScorer, kMaxRam, kMaxVram},
              kCalibration,
              kRules,
              kSelection,
              kMachine,
              kReport}),
        Run, CheckRun},
+      {"eval", "Measure what recipes and schemes do to the model's predictions, side by side",
+       Join({{kModel, kAliases, kEvalTokens}, kEvaluated, kRules, {kMaxRam, kMaxVram}, kMachine, kReport}), Eval,
+       CheckEval},
       {"schemes", "List the schemes that are known by name", {}, Schemes},
   };
   return *commands;

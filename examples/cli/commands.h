@@ -33,5 +33,6 @@ absl::Status MakePlan(Session& session);
 absl::Status Score(Session& session);
 absl::Status Select(Session& session);
 absl::Status Run(Session& session);
+absl::Status Eval(Session& session);
 
 }  // namespace cli

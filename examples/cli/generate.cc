@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "commands.h"
 #include "interrupt.h"
+#include "job.h"
 #include "output_file.h"
 #include "printable.h"
 #include "progress.h"
@@ -15,101 +16,20 @@ namespace cli {
 namespace {
 
 // What scoring works on.
-struct Job {
-  SkeletonHandle skeleton;
-  CalibrationHandle calibration;
+struct ScoringJob : Job {
   GeneratorHandle generator;
 };
 
-// How much of the ids is used; 0: all there are.
-struct Part {
-  int64_t rows = 0, length = 0, tokens = 0;
-};
-
-absl::StatusOr<Part> ReadPart(const Session& session) {
-  const absl::StatusOr<int64_t> rows = session.flags.GetCount("nsamples");
-  if (!rows.ok()) return rows.status();
-  const absl::StatusOr<int64_t> length = session.flags.GetCount("seqlen");
-  if (!length.ok()) return length.status();
-  const absl::StatusOr<int64_t> tokens = session.flags.GetCount("max-tokens");
-  if (!tokens.ok()) return tokens.status();
-  return Part{*rows, *length, *tokens};
-}
-
-// For a plan that is made before there are ids: as many as the flags say, a row of the embedding for each.
-absl::StatusOr<CalibrationHandle> SupposeCalibration(const Part& part, const autoscheme_skeleton* model) {
-  constexpr int64_t kRows = 16, kLength = 256, kMost = int64_t{1} << 26;
-  auto info = Struct<autoscheme_skeleton_info>();
-  CLI_RETURN_IF_ERROR(
-      Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(model, &info, error); }));
-  const int64_t usual = info.max_positions > 0 ? std::min(kLength, info.max_positions) : kLength;
-  const int64_t seqlen = part.length > 0 ? part.length : usual;
-  const int64_t most = part.tokens > 0 ? part.tokens / seqlen : kRows;
-  const int64_t nsamples = part.rows > 0 && (part.tokens == 0 || part.rows < most) ? part.rows : most;
-  if (nsamples == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--max-tokens ", part.tokens, " holds no row of ", seqlen, " ids; give a smaller --seqlen"));
-  }
-  if (nsamples > kMost / seqlen) {
-    return absl::InvalidArgumentError(absl::StrCat("--nsamples ", nsamples, " times --seqlen ", seqlen,
-                                                   " is more than ", kMost, " ids, the most that is planned for"));
-  }
-  std::vector<int32_t> ids(nsamples * seqlen);
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(static_cast<int64_t>(i) % info.vocab_size);
-  CalibrationHandle supposed;
-  CLI_RETURN_IF_ERROR(Make(supposed, [&](autoscheme_calibration** out, autoscheme_error** error) {
-    return autoscheme_calibration_from_i32(ids.data(), nsamples, seqlen, out, error);
-  }));
-  return supposed;
-}
-
-absl::StatusOr<CalibrationHandle> LoadCalibration(const Session& session, const autoscheme_skeleton* model) {
-  const absl::StatusOr<Part> part = ReadPart(session);
-  if (!part.ok()) return part.status();
-  const std::string path = session.flags.Get("tokens");
-  if (path.empty()) return SupposeCalibration(*part, model);  // only plan does without
-  CalibrationHandle used;
-  CLI_RETURN_IF_ERROR(Make(used, [&](autoscheme_calibration** out, autoscheme_error** error) {
-    return autoscheme_calibration_load_part(session.context.get(), path.c_str(), part->rows, part->length, part->tokens,
-                                            out, error);
-  }));
-  return used;
-}
-
-// Every file that the command reads, of the model (which may be null) and by its flags.
-std::vector<std::string> Inputs(const Session& session, const autoscheme_skeleton* model) {
-  std::vector<std::string> inputs;
-  for (int64_t i = 0; i < autoscheme_skeleton_file_count(model); ++i)
-    inputs.push_back(autoscheme_skeleton_file_at(model, i));
-  for (const char* flag : {"tokens", "scores", "schemes", "layer-config", "imatrix", "aliases"})
-    inputs.push_back(session.flags.Get(flag));
-  return inputs;
-}
-
 // Opens all inputs, then looks at the result files, so that nothing fails late that can fail early.
-absl::StatusOr<Job> Prepare(const Session& session, const std::vector<std::string>& outputs) {
-  Job job;
-  CLI_RETURN_IF_ERROR(Make(job.skeleton, [&](autoscheme_skeleton** out, autoscheme_error** error) {
-    return autoscheme_skeleton_open(session.context.get(), session.flags.Get("model").c_str(), out, error);
-  }));
-  CLI_RETURN_IF_ERROR(CheckOutputs(session.context.get(), outputs, Inputs(session, job.skeleton.get())));
-  absl::StatusOr<CalibrationHandle> calibration = LoadCalibration(session, job.skeleton.get());
-  if (!calibration.ok()) return calibration.status();
-  job.calibration = *std::move(calibration);
-  // The number that a person gives is what the system shows for this process, not what the library itself holds.
-  CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
-    return autoscheme_options_set_i64(session.options.get(), AUTOSCHEME_OPTION_PROCESS_BUDGET, 1, error);
-  }));
+absl::StatusOr<ScoringJob> Prepare(const Session& session, const std::vector<std::string>& outputs) {
+  absl::StatusOr<Job> begun = PrepareJob(session, outputs);
+  if (!begun.ok()) return begun.status();
+  ScoringJob job;
+  static_cast<Job&>(job) = *std::move(begun);
   // A person wants the best choice; number for number parity with another tool is asked for by name.
   if (!session.flags.Has("scorer")) {
     CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
       return autoscheme_options_set_str(session.options.get(), AUTOSCHEME_OPTION_SCORER, "auto", error);
-    }));
-  }
-  // The threads are this program's own, too.
-  if (!session.flags.Has("threads")) {
-    CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
-      return autoscheme_options_set_i64(session.options.get(), AUTOSCHEME_OPTION_THREADS, -1, error);
     }));
   }
   CLI_RETURN_IF_ERROR(Make(job.generator, [&](autoscheme_generator** out, autoscheme_error** error) {
@@ -133,7 +53,7 @@ Delivery::Save SaveOf(const Handle& result) {
   return [made = result.get()](const std::string& path) { return Save(made, path); };
 }
 
-absl::Status PrintHead(const Job& job, const autoscheme_scores* scores) {
+absl::Status PrintHead(const ScoringJob& job, const autoscheme_scores* scores) {
   auto model = Struct<autoscheme_skeleton_info>();
   CLI_RETURN_IF_ERROR(
       Call([&](autoscheme_error** error) { return autoscheme_skeleton_get_info(job.skeleton.get(), &model, error); }));
@@ -146,25 +66,20 @@ absl::Status PrintHead(const Job& job, const autoscheme_scores* scores) {
   return absl::OkStatus();
 }
 
-uint64_t MaxRam(const Session& session) {
-  int64_t bytes = 0;
-  const absl::Status status = Call([&](autoscheme_error** error) {
-    return autoscheme_options_get_i64(session.options.get(), AUTOSCHEME_OPTION_MAX_RAM_BYTES, &bytes, error);
-  });
-  return status.ok() && bytes > 0 ? static_cast<uint64_t>(bytes) : 0;
+absl::Status PrintStatsOf(const ScoringJob& job, uint64_t max_ram_bytes) {
+  auto stats = Struct<autoscheme_stats>();
+  CLI_RETURN_IF_ERROR(Call(
+      [&](autoscheme_error** error) { return autoscheme_generator_get_stats(job.generator.get(), &stats, error); }));
+  PrintStats(stats, max_ram_bytes);
+  return absl::OkStatus();
 }
 
-absl::StatusOr<ScoresHandle> RunScoring(const Job& job) {
+absl::StatusOr<ScoresHandle> RunScoring(const ScoringJob& job) {
   ScoresHandle scores;
   CLI_RETURN_IF_ERROR(Make(scores, [&](autoscheme_scores** out, autoscheme_error** error) {
     return autoscheme_generator_score(job.generator.get(), job.calibration.get(), out, error);
   }));
   return scores;
-}
-
-// The command's tables are printed unless the user does without, or stdout belongs to a result.
-bool Prints(const Session& session, const std::vector<std::string>& outputs) {
-  return !session.flags.Has("quiet") && !AnyIsStdout(outputs);
 }
 
 // Makes one result after another. The library does not hear of a Ctrl-C that comes between two calls.
@@ -261,7 +176,7 @@ absl::Status Score(Session& session) {
   CLI_RETURN_IF_ERROR(delivery.status());
   if (!Prints(session, {out})) return absl::OkStatus();
   CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
-  CLI_RETURN_IF_ERROR(PrintStats(job->generator.get(), MaxRam(session)));
+  CLI_RETURN_IF_ERROR(PrintStatsOf(*job, MaxRam(session)));
   absl::PrintF("wrote %s\n", Printable(out));
   return absl::OkStatus();
 }
@@ -332,7 +247,7 @@ absl::Status Run(Session& session) {
   if (!Prints(session, {out, kept})) return absl::OkStatus();
   CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
   CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores->get()));
-  CLI_RETURN_IF_ERROR(PrintStats(job->generator.get(), MaxRam(session)));
+  CLI_RETURN_IF_ERROR(PrintStatsOf(*job, MaxRam(session)));
   absl::PrintF("wrote %s%s%s\n", Printable(out), kept.empty() ? "" : " and ", Printable(kept));
   return absl::OkStatus();
 }

@@ -22,6 +22,7 @@ using ContextHandle = std::unique_ptr<autoscheme_context, Deleter<autoscheme_con
 using OptionsHandle = std::unique_ptr<autoscheme_options, Deleter<autoscheme_options_free>>;
 using SkeletonHandle = std::unique_ptr<autoscheme_skeleton, Deleter<autoscheme_skeleton_free>>;
 using CalibrationHandle = std::unique_ptr<autoscheme_calibration, Deleter<autoscheme_calibration_free>>;
+using EvaluationHandle = std::unique_ptr<autoscheme_evaluation, Deleter<autoscheme_evaluation_free>>;
 using GeneratorHandle = std::unique_ptr<autoscheme_generator, Deleter<autoscheme_generator_free>>;
 using ParetoHandle = std::unique_ptr<autoscheme_pareto, Deleter<autoscheme_pareto_free>>;
 using PlanHandle = std::unique_ptr<autoscheme_plan, Deleter<autoscheme_plan_free>>;

@@ -123,10 +123,7 @@ absl::Status PrintRecipes(const autoscheme_recipes* recipes, const autoscheme_sc
   return absl::OkStatus();
 }
 
-absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_bytes) {
-  auto stats = Struct<autoscheme_stats>();
-  CLI_RETURN_IF_ERROR(
-      Call([&](autoscheme_error** error) { return autoscheme_generator_get_stats(generator, &stats, error); }));
+void PrintStats(const autoscheme_stats& stats, uint64_t max_ram_bytes) {
   Table table;
   table.Add({"", "planned", "actual"});
   table.Add({"bytes read", HumanBytes(stats.planned_read_bytes), HumanBytes(stats.read_bytes)});
@@ -142,12 +139,13 @@ absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_
   if (stats.spill_bytes != 0) table.Add({"written to spill files", "", HumanBytes(stats.spill_bytes)});
   absl::PrintF("\n%s", table.ToString());
   const double busy = std::max(stats.total_s, 1e-9);
-  absl::PrintF("time  %s: forward %s, head %s, backward %s; of this, %s (%.0f%%) waiting for the disk\n",
-               HumanSeconds(stats.total_s), HumanSeconds(stats.forward_s), HumanSeconds(stats.head_s),
-               HumanSeconds(stats.backward_s), HumanSeconds(stats.stall_s), 100 * stats.stall_s / busy);
+  const std::string backward =
+      stats.backward_s > 0 ? absl::StrCat(", backward ", HumanSeconds(stats.backward_s)) : std::string();
+  absl::PrintF("time  %s: forward %s, head %s%s; of this, %s (%.0f%%) waiting for the disk\n",
+               HumanSeconds(stats.total_s), HumanSeconds(stats.forward_s), HumanSeconds(stats.head_s), backward,
+               HumanSeconds(stats.stall_s), 100 * stats.stall_s / busy);
   absl::PrintF("      %.0f%% of it in matrix products, at %.0f GFLOP/s\n", 100 * stats.product_s / busy,
                stats.product_flops / std::max(stats.product_s, 1e-9) / 1e9);
-  return absl::OkStatus();
 }
 
 }  // namespace cli

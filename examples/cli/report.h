@@ -34,7 +34,7 @@ class Table {
 // For each recipe: bits, predicted loss, and how many layers and weights get which scheme. `scores` are those that the
 // recipes were selected from.
 absl::Status PrintRecipes(const autoscheme_recipes* recipes, const autoscheme_scores* scores);
-// What the last scoring has read, held and taken. `max_ram_bytes` 0: no limit was given.
-absl::Status PrintStats(const autoscheme_generator* generator, uint64_t max_ram_bytes);
+// What a run has read, held and taken. `max_ram_bytes` 0: no limit was given.
+void PrintStats(const autoscheme_stats& stats, uint64_t max_ram_bytes);
 
 }  // namespace cli

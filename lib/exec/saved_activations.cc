@@ -6,16 +6,17 @@
 namespace autoscheme {
 
 SavedActivations::SavedActivations(RunResources& run, const ExecutionPlan& plan, const BatchShape& shape,
-                                   int64_t hidden, int64_t head_width, int units, int variants, int forward_only)
+                                   int64_t hidden, int64_t head_width, int units, const ScorerNeeds& needs)
     : run_(run),
       plan_(plan),
       shape_(shape),
       hidden_(hidden),
       head_width_(head_width),
+      needs_(needs),
       units_(units),
-      variants_(variants),
-      forward_only_(forward_only),
-      schedule_(ScheduleOf(plan, units, forward_only < variants)) {}
+      variants_(needs.count()),
+      forward_only_(needs.forward_only()),
+      schedule_(ScheduleOf(plan, units, forward_only_ < variants_)) {}
 
 absl::Status SavedActivations::Open() {
   const int gradients = variants_ - forward_only_;
@@ -23,7 +24,7 @@ absl::Status SavedActivations::Open() {
   const at::ScalarType dtype = run_.dtype();
   const StorePlace inputs = PlaceOf(plan_.inputs_in_ram(), plan_.inputs_on_device),
                    transient = PlaceOf(plan_.transient_in_ram(), run_.on_device());
-  AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, 1, inputs, shape_, hidden_, dtype));
+  AUTOSCHEME_RETURN_IF_ERROR(Open(embedded_, 1, needs_.embeddings(), inputs, shape_, hidden_, dtype));
   AUTOSCHEME_RETURN_IF_ERROR(Open(saved_, schedule_.saved_count(), gradients, inputs, shape_, hidden_, dtype));
   AUTOSCHEME_RETURN_IF_ERROR(
       Open(recomputed_, schedule_.recomputed_count(), gradients, inputs, shape_, hidden_, dtype));
@@ -66,7 +67,7 @@ absl::StatusOr<SavedActivations::Inputs> SavedActivations::Take(const UnitStep& 
     if (SavesGraph(k, variant)) return in;
   }
   if (k == 0) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(in.x, embedded_->Get(0, 0, m));
+    AUTOSCHEME_ASSIGN_OR_RETURN(in.x, embedded_->Get(0, needs_.variants[variant].embedding, m));
   } else if (step.pass == Pass::kForward && SavesGraph(k, variant)) {
     in.x = std::move(next_[{variant, m}]);
   } else if (step.pass == Pass::kForward && !ReadFromStore(k, variant)) {

@@ -16,12 +16,13 @@
 #include "plan/execution_plan.h"
 #include "plan/micro_batches.h"
 #include "plan/schedule.h"
+#include "plan/scorer_needs.h"
 
 namespace autoscheme {
 
 // Input k is what unit k takes; the input after the last unit is the head's. Each lies in the first of these that is
 // meant for it:
-// - the network's input, which all variants share;
+// - the network's input, which all variants share that take the embedding in the same form;
 // - a saved graph holds it: it goes from unit to unit as it is;
 // - the saved inputs, and the places that those share which are recomputed (Schedule): until the backward pass has used
 // them;
@@ -30,7 +31,7 @@ namespace autoscheme {
 class SavedActivations {
  public:
   SavedActivations(RunResources& run, const ExecutionPlan& plan, const BatchShape& shape, int64_t hidden,
-                   int64_t head_width, int units, int variants, int forward_only);
+                   int64_t head_width, int units, const ScorerNeeds& needs);
 
   // Makes all stores at once, though some are used late: a disk without room shows before any work, and memory is not
   // touched yet.
@@ -46,7 +47,7 @@ class SavedActivations {
   // Take with the same arguments follows soon: what lies on disk is read while something else is computed.
   void Announce(const UnitStep& step, int variant, int m) const;
 
-  absl::Status PutEmbedded(int m, const at::Tensor& x) { return embedded_->Put(0, 0, m, x); }
+  absl::Status PutEmbedded(int embedding, int m, const at::Tensor& x) { return embedded_->Put(0, embedding, m, x); }
   // What unit k - 1 has given in its first forward pass.
   absl::Status PutInput(int k, int variant, int m, const at::Tensor& x);
   absl::Status PutRecomputed(int k, int variant, int m, const at::Tensor& x) {
@@ -81,6 +82,7 @@ class SavedActivations {
   const ExecutionPlan& plan_;
   const BatchShape shape_;
   const int64_t hidden_, head_width_;
+  const ScorerNeeds& needs_;
   const int units_, variants_, forward_only_;
   const Schedule schedule_;
   std::unique_ptr<TensorStore> embedded_, saved_, recomputed_, activations_, gradients_, sums_, label_rows_;

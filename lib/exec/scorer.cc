@@ -12,6 +12,7 @@ Scorers::Scorers(std::vector<Scorer*> scorers) {
     needs_.reads_imatrix |= own.reads_imatrix;
     needs_.quantizes_activations |= own.quantizes_activations;
     needs_.activations_span_batch |= own.activations_span_batch;
+    needs_.compares_logits |= own.compares_logits;
   }
 }
 

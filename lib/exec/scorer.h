@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "autoscheme/meta_skeleton.h"
+#include "plan/micro_batches.h"
 #include "plan/scorer_needs.h"
 #include "quant/quantizer.h"
 
@@ -19,6 +20,13 @@ namespace autoscheme {
 struct Treatment {
   std::shared_ptr<const WeightQuantizer> weight;
   std::shared_ptr<const ActivationQuantizer> activation;
+};
+
+// What one variant says of the ids of a micro-batch, beside what variant 0 says of them: [rows, seq - 1], in nats.
+struct Predictions {
+  at::Tensor kl;             // float64: KL(variant 0 || this one)
+  at::Tensor cross_entropy;  // float64: of the id that follows
+  at::Tensor agrees;         // bool: the most likely id is variant 0's
 };
 
 // What a scorer has found: terms[k][t][l] for the k-th scheme, the term called names[t], and the scorer's layer l, over
@@ -57,10 +65,15 @@ class Scorer {
   // instead of left unquantized: for every token the sum over outputs of dL/dy (y(candidate) - y), where x is the
   // variant's own. float32 [candidates, rows, positions]; calls come in the order of rows.
   virtual void OnOutputErrors(int /*variant*/, const LinearLayer&, const at::Tensor& /*errors*/) {}
+  // For ScorerNeeds::compares_logits, of every variant and micro-batch.
+  virtual void OnPredictions(int /*variant*/, const MicroBatch&, const Predictions&) {}
+  // A form of the embedding other than 0. Its quantizer takes rows in any order and number.
+  virtual std::shared_ptr<const WeightQuantizer> TreatEmbedding(int /*embedding*/) { return nullptr; }
   virtual ScoreTerms terms() const { return {}; }
 };
 
-// The scorers of one run, their variants counted through. Scorers with forward-only variants come first.
+// The scorers of one run, their variants counted through. Scorers with forward-only variants come first. One that
+// compares logits or quantizes the embedding is alone.
 class Scorers {
  public:
   explicit Scorers(std::vector<Scorer*> scorers);  // borrowed
@@ -85,6 +98,12 @@ class Scorers {
   }
   void OnOutputErrors(int variant, const LinearLayer& layer, const at::Tensor& errors) const {
     of_[variant].scorer->OnOutputErrors(of_[variant].variant, layer, errors);
+  }
+  void OnPredictions(int variant, const MicroBatch& rows, const Predictions& predictions) const {
+    of_[variant].scorer->OnPredictions(of_[variant].variant, rows, predictions);
+  }
+  std::shared_ptr<const WeightQuantizer> TreatEmbedding(int embedding) const {
+    return of_[0].scorer->TreatEmbedding(embedding);
   }
 
  private:

@@ -7,7 +7,8 @@
 //   stays. Recompute: forward once more, for an input that was not saved. Backward: the saved graph, or one made anew
 //   from the saved input, is pulled back by the gradient from above; the linears show the scorers their gradients on
 //   the way.
-// - Between the sweeps the head (head.cc) turns last outputs into losses and first gradients.
+// - Between the sweeps the head (head.cc) turns last outputs into losses and first gradients; or, where logits are
+//   compared, into what each variant says of the tokens (eval_head.cc).
 #include "exec/sweep.h"
 
 #include <chrono>
@@ -23,6 +24,7 @@
 #include "base/status_macros.h"
 #include "checkpoint/checkpoint.h"
 #include "exec/embedding.h"
+#include "exec/eval_head.h"
 #include "exec/graph.h"
 #include "exec/head.h"
 #include "exec/saved_activations.h"
@@ -79,8 +81,8 @@ class Sweeps {
         micro_batches_(shape_.micro_batches()),
         source_(run, plan, skeleton.checkpoint(), units_),
         tiles_(run, skeleton.checkpoint(), plan.unit_slots),
-        activations_(run, plan, shape_, skeleton.hidden_size(), skeleton.head().in_features, unit_count_, variants_,
-                     forward_only_) {}
+        activations_(run, plan, shape_, skeleton.hidden_size(), skeleton.head().in_features, unit_count_,
+                     scorers.needs()) {}
 
   absl::StatusOr<Losses> Run() {
     started_ = Clock::now();
@@ -125,7 +127,12 @@ class Sweeps {
       at::Tensor place =
           NewTensor(&run_.activations, {micro_batches_[m].rows, calibration_.seqlen, spec_.input.width}, run_.dtype());
       const at::Tensor embedded = rows.Of(calibration_, micro_batches_[m], std::move(place));
-      AUTOSCHEME_RETURN_IF_ERROR(activations_.PutEmbedded(m, EmbeddedRows(spec_, embedded, outer_)));
+      AUTOSCHEME_RETURN_IF_ERROR(activations_.PutEmbedded(0, m, EmbeddedRows(spec_, embedded, outer_)));
+      const at::Tensor flat = embedded.view({-1, embedded.size(-1)});
+      for (int form = 1; form < scorers_.needs().embeddings(); ++form) {
+        const at::Tensor quantized = scorers_.TreatEmbedding(form)->Forward(flat, {}).view(embedded.sizes());
+        AUTOSCHEME_RETURN_IF_ERROR(activations_.PutEmbedded(form, m, EmbeddedRows(spec_, quantized, outer_)));
+      }
     }
     return absl::OkStatus();
   }
@@ -230,6 +237,9 @@ class Sweeps {
                          Graph(x, [&](const at::Tensor& in) { return HeadInputs(spec_, in, outer_); }).Pullback(grad));
     };
     input.step = [&](int64_t done, int64_t total) { return Report("head", done, total); };
+    if (scorers_.needs().compares_logits) {
+      return RunEvalHead(run_, skeleton_, calibration_, plan_, scorers_, input);
+    }
     AUTOSCHEME_ASSIGN_OR_RETURN(losses, RunHead(run_, skeleton_, calibration_, plan_, scorers_, input));
     return absl::OkStatus();
   }

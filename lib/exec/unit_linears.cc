@@ -15,6 +15,7 @@ absl::StatusOr<std::unique_ptr<UnitLinears>> UnitLinears::Create(RunResources& r
   for (const Unit::Linear& linear : unit.linears) {
     const LinearLayer& layer = *linear.layer;
     AUTOSCHEME_ASSIGN_OR_RETURN(Treatment treatment, scorers.Treat(variant, layer));
+    made->activations_[&layer] = treatment.activation;
     if (treatment.activation != nullptr) made->activation_ = treatment.activation;
     std::vector<Treatment> candidates;
     if (needs.linears[layer.index].candidates > 0) {
@@ -41,9 +42,11 @@ void UnitLinears::Unbind() {
 
 at::Tensor UnitLinears::Apply(const LinearLayer& layer, const at::Tensor& x, bool values) {
   if (shows_inputs_) scorers_.OnForward(variant_, layer, x);
-  if (input_ == nullptr || !input_->Is(x)) {
+  const ActivationQuantizer* wanted = activations_.at(&layer).get();
+  if (input_ == nullptr || !input_->Is(x) || (wanted != nullptr && wanted != quantizes_)) {
     LeaveInput();
-    input_ = std::make_shared<LinearInput>(x, activation_.get());
+    quantizes_ = wanted != nullptr ? wanted : activation_.get();
+    input_ = std::make_shared<LinearInput>(x, quantizes_);
   }
   at::Tensor y = linears_.at(&layer)->Apply(x, input_, values);
   if (layer.last_product) LeaveInput();

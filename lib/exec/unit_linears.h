@@ -12,8 +12,8 @@
 
 namespace autoscheme {
 
-// Layers that read one tensor (q, k and v; gate and up) share its quantized form. Where the graphs of a forward pass
-// are saved, this must live until they are differentiated.
+// Layers that read one tensor (q, k and v; gate and up) and quantize it alike share its quantized form. Where the
+// graphs of a forward pass are saved, this must live until they are differentiated.
 class UnitLinears {
  public:
   // Errors: those of Scorer::Treat.
@@ -39,9 +39,12 @@ class UnitLinears {
   const Scorers& scorers_;
   const int variant_;
   bool shows_inputs_ = false, saves_graph_ = false;
-  std::shared_ptr<const ActivationQuantizer> activation_;  // the same for all layers that have one
+  // What quantizes each layer's input, and one of these, which a layer without any goes along with.
+  absl::flat_hash_map<const LinearLayer*, std::shared_ptr<const ActivationQuantizer>> activations_;
+  std::shared_ptr<const ActivationQuantizer> activation_;
   absl::flat_hash_map<const LinearLayer*, std::unique_ptr<QuantizedLinear>> linears_;
-  std::shared_ptr<LinearInput> input_;  // the last one, until another comes or nothing will read it
+  std::shared_ptr<LinearInput> input_;              // the last one, until another comes or nothing will read it
+  const ActivationQuantizer* quantizes_ = nullptr;  // what that input is made with
 };
 
 }  // namespace autoscheme

@@ -30,7 +30,7 @@ int64_t TiledUses(const Unit::Linear& linear, int recomputes, const BatchShape& 
 }  // namespace
 
 int HeadPasses(const MetaSkeleton& skeleton, const ExecutionPlan& plan, const ScorerNeeds& needs) {
-  if (needs.with_gradients() == 0) return 0;
+  if (needs.with_gradients() == 0 && !needs.compares_logits) return 0;
   bool gradient = plan.head_shows, whole = plan.head_prepares;
   for (const VariantNeeds& variant : needs.variants) {
     const LinearNeeds& head = variant.linears[skeleton.head().index];
@@ -61,7 +61,7 @@ uint64_t PlannedReadBytes(const MetaSkeleton& skeleton, const Calibration& calib
   bytes += head.weight->bytes * HeadPasses(skeleton, plan, needs);
   // What is small every lane reads for itself.
   uint64_t small = DistinctIds(calibration).size() * (skeleton.embedding()->bytes / skeleton.embedding()->shape[0]);
-  if (gradients && head.bias != nullptr) small += head.bias->bytes;
+  if ((gradients || needs.compares_logits) && head.bias != nullptr) small += head.bias->bytes;
   for (const TensorInfo* info : skeleton.other_tensors()) small += info->bytes;
   return bytes + small * static_cast<uint64_t>(plan.lanes);
 }

@@ -10,8 +10,8 @@
 
 namespace autoscheme {
 
-// Times that the head is read: never where nothing is differentiated, else once, once more to form the gradient of its
-// weight, and once before where a quantizer must see all of the weight first.
+// Times that the head is read: never where nothing is differentiated and no logits are compared, else once, once more
+// to form the gradient of its weight, and once before where a quantizer must see all of the weight first.
 int HeadPasses(const MetaSkeleton& skeleton, const ExecutionPlan& plan, const ScorerNeeds& needs);
 
 // Every unit twice (once where nothing is differentiated or its weights are cached, once more for each time that it is

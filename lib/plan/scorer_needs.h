@@ -26,9 +26,10 @@ enum class Gradient { kMeanLoss, kSummedLoss, kRandom };
 // A variant is one quantized version of the network, whose activations flow through all units.
 struct VariantNeeds {
   std::string name;                  // for messages: the scheme
-  bool forward_only = false;         // nothing is differentiated, and the head is shown its input but not computed
+  bool forward_only = false;         // nothing is differentiated, nor is the head computed unless logits are compared
   std::vector<LinearNeeds> linears;  // by LinearLayer::index
   Gradient gradient = Gradient::kMeanLoss;
+  int embedding = 0;  // which form of the embedding's rows it starts from; 0: as they are stored
 };
 
 struct ScorerNeeds {
@@ -38,6 +39,8 @@ struct ScorerNeeds {
   bool quantizes_activations = false;  // in some variant
   bool activations_span_batch =
       false;  // some activation quantizer's scale is that of a whole batch, which then cannot be cut
+  // The head computes the logits of all variants, which are forward only, and compares each with variant 0.
+  bool compares_logits = false;
 
   int count() const { return static_cast<int>(variants.size()); }
   int forward_only() const {
@@ -45,6 +48,12 @@ struct ScorerNeeds {
         std::count_if(variants.begin(), variants.end(), [](const VariantNeeds& v) { return v.forward_only; }));
   }
   int with_gradients() const { return count() - forward_only(); }
+  // Forms of the embedding's rows that variants start from.
+  int embeddings() const {
+    int most = 0;
+    for (const VariantNeeds& variant : variants) most = std::max(most, variant.embedding);
+    return 1 + most;
+  }
 };
 
 }  // namespace autoscheme

@@ -40,6 +40,7 @@ UnitSizes Measure(const PlanInput& in, const Unit& unit) {
     const Activations one = ActivationsOf(sublayer, in.skeleton->hidden_size(), in.needs->quantizes_activations);
     sizes.activations.saved += one.saved, sizes.activations.graph += one.graph;
     raise(sizes.recomputed, one.graph - one.saved), raise(sizes.activations.transient, one.transient);
+    raise(sizes.largest_graph, one.graph);
     const int64_t given = static_cast<int64_t>(in.precision.element_bytes());
     const Scratch scratch =
         ScratchOf(sublayer, in.calibration->seqlen, {given, in.precision.hardware_bfloat16 ? given : 4});
@@ -144,7 +145,7 @@ uint64_t CostModel::MicroBatchTokens(const ExecutionPlan& choice) const {
 
 uint64_t CostModel::InputBytes(const ExecutionPlan& choice) const {
   const uint64_t slots = schedule(choice).saved_count() + schedule(choice).recomputed_count();
-  return HiddenBytes() * (1 + gradients() * slots);
+  return HiddenBytes() * (in_.needs->embeddings() + gradients() * slots);
 }
 
 uint64_t CostModel::ActivationBytes() const { return HiddenBytes() * in_.needs->count(); }
@@ -153,6 +154,12 @@ uint64_t CostModel::GradientBytes() const { return HiddenBytes() * gradients(); 
 
 uint64_t CostModel::HeadSumBytes() const {
   return tokens() * in_.skeleton->hidden_size() * gradients() * (4 + element_size());
+}
+
+// The scorer keeps two float64 and a byte, the head sums of five numbers; and of all of a micro-batch what is made of
+// those at the end.
+uint64_t CostModel::TokenFigureBytes() const {
+  return in_.needs->compares_logits ? tokens() * in_.needs->count() * (2 * 8 + 1 + 5 * 8) : 0;
 }
 
 uint64_t CostModel::OuterBytes() const {
@@ -164,6 +171,13 @@ uint64_t CostModel::OuterBytes() const {
 
 uint64_t CostModel::SavedBytes(const ExecutionPlan& choice) const {
   return tokens() * gradients() * Of(choice).saved[choice.saved_units] * element_size();
+}
+
+// What a graph would hold of a sublayer is all that its forward pass makes but the result; beside it is the unit's
+// input.
+uint64_t CostModel::ForwardBytes(const ExecutionPlan& choice, const UnitSizes& unit) const {
+  const uint64_t hidden = in_.skeleton->hidden_size();
+  return MicroBatchTokens(choice) * (static_cast<uint64_t>(unit.largest_graph) + 2 * hidden) * element_size();
 }
 
 uint64_t CostModel::ChunkBytes(const ExecutionPlan& choice, const UnitSizes& unit) const {
@@ -206,6 +220,7 @@ std::vector<PlanItem> CostModel::LastingItems(const ExecutionPlan& choice) const
       {"cached weights", Of(choice).weights[choice.cached_units]},
       {"norms, positions and rotary tables", OuterBytes()},
       {"calibration ids", tokens() * 4},
+      {"figures of each token", TokenFigureBytes()},
   };
 }
 
@@ -233,12 +248,14 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
   const uint64_t recomputed = micro_batch_tokens * unit.activations.graph * element,
                  beside_saved = micro_batch_tokens * (2 * hidden + unit.recomputed) * element;
   const uint64_t graph = saved > 0 ? std::max(beside_saved, recomputed - std::min(saved, recomputed)) : recomputed;
+  const bool differentiates = gradients() > 0;
   // Scratch of the forward pass is gone when the gradients pass, and lies in their place but for what LibTorch
   // allocates itself.
   const uint64_t rows_at_once = std::min<uint64_t>(in_.threads, shape.most_rows());
   const uint64_t forward = unit.scratch.shared + rows_at_once * unit.scratch.forward;
   const uint64_t scratch =
-      std::max<uint64_t>(in_.threads * unit.scratch.backward, forward - std::min(forward, transient));
+      differentiates ? std::max<uint64_t>(in_.threads * unit.scratch.backward, forward - std::min(forward, transient))
+                     : forward;
   // A chunk that is not saved, dequantized; what a quantizer that works in bfloat16 makes of it before it is in its
   // place; and a candidate's.
   const int chunks = !choice.cache_weights + (in_.precision.dtype != Dtype::kF32) + (candidates_ > 0);
@@ -257,10 +274,10 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
            {"gradient of a row chunk", weight_gradients_ ? chunk : 0},
            {"inputs and outputs under candidates", candidates},
            {"weight gradients of a batch", shape.cut() && weight_gradients_ ? unit.weights * 4 : 0},
-           {"activations", graph + transient},
+           {"activations", differentiates ? graph + transient : ForwardBytes(choice, unit)},
            // Rounded copies of a product's input and gradient, and what it gives before that is widened.
            {"operands of the backward pass",
-            rounds_operands() ? micro_batch_tokens * unit.widest_input * 3 * operand_size() : 0},
+            differentiates && rounds_operands() ? micro_batch_tokens * unit.widest_input * 3 * operand_size() : 0},
            {"operands widened to float32", WidenedUnitBytes(choice, unit)},
            {"scratch of attention and row chunks", scratch},
            {"temporaries of activation quantizers",
@@ -272,7 +289,26 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
        }}};
 }
 
+// What RunEvalHead holds: the logits of full precision stay beside those of one variant.
+std::vector<PlanItem> CostModel::EvalHeadItems(const ExecutionPlan& choice) const {
+  const LinearLayer& head = in_.skeleton->head();
+  const uint64_t hidden = in_.skeleton->hidden_size(), element = element_size(), tokens = MicroBatchTokens(choice);
+  const uint64_t rows = std::min<uint64_t>(choice.head_tile_rows, in_.skeleton->vocab_size());
+  uint64_t forms = head.weight->dtype != in_.precision.dtype;
+  for (const VariantNeeds& variant : in_.needs->variants) forms += variant.linears[head.index].quantizes_weight;
+  const uint64_t narrow = element < 4 ? element : 0;
+  return {
+      {"head tiles", choice.unit_slots * rows * (head.weight->bytes / in_.skeleton->vocab_size())},
+      {"dequantized head tile", rows * hidden * forms * element},
+      {"logits of a tile, and their exponentials", tokens * rows * (4 + 8 + 4 + narrow)},
+      {"hidden states", 4 * tokens * hidden * 4},
+      {"operands widened to float32", widens_operands() ? WidenedProducts(tokens, hidden, rows) : 0},
+      {"scratch of row chunks", static_cast<uint64_t>(in_.threads) * fitted::kEvalChunkScratch},
+  };
+}
+
 std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {
+  if (in_.needs->compares_logits) return EvalHeadItems(choice);
   const MetaSkeleton& skeleton = *in_.skeleton;
   const uint64_t hidden = skeleton.hidden_size(), element = element_size(), operand = operand_size();
   const uint64_t rows = std::min<uint64_t>(choice.head_tile_rows, skeleton.vocab_size());
@@ -366,6 +402,7 @@ double CostModel::Flops(const ExecutionPlan& choice) const {
   const double product = 2.0 * tokens * head.out_features * head.in_features;
   for (const VariantNeeds& variant : in_.needs->variants) {
     const LinearNeeds& asked = variant.linears[head.index];
+    if (in_.needs->compares_logits) flops += product;
     if (variant.forward_only) continue;
     const int shown = asked.weight_gradient + asked.candidates + (asked.candidate_inputs > 0);
     flops += product * (2 + (variant.gradient == Gradient::kRandom) + (shown > 0) + shown);

@@ -27,6 +27,7 @@ struct UnitSizes {
   uint64_t turned_bytes = 0;                     // the largest weight that is stored transposed; 0 = none
   uint64_t largest_weight = 0;                   // numbers in one of them
   int64_t widest_input = 0;                      // inputs of the widest linear
+  int64_t largest_graph = 0;                     // activations per token of the largest sublayer
   int64_t recomputed = 0;                        // activations per token that a saved graph recomputes, of a sublayer
   Activations activations;                       // saved and graph of all sublayers, transient of the largest
   Scratch scratch;                               // the largest sublayer's
@@ -34,9 +35,9 @@ struct UnitSizes {
   std::set<std::tuple<int64_t, int64_t, int64_t, int64_t, bool>> attentions;
 
   auto AsTuple() const {
-    return std::tie(shapes, weights, row_bytes, stored_width, turned_bytes, recomputed, activations.saved,
-                    activations.graph, activations.transient, attentions, scratch.shared, scratch.forward,
-                    scratch.forward_outside, scratch.backward);
+    return std::tie(shapes, weights, row_bytes, stored_width, turned_bytes, largest_graph, recomputed,
+                    activations.saved, activations.graph, activations.transient, attentions, scratch.shared,
+                    scratch.forward, scratch.forward_outside, scratch.backward);
   }
   bool operator<(const UnitSizes& other) const { return AsTuple() < other.AsTuple(); }
 };
@@ -95,8 +96,11 @@ class CostModel {
   uint64_t ActivationBytes() const;                        // activations on their way up
   uint64_t GradientBytes() const;                          // gradients on their way down
   uint64_t HeadSumBytes() const;                           // in the stores of RunHead
+  uint64_t TokenFigureBytes() const;                       // what EvaluationScorer and RunEvalHead keep
   uint64_t OuterBytes() const;                             // tensors outside the blocks, and rotary tables
   uint64_t SavedBytes(const ExecutionPlan& choice) const;  // activations of saved graphs
+  // Activations of a unit that nothing will differentiate.
+  uint64_t ForwardBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;
   // Rows of a weight that are dequantized together.
   uint64_t ChunkBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;
   // Bytes of a number that is computed, and of one that a product of the backward pass takes.
@@ -108,6 +112,7 @@ class CostModel {
   std::vector<PlanItem> LastingItems(const ExecutionPlan& choice) const;  // between the sweeps, and below them
   std::array<std::vector<PlanItem>, 3> UnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const;
   std::vector<PlanItem> HeadItems(const ExecutionPlan& choice) const;
+  std::vector<PlanItem> EvalHeadItems(const ExecutionPlan& choice) const;
   BatchedScratch DeviceAttention(const ExecutionPlan& choice, const UnitSizes& unit) const;
   std::vector<PlanItem> DeviceUnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const;
   std::vector<PlanItem> HostItemsOfDevice(const ExecutionPlan& choice) const;

@@ -46,6 +46,7 @@ CostModel::DeviceSizes CostModel::DeviceFootprint(const ExecutionPlan& choice) c
   sizes.items = {{"context of the process (assumed)", kDeviceContextBytes},
                  {"workspaces of products (assumed)", fitted::kDeviceWorkspaceBytes},
                  {"temporaries of operators (assumed)", temporaries},
+                 {"figures of each token", TokenFigureBytes()},
                  {"weight slots", slots},
                  {choice.cache_weights ? "dequantized weights" : "row chunks", sizes.weight_pool}};
   sizes.items.insert(sizes.items.end(), busiest.begin(), busiest.end());
@@ -76,6 +77,12 @@ BatchedScratch CostModel::DeviceAttention(const ExecutionPlan& choice, const Uni
 std::vector<PlanItem> CostModel::DeviceUnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const {
   const uint64_t element = element_size(), tokens = MicroBatchTokens(choice);
   const BatchedScratch attention = DeviceAttention(choice, unit);
+  if (gradients() == 0) {
+    return {
+        {"activations", ForwardBytes(choice, unit)},
+        {"scratch of attention", static_cast<uint64_t>(attention.forward)},
+    };
+  }
   uint64_t candidates = 0;
   for (const auto& [out, in] : unit.shapes) {
     const int64_t rows = std::min<int64_t>(out, ChunkBytes(choice, unit) / (in * element) + 1);
@@ -106,6 +113,7 @@ std::vector<PlanItem> CostModel::HostItemsOfDevice(const ExecutionPlan& choice) 
       {"saved inputs", choice.inputs_in_ram() ? lanes * InputBytes(choice) : 0},
       {"rows of the embedding", lanes * (DistinctIds(*in_.calibration).size() + MicroBatchTokens(choice)) * row},
       {"calibration ids", tokens() * 4},
+      {"figures of each token", TokenFigureBytes()},
       {"libraries of the device (assumed)",
        in_.device->free_bytes == 0 ? fitted::kDeviceHostBytes : fitted::kDeviceLaterHostBytes},
   };

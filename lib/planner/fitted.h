@@ -23,6 +23,8 @@ inline constexpr uint64_t kSmallRun = 256 << 20, kRuntimePart = 100;
 inline constexpr uint64_t kSavedPerGap = 32;
 // Ten tensors of 16,384 float32 of a thread that differentiates asymmetric integers; other activations need less.
 inline constexpr uint64_t kQuantizerScratch = 640 << 10;
+// Float64 temporaries of a thread that compares a chunk of logits (row_chunks.h).
+inline constexpr uint64_t kEvalChunkScratch = 5 << 18;
 
 // ---- A run on a GPU. None of these was measured on one yet: they are assumptions, named in docs/cuda.md. ----
 // What products take as scratch: the plugin's workspace, and LibTorch's own.

@@ -1,9 +1,10 @@
-// Members of `run` in scores.json, in their order: what writing and reading go through.
+// Members of `run` in scores.json and eval.json, in their order: what writing and reading go through.
 #pragma once
 
 #include <cstdint>
 
 #include "autoscheme/run_stats.h"
+#include "writers/json_text.h"
 
 namespace autoscheme {
 
@@ -34,5 +35,8 @@ inline constexpr NumberMember kRunNumbers[] = {{"total_s", &RunStats::total_s},
                                                {"stall_s", &RunStats::stall_s},
                                                {"product_s", &RunStats::product_s},
                                                {"product_flops", &RunStats::product_flops}};
+
+// The member itself.
+void WriteRun(const RunStats& run, PageWriter* page);
 
 }  // namespace autoscheme

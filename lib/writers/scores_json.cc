@@ -24,7 +24,6 @@ void WriteCalibration(const ScoreTable& table, PageWriter* page);
 void WriteMenu(const ScoreTable& table, PageWriter* page);
 void WriteCrossEntropies(const ScoreTable& table, PageWriter* page);
 void WriteLosses(const ScoreTable& table, PageWriter* page);
-void WriteRun(const RunStats& run, PageWriter* page);
 
 }  // namespace
 
@@ -205,6 +204,8 @@ void WriteLosses(const ScoreTable& table, PageWriter* page) {
   page->EndObject();
 }
 
+}  // namespace
+
 void WriteRun(const RunStats& run, PageWriter* page) {
   page->Key("run");
   page->StartObject();
@@ -226,5 +227,4 @@ void WriteRun(const RunStats& run, PageWriter* page) {
   page->EndObject();
 }
 
-}  // namespace
 }  // namespace autoscheme

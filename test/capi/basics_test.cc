@@ -31,6 +31,14 @@ TEST_CASE("a C host goes from the model to the saved recipe, and may free parent
   CHECK_THAT(Slurp(tiny.dir / "recipe.json"), Contains("\"autoscheme-recipe\"") && Contains("q_proj"));
 }
 
+TEST_CASE("a C host evaluates a recipe beside a scheme, and may free parents first") {
+  TinyCase tiny;
+  const std::string recipe = tiny.dir / "recipe.json", figures = tiny.dir / "eval.json";
+  REQUIRE(walk_failures(tiny.model_dir.c_str(), tiny.tokens.c_str(), recipe.c_str()) == 0);
+  CHECK(evaluation_failures(tiny.model_dir.c_str(), tiny.tokens.c_str(), recipe.c_str(), figures.c_str()) == 0);
+  CHECK_THAT(Slurp(figures), Contains("\"autoscheme-eval\"") && Contains("\"name\": \"mine\""));
+}
+
 TEST_CASE("the library says which version it is") {
   CHECK(std::string(autoscheme_version()) == AUTOSCHEME_VERSION);
   CHECK(std::string(AUTOSCHEME_VERSION) == std::to_string(AUTOSCHEME_VERSION_MAJOR) + "." +

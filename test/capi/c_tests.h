@@ -13,6 +13,8 @@ int null_argument_failures(const char* model, const char* tokens);
 int struct_failures(const char* model, const char* tokens);
 /* From opening the model to the saved recipe, as a C host would do it, freeing parents first. */
 int walk_failures(const char* model, const char* tokens, const char* recipe_path);
+/* Evaluates that recipe and a scheme, and saves the result at `path`. */
+int evaluation_failures(const char* model, const char* tokens, const char* recipe_path, const char* path);
 
 #ifdef __cplusplus
 }

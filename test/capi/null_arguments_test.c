@@ -23,6 +23,7 @@ struct handles {
   autoscheme_recipes* recipes;
   autoscheme_streamer* streamer;
   autoscheme_offload* offload;
+  autoscheme_evaluation* evaluation;
 };
 
 static int32_t give(void* user_data, const char* name, void* out, size_t bytes) {
@@ -59,6 +60,8 @@ static int make_handles(struct handles* h, const char* model, const char* tokens
   CHECK_C(autoscheme_generator_plan(h->generator, h->calibration, &h->plan, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_generator_run(h->generator, h->calibration, &h->scores, &h->recipes, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_scores_pareto(h->scores, NULL, &h->pareto, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_evaluate(h->context, h->skeleton, h->options, h->calibration, NULL, NULL, 0, &h->evaluation,
+                              NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_streamer_create(h->stream_context, h->skeleton, NULL, NULL, 0, &h->streamer, NULL) ==
           AUTOSCHEME_OK);
   CHECK_C(autoscheme_streamer_next(h->streamer, NULL, NULL) == AUTOSCHEME_OK);
@@ -70,6 +73,7 @@ static int make_handles(struct handles* h, const char* model, const char* tokens
 static void free_handles(struct handles* h) {
   autoscheme_offload_free(h->offload);
   autoscheme_streamer_free(h->streamer);
+  autoscheme_evaluation_free(h->evaluation);
   autoscheme_recipes_free(h->recipes);
   autoscheme_pareto_free(h->pareto);
   autoscheme_scores_free(h->scores);
@@ -96,6 +100,8 @@ struct infos {
   autoscheme_pareto_info pareto_info;
   autoscheme_pareto_point pareto_point;
   autoscheme_recipe_info recipe_info;
+  autoscheme_evaluation_info evaluation_info;
+  autoscheme_recipe_evaluation recipe_evaluation;
   autoscheme_scheme_info scheme_info;
   autoscheme_scores_info scores_info;
   autoscheme_skeleton_info skeleton_info;
@@ -117,6 +123,8 @@ static void make_infos(struct infos* s) {
   s->pareto_info.struct_size = sizeof s->pareto_info;
   s->pareto_point.struct_size = sizeof s->pareto_point;
   s->recipe_info.struct_size = sizeof s->recipe_info;
+  s->evaluation_info.struct_size = sizeof s->evaluation_info;
+  s->recipe_evaluation.struct_size = sizeof s->recipe_evaluation;
   s->scheme_info.struct_size = sizeof s->scheme_info;
   s->scores_info.struct_size = sizeof s->scores_info;
   s->skeleton_info.struct_size = sizeof s->skeleton_info;
@@ -135,6 +143,7 @@ struct outs {
   autoscheme_scores* scores;
   autoscheme_recipes* recipes;
   autoscheme_pareto* pareto;
+  autoscheme_evaluation* evaluation;
   autoscheme_streamer* streamer;
   autoscheme_offload* offload;
   struct DLManagedTensorVersioned* tensor;
@@ -155,10 +164,10 @@ static int cleared(const char* call, const struct outs* out) {
     const char* text;
     const void* value;
     size_t bytes;
-  } members[] = {MEMBER(skeleton), MEMBER(calibration), MEMBER(generator), MEMBER(plan),    MEMBER(scores),
-                 MEMBER(recipes),  MEMBER(pareto),      MEMBER(streamer),  MEMBER(offload), MEMBER(tensor),
-                 MEMBER(context),  MEMBER(options),     MEMBER(text),      MEMBER(length),  MEMBER(i64),
-                 MEMBER(i32),      MEMBER(f64),         MEMBER(other_f64)};
+  } members[] = {MEMBER(skeleton), MEMBER(calibration), MEMBER(generator),  MEMBER(plan),     MEMBER(scores),
+                 MEMBER(recipes),  MEMBER(pareto),      MEMBER(evaluation), MEMBER(streamer), MEMBER(offload),
+                 MEMBER(tensor),   MEMBER(context),     MEMBER(options),    MEMBER(text),     MEMBER(length),
+                 MEMBER(i64),      MEMBER(i32),         MEMBER(f64),        MEMBER(other_f64)};
 #undef MEMBER
   const char zeros[16] = {0};
   int good = 1;
@@ -324,6 +333,27 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_recipes_json(h->recipes, NULL, &out.length, &error));
   REFUSES(autoscheme_recipes_save(NULL, "/nonexistent/x", &error));
   REFUSES(autoscheme_recipes_save(h->recipes, NULL, &error));
+  REFUSES(autoscheme_recipes_load(NULL, "/nonexistent/x", &out.recipes, &error));
+  REFUSES(autoscheme_recipes_load(h->context, NULL, &out.recipes, &error));
+  REFUSES(autoscheme_recipes_load(h->context, "/nonexistent/x", NULL, &error));
+  REFUSES(autoscheme_evaluate(NULL, h->skeleton, h->options, h->calibration, NULL, NULL, 0, &out.evaluation, &error));
+  REFUSES(autoscheme_evaluate(h->context, NULL, h->options, h->calibration, NULL, NULL, 0, &out.evaluation, &error));
+  REFUSES(autoscheme_evaluate(h->context, h->skeleton, NULL, h->calibration, NULL, NULL, 0, &out.evaluation, &error));
+  REFUSES(autoscheme_evaluate(h->context, h->skeleton, h->options, NULL, NULL, NULL, 0, &out.evaluation, &error));
+  REFUSES(
+      autoscheme_evaluate(h->context, h->skeleton, h->options, h->calibration, NULL, NULL, 1, &out.evaluation, &error));
+  REFUSES(autoscheme_evaluate(h->context, h->skeleton, h->options, h->calibration, NULL, NULL, 0, NULL, &error));
+  REFUSES(autoscheme_evaluation_get_info(NULL, &s.evaluation_info, &error));
+  REFUSES(autoscheme_evaluation_get_info(h->evaluation, NULL, &error));
+  REFUSES(autoscheme_evaluation_get_recipe(NULL, 0, &s.recipe_evaluation, &error));
+  REFUSES(autoscheme_evaluation_get_recipe(h->evaluation, 0, NULL, &error));
+  REFUSES(autoscheme_evaluation_get_worst(NULL, 0, 0, &out.i64, NULL, &out.f64, &error));
+  REFUSES(autoscheme_evaluation_get_stats(NULL, &s.stats, &error));
+  REFUSES(autoscheme_evaluation_get_stats(h->evaluation, NULL, &error));
+  REFUSES(autoscheme_evaluation_json(NULL, &out.text, &out.length, &error));
+  REFUSES(autoscheme_evaluation_json(h->evaluation, NULL, &out.length, &error));
+  REFUSES(autoscheme_evaluation_save(NULL, "/nonexistent/x", &error));
+  REFUSES(autoscheme_evaluation_save(h->evaluation, NULL, &error));
   REFUSES(autoscheme_streamer_create(NULL, h->skeleton, h->options, order, 1, &out.streamer, &error));
   REFUSES(autoscheme_streamer_create(h->context, NULL, h->options, order, 1, &out.streamer, &error));
   REFUSES(autoscheme_streamer_create(h->context, h->skeleton, h->options, NULL, 1, &out.streamer, &error));
@@ -410,6 +440,16 @@ static int failed(struct handles* h) {
   FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE,
              autoscheme_recipes_get_layer(h->recipes, 0, 99, &out.text, &s.scheme_info, &out.i32, &error));
   FAILS_WITH(AUTOSCHEME_NOT_FOUND, autoscheme_recipes_find_layer(h->recipes, 0, "x", &out.i64, &error));
+  FAILS_WITH(AUTOSCHEME_NOT_FOUND, autoscheme_recipes_load(h->context, "/nonexistent/x", &out.recipes, &error));
+  FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT, autoscheme_evaluate(h->context, h->skeleton, h->options, h->long_calibration,
+                                                              NULL, NULL, 0, &out.evaluation, &error));
+  FAILS_WITH(AUTOSCHEME_FAILED_PRECONDITION,
+             autoscheme_evaluate(h->stream_context, h->skeleton, h->options, h->calibration, NULL, NULL, 0,
+                                 &out.evaluation, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE,
+             autoscheme_evaluation_get_recipe(h->evaluation, 99, &s.recipe_evaluation, &error));
+  FAILS_WITH(AUTOSCHEME_OUT_OF_RANGE,
+             autoscheme_evaluation_get_worst(h->evaluation, 0, 0, &out.i64, NULL, &out.f64, &error));
   FAILS_WITH(AUTOSCHEME_INVALID_ARGUMENT,
              autoscheme_streamer_create(h->context, h->skeleton, NULL, order, 1, &out.streamer, &error));
   FAILS_WITH(AUTOSCHEME_FAILED_PRECONDITION,
@@ -439,6 +479,7 @@ static int ignored(void) {
   autoscheme_plan_free(NULL);
   autoscheme_scores_free(NULL);
   autoscheme_recipes_free(NULL);
+  autoscheme_evaluation_free(NULL);
   autoscheme_streamer_free(NULL);
   autoscheme_offload_free(NULL);
   autoscheme_cancel(NULL);
@@ -447,6 +488,7 @@ static int ignored(void) {
   CHECK_C(autoscheme_error_callback_value(NULL) == 0);
   CHECK_C(autoscheme_option_find(NULL) == 0);
   CHECK_C(autoscheme_recipes_count(NULL) == 0);
+  CHECK_C(autoscheme_evaluation_note(NULL, 0) == NULL);
   CHECK_C(autoscheme_offload_is_resident(NULL, "x") == 0);
   CHECK_C(autoscheme_context_create(NULL, NULL) == AUTOSCHEME_INVALID_ARGUMENT); /* no place for the error either */
   return failures;

@@ -15,6 +15,7 @@ struct handles {
   autoscheme_scores* scores;
   autoscheme_pareto* pareto;
   autoscheme_recipes* recipes;
+  autoscheme_evaluation* evaluation;
   autoscheme_streamer* streamer;
   autoscheme_offload* offload;
 };
@@ -43,6 +44,8 @@ static int make_handles(struct handles* h, const char* model, const char* tokens
   CHECK_C(autoscheme_generator_plan(h->generator, h->calibration, &h->plan, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_generator_run(h->generator, h->calibration, &h->scores, &h->recipes, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_scores_pareto(h->scores, NULL, &h->pareto, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_evaluate(h->context, h->skeleton, h->options, h->calibration, NULL, NULL, 0, &h->evaluation,
+                              NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_streamer_create(h->context, h->skeleton, NULL, NULL, 0, &h->streamer, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_streamer_next(h->streamer, NULL, NULL) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_offload_create(h->context, h->skeleton, NULL, &callbacks, NULL, NULL, &h->offload, NULL) ==
@@ -53,6 +56,7 @@ static int make_handles(struct handles* h, const char* model, const char* tokens
 static void free_handles(struct handles* h) {
   autoscheme_offload_free(h->offload);
   autoscheme_streamer_free(h->streamer);
+  autoscheme_evaluation_free(h->evaluation);
   autoscheme_recipes_free(h->recipes);
   autoscheme_pareto_free(h->pareto);
   autoscheme_scores_free(h->scores);
@@ -109,6 +113,15 @@ static autoscheme_status recipe(struct handles* h, void* s) {
 static autoscheme_status recipe_scheme(struct handles* h, void* s) {
   return autoscheme_recipes_get_layer(h->recipes, 0, 0, NULL, s, NULL, NULL);
 }
+static autoscheme_status evaluation(struct handles* h, void* s) {
+  return autoscheme_evaluation_get_info(h->evaluation, s, NULL);
+}
+static autoscheme_status recipe_evaluation(struct handles* h, void* s) {
+  return autoscheme_evaluation_get_recipe(h->evaluation, 1, s, NULL);
+}
+static autoscheme_status evaluation_stats(struct handles* h, void* s) {
+  return autoscheme_evaluation_get_stats(h->evaluation, s, NULL);
+}
 static autoscheme_status next(struct handles* h, void* s) {
   autoscheme_streamer_free(h->streamer);
   h->streamer = NULL;
@@ -151,6 +164,9 @@ static const struct {
     {32, sizeof(autoscheme_pareto_info), pareto},
     {40, sizeof(autoscheme_pareto_point), pareto_point},
     {80, sizeof(autoscheme_recipe_info), recipe},
+    {64, sizeof(autoscheme_evaluation_info), evaluation},
+    {104, sizeof(autoscheme_recipe_evaluation), recipe_evaluation},
+    {144, sizeof(autoscheme_stats), evaluation_stats},
     {40, sizeof(autoscheme_step), next},
     {64, sizeof(autoscheme_tensor_info), step_tensor},
     {48, sizeof(autoscheme_streamer_stats), streamer_stats},

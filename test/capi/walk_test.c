@@ -82,3 +82,61 @@ int walk_failures(const char* model, const char* tokens, const char* recipe_path
   autoscheme_error_free(error);
   return failures;
 }
+
+/* Looks at the figures of the recipe and of a scheme for all layers. */
+static int look_at_evaluation(const autoscheme_evaluation* evaluation) {
+  int failures = 0;
+  autoscheme_evaluation_info info;
+  autoscheme_recipe_evaluation mine, w8;
+  autoscheme_stats stats;
+  const char* json = NULL;
+  int64_t row = -1, position = -1;
+  double kl = 0;
+  info.struct_size = sizeof info, mine.struct_size = w8.struct_size = sizeof mine, stats.struct_size = sizeof stats;
+  CHECK_C(autoscheme_evaluation_get_info(evaluation, &info, NULL) == AUTOSCHEME_OK);
+  CHECK_C(info.recipe_count == 2 && info.note_count == 0 && info.error_over_rows == 1);
+  CHECK_C(autoscheme_evaluation_get_recipe(evaluation, 0, &mine, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_evaluation_get_recipe(evaluation, 1, &w8, NULL) == AUTOSCHEME_OK);
+  CHECK_C(strcmp(mine.name, "mine") == 0 && strcmp(w8.name, "W8A16") == 0);
+  CHECK_C(mine.avg_bits <= 6 && w8.avg_bits > 8 && mine.kl > w8.kl && w8.kl > 0);
+  CHECK_C(mine.kl_error > 0 && mine.top1 <= 1 && mine.perplexity > 1 && info.perplexity > 1);
+  CHECK_C(mine.row_kl != NULL && mine.position_kl == NULL && mine.worst_count == 2);
+  CHECK_C(autoscheme_evaluation_get_worst(evaluation, 0, 0, &row, &position, &kl, NULL) == AUTOSCHEME_OK);
+  CHECK_C(row >= 0 && row < info.nsamples && position >= 0 && position < info.seqlen - 1 && kl >= mine.kl);
+  CHECK_C(autoscheme_evaluation_note(evaluation, 0) == NULL);
+  CHECK_C(autoscheme_evaluation_get_stats(evaluation, &stats, NULL) == AUTOSCHEME_OK);
+  CHECK_C(stats.read_bytes > 0 && stats.read_bytes == stats.planned_read_bytes && stats.backward_s == 0);
+  CHECK_C(autoscheme_evaluation_json(evaluation, &json, NULL, NULL) == AUTOSCHEME_OK);
+  CHECK_C(json != NULL && strstr(json, "autoscheme-eval") != NULL);
+  return failures;
+}
+
+int evaluation_failures(const char* model, const char* tokens, const char* recipe_path, const char* path) {
+  int failures = 0;
+  autoscheme_context* context = NULL;
+  autoscheme_skeleton* skeleton = NULL;
+  autoscheme_calibration* calibration = NULL;
+  autoscheme_options* options = NULL;
+  autoscheme_recipes* recipes = NULL;
+  autoscheme_evaluation* evaluation = NULL;
+  const char* name = "mine";
+  CHECK_C(autoscheme_context_create(&context, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_skeleton_open(context, model, &skeleton, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_calibration_load(context, tokens, &calibration, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_recipes_load(context, recipe_path, &recipes, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_create(&options, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_set_str(options, AUTOSCHEME_OPTION_SCHEMES, "W8A16", NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_set_i64(options, AUTOSCHEME_OPTION_THREADS, 1, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_options_set_i64(options, AUTOSCHEME_OPTION_WORST_TOKENS, 2, NULL) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_evaluate(context, skeleton, options, calibration, (const autoscheme_recipes* const*)&recipes,
+                              &name, 1, &evaluation, NULL) == AUTOSCHEME_OK);
+  autoscheme_recipes_free(recipes);
+  autoscheme_options_free(options);
+  autoscheme_calibration_free(calibration);
+  autoscheme_skeleton_free(skeleton);
+  autoscheme_context_free(context);
+  failures += look_at_evaluation(evaluation);
+  CHECK_C(autoscheme_evaluation_save(evaluation, path, NULL) == AUTOSCHEME_OK);
+  autoscheme_evaluation_free(evaluation);
+  return failures;
+}

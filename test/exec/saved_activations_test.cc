@@ -15,9 +15,16 @@ constexpr uint64_t kTensors = 4 * 3 * 8 * 4;
 at::Tensor Full(double value) { return at::full({2, 3, 8}, value); }
 bool Is(const absl::StatusOr<at::Tensor>& x, double value) { return x.ok() && at::equal(*x, Full(value)); }
 
+ScorerNeeds OneForwardOnly() {
+  ScorerNeeds needs;
+  needs.variants.resize(kVariants);
+  for (int v = 0; v < kForwardOnly; ++v) needs.variants[v].forward_only = true;
+  return needs;
+}
+
 struct Saved {
   explicit Saved(const ExecutionPlan& execution_plan)
-      : plan(execution_plan), activations(run, plan, shape, 8, 8, kUnits, kVariants, kForwardOnly) {
+      : plan(execution_plan), activations(run, plan, shape, 8, 8, kUnits, needs) {
     REQUIRE(activations.Open().ok());
   }
   at::Tensor Take(Pass pass, int unit, int variant, int m) {
@@ -29,7 +36,7 @@ struct Saved {
   }
   // Input k of variant v and micro-batch m is 100 k + 10 v + m; the embedded one is m.
   void Forward() {
-    for (const int m : {0, 1}) REQUIRE(activations.PutEmbedded(m, Full(m)).ok());
+    for (const int m : {0, 1}) REQUIRE(activations.PutEmbedded(0, m, Full(m)).ok());
     for (int unit = 0; unit < kUnits; ++unit) {
       for (int v = 0; v < kVariants; ++v) {
         for (const int m : {0, 1}) {
@@ -47,6 +54,7 @@ struct Saved {
   RunResources run{context};
   const BatchShape shape{4, 3, 2, 0};
   const ExecutionPlan plan;
+  const ScorerNeeds needs = OneForwardOnly();
   SavedActivations activations;
   at::Tensor grad;
 };
@@ -128,6 +136,31 @@ TEST_CASE("what a saved graph holds goes from unit to unit as it is") {
   CHECK_FALSE(saved.Take(Pass::kBackward, 4, kGradients, 0).defined());
   CHECK(Is(saved.grad, 5));
   CHECK(Is(saved.Take(Pass::kBackward, 2, kGradients, 0), 210));
+}
+
+TEST_CASE("each variant takes the form of the embedding that it asks for") {
+  for (const Spilled spilled : {Spilled::kNothing, Spilled::kInputs}) {
+    ExecutionPlan plan;
+    plan.spilled = spilled;
+    ScorerNeeds needs;
+    needs.variants.resize(3);
+    for (VariantNeeds& variant : needs.variants) variant.forward_only = true;
+    needs.variants[1].embedding = 1;
+    Context context;
+    RunResources run(context);
+    SavedActivations activations(run, plan, {4, 3, 2, 0}, 8, 8, kUnits, needs);
+    REQUIRE(activations.Open().ok());
+    for (const int form : {0, 1}) {
+      for (const int m : {0, 1}) REQUIRE(activations.PutEmbedded(form, m, Full(10 * form + m)).ok());
+    }
+    for (const int v : {0, 1, 2}) {
+      for (const int m : {0, 1}) {
+        const auto taken = activations.Take({0, Pass::kForward}, v, m);
+        REQUIRE(taken.ok());
+        CHECK(at::equal(taken->x, Full((v == 1 ? 10 : 0) + m)));
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -67,6 +67,35 @@ TEST_CASE("layers that read one tensor have it quantized once") {
   block.linears->Unbind();
 }
 
+// Weights stay; q's input is halved, k's divided by four, v's and those of others stay.
+struct MixedScorer : RecordingScorer {
+  using RecordingScorer::RecordingScorer;
+  absl::StatusOr<Treatment> Treat(int, const LinearLayer& layer) override {
+    return Treatment{nullptr, layer.index == 0 ? halving : layer.index == 1 ? quartering : nullptr};
+  }
+  struct Quartering : Halving {
+    at::Tensor Forward(const at::Tensor& x) const override { return Halving::Forward(x) / 2; }
+  };
+  const std::shared_ptr<Halving> halving = std::make_shared<Halving>(), quartering = std::make_shared<Quartering>();
+};
+
+TEST_CASE("layers that read one tensor may quantize it differently, or not at all") {
+  at::manual_seed(1);
+  BlockCase block(/*forward_only=*/true);
+  MixedScorer scorer(block.Needs(true));
+  const Scorers scorers({&scorer});
+  const auto linears = UnitLinears::Create(block.run, block.plan, block.units[0], scorers, 0).value();
+  linears->Bind([&](absl::string_view name) { return block.loaded.Find(name); }, block.rows);
+  const at::Tensor x = at::randn({2, 3, 32});
+  const double factors[] = {0.5, 0.25, 1};
+  for (const int index : {kQ, kK, kV, kQ}) {
+    const at::Tensor y = linears->Apply(block.layer(index), x, true);
+    CHECK((y - at::matmul(x * factors[index], block.weight(index).t())).abs().max().item<double>() < 1e-5);
+  }
+  CHECK(scorer.quartering->calls == 1);
+  linears->Unbind();
+}
+
 TEST_CASE("a forward-only variant shows every input, before the quantizer") {
   BlockCase block(/*forward_only=*/true);
   const at::Tensor x = at::ones({1, 2, 32});

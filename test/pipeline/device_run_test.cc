@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "autoscheme/evaluate.h"
 #include "autoscheme/scheme_generator.h"
 #include "device/torch_devices.h"
 #include "quant/one_lane.h"
@@ -114,6 +115,37 @@ TEST_CASE("errors of candidates are on a device what they are on the processor")
       CHECK(on.stand_in.Misuse() == "");
       run.options.device = "cpu";
     }
+  }
+}
+
+TEST_CASE("an evaluation on a device gives the figures of the processor, within what was planned") {
+  Run run;
+  std::vector<NamedRecipe> recipes;
+  run.options.quant_lm_head = true;
+  for (const char* scheme : {"W4A16", "MXFP8", "NVFP4"}) {
+    recipes.push_back({scheme, UniformRecipe({}, *run.skeleton, *FindScheme(scheme), run.options).value()});
+  }
+  recipes[0].recipe.total_params = 0;
+  recipes[0].recipe.layers.push_back({"model.embed_tokens", *FindScheme("W4A16"), false});
+  const auto evaluate = [&] { return Evaluate({}, *run.skeleton, run.options, run.calibration, recipes, {}); };
+  const Evaluation on_processor = evaluate().value();
+  for (const DeviceQuantApi* const quant : {static_cast<const DeviceQuantApi*>(nullptr), &kOneLaneQuant}) {
+    StandInOptions options;
+    options.quant = quant;
+    OnStandIn on(options);
+    run.options.device = "stand-in";
+    const auto evaluation = evaluate();
+    INFO((quant == nullptr ? "by operators: " : "by kernels: ") << evaluation.status());
+    REQUIRE(evaluation.ok());
+    for (size_t r = 0; r < recipes.size(); ++r) {
+      CHECK(evaluation->recipes[r].kl == Approx(on_processor.recipes[r].kl).epsilon(2e-5));
+      CHECK(evaluation->recipes[r].top1 == on_processor.recipes[r].top1);
+    }
+    CHECK(evaluation->run.read_bytes == evaluation->run.planned_read_bytes);
+    CHECK(on.stand_in.most_used_bytes(0) <= evaluation->run.planned_vram_bytes);
+    CHECK(on.stand_in.used_bytes(0) == 0);
+    CHECK(on.stand_in.Misuse() == "");
+    run.options.device = "cpu";
   }
 }
 

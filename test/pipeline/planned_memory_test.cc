@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "autoscheme/evaluate.h"
 #include "autoscheme/scheme.h"
 #include "planner/cost_model.h"
+#include "scorers/evaluation.h"
 #include "support/scored_run.h"
 #include "support/temp_dir.h"
 #include "support/tensor_memory.h"
@@ -136,6 +138,56 @@ TEST_CASE("a fixed layer among those that read one input does not have it quanti
     CHECK((run.weight(0, 1) > 0) == !fixed);  // k_proj
   }
   CHECK(peaks[1] <= peaks[0]);
+}
+
+TEST_CASE("tensors at the peak of an evaluation are what the plan says") {
+  at::set_num_threads(1);
+  TempDir dir;
+  TinyModel model;
+  model.blocks = 3, model.hidden = 256, model.heads = 8, model.kv_heads = 2, model.max_positions = 512;
+  model.intermediate = 768;
+  for (const int64_t vocab : {int64_t{256}, int64_t{4096}}) {
+    model.vocab = vocab;
+    WriteTinyModel(model, dir.path());
+    const auto skeleton = MetaSkeleton::Open({}, dir.path()).value();
+    const Calibration tokens = ReadCalibration({}, dir.Write("tokens.json", TinyTokens(8, 64, model.vocab))).value();
+    for (const char* scheme : {"W4A16", "MXFP4", "FP8_STATIC"}) {
+      for (const Choice& variant : kChoices) {
+        if (variant.saved_units > 0) continue;
+        Options options;
+        options.quant_lm_head = true;
+        std::vector<NamedRecipe> recipes;
+        for (const char* other : {scheme, "W8A16"}) {
+          recipes.push_back({other, UniformRecipe({}, *skeleton, *FindScheme(other), options).value()});
+        }
+        const auto scorer = EvaluationScorer::Create({skeleton.get(), recipes, nullptr, 8, 64}).value();
+        const Scorers scorers({scorer.get()});
+        if (scorers.needs().activations_span_batch && variant.micro_batch_rows > 0) continue;
+        ExecutionPlan choice;
+        choice.sublayers_per_unit = variant.segments_per_unit;
+        choice.micro_batch_rows = variant.micro_batch_rows, choice.tiled = variant.tiled;
+        choice.head_tile_rows = 1024;
+        choice.cache_weights = !variant.tiled;
+        choice.chunk_bytes = 64 << 10;
+        PlanInput input;
+        input.skeleton = skeleton.get(), input.calibration = &tokens, input.needs = &scorers.needs();
+        const uint64_t planned =
+            ItemBytes(CostModel(input).Footprint(choice),
+                      {"activations", "temporaries of activation quantizers", "dequantized weights", "row chunks",
+                       "dequantized head tile", "logits of a tile, and their exponentials", "hidden states",
+                       "scratch of row chunks", "figures of each token"});
+        Context context;
+        RunResources run(context);
+        TensorMemory memory;
+        REQUIRE(RunSweeps(run, *skeleton, tokens, choice, scorers).ok());
+        const double ratio = static_cast<double>(planned) / static_cast<double>(memory.peak_bytes());
+        std::printf("%5lld ids %-11s %-9s %12llu %12lld %6.3f\n", static_cast<long long>(vocab), scheme, variant.name,
+                    static_cast<unsigned long long>(planned), static_cast<long long>(memory.peak_bytes()), ratio);
+        CHECK(ratio >= 1.0);
+        CHECK(ratio <= 1.4);
+      }
+    }
+  }
 }
 
 }  // namespace

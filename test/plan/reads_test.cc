@@ -43,6 +43,18 @@ TEST_CASE("where nothing is differentiated blocks are read once and the head nev
   CHECK(PlannedReadBytes(*tiny, TwoRows(), {}, needs) == 2 * kBlock + kOnce);
 }
 
+TEST_CASE("where logits are compared blocks and head are read once, and the head before where a scale spans it") {
+  const TinySkeleton tiny;
+  LinearNeeds head;
+  ScorerNeeds needs = NeedsOf(*tiny, {}, head);
+  needs.variants[0].forward_only = needs.compares_logits = true;
+  CHECK(HeadPasses(*tiny, ExecutionPlan(), needs) == 1);
+  CHECK(PlannedReadBytes(*tiny, TwoRows(), {}, needs) == 2 * kBlock + kHead + kOnce);
+  needs.variants[0].linears.back().whole_weight = true;
+  CHECK(HeadPasses(*tiny, ExecutionPlan(), needs) == 2);
+  CHECK(PlannedReadBytes(*tiny, TwoRows(), {}, needs) == 2 * kBlock + 2 * kHead + kOnce);
+}
+
 TEST_CASE("cached units are read once, units that run again three times") {
   const TinySkeleton tiny;
   ExecutionPlan plan;

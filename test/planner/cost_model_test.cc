@@ -194,5 +194,33 @@ TEST_CASE("a slower machine takes longer, and a spill to a slower disk too") {
   CHECK(costs.Seconds(plan, slow_disk) - costs.Seconds(plan, {}) == Approx(2 * 2 * kHidden * (1e-6 - 1e-9)));
 }
 
+TEST_CASE("an evaluation holds the logits of two variants, one input for each form of the embedding, and no gradient") {
+  Planned planned;
+  planned.needs.variants.assign(3, planned.needs.variants[0]);
+  for (VariantNeeds& variant : planned.needs.variants) variant.forward_only = true;
+  planned.needs.compares_logits = true;
+  planned.needs.variants[2].embedding = 1;
+  for (const int v : {1, 2}) planned.needs.variants[v].linears.back().quantizes_weight = true;
+  const CostModel costs(planned.input);
+  ExecutionPlan plan;
+  plan.batch_size = 2, plan.head_tile_rows = 16;
+  CHECK(Item(costs.Footprint(plan), "saved inputs") == 2 * kHidden);
+  CHECK(Item(costs.Footprint(plan), "activations or gradients between units") == 3 * kHidden);
+  CHECK(Item(costs.Footprint(plan), "figures of each token") == 3 * 32 * 57);
+  CHECK(Item(costs.Footprint(plan), "gradient of a row chunk") == 0);
+  CHECK(costs.SpillBytes(plan) == 0);
+  // Two rows of eight tokens at a time.
+  plan.head_tile_rows = 64;
+  plan.chunk_bytes = 1024, plan.cache_weights = false;
+  CHECK(Item(costs.Footprint(plan), "logits of a tile, and their exponentials") == 16 * 64 * 16);
+  CHECK(Item(costs.Footprint(plan), "dequantized head tile") == 64 * 32 * 4 * 3);  // float32, and two forms
+  // Products of all variants, once, the head's too.
+  double linears = 64 * 32;
+  for (const Block& block : planned.tiny->blocks()) {
+    for (const LinearLayer& layer : block.linears) linears += layer.out_features * layer.in_features;
+  }
+  CHECK(costs.Flops(plan) == Approx(3 * 2 * 32 * linears));
+}
+
 }  // namespace
 }  // namespace autoscheme
