@@ -629,6 +629,14 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_truncate(const autos
                                                                      autoscheme_calibration** out,
                                                                      autoscheme_error** error);
 
+/* Divides the rows: a copy of the last `rows` of them, on which autoscheme_generator_verify measures what was chosen
+ * without them, and one of the rest. 0: a quarter, at least one. INVALID_ARGUMENT if no row would stay. Any thread.
+ * since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_calibration_hold_back(const autoscheme_calibration* calibration,
+                                                                      int64_t rows, autoscheme_calibration** rest,
+                                                                      autoscheme_calibration** held_back,
+                                                                      autoscheme_error** error);
+
 /* since 0.1 */
 AUTOSCHEME_API void autoscheme_calibration_free(autoscheme_calibration* calibration);
 
@@ -703,6 +711,17 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_select(const autoschem
                                                                  const autoscheme_scores* scores,
                                                                  const double* avg_bits, int64_t count,
                                                                  autoscheme_recipes** out, autoscheme_error** error);
+
+/* [long] Measures recipes of autoscheme_generator_select on rows that nothing was scored on (else the figures flatter
+ * them), and beside them the uniform recipe of every scheme of the menu that keeps to a recipe's target: all in one
+ * forward sweep, which costs a product for each of them, and one for full precision, where the scoring cost three and
+ * more. Where a uniform recipe moves the predictions less it takes the recipe's place. The recipes are changed in
+ * place: autoscheme_recipes_get_verified tells, and recipe.json has it. Errors as autoscheme_evaluate; nothing is
+ * changed then. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_verify(const autoscheme_generator* generator,
+                                                                 const autoscheme_scores* scores,
+                                                                 const autoscheme_calibration* held_back,
+                                                                 autoscheme_recipes* recipes, autoscheme_error** error);
 
 /* [long] _score and then _select for AUTOSCHEME_OPTION_AVG_BITS. `out_scores` may be NULL. On failure *out_scores is
  * not NULL if scoring had succeeded and what came after it failed: the selection, or a cancel or a callback during it.
@@ -978,6 +997,37 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_get_layer(const autosche
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_find_layer(const autoscheme_recipes* recipes, int64_t recipe,
                                                                    const char* name, int64_t* layer,
                                                                    autoscheme_error** error);
+
+/* What autoscheme_generator_verify measured. The string is borrowed until the recipes are freed. since 0.1 */
+typedef struct autoscheme_verified_info {
+  size_t struct_size;
+  int64_t nsamples; /* rows that it was measured on */
+  int64_t seqlen;
+  double kl;         /* KL(full precision || choice by scores), in nats per token */
+  double kl_error;   /* its standard error */
+  const char* taken; /* the scheme whose uniform recipe has taken the place of that choice; NULL if none has */
+  int64_t uniform_count;
+} autoscheme_verified_info;
+
+/* NOT_FOUND if the recipes were not verified; OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_get_verified(const autoscheme_recipes* recipes, int64_t recipe,
+                                                                     autoscheme_verified_info* info,
+                                                                     autoscheme_error** error);
+
+/* A uniform recipe that keeps to the target, measured beside the choice. The string is borrowed until the recipes are
+ * freed. since 0.1 */
+typedef struct autoscheme_uniform_info {
+  size_t struct_size;
+  const char* scheme;
+  double avg_bits;
+  double kl; /* KL(full precision || recipe), in nats per token */
+  double kl_error;
+} autoscheme_uniform_info;
+
+/* By rising bits. NOT_FOUND if the recipes were not verified; OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_get_uniform(const autoscheme_recipes* recipes, int64_t recipe,
+                                                                    int64_t uniform, autoscheme_uniform_info* info,
+                                                                    autoscheme_error** error);
 
 /* The contents of recipe.json (docs/formats.md). Borrowed until the recipes are freed; `length` may be NULL. since
  * 0.1 */

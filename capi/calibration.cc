@@ -95,6 +95,24 @@ autoscheme_status autoscheme_calibration_truncate(const autoscheme_calibration* 
   });
 }
 
+autoscheme_status autoscheme_calibration_hold_back(const autoscheme_calibration* calibration, int64_t rows,
+                                                   autoscheme_calibration** rest, autoscheme_calibration** held_back,
+                                                   autoscheme_error** error) {
+  Clear(rest, held_back);
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(calibration);
+    CAPI_REQUIRE(rest);
+    CAPI_REQUIRE(held_back);
+    autoscheme::Calibration stays = calibration->calibration;
+    auto held = autoscheme::HoldBack(stays, rows);
+    if (!held.ok()) return held.status();
+    std::unique_ptr<autoscheme_calibration> made(Make(std::move(stays)));
+    *held_back = Make(*std::move(held));
+    *rest = made.release();
+    return absl::OkStatus();
+  });
+}
+
 void autoscheme_calibration_free(autoscheme_calibration* calibration) { delete calibration; }
 
 autoscheme_status autoscheme_calibration_get_info(const autoscheme_calibration* calibration,

@@ -128,6 +128,20 @@ autoscheme_status autoscheme_generator_select(const autoscheme_generator* genera
   });
 }
 
+autoscheme_status autoscheme_generator_verify(const autoscheme_generator* generator, const autoscheme_scores* scores,
+                                              const autoscheme_calibration* held_back, autoscheme_recipes* recipes,
+                                              autoscheme_error** error) {
+  return Guard(error, [&]() -> Outcome {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(scores);
+    CAPI_REQUIRE(held_back);
+    CAPI_REQUIRE(recipes);
+    LongCall call(generator->state->context_state);
+    CAPI_RETURN_IF_ERROR(call.status());
+    return call.Finish(generator->state->generator->Verify(scores->table, held_back->calibration, recipes->recipes));
+  });
+}
+
 autoscheme_status autoscheme_generator_run(autoscheme_generator* generator, const autoscheme_calibration* calibration,
                                            autoscheme_scores** out_scores, autoscheme_recipes** out,
                                            autoscheme_error** error) {

@@ -8,6 +8,19 @@ using autoscheme::capi::Clear;
 using autoscheme::capi::FillStruct;
 using autoscheme::capi::Guard;
 
+namespace {
+
+absl::StatusOr<const autoscheme::Verified*> VerifiedOf(const autoscheme_recipes* recipes, int64_t recipe) {
+  CAPI_RETURN_IF_ERROR(CheckIndex(recipe, autoscheme_recipes_count(recipes), "recipe"));
+  const auto& verified = recipes->recipes[recipe].verified;
+  if (!verified.has_value()) {
+    return absl::NotFoundError("the recipes were not verified; autoscheme_generator_verify does that");
+  }
+  return &*verified;
+}
+
+}  // namespace
+
 extern "C" {
 
 autoscheme_status autoscheme_recipes_load(autoscheme_context* context, const char* path, autoscheme_recipes** out,
@@ -69,6 +82,42 @@ autoscheme_status autoscheme_recipes_get_layer(const autoscheme_recipes* recipes
     if (name != nullptr) *name = choice.layer.c_str();
     if (fixed != nullptr) *fixed = choice.fixed;
     return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_recipes_get_verified(const autoscheme_recipes* recipes, int64_t recipe,
+                                                  autoscheme_verified_info* info, autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(recipes);
+    CAPI_REQUIRE(info);
+    const auto verified = VerifiedOf(recipes, recipe);
+    if (!verified.ok()) return verified.status();
+    autoscheme_verified_info filled{};
+    filled.nsamples = (*verified)->nsamples;
+    filled.seqlen = (*verified)->seqlen;
+    filled.kl = (*verified)->kl;
+    filled.kl_error = (*verified)->kl_error;
+    filled.taken = (*verified)->taken.empty() ? nullptr : (*verified)->taken.c_str();
+    filled.uniform_count = static_cast<int64_t>((*verified)->uniforms.size());
+    return FillStruct(filled, info);
+  });
+}
+
+autoscheme_status autoscheme_recipes_get_uniform(const autoscheme_recipes* recipes, int64_t recipe, int64_t uniform,
+                                                 autoscheme_uniform_info* info, autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(recipes);
+    CAPI_REQUIRE(info);
+    const auto verified = VerifiedOf(recipes, recipe);
+    if (!verified.ok()) return verified.status();
+    CAPI_RETURN_IF_ERROR(CheckIndex(uniform, static_cast<int64_t>((*verified)->uniforms.size()), "uniform recipe"));
+    const autoscheme::MeasuredUniform& from = (*verified)->uniforms[uniform];
+    autoscheme_uniform_info filled{};
+    filled.scheme = from.scheme.c_str();
+    filled.avg_bits = from.avg_bits;
+    filled.kl = from.kl;
+    filled.kl_error = from.kl_error;
+    return FillStruct(filled, info);
   });
 }
 

@@ -24,6 +24,7 @@
 #include "exec/run_resources.h"
 #include "exec/sweep.h"
 #include "formats/data_types.h"
+#include "formats/scorer_names.h"
 #include "formats/stand_in.h"
 #include "plan/calibration_ids.h"
 #include "planner/planner.h"
@@ -31,6 +32,7 @@
 #include "scorers/run_scorers.h"
 #include "select/groups.h"
 #include "stream/spill_file.h"
+#include "verify.h"
 
 namespace autoscheme {
 
@@ -82,7 +84,12 @@ absl::Status CheckOptions(const Options& o) {
   if (o.schemes.empty()) return absl::InvalidArgumentError("option schemes is empty: give at least one, e.g. W4A16");
   for (const Scheme& scheme : o.schemes) AUTOSCHEME_RETURN_IF_ERROR(ValidateScheme(scheme));
   AUTOSCHEME_RETURN_IF_ERROR(CheckMachineOptions(o));
-  return ScorerNamed(o.scorer, o.reference_rules).status();
+  AUTOSCHEME_ASSIGN_OR_RETURN(const std::string scorer, ScorerNamed(o.scorer, o.reference_rules));
+  if (o.reference_rules && scorer != kTwoTermScorer) {
+    return absl::InvalidArgumentError(absl::StrCat("option reference_rules does as AutoRound does, whose scorer is ",
+                                                   kTwoTermScorer, "; option scorer is ", Quoted(scorer)));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -362,6 +369,12 @@ absl::StatusOr<std::vector<Recipe>> SchemeGenerator::Select(const ScoreTable& ta
                                                             const std::vector<double>& avg_bits,
                                                             const std::vector<int64_t>& target_bytes) const {
   return SelectRecipes(table, rep_->ForTargets(avg_bits, target_bytes), rep_->context);
+}
+
+absl::Status SchemeGenerator::Verify(const ScoreTable& table, const Calibration& held_back,
+                                     std::vector<Recipe>& recipes) const {
+  return VerifyRecipes(rep_->context, *rep_->skeleton, rep_->options, rep_->ForTargets({}, {}), table, held_back,
+                       recipes);
 }
 
 }  // namespace autoscheme

@@ -131,6 +131,14 @@ const std::vector<Flag> kMachine = {
     {"no-spill", nullptr, AUTOSCHEME_OPTION_NO_SPILL, nullptr},
     {"io-engine", "NAME", AUTOSCHEME_OPTION_IO_ENGINE, nullptr},
 };
+const std::vector<Flag> kVerify = {
+    {"verify", nullptr, 0,
+     "Measure the recipe, and the uniform schemes that keep to its target, on the last quarter of the rows, which is "
+     "then not scored; if a uniform one moves the predictions less, it is taken. Default with --scorer auto from four "
+     "rows on."},
+    {"no-verify", nullptr, 0, "Score all rows and measure nothing."},
+    {"verify-tokens", "FILE", 0, "Measure on these rows instead, and score all of --tokens."},
+};
 const std::vector<Flag> kReport = {
     {"progress", "bar|json|none", 0, "Progress on stderr. Default: bar on a terminal, else none."},
     {"quiet", nullptr, 0, "No progress, no warnings, no table."},
@@ -143,6 +151,9 @@ absl::Status CheckRun(const Flags& flags) {
   if (flags.Get("out").empty()) return absl::InvalidArgumentError("flag --out FILE is missing");
   if (flags.Get("out") == flags.Get("save-scores")) {
     return absl::InvalidArgumentError(absl::StrCat("--out and --save-scores are the same file, ", flags.Get("out")));
+  }
+  if (flags.Has("no-verify") && (flags.Has("verify") || flags.Has("verify-tokens"))) {
+    return absl::InvalidArgumentError("--no-verify goes with neither --verify nor --verify-tokens");
   }
   return absl::OkStatus();
 }
@@ -206,6 +217,7 @@ const std::vector<Command>& Commands() {
              kCalibration,
              kRules,
              kSelection,
+             kVerify,
              kMachine,
              kReport}),
        Run, CheckRun},

@@ -66,12 +66,11 @@ absl::Status PrintHead(const ScoringJob& job, const autoscheme_scores* scores) {
   return absl::OkStatus();
 }
 
-absl::Status PrintStatsOf(const ScoringJob& job, uint64_t max_ram_bytes) {
+absl::StatusOr<autoscheme_stats> StatsOf(const ScoringJob& job) {
   auto stats = Struct<autoscheme_stats>();
   CLI_RETURN_IF_ERROR(Call(
       [&](autoscheme_error** error) { return autoscheme_generator_get_stats(job.generator.get(), &stats, error); }));
-  PrintStats(stats, max_ram_bytes);
-  return absl::OkStatus();
+  return stats;
 }
 
 absl::StatusOr<ScoresHandle> RunScoring(const ScoringJob& job) {
@@ -176,7 +175,9 @@ absl::Status Score(Session& session) {
   CLI_RETURN_IF_ERROR(delivery.status());
   if (!Prints(session, {out})) return absl::OkStatus();
   CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
-  CLI_RETURN_IF_ERROR(PrintStatsOf(*job, MaxRam(session)));
+  const auto stats = StatsOf(*job);
+  if (!stats.ok()) return stats.status();
+  PrintStats(*stats, MaxRam(session));
   absl::PrintF("wrote %s\n", Printable(out));
   return absl::OkStatus();
 }
@@ -222,20 +223,57 @@ absl::Status Select(Session& session) {
   return absl::OkStatus();
 }
 
+// Rows that recipes are verified on, which are then not scored; null where that is not wanted.
+absl::StatusOr<CalibrationHandle> RowsToVerifyOn(const Session& session, ScoringJob& job) {
+  constexpr int64_t kFewestRows = 4;
+  CalibrationHandle rows;
+  if (session.flags.Has("verify-tokens")) {
+    CLI_RETURN_IF_ERROR(Make(rows, [&](autoscheme_calibration** out, autoscheme_error** error) {
+      return autoscheme_calibration_load(session.context.get(), session.flags.Get("verify-tokens").c_str(), out, error);
+    }));
+    return rows;
+  }
+  auto info = Struct<autoscheme_calibration_info>();
+  CLI_RETURN_IF_ERROR(Call(
+      [&](autoscheme_error** error) { return autoscheme_calibration_get_info(job.calibration.get(), &info, error); }));
+  const bool automatic = (!session.flags.Has("scorer") || session.flags.Get("scorer") == "auto") &&
+                         !session.flags.Has("reference-rules") && info.nsamples >= kFewestRows;
+  if (session.flags.Has("no-verify") || (!automatic && !session.flags.Has("verify"))) return rows;
+  CalibrationHandle rest;
+  autoscheme_calibration* held_back = nullptr;
+  CLI_RETURN_IF_ERROR(Make(rest, [&](autoscheme_calibration** out, autoscheme_error** error) {
+    return autoscheme_calibration_hold_back(job.calibration.get(), 0, out, &held_back, error);
+  }));
+  rows.reset(held_back);
+  job.calibration = std::move(rest);
+  return rows;
+}
+
 absl::Status Run(Session& session) {
   const std::string out = OutputPath(session.flags, "out"), kept = OutputPath(session.flags, "save-scores");
   auto reporting = Reporting::Start(session.flags, session.context.get());
   if (!reporting.ok()) return reporting.status();
-  const auto job = Prepare(session, {out, kept});
+  auto job = Prepare(session, {out, kept});
   if (!job.ok()) return job.status();
+  const auto held_back = RowsToVerifyOn(session, *job);
+  if (!held_back.ok()) return held_back.status();
   const auto scores = RunScoring(*job);
   if (!scores.ok()) return scores.status();
+  const auto stats = StatsOf(*job);
+  if (!stats.ok()) return stats.status();
   Delivery delivery(session.flags);
   if (!kept.empty()) delivery.Deliver("scores", kept, SaveOf(*scores));
   RecipesHandle recipes;
-  const absl::Status selected = MakeNext(recipes, [&](autoscheme_recipes** made, autoscheme_error** error) {
+  absl::Status selected = MakeNext(recipes, [&](autoscheme_recipes** made, autoscheme_error** error) {
     return autoscheme_generator_select(job->generator.get(), scores->get(), nullptr, 0, made, error);
   });
+  if (selected.ok() && *held_back != nullptr) {
+    // What was chosen stays of use where measuring it fails.
+    const absl::Status verified = Call([&](autoscheme_error** error) {
+      return autoscheme_generator_verify(job->generator.get(), scores->get(), held_back->get(), recipes.get(), error);
+    });
+    if (!verified.ok()) delivery.Fail(verified);
+  }
   if (selected.ok()) {
     delivery.Deliver("recipe", out, SaveOf(recipes));
   } else {
@@ -247,7 +285,7 @@ absl::Status Run(Session& session) {
   if (!Prints(session, {out, kept})) return absl::OkStatus();
   CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
   CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores->get()));
-  CLI_RETURN_IF_ERROR(PrintStatsOf(*job, MaxRam(session)));
+  PrintStats(*stats, MaxRam(session));
   absl::PrintF("wrote %s%s%s\n", Printable(out), kept.empty() ? "" : " and ", Printable(kept));
   return absl::OkStatus();
 }

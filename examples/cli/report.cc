@@ -37,6 +37,33 @@ absl::Status CountLayers(const autoscheme_recipes* recipes, int64_t recipe, cons
   return absl::OkStatus();
 }
 
+// What verification found of a recipe, if it was made.
+absl::Status PrintVerified(const autoscheme_recipes* recipes, int64_t i) {
+  auto verified = Struct<autoscheme_verified_info>();
+  const absl::Status found =
+      Call([&](autoscheme_error** error) { return autoscheme_recipes_get_verified(recipes, i, &verified, error); });
+  if (absl::IsNotFound(found)) return absl::OkStatus();
+  CLI_RETURN_IF_ERROR(found);
+  Table table;
+  table.Add({absl::StrFormat("  measured on %s held back", Count(verified.nsamples, "row")), "avg bits", "KL", "+-"});
+  const auto add = [&](absl::string_view name, const std::string& bits, double kl, double error) {
+    table.Add({absl::StrCat("  ", name), bits, absl::StrFormat("%.5g", kl), absl::StrFormat("%.2g", error)});
+  };
+  add("the choice by scores", "", verified.kl, verified.kl_error);
+  for (int64_t u = 0; u < verified.uniform_count; ++u) {
+    auto uniform = Struct<autoscheme_uniform_info>();
+    CLI_RETURN_IF_ERROR(
+        Call([&](autoscheme_error** error) { return autoscheme_recipes_get_uniform(recipes, i, u, &uniform, error); }));
+    add(absl::StrCat("all ", Printable(uniform.scheme)), absl::StrFormat("%.4f", uniform.avg_bits), uniform.kl,
+        uniform.kl_error);
+  }
+  absl::PrintF("%s", table.ToString());
+  if (verified.taken != nullptr) {
+    absl::PrintF("  all %s moves the predictions less and was taken instead\n", Printable(verified.taken));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PrintRecipe(const autoscheme_recipes* recipes, int64_t recipe, const autoscheme_scores* scores) {
   auto info = Struct<autoscheme_recipe_info>();
   CLI_RETURN_IF_ERROR(
@@ -61,7 +88,7 @@ absl::Status PrintRecipe(const autoscheme_recipes* recipes, int64_t recipe, cons
     table.Add({absl::StrCat("  ", name), absl::StrCat(share.layers), absl::StrFormat("%.1f%%", percent)});
   }
   absl::PrintF("%s", table.ToString());
-  return absl::OkStatus();
+  return PrintVerified(recipes, recipe);
 }
 
 }  // namespace

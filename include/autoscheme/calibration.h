@@ -38,6 +38,10 @@ absl::StatusOr<Calibration> ReadCalibration(const Context& context, const std::s
 // Keeps the first nsamples rows and the first seqlen ids of each; 0 keeps all. INVALID_ARGUMENT if there are fewer.
 absl::StatusOr<Calibration> Truncate(Calibration calibration, int64_t nsamples, int64_t seqlen);
 
+// Takes the last `rows` rows away and gives them: what is measured on them was chosen without them. 0: a quarter of
+// all, at least one. INVALID_ARGUMENT if no row would stay.
+absl::StatusOr<Calibration> HoldBack(Calibration& calibration, int64_t rows = 0);
+
 // Lower-case hex of sha256 over the ids as int64 little-endian, row-major.
 std::string Sha256(const Calibration& calibration);
 

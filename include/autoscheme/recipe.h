@@ -3,6 +3,7 @@
 #define AUTOSCHEME_RECIPE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,22 @@ struct LayerChoice {
   std::string layer;
   Scheme scheme;
   bool fixed = false;  // fixed before scoring, or taken from a fixed layer of its group of shared_layers
+};
+
+// A recipe of one scheme for all layers that are not fixed, as SchemeGenerator::Verify measured it.
+struct MeasuredUniform {
+  std::string scheme;
+  double avg_bits = 0;
+  double kl = 0, kl_error = 0;  // as in RecipeEvaluation
+};
+
+// What SchemeGenerator::Verify found.
+struct Verified {
+  int64_t nsamples = 0, seqlen = 0;  // the rows that it measured on
+  std::string tokens_sha256;
+  double kl = 0, kl_error = 0;            // those of the choice by scores, as in RecipeEvaluation
+  std::vector<MeasuredUniform> uniforms;  // within the target, by rising bits
+  std::string taken;  // the scheme whose uniform recipe moved less and is the recipe now; empty: none
 };
 
 struct Recipe {
@@ -33,6 +50,7 @@ struct Recipe {
   int64_t layer_bytes = 0;
   int64_t model_bytes = 0;
   std::vector<LayerChoice> layers;  // in the order of ScoreTable::layers
+  std::optional<Verified> verified;
 };
 
 struct SelectOptions {

@@ -126,6 +126,12 @@ class SchemeGenerator {
   absl::StatusOr<std::vector<Recipe>> Select(const ScoreTable& table, const std::vector<double>& avg_bits,
                                              const std::vector<int64_t>& target_bytes = {}) const;
 
+  // Measures recipes that Select gave from this table, and beside them the uniform recipe of every scheme of the menu
+  // that keeps to a recipe's target, all in one forward sweep over `held_back`: rows that nothing was scored on, else
+  // the figures flatter the recipe. Where a uniform recipe moves the predictions less, it takes the recipe's place, and
+  // Recipe::verified says so. Errors: as Evaluate; nothing is changed then.
+  absl::Status Verify(const ScoreTable& table, const Calibration& held_back, std::vector<Recipe>& recipes) const;
+
   // The figures of the last Score().
   const RunStats& stats() const;
 

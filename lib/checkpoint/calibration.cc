@@ -71,6 +71,19 @@ absl::StatusOr<Calibration> ReadCalibration(const Context& context, const std::s
   return whole.ok() ? Cut(*std::move(whole), part) : whole;
 }
 
+absl::StatusOr<Calibration> HoldBack(Calibration& calibration, int64_t rows) {
+  const int64_t held_rows = rows == 0 ? std::max<int64_t>(calibration.nsamples / 4, 1) : rows;
+  if (held_rows < 0 || held_rows >= calibration.nsamples) {
+    return absl::InvalidArgumentError(absl::StrCat(Count(held_rows, "row"), " cannot be held back of ",
+                                                   calibration.nsamples, ": at least one must stay"));
+  }
+  const auto first = calibration.ids.end() - held_rows * calibration.seqlen;
+  Calibration held{held_rows, calibration.seqlen, {first, calibration.ids.end()}};
+  calibration.ids.erase(first, calibration.ids.end());
+  calibration.nsamples -= held_rows;
+  return held;
+}
+
 absl::StatusOr<Calibration> Truncate(Calibration calibration, int64_t nsamples, int64_t seqlen) {
   if (nsamples < 0 || seqlen < 0) {
     return absl::InvalidArgumentError(

@@ -28,9 +28,14 @@ void Candidates::PrepareRows(const at::Tensor& w) {
   prepared_.resize(all_.size());
   for (size_t c = 0; c < all_.size(); ++c) {
     if (all_[c].weight == nullptr || !all_[c].weight->needs_whole_tensor()) continue;
-    const at::Tensor part = all_[c].weight->Prepare(w.to(run_.dtype()));
+    const at::Tensor part = all_[c].weight->Prepare(Widened(w));
     prepared_[c] = prepared_[c].defined() ? at::maximum(prepared_[c], part) : part;
   }
+}
+
+// In the pool: what an operator converts by itself lies outside of what is planned.
+at::Tensor Candidates::Widened(const at::Tensor& t) const {
+  return t.scalar_type() == at::kFloat ? t : NewTensor(&run_.weights, t.sizes(), at::kFloat).copy_(t);
 }
 
 Candidates::Inputs Candidates::Quantize(const at::Tensor& x, int64_t positions) const {
@@ -39,22 +44,24 @@ Candidates::Inputs Candidates::Quantize(const at::Tensor& x, int64_t positions) 
   };
   Inputs inputs;
   inputs.x = as_matrix(x);
+  at::Tensor wide;
   for (const Treatment& candidate : all_) {
-    inputs.quantized.push_back(candidate.activation == nullptr ? at::Tensor()
-                                                               : as_matrix(candidate.activation->Forward(x)));
+    inputs.quantized.emplace_back();
+    if (candidate.activation == nullptr) continue;
+    if (!wide.defined()) wide = Converted(x, at::kFloat);
+    inputs.quantized.back() = as_matrix(candidate.activation->Forward(wide));
   }
+  if (wide.defined()) inputs.wide = as_matrix(wide);
   return inputs;
 }
 
 at::Tensor Candidates::QuantizedRows(size_t candidate, const at::Tensor& w) const {
   const at::Tensor prepared = prepared_.empty() ? at::Tensor() : prepared_[candidate];
-  at::Tensor wq = NewTensor(&run_.weights, w.sizes(), run_.dtype());
+  at::Tensor wq = NewTensor(&run_.weights, w.sizes(), at::kFloat);
   if (all_[candidate].weight == nullptr) {
     wq.copy_(w);
-  } else if (wq.scalar_type() == at::kFloat) {
-    all_[candidate].weight->ForwardInto(w, prepared, wq);
   } else {
-    wq.copy_(all_[candidate].weight->Forward(w, prepared));
+    all_[candidate].weight->ForwardInto(w, prepared, wq);
   }
   return wq;
 }
@@ -65,23 +72,34 @@ void Candidates::Add(const Inputs& inputs, const at::Tensor& w, const at::Tensor
   for (size_t c = 0; c < all_.size(); ++c) {
     at::Tensor wq = QuantizedRows(c, w), dy;
     if (inputs.quantized[c].defined()) {
-      // The two outputs nearly cancel, so their products are not rounded any further.
-      if (!exact.defined()) exact = Product(run_.products, inputs.x, Converted(w, run_.dtype()).t());
-      dy = Product(run_.products, inputs.quantized[c], wq.t()).sub_(exact);
+      // The two outputs nearly cancel, so their products are in float32 and rounded no further.
+      if (!exact.defined()) exact = Product(run_.products, inputs.wide, Widened(w).t());
+      dy = Product(run_.products, inputs.quantized[c], wq.t());
     } else {
-      dy = Product(run_.products, operand, Converted(wq.sub_(w), run_.operands()).t(), run_.gradients());
+      Subtract(wq, w);
+      dy = Product(run_.products, operand, Converted(wq, run_.operands()).t(), run_.gradients());
     }
     wq.reset();
-    at::Tensor sums = errors[c];
+    at::Tensor sums = errors[static_cast<int64_t>(c)];
+    const bool differs = inputs.quantized[c].defined();
     ForEachRowChunk(dy, dy.size(0), dy.size(1), [&](int64_t row, int64_t rows) {
       at::Tensor part = dy.narrow(0, row, rows);
+      if (differs) part.sub_(exact.narrow(0, row, rows));
       sums.narrow(0, row, rows).add_(part.mul_(grad.narrow(0, row, rows)).sum(1, /*keepdim=*/false, at::kFloat));
     });
   }
 }
 
+// By chunks: w may be stored in another type, of which LibTorch makes a copy.
+void Candidates::Subtract(at::Tensor& wq, const at::Tensor& w) {
+  ForEachRowChunk(wq, wq.size(0), wq.size(1), [&](int64_t row, int64_t rows) {
+    at::Tensor part = wq.narrow(0, row, rows);
+    part.sub_(w.narrow(0, row, rows));
+  });
+}
+
 at::Tensor Candidates::NewErrors(const Inputs& inputs) const {
-  return at::zeros({static_cast<int64_t>(all_.size()), inputs.x.size(0)}, inputs.x.options().dtype(at::kFloat));
+  return NewLike(inputs.x, {static_cast<int64_t>(all_.size()), inputs.x.size(0)}, at::kFloat).zero_();
 }
 
 }  // namespace autoscheme

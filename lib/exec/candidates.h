@@ -30,7 +30,8 @@ class Candidates {
   // What candidates make of one call's input.
   struct Inputs {
     at::Tensor x;                       // [tokens, in]
-    std::vector<at::Tensor> quantized;  // by candidate, the same shape; undefined where it leaves the input alone
+    at::Tensor wide;                    // x in float32, if some candidate quantizes the input
+    std::vector<at::Tensor> quantized;  // by candidate, as `wide`; undefined where it leaves the input alone
   };
   // x [rows, seq, in], as the layer took it in before any quantizer; of it the first `positions` of each row.
   Inputs Quantize(const at::Tensor& x, int64_t positions) const;
@@ -41,7 +42,10 @@ class Candidates {
   at::Tensor NewErrors(const Inputs& inputs) const;
 
  private:
+  // float32, whatever is computed in: what rounding adds would be as large as the errors of a fine format.
   at::Tensor QuantizedRows(size_t candidate, const at::Tensor& w) const;
+  at::Tensor Widened(const at::Tensor& t) const;
+  static void Subtract(at::Tensor& wq, const at::Tensor& w);
 
   RunResources& run_;
   const std::vector<Treatment> all_;

@@ -17,6 +17,7 @@ struct LinearNeeds {
   // the input; whether a quantizer of any must see all rows of the weight before it quantizes one.
   int candidates = 0, candidate_inputs = 0;
   bool whole_candidates = false;
+  int64_t row_multiple = 1;  // what the height of a chunk of the weight must be a multiple of; 0 = the whole weight
 };
 
 // What a variant's gradients are those of: the mean cross entropy of a batch; the sum of all cross entropies; or a

@@ -79,6 +79,8 @@ CostModel::CostModel(const PlanInput& input) : in_(input) {
       candidates_ = std::max(candidates_, linear.candidates);
       candidate_inputs_ = std::max(candidate_inputs_, linear.candidate_inputs);
       weight_gradients_ |= linear.weight_gradient;
+      const bool whole = row_multiple_ == 0 || linear.row_multiple == 0;
+      row_multiple_ = whole ? 0 : std::max(row_multiple_, linear.row_multiple);
     }
   }
   for (const int sublayers : {0, 1}) {
@@ -181,7 +183,9 @@ uint64_t CostModel::ForwardBytes(const ExecutionPlan& choice, const UnitSizes& u
 }
 
 uint64_t CostModel::ChunkBytes(const ExecutionPlan& choice, const UnitSizes& unit) const {
-  return std::min<uint64_t>(choice.chunk_bytes, unit.largest_weight * element_size()) + unit.row_bytes * 2;
+  const uint64_t whole = unit.largest_weight * element_size();
+  const uint64_t least = static_cast<uint64_t>(row_multiple_) * unit.widest_input * element_size();
+  return std::min(whole, row_multiple_ == 0 ? whole : std::max(choice.chunk_bytes, least)) + unit.row_bytes * 2;
 }
 
 std::vector<PlanItem> CostModel::Footprint(const ExecutionPlan& choice) const {
@@ -224,14 +228,10 @@ std::vector<PlanItem> CostModel::LastingItems(const ExecutionPlan& choice) const
   };
 }
 
-// What lies in the pool of weights and beside it, in the pool of activations, and in malloc's memory.
-std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const {
-  const BatchShape shape = this->shape(choice);
+// Weights of units as they come from the checkpoint.
+uint64_t CostModel::StoredWeightBytes(const ExecutionPlan& choice, const UnitSizes& unit) const {
   const Granularity& all = Of(choice);
-  const uint64_t hidden = in_.skeleton->hidden_size(), element = element_size();
-  const uint64_t micro_batch_tokens = MicroBatchTokens(choice);
-  const uint64_t chunk = ChunkBytes(choice, unit);
-  const uint64_t stored_chunk = chunk / element * unit.stored_width;
+  const uint64_t stored_chunk = ChunkBytes(choice, unit) / element_size() * unit.stored_width;
   const uint64_t tile = std::min(stored_chunk + unit.row_bytes, all.slot_bytes);
   // The rows of a transposed weight lie in no one place: it is one tile, with the rest of two pages, and each chunk is
   // turned in a buffer.
@@ -241,6 +241,16 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
   // of a slot that no unit fills are not there.
   const bool in_turns = choice.unit_slots == 2 && choice.input_interval == 1;
   const uint64_t slots = in_turns ? all.two_slots_bytes : choice.unit_slots * all.slot_bytes;
+  return choice.tiled ? tiles + choice.unit_slots * all.small_slot_bytes : slots;
+}
+
+// What lies in the pool of weights and beside it, in the pool of activations, and in malloc's memory.
+std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& choice, const UnitSizes& unit) const {
+  const BatchShape shape = this->shape(choice);
+  const uint64_t hidden = in_.skeleton->hidden_size(), element = element_size();
+  const uint64_t micro_batch_tokens = MicroBatchTokens(choice);
+  const uint64_t chunk = ChunkBytes(choice, unit);
+  const uint64_t stored_chunk = chunk / element * unit.stored_width;
   // The first saved graph is differentiated while all are there: beside them are two hidden states and what it
   // recomputes. They are freed one by one before the first recomputed one is there, which may be larger than all of
   // them.
@@ -257,18 +267,18 @@ std::array<std::vector<PlanItem>, 3> CostModel::UnitItems(const ExecutionPlan& c
       differentiates ? std::max<uint64_t>(in_.threads * unit.scratch.backward, forward - std::min(forward, transient))
                      : forward;
   // A chunk that is not saved, dequantized; what a quantizer that works in bfloat16 makes of it before it is in its
-  // place; and a candidate's.
-  const int chunks = !choice.cache_weights + (in_.precision.dtype != Dtype::kF32) + (candidates_ > 0);
+  // place; and what candidates hold.
+  const uint64_t chunks =
+      (!choice.cache_weights + (in_.precision.dtype != Dtype::kF32)) * chunk + CandidateChunkBytes(chunk / element);
   uint64_t candidates = 0;
   for (const auto& [out, in] : unit.shapes) {
     candidates = std::max(candidates, CandidateBytes(choice, in, std::min<int64_t>(out, chunk / (in * element) + 1)));
   }
   return {
       {{
-           {choice.tiled ? "weight tiles" : "weight slots",
-            choice.tiled ? tiles + choice.unit_slots * all.small_slot_bytes : slots},
+           {choice.tiled ? "weight tiles" : "weight slots", StoredWeightBytes(choice, unit)},
            {"dequantized weights", choice.cache_weights ? unit.weights * element : 0},
-           {"row chunks", chunks * chunk},
+           {"row chunks", chunks},
        },
        {
            {"gradient of a row chunk", weight_gradients_ ? chunk : 0},
@@ -335,19 +345,26 @@ std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {
                                  6 * states - std::min(logits, 6 * states))},
       {"operands widened to float32", widens_operands() ? WidenedProducts(MicroBatchTokens(choice), hidden, rows) : 0},
       {"inputs and outputs under candidates",
-       measured && candidates_ > 0
-           ? CandidateBytes(choice, static_cast<int64_t>(hidden), static_cast<int64_t>(rows)) + rows * hidden * element
-           : 0},
+       measured && candidates_ > 0 ? CandidateBytes(choice, static_cast<int64_t>(hidden), static_cast<int64_t>(rows)) +
+                                         CandidateChunkBytes(rows * hidden) + this->tokens() * candidates_ * 4
+                                   : 0},
       {"gradients and running sums of the head", choice.transient_in_ram() ? GradientBytes() + HeadSumBytes() : 0},
   };
+}
+
+// A candidate's rows in float32 and as an operand, and the unquantized ones in float32.
+uint64_t CostModel::CandidateChunkBytes(uint64_t numbers) const {
+  if (candidates_ == 0) return 0;
+  return numbers * (4 + (operand_size() < 4 ? operand_size() : 0) + (candidate_inputs_ > 0 ? 4 : 0));
 }
 
 uint64_t CostModel::CandidateBytes(const ExecutionPlan& choice, int64_t inputs, int64_t rows) const {
   if (candidates_ == 0) return 0;
   const uint64_t tokens = MicroBatchTokens(choice);
-  // The errors themselves; the unquantized output beside a candidate's; quantized inputs.
-  return tokens * candidates_ * 4 + tokens * rows * element_size() * (1 + (candidate_inputs_ > 0)) +
-         tokens * inputs * (element_size() * candidate_inputs_ + (rounds_operands() ? operand_size() : 0));
+  // The errors themselves; the unquantized output beside a candidate's; inputs in float32 and quantized.
+  const uint64_t wide = candidate_inputs_ > 0 ? candidate_inputs_ + (element_size() < 4) : 0;
+  return tokens * candidates_ * 4 + tokens * rows * 4 * (1 + (candidate_inputs_ > 0)) +
+         tokens * inputs * (4 * wide + (rounds_operands() ? operand_size() : 0));
 }
 
 uint64_t CostModel::WidenedUnitBytes(const ExecutionPlan& choice, const UnitSizes& unit) const {

@@ -101,6 +101,7 @@ class CostModel {
   uint64_t SavedBytes(const ExecutionPlan& choice) const;  // activations of saved graphs
   // Activations of a unit that nothing will differentiate.
   uint64_t ForwardBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;
+  uint64_t StoredWeightBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;
   // Rows of a weight that are dequantized together.
   uint64_t ChunkBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;
   // Bytes of a number that is computed, and of one that a product of the backward pass takes.
@@ -119,6 +120,7 @@ class CostModel {
   double DeviceSeconds(const ExecutionPlan& choice) const;
   // What a scorer's candidates make of a linear layer's input and output, rows of the weight coming `rows` at a time; 0
   // without any.
+  uint64_t CandidateChunkBytes(uint64_t numbers) const;
   uint64_t CandidateBytes(const ExecutionPlan& choice, int64_t inputs, int64_t rows) const;
   // Panels of operands that are widened to be multiplied.
   uint64_t WidenedUnitBytes(const ExecutionPlan& choice, const UnitSizes& unit) const;
@@ -129,6 +131,7 @@ class CostModel {
 
   const PlanInput& in_;
   int candidates_ = 0, candidate_inputs_ = 0;  // those of the layer that has most
+  int64_t row_multiple_ = 1;                   // the most that a chunk must have; 0 = all of the weight
   bool weight_gradients_ = false;              // some layer's are shown
   std::map<int, Granularity> granularities_;   // by sublayers_per_unit
   mutable std::map<std::tuple<bool, int64_t, int, int, int, int>, uint64_t> read_bytes_;

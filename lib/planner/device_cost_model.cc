@@ -39,7 +39,8 @@ CostModel::DeviceSizes CostModel::DeviceFootprint(const ExecutionPlan& choice) c
   const std::vector<PlanItem>& busiest = Sum(head) > Sum(unit) ? head : unit;
   DeviceSizes sizes;
   sizes.pool = WithGaps(Sum(busiest) + Sum(lasting));
-  sizes.weight_pool = WithGaps((choice.cache_weights ? weights : 2 * chunk) + (candidates_ > 0) * 2 * chunk);
+  sizes.weight_pool =
+      WithGaps((choice.cache_weights ? weights : 2 * chunk) + CandidateChunkBytes(chunk / element_size()));
   const uint64_t temporaries = fitted::kDeviceTemporaries * fitted::kDeviceChunkNumbers * 4 +
                                4 * MicroBatchTokens(choice) * in_.skeleton->hidden_size() * 4 + outside +
                                fitted::kDeviceRounding;

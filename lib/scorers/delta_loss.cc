@@ -41,6 +41,7 @@ void DeltaLoss::SayNeeds() {
       const WeightQuantizer* quantizer = treatments.weight(l);
       of_linear.scored = treatments.quantizes(l);
       of_linear.quantizes_weight = of_linear.weight_gradient = quantizer != nullptr;
+      of_linear.row_multiple = treatments.RowMultiple(l, 1);
       of_linear.whole_weight = quantizer != nullptr && quantizer->needs_whole_tensor();
     };
     for (const Block& block : skeleton.blocks()) {

@@ -52,6 +52,7 @@ void Fisher::SayNeeds() {
     of_linear.candidates = static_cast<int>(candidates_.size());
     for (const SchemeTreatments& candidate : candidates_) {
       of_linear.candidate_inputs += candidate.activation() != nullptr;
+      of_linear.row_multiple = candidate.RowMultiple(l, of_linear.row_multiple);
       of_linear.whole_candidates |= candidate.weight(l) != nullptr && candidate.weight(l)->needs_whole_tensor();
     }
   };

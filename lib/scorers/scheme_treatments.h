@@ -34,6 +34,8 @@ class SchemeTreatments {
   // without.
   absl::StatusOr<Treatment> Treat(int layer) const;
   const WeightQuantizer* weight(int layer) const { return layers_[layer].quantizer.get(); }
+  // As LinearNeeds::row_multiple, for layers of this scheme and whatever asks for `multiple`.
+  int64_t RowMultiple(int layer, int64_t multiple) const;
   const ActivationQuantizer* activation() const { return activation_.get(); }
   bool quantizes(int layer) const { return weight(layer) != nullptr || activation_ != nullptr; }
   // Whether the importance matrix is looked at for some layer.

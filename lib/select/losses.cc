@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "formats/bits.h"
+#include "formats/scorer_names.h"
 
 namespace autoscheme {
 namespace {
@@ -21,7 +22,7 @@ void FillIdleExperts(const std::vector<LayerInfo>& layers, const std::vector<std
 std::vector<std::vector<double>> MenuLosses(const ScoreTable& table, absl::Span<const int> menu) {
   std::vector<Scheme> schemes;
   for (int s : menu) schemes.push_back(table.schemes[s]);
-  const bool two_terms = table.scorer == "deltaloss";
+  const bool two_terms = table.scorer == kTwoTermScorer;
   const bool weight_counts = NeedWeightTerm(schemes);
   std::vector<std::optional<std::string>> experts;
   for (const LayerInfo& layer : table.layers) experts.push_back(ExpertKey(layer.name));

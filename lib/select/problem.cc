@@ -18,6 +18,7 @@
 #include "formats/bits.h"
 #include "formats/data_types.h"
 #include "formats/rules.h"
+#include "formats/scorer_names.h"
 #include "formats/stand_in.h"
 #include "select/groups.h"
 #include "select/losses.h"
@@ -58,6 +59,10 @@ absl::StatusOr<Problem> MakeProblem(const ScoreTable& table, const SelectOptions
   AUTOSCHEME_RETURN_IF_ERROR(CheckSharedLayers(table.layers, options.shared_layers));
   const std::vector<LayerGroup> groups = GroupLayers(table.layers, options.shared_layers);
   const std::vector<std::vector<double>> losses = MenuLosses(table, problem.menu);
+  if (options.reference_rules && table.scorer != kTwoTermScorer) {
+    return absl::InvalidArgumentError(absl::StrCat("reference_rules choose as AutoRound does, from scores of ",
+                                                   kTwoTermScorer, "; these were made by ", Quoted(table.scorer)));
+  }
   if (!options.reference_rules) {
     ReplaceFixed(&problem, context);
     AUTOSCHEME_RETURN_IF_ERROR(FixSharedGroups(groups, losses, &problem, context));

@@ -10,6 +10,7 @@
 namespace autoscheme {
 namespace {
 
+void WriteVerified(const Verified& verified, PageWriter* page);
 void WriteRecipe(const Recipe& recipe, PageWriter* page);
 void WriteLayerConfig(const Scheme& scheme, LineWriter* line);
 
@@ -29,6 +30,43 @@ std::string RecipesToJson(const std::vector<Recipe>& recipes) {
 }
 
 namespace {
+
+void WriteVerified(const Verified& verified, PageWriter* page) {
+  page->Key("verified");
+  page->StartObject();
+  page->Key("nsamples");
+  page->Int64(verified.nsamples);
+  page->Key("seqlen");
+  page->Int64(verified.seqlen);
+  page->Key("tokens_sha256");
+  PutString(page, verified.tokens_sha256);
+  page->Key("kl");
+  PutDouble(page, verified.kl);
+  page->Key("kl_error");
+  PutDouble(page, verified.kl_error);
+  page->Key("uniforms");
+  page->StartArray();
+  for (const MeasuredUniform& uniform : verified.uniforms) {
+    PutLine(page, rapidjson::kObjectType, [&](LineWriter* line) {
+      line->StartObject();
+      line->Key("scheme");
+      PutString(line, uniform.scheme);
+      line->Key("avg_bits");
+      PutDouble(line, uniform.avg_bits);
+      line->Key("kl");
+      PutDouble(line, uniform.kl);
+      line->Key("kl_error");
+      PutDouble(line, uniform.kl_error);
+      line->EndObject();
+    });
+  }
+  page->EndArray();
+  if (!verified.taken.empty()) {
+    page->Key("taken");
+    PutString(page, verified.taken);
+  }
+  page->EndObject();
+}
 
 void WriteRecipe(const Recipe& recipe, PageWriter* page) {
   page->StartObject();
@@ -54,6 +92,7 @@ void WriteRecipe(const Recipe& recipe, PageWriter* page) {
     page->Key("model_bytes");
     page->Int64(recipe.model_bytes);
   }
+  if (recipe.verified.has_value()) WriteVerified(*recipe.verified, page);
   page->Key("fixed_layers");
   page->StartArray();
   for (const LayerChoice& choice : recipe.layers) {

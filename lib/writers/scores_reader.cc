@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <utility>
@@ -6,6 +8,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "autoscheme/recipe.h"
 #include "base/checked.h"
 #include "base/count.h"
@@ -15,6 +18,7 @@
 #include "formats/bits.h"
 #include "formats/data_types.h"
 #include "formats/scheme_json.h"
+#include "formats/scorer_names.h"
 #include "formats/stand_in.h"
 #include "writers/run_members.h"
 
@@ -68,7 +72,11 @@ absl::StatusOr<ScoreTable> Reader::Read(absl::string_view text) {
   AUTOSCHEME_RETURN_IF_ERROR(ReadCalibration(*calibration));
   AUTOSCHEME_ASSIGN_OR_RETURN(table_.dtype, JsonString(root, "dtype", what_));
   // Earlier versions had one scorer and did not name it.
-  AUTOSCHEME_ASSIGN_OR_RETURN(table_.scorer, JsonStringOr(root, "scorer", "deltaloss", what_));
+  AUTOSCHEME_ASSIGN_OR_RETURN(table_.scorer, JsonStringOr(root, "scorer", std::string(kTwoTermScorer), what_));
+  if (std::find(std::begin(kScorerNames), std::end(kScorerNames), table_.scorer) == std::end(kScorerNames)) {
+    return absl::InvalidArgumentError(absl::StrCat(what_, ": scorer is ", Quoted(table_.scorer), "; this build knows ",
+                                                   absl::StrJoin(kScorerNames, ", ")));
+  }
   AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* menu, Object(root, "menu", what_));
   AUTOSCHEME_RETURN_IF_ERROR(ReadMenu(*menu));
   AUTOSCHEME_ASSIGN_OR_RETURN(const JsonValue* losses, Object(root, "ce_loss", what_));

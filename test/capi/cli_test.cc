@@ -366,7 +366,7 @@ TEST_CASE("score and select give what run gives, and run prints a table") {
   REQUIRE(select.code == 0);
   CHECK_THAT(select.out, Contains("5 bits per weight") && Contains("6.5 bits per weight") && Contains("W4A16"));
   const Run run = shell(shell.Scoring("run", {"--avg-bits", "5,6.5", "--out", recipe, "--save-scores", kept,
-                                              "--batch-size", "2", "--progress", "json"}));
+                                              "--batch-size", "2", "--progress", "json", "--no-verify"}));
   INFO(run.err);
   REQUIRE(run.code == 0);
   CHECK(WithoutRun(Slurp(kept)) == WithoutRun(Slurp(scores)));
@@ -394,6 +394,31 @@ TEST_CASE("score and select give what run gives, and run prints a table") {
   CHECK(shell({"select", "--scores", scores, "--out", recipe}).code != 0);
   const Run in_place = shell({"select", "--scores", scores, "--avg-bits", "5", "--out", scores});
   CHECK(in_place.code == 1);
+}
+
+TEST_CASE("run measures what it chose on rows that it did not score, unless it is told otherwise") {
+  Shell shell;
+  const std::string recipe = shell.dir / "recipe.json", scores = shell.dir / "scores.json";
+  const auto run = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"--avg-bits", "5", "--out", recipe, "--save-scores", scores});
+    return shell(shell.Scoring("run", more));
+  };
+  const Run verified = run({"--verify"});
+  INFO(verified.err);
+  REQUIRE(verified.code == 0);
+  CHECK_THAT(verified.out, Contains("held back") && Contains("the choice by scores") && Contains("all W4A16"));
+  CHECK_THAT(Slurp(recipe), Contains("\"verified\": {") && Contains("\"uniforms\": ["));
+  const std::string of_rest = Slurp(scores);
+  const Run plain = run({"--no-verify"});
+  CHECK(plain.code == 0);
+  CHECK_THAT(Slurp(recipe), !Contains("\"verified\""));
+  CHECK(WithoutRun(Slurp(scores)) != WithoutRun(of_rest));
+  const Run other = run({"--verify-tokens", shell.dir / "tokens.json"});
+  INFO(other.err);
+  CHECK(other.code == 0);
+  CHECK_THAT(Slurp(recipe), Contains("\"verified\": {"));
+  CHECK(run({"--no-verify", "--verify"}).code == 2);
+  CHECK(run({"--verify-tokens", "/nonexistent/x"}).code == 1);
 }
 
 TEST_CASE("a limit on tokens takes whole rows") {

@@ -100,6 +100,8 @@ struct infos {
   autoscheme_pareto_info pareto_info;
   autoscheme_pareto_point pareto_point;
   autoscheme_recipe_info recipe_info;
+  autoscheme_verified_info verified_info;
+  autoscheme_uniform_info uniform_info;
   autoscheme_evaluation_info evaluation_info;
   autoscheme_recipe_evaluation recipe_evaluation;
   autoscheme_scheme_info scheme_info;
@@ -123,6 +125,8 @@ static void make_infos(struct infos* s) {
   s->pareto_info.struct_size = sizeof s->pareto_info;
   s->pareto_point.struct_size = sizeof s->pareto_point;
   s->recipe_info.struct_size = sizeof s->recipe_info;
+  s->verified_info.struct_size = sizeof s->verified_info;
+  s->uniform_info.struct_size = sizeof s->uniform_info;
   s->evaluation_info.struct_size = sizeof s->evaluation_info;
   s->recipe_evaluation.struct_size = sizeof s->recipe_evaluation;
   s->scheme_info.struct_size = sizeof s->scheme_info;
@@ -138,6 +142,7 @@ static void make_infos(struct infos* s) {
 struct outs {
   autoscheme_skeleton* skeleton;
   autoscheme_calibration* calibration;
+  autoscheme_calibration* held_back;
   autoscheme_generator* generator;
   autoscheme_plan* plan;
   autoscheme_scores* scores;
@@ -164,10 +169,10 @@ static int cleared(const char* call, const struct outs* out) {
     const char* text;
     const void* value;
     size_t bytes;
-  } members[] = {MEMBER(skeleton), MEMBER(calibration), MEMBER(generator),  MEMBER(plan),     MEMBER(scores),
-                 MEMBER(recipes),  MEMBER(pareto),      MEMBER(evaluation), MEMBER(streamer), MEMBER(offload),
-                 MEMBER(tensor),   MEMBER(context),     MEMBER(options),    MEMBER(text),     MEMBER(length),
-                 MEMBER(i64),      MEMBER(i32),         MEMBER(f64),        MEMBER(other_f64)};
+  } members[] = {MEMBER(skeleton), MEMBER(calibration), MEMBER(held_back), MEMBER(generator),  MEMBER(plan),
+                 MEMBER(scores),   MEMBER(recipes),     MEMBER(pareto),    MEMBER(evaluation), MEMBER(streamer),
+                 MEMBER(offload),  MEMBER(tensor),      MEMBER(context),   MEMBER(options),    MEMBER(text),
+                 MEMBER(length),   MEMBER(i64),         MEMBER(i32),       MEMBER(f64),        MEMBER(other_f64)};
 #undef MEMBER
   const char zeros[16] = {0};
   int good = 1;
@@ -259,6 +264,9 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_calibration_from_i32(ids32, 1, 1, NULL, &error));
   REFUSES(autoscheme_calibration_from_i64(NULL, 1, 1, &out.calibration, &error));
   REFUSES(autoscheme_calibration_from_i64(ids64, 1, 1, NULL, &error));
+  REFUSES(autoscheme_calibration_hold_back(NULL, 1, &out.calibration, &out.held_back, &error));
+  REFUSES(autoscheme_calibration_hold_back(h->calibration, 1, NULL, &out.held_back, &error));
+  REFUSES(autoscheme_calibration_hold_back(h->calibration, 1, &out.calibration, NULL, &error));
   REFUSES(autoscheme_calibration_truncate(NULL, 1, 1, &out.calibration, &error));
   REFUSES(autoscheme_calibration_truncate(h->calibration, 1, 1, NULL, &error));
   REFUSES(autoscheme_calibration_get_info(NULL, &s.calibration_info, &error));
@@ -326,6 +334,14 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_recipes_get_info(NULL, 0, &s.recipe_info, &error));
   REFUSES(autoscheme_recipes_get_info(h->recipes, 0, NULL, &error));
   REFUSES(autoscheme_recipes_get_layer(NULL, 0, 0, &out.text, &s.scheme_info, &out.i32, &error));
+  REFUSES(autoscheme_generator_verify(NULL, h->scores, h->calibration, h->recipes, &error));
+  REFUSES(autoscheme_generator_verify(h->generator, NULL, h->calibration, h->recipes, &error));
+  REFUSES(autoscheme_generator_verify(h->generator, h->scores, NULL, h->recipes, &error));
+  REFUSES(autoscheme_generator_verify(h->generator, h->scores, h->calibration, NULL, &error));
+  REFUSES(autoscheme_recipes_get_verified(NULL, 0, &s.verified_info, &error));
+  REFUSES(autoscheme_recipes_get_verified(h->recipes, 0, NULL, &error));
+  REFUSES(autoscheme_recipes_get_uniform(NULL, 0, 0, &s.uniform_info, &error));
+  REFUSES(autoscheme_recipes_get_uniform(h->recipes, 0, 0, NULL, &error));
   REFUSES(autoscheme_recipes_find_layer(NULL, 0, "W4A16", &out.i64, &error));
   REFUSES(autoscheme_recipes_find_layer(h->recipes, 0, NULL, &out.i64, &error));
   REFUSES(autoscheme_recipes_find_layer(h->recipes, 0, "W4A16", NULL, &error));

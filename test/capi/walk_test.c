@@ -11,6 +11,27 @@ static int32_t count_steps(void* user_data, const autoscheme_progress* progress)
   return 0;
 }
 
+/* Looks at what was measured of the first recipe, if it was. */
+static int look_at_verified(const autoscheme_recipes* recipes, int is_verified) {
+  int failures = 0;
+  autoscheme_verified_info verified;
+  autoscheme_uniform_info uniform;
+  verified.struct_size = sizeof verified, uniform.struct_size = sizeof uniform;
+  if (!is_verified) {
+    CHECK_C(autoscheme_recipes_get_verified(recipes, 0, &verified, NULL) == AUTOSCHEME_NOT_FOUND);
+    CHECK_C(autoscheme_recipes_get_uniform(recipes, 0, 0, &uniform, NULL) == AUTOSCHEME_NOT_FOUND);
+    return failures;
+  }
+  CHECK_C(autoscheme_recipes_get_verified(recipes, 0, &verified, NULL) == AUTOSCHEME_OK);
+  CHECK_C(verified.nsamples >= 1 && verified.kl > 0 && verified.uniform_count == 1);
+  CHECK_C(autoscheme_recipes_get_uniform(recipes, 0, 0, &uniform, NULL) == AUTOSCHEME_OK);
+  CHECK_C(strcmp(uniform.scheme, "W4A16") == 0 && uniform.avg_bits < 6 && uniform.kl > 0);
+  CHECK_C((verified.taken != NULL) == (uniform.kl < verified.kl));
+  CHECK_C(autoscheme_recipes_get_uniform(recipes, 0, 1, &uniform, NULL) == AUTOSCHEME_OUT_OF_RANGE);
+  CHECK_C(autoscheme_recipes_get_verified(recipes, 1, &verified, NULL) == AUTOSCHEME_OUT_OF_RANGE);
+  return failures;
+}
+
 static int look_at_recipe(const autoscheme_recipes* recipes) {
   int failures = 0;
   int64_t i, at = -1, bits = 0;
@@ -45,7 +66,9 @@ int walk_failures(const char* model, const char* tokens, const char* recipe_path
   autoscheme_skeleton* skeleton = NULL;
   autoscheme_calibration* calibration = NULL;
   autoscheme_options* options = NULL;
+  autoscheme_calibration *scored = NULL, *held_back = NULL;
   autoscheme_generator* generator = NULL;
+  autoscheme_scores* scores = NULL;
   autoscheme_recipes* recipes = NULL;
   autoscheme_error* error = NULL;
   autoscheme_stats stats;
@@ -66,7 +89,14 @@ int walk_failures(const char* model, const char* tokens, const char* recipe_path
   autoscheme_skeleton_free(skeleton);
   autoscheme_options_free(options);
 
-  CHECK_C(autoscheme_generator_run(generator, calibration, NULL, &recipes, &error) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_calibration_hold_back(calibration, 0, &scored, &held_back, &error) == AUTOSCHEME_OK);
+  CHECK_C(autoscheme_generator_run(generator, scored, &scores, &recipes, &error) == AUTOSCHEME_OK);
+  failures += look_at_verified(recipes, 0);
+  CHECK_C(autoscheme_generator_verify(generator, scores, held_back, recipes, &error) == AUTOSCHEME_OK);
+  failures += look_at_verified(recipes, 1);
+  autoscheme_calibration_free(scored);
+  autoscheme_calibration_free(held_back);
+  autoscheme_scores_free(scores);
   CHECK_C(error == NULL);
   CHECK_C(steps > 4);
   CHECK_C(autoscheme_generator_get_stats(generator, &stats, &error) == AUTOSCHEME_OK);

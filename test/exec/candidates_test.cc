@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "autoscheme/scheme.h"
+#include "plan/precision.h"
+#include "tensor/products.h"
 
 namespace autoscheme {
 namespace {
@@ -57,6 +59,26 @@ TEST_CASE("errors of candidates are those of whole weights, however the rows com
       // With a quantized input it is the small difference of two float32 outputs.
       CHECK((errors[c] - want).abs().max().item<double>() <= 1e-4 * want.abs().max().item<double>());
     }
+  }
+}
+
+TEST_CASE("errors of fine formats are more than what bfloat16 rounds") {
+  at::manual_seed(8);
+  Call call;
+  call.w = call.w.to(at::kBFloat16).to(at::kFloat), call.x = call.x.to(at::kBFloat16).to(at::kFloat);
+  const Context context;
+  RunResources run(context);
+  run.precision = ParsePrecision("bfloat16", {false, MultipliesBfloat16()}).value();
+  std::vector<Treatment> treatments;
+  for (const char* scheme : {"W4A16", "W8A16", "INT8", "MXFP8"}) treatments.push_back(TreatmentOf(scheme));
+  const Candidates candidates(run, treatments);
+  const Candidates::Inputs inputs = candidates.Quantize(call.x.to(at::kBFloat16), 5);
+  at::Tensor errors = candidates.NewErrors(inputs);
+  candidates.Add(inputs, call.w.to(at::kBFloat16), call.grad, errors);
+  for (size_t c = 0; c < treatments.size(); ++c) {
+    INFO("candidate " << c);
+    const at::Tensor want = call.Want(treatments[c]);
+    CHECK((errors[c] - want).norm().item<double>() <= 0.01 * want.norm().item<double>());
   }
 }
 

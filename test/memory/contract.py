@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--options", action="append", default=[], help="a menu; may be repeated (default W4A16,W8A16)")
     parser.add_argument("--budgets", default="1,1.5,3,0", help="times the least budget, or with a unit: 1.2,900MiB; 0 = no limit")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--scorer", default="deltaloss", help="of every case that does not name its own (default deltaloss)")
     parser.add_argument("--threads", help="threads that compute, in every case that does not name its own")
     parser.add_argument("--match", default="", help="only cases whose words, as the table has them, this regular expression finds")
     parser.add_argument("--tolerance", type=float, default=2e-5, help="how far apart scores of a layer may be (default 2e-5)")
@@ -73,7 +74,7 @@ def main():
     parser.add_argument("--out", help="append the table to this file as well")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="autoscheme-memory-") as folder:
-        bench = Bench(args.program, folder, args.threads)
+        bench = Bench(args.program, folder, args.threads, args.scorer)
         if args.model:
             cases = chosen_cases(args)
         else:
@@ -127,8 +128,8 @@ class Result:
 
 
 class Bench:
-    def __init__(self, program, folder, threads):
-        self.program, self.folder, self.threads, self.models = program, folder, threads, {}
+    def __init__(self, program, folder, threads, scorer):
+        self.program, self.folder, self.threads, self.scorer, self.models = program, folder, threads, scorer, {}
 
     def write(self, name, config):
         path = os.path.join(self.folder, name)
@@ -146,7 +147,7 @@ class Bench:
             with open(tokens, "w") as file:
                 json.dump([[rng.randrange(vocabulary) for _ in range(case.length)] for _ in range(case.rows)], file)
         threads = ["--threads", self.threads] if self.threads and "--threads" not in case.more else []
-        scorer = [] if "--scorer" in case.more else ["--scorer", "deltaloss"]
+        scorer = [] if "--scorer" in case.more else ["--scorer", self.scorer]
         return ["--model", case.model, "--tokens", tokens, "--options", case.menu, "--work-dir", self.folder, *threads, *scorer, *case.more]
 
     def least(self, case):
@@ -222,6 +223,7 @@ def growth(bench, _cases, args):
     short = bench.write("1 block", dict(shape, num_hidden_layers=1))
     pairs = [
         ("blocks 4 -> 16", 1.05, Case(few, "W4A16", 8, 128, 1.05), dict(model=many)),
+        ("schemes 1 -> 4, fisher", 1.10, Case(few, "W4A16", 8, 128, 1.10, ["--scorer", "fisher"]), dict(menu="W2A16,W3A16,W4A16,W8A16")),
         ("schemes 1 -> 4", 1.10, Case(few, "W4A16", 8, 128, 1.10), dict(menu="W2A16,W3A16,W4A16,W8A16")),
         ("tokens 4k -> 32k", 1.10, Case(short, "W4A16", 32, 128, 1.10), dict(rows=256)),
     ]

@@ -462,6 +462,15 @@ TEST_CASE("a request to stop that is left over stops neither making a generator 
   CHECK(absl::IsCancelled((*generator)->Score(f.calibration).status()));
 }
 
+TEST_CASE("the reference's rules go with the reference's scorer") {
+  Fixture f;
+  f.options.reference_rules = true;
+  f.options.scorer = "auto";
+  CHECK(f.Score().value().scorer == "deltaloss");
+  f.options.scorer = "fisher";
+  CHECK(f.Score().status().code() == absl::StatusCode::kInvalidArgument);
+}
+
 TEST_CASE("bad options are named") {
   Fixture f;
   auto code = [&] { return f.Score().status(); };

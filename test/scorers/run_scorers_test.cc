@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/scorer_names.h"
 #include "support/scored_run.h"
 #include "support/tiny_skeleton.h"
 
@@ -28,6 +29,10 @@ TEST_CASE("an unknown scorer is refused with the names that there are") {
         "option scorer is \"hessian\"; there is: auto, deltaloss, fisher, fisher-labels");
   const TinySkeleton tiny;
   CHECK(RunScorers::Create("hessian", {tiny.skeleton.get(), {}, {}}).status() == status);
+}
+
+TEST_CASE("every name of a scorer makes one") {
+  for (const absl::string_view name : kScorerNames) CHECK(ScorerNamed(std::string(name), false).value() == name);
 }
 
 TEST_CASE("the importance matrix is collected first where a scheme reads it and no file gives it") {

@@ -42,6 +42,11 @@ TEST_CASE("the two terms count as the reference counts them, and a scorer's whol
   table.scores[0][0] = {1, 0};
   CHECK(MenuLosses(table, {0, 1}) == std::vector<std::vector<double>>{{1}, {2.5}});
   CHECK(MenuLosses(table, {1}) == std::vector<std::vector<double>>{{2.5}});
+  SelectOptions options;
+  options.avg_bits = {8}, options.reference_rules = true;
+  const absl::Status status = SelectRecipes(table, options).status();
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(absl::StrContains(status.message(), "from scores of deltaloss; these were made by \"fisher\""));
 }
 
 std::vector<std::string> Chosen(const ScoreTable& table, const SelectOptions& options,

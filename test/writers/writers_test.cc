@@ -280,6 +280,8 @@ TEST_CASE("a scores file with one thing wrong is refused by name") {
        "has version 2; this build reads version 1"},
       {"\"version\": 1", "\"version\": \"1\"", invalid, "version"},
       {"\"dtype\": \"float32\",", "", absl::StatusCode::kNotFound, "dtype"},
+      {"\"scorer\": \"fisher\"", "\"scorer\": \"hessian\"", invalid,
+       "scorer is \"hessian\"; this build knows deltaloss, fisher, fisher-labels"},
       {"\"calibration\": {", "\"calibrations\": {", invalid, "calibration is missing"},
       {"\"shape\":[64,128]", "\"shape\":[64,128,1]", invalid,
        "\"model.layers.0.q_proj\": shape must be [rows, columns]"},
