@@ -33,7 +33,7 @@ void Candidates::PrepareRows(const at::Tensor& w) {
   }
 }
 
-// In the pool: what an operator converts by itself lies outside of what is planned.
+// In the pool: what an operator converts by itself lies outside of what is planned, and leaves malloc's heap in pieces.
 at::Tensor Candidates::Widened(const at::Tensor& t) const {
   return t.scalar_type() == at::kFloat ? t : NewTensor(&run_.weights, t.sizes(), at::kFloat).copy_(t);
 }
@@ -68,16 +68,16 @@ at::Tensor Candidates::QuantizedRows(size_t candidate, const at::Tensor& w) cons
 
 void Candidates::Add(const Inputs& inputs, const at::Tensor& w, const at::Tensor& grad, at::Tensor& errors) const {
   const at::Tensor operand = Converted(inputs.x, run_.operands());
+  const at::Tensor wide = Widened(w);
   at::Tensor exact;  // x W^T, for candidates that quantize x
   for (size_t c = 0; c < all_.size(); ++c) {
     at::Tensor wq = QuantizedRows(c, w), dy;
     if (inputs.quantized[c].defined()) {
       // The two outputs nearly cancel, so their products are in float32 and rounded no further.
-      if (!exact.defined()) exact = Product(run_.products, inputs.wide, Widened(w).t());
+      if (!exact.defined()) exact = Product(run_.products, inputs.wide, wide.t());
       dy = Product(run_.products, inputs.quantized[c], wq.t());
     } else {
-      Subtract(wq, w);
-      dy = Product(run_.products, operand, Converted(wq, run_.operands()).t(), run_.gradients());
+      dy = Product(run_.products, operand, Converted(wq.sub_(wide), run_.operands()).t(), run_.gradients());
     }
     wq.reset();
     at::Tensor sums = errors[static_cast<int64_t>(c)];
@@ -88,14 +88,6 @@ void Candidates::Add(const Inputs& inputs, const at::Tensor& w, const at::Tensor
       sums.narrow(0, row, rows).add_(part.mul_(grad.narrow(0, row, rows)).sum(1, /*keepdim=*/false, at::kFloat));
     });
   }
-}
-
-// By chunks: w may be stored in another type, of which LibTorch makes a copy.
-void Candidates::Subtract(at::Tensor& wq, const at::Tensor& w) {
-  ForEachRowChunk(wq, wq.size(0), wq.size(1), [&](int64_t row, int64_t rows) {
-    at::Tensor part = wq.narrow(0, row, rows);
-    part.sub_(w.narrow(0, row, rows));
-  });
 }
 
 at::Tensor Candidates::NewErrors(const Inputs& inputs) const {

@@ -45,7 +45,6 @@ class Candidates {
   // float32, whatever is computed in: what rounding adds would be as large as the errors of a fine format.
   at::Tensor QuantizedRows(size_t candidate, const at::Tensor& w) const;
   at::Tensor Widened(const at::Tensor& t) const;
-  static void Subtract(at::Tensor& wq, const at::Tensor& w);
 
   RunResources& run_;
   const std::vector<Treatment> all_;

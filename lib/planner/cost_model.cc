@@ -352,10 +352,10 @@ std::vector<PlanItem> CostModel::HeadItems(const ExecutionPlan& choice) const {
   };
 }
 
-// A candidate's rows in float32 and as an operand, and the unquantized ones in float32.
+// A candidate's rows and the unquantized ones, in float32; and as an operand.
 uint64_t CostModel::CandidateChunkBytes(uint64_t numbers) const {
   if (candidates_ == 0) return 0;
-  return numbers * (4 + (operand_size() < 4 ? operand_size() : 0) + (candidate_inputs_ > 0 ? 4 : 0));
+  return numbers * (8 + (operand_size() < 4 ? operand_size() : 0));
 }
 
 uint64_t CostModel::CandidateBytes(const ExecutionPlan& choice, int64_t inputs, int64_t rows) const {
