@@ -71,6 +71,7 @@ void Candidates::Add(const Inputs& inputs, const at::Tensor& w, const at::Tensor
   const at::Tensor wide = Widened(w);
   at::Tensor exact;  // x W^T, for candidates that quantize x
   for (size_t c = 0; c < all_.size(); ++c) {
+    if (!run_.context.CheckCancelled().ok()) return;  // the sweep ends at its next look, and nothing here is used
     at::Tensor wq = QuantizedRows(c, w), dy;
     if (inputs.quantized[c].defined()) {
       // The two outputs nearly cancel, so their products are in float32 and rounded no further.
