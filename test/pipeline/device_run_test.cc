@@ -94,8 +94,8 @@ TEST_CASE("a run on a device gives the scores of the processor, and leaves nothi
 }
 
 TEST_CASE("errors of candidates are on a device what they are on the processor") {
-  // A last bit of an input may become a step of its code.
-  for (const auto& [menu, most] : {std::pair("W2A16,W4A16,W8A16", 1e-5), {"W4A16,MXFP4,FP8_STATIC", 3e-3}}) {
+  // A last bit of an input may become a step of its code, which under 4 bits is a percent of a layer's loss.
+  for (const auto& [menu, most] : {std::pair("W2A16,W4A16,W8A16", 1e-5), {"W4A16,MXFP4,FP8_STATIC", 3e-2}}) {
     Run run;
     run.options.schemes = ParseSchemeList(menu).value();
     run.options.scorer = "fisher";

@@ -106,7 +106,7 @@ TEST_CASE("tensors at the peak are what the plan says, for every shape, kind of 
         CHECK(ratio >= 1.0);
         // Where bfloat16 is widened to be multiplied, each kind of copy is planned for at its largest, though not all
         // meet.
-        CHECK(ratio <= (input.precision.operands == Dtype::kF32 ? 1.3 : 1.4));
+        CHECK(ratio <= (input.precision.operands == Dtype::kF32 ? 1.3 : 1.45));
       }
     }
   }
