@@ -72,9 +72,7 @@ absl::Status AgreeOnTiles(const Scorers& all, const LinearLayer& head, Execution
     AUTOSCHEME_ASSIGN_OR_RETURN(std::vector<Treatment> treatments, all.Candidates(v, head));
     treatments.push_back(treatment);
     for (const Treatment& one : treatments) {
-      if (one.weight == nullptr) continue;
-      const int64_t multiple = one.weight->row_multiple();
-      plan.head_row_multiple = std::lcm(plan.head_row_multiple, multiple == 0 ? head.out_features : multiple);
+      plan.head_row_multiple = CommonRowMultiple(plan.head_row_multiple, one.weight.get());
     }
   }
   return absl::OkStatus();

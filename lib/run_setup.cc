@@ -31,6 +31,7 @@
 #include "formats/data_types.h"
 #include "formats/rules.h"
 #include "model/decoder_spec.h"
+#include "scorers/linear_layers.h"
 
 // MKL, which LibTorch brings or does not, has a number of its own for each thread, 0 for the process's. Returns the one
 // before.
@@ -115,19 +116,7 @@ std::vector<LayerInfo> CandidateLayers(const MetaSkeleton& skeleton, const std::
     embedding.is_embedding = true;
     layers.push_back(std::move(embedding));
   }
-  for (size_t b = 0; b < skeleton.blocks().size(); ++b) {
-    for (const LinearLayer& linear : skeleton.blocks()[b].linears) {
-      LayerInfo info;
-      info.name = linear.name, info.out_features = linear.out_features, info.in_features = linear.in_features;
-      info.block = static_cast<int>(b);
-      layers.push_back(std::move(info));
-    }
-  }
-  LayerInfo head;
-  head.name = skeleton.head().name, head.out_features = skeleton.head().out_features,
-  head.in_features = skeleton.head().in_features;
-  head.is_head = true;
-  layers.push_back(std::move(head));
+  for (LayerInfo& linear : LinearLayersOf(skeleton)) layers.push_back(std::move(linear));
   return layers;
 }
 

@@ -3,34 +3,25 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "tensor/row_chunks.h"
 
 namespace autoscheme {
 
 int64_t Candidates::RowMultiple(int64_t multiple) const {
-  for (const Treatment& candidate : all_) {
-    if (candidate.weight == nullptr || multiple == 0) continue;
-    const int64_t own = candidate.weight->row_multiple();
-    multiple = own == 0 ? 0 : std::lcm(multiple, own);
-  }
+  for (const Treatment& candidate : all_) multiple = CommonRowMultiple(multiple, candidate.weight.get());
   return multiple;
 }
 
 bool Candidates::needs_whole_tensor() const {
-  return std::any_of(all_.begin(), all_.end(), [](const Treatment& candidate) {
-    return candidate.weight != nullptr && candidate.weight->needs_whole_tensor();
-  });
+  return std::any_of(all_.begin(), all_.end(),
+                     [](const Treatment& candidate) { return NeedsPreparing(candidate.weight.get()); });
 }
 
 void Candidates::PrepareRows(const at::Tensor& w) {
   prepared_.resize(all_.size());
-  for (size_t c = 0; c < all_.size(); ++c) {
-    if (all_[c].weight == nullptr || !all_[c].weight->needs_whole_tensor()) continue;
-    const at::Tensor part = all_[c].weight->Prepare(Widened(w));
-    prepared_[c] = prepared_[c].defined() ? at::maximum(prepared_[c], part) : part;
-  }
+  const at::Tensor wide = Widened(w);
+  for (size_t c = 0; c < all_.size(); ++c) autoscheme::PrepareRows(all_[c].weight.get(), wide, prepared_[c]);
 }
 
 // In the pool: what an operator converts by itself lies outside of what is planned, and leaves malloc's heap in pieces.
@@ -43,7 +34,7 @@ Candidates::Inputs Candidates::Quantize(const at::Tensor& x, int64_t positions) 
     return all.narrow(-2, 0, positions).reshape({-1, all.size(-1)});
   };
   Inputs inputs;
-  inputs.x = as_matrix(x);
+  inputs.x = Converted(as_matrix(x), run_.operands());
   at::Tensor wide;
   for (const Treatment& candidate : all_) {
     inputs.quantized.emplace_back();
@@ -67,7 +58,6 @@ at::Tensor Candidates::QuantizedRows(size_t candidate, const at::Tensor& w) cons
 }
 
 void Candidates::Add(const Inputs& inputs, const at::Tensor& w, const at::Tensor& grad, at::Tensor& errors) const {
-  const at::Tensor operand = Converted(inputs.x, run_.operands());
   const at::Tensor wide = Widened(w);
   at::Tensor exact;  // x W^T, for candidates that quantize x
   for (size_t c = 0; c < all_.size(); ++c) {
@@ -78,7 +68,7 @@ void Candidates::Add(const Inputs& inputs, const at::Tensor& w, const at::Tensor
       if (!exact.defined()) exact = Product(run_.products, inputs.wide, wide.t());
       dy = Product(run_.products, inputs.quantized[c], wq.t());
     } else {
-      dy = Product(run_.products, operand, Converted(wq.sub_(wide), run_.operands()).t(), run_.gradients());
+      dy = Product(run_.products, inputs.x, Converted(wq.sub_(wide), run_.operands()).t(), run_.gradients());
     }
     wq.reset();
     at::Tensor sums = errors[static_cast<int64_t>(c)];

@@ -4,7 +4,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "exec/run_resources.h"
@@ -29,8 +28,8 @@ class Candidates {
 
   // What candidates make of one call's input.
   struct Inputs {
-    at::Tensor x;                       // [tokens, in]
-    at::Tensor wide;                    // x in float32, if some candidate quantizes the input
+    at::Tensor x;                       // [tokens, in], as an operand of products
+    at::Tensor wide;                    // the same in float32, if some candidate quantizes the input
     std::vector<at::Tensor> quantized;  // by candidate, as `wide`; undefined where it leaves the input alone
   };
   // x [rows, seq, in], as the layer took it in before any quantizer; of it the first `positions` of each row.

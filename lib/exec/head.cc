@@ -4,19 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/random_signs.h"
 #include "base/status_macros.h"
-#include "checkpoint/checkpoint.h"
 #include "exec/candidates.h"
-#include "exec/weight_stream.h"
-#include "exec/weights.h"
-#include "model/decoder_spec.h"
-#include "plan/reads.h"
+#include "exec/head_tiles.h"
 #include "tensor/row_chunks.h"
 #include "tensor/tensor_pool.h"
 
@@ -37,14 +32,11 @@ class HeadRun {
   HeadRun(RunResources& run, const MetaSkeleton& skeleton, const Calibration& calibration, const ExecutionPlan& plan,
           const Scorers& scorers, const HeadInput& input)
       : run_(run),
-        skeleton_(skeleton),
-        calibration_(calibration),
         plan_(plan),
         scorers_(scorers),
         in_(input),
         layer_(skeleton.head()),
-        multiplier_(skeleton.spec().output.multiplier),
-        softcap_(skeleton.spec().output.softcap),
+        tiles_(run, skeleton, calibration, plan, scorers.needs(), input),
         variants_(scorers.needs().count()),
         forward_only_(scorers.needs().forward_only()),
         micro_batches_(input.shape.micro_batches()),
@@ -56,21 +48,19 @@ class HeadRun {
     if (forward_only_ == variants_) return losses_;
     AUTOSCHEME_RETURN_IF_ERROR(Prepare());
     if (needs_whole_)
-      AUTOSCHEME_RETURN_IF_ERROR(ForEachTile([&](int64_t, const TensorView& tile) { return PrepareQuantizers(tile); }));
+      AUTOSCHEME_RETURN_IF_ERROR(tiles_.ForEach([&](int64_t, const at::Tensor& w) { return PrepareQuantizers(w); }));
     AUTOSCHEME_RETURN_IF_ERROR(
-        ForEachTile([&](int64_t first, const TensorView& tile) { return Accumulate(first, tile); }));
+        tiles_.ForEach([&](int64_t first, const at::Tensor& w) { return Accumulate(first, w); }));
     AUTOSCHEME_RETURN_IF_ERROR(Finish());
     if (scored_) {
       AUTOSCHEME_RETURN_IF_ERROR(
-          ForEachTile([&](int64_t first, const TensorView& tile) { return ShowGradients(first, tile); }));
+          tiles_.ForEach([&](int64_t first, const at::Tensor& w) { return ShowGradients(first, w); }));
     }
     ShowOutputErrors();
     return losses_;
   }
 
  private:
-  using TileBody = std::function<absl::Status(int64_t first, const TensorView& tile)>;
-
   absl::Status ShowInputs() {
     for (int v = 0; v < forward_only_; ++v) {
       for (int m = 0; m < count_; ++m) {
@@ -86,34 +76,23 @@ class HeadRun {
     prepared_.resize(variants_);
     treatments_.resize(variants_);
     errors_.resize(variants_ * count_);
-    int64_t step = plan_.head_row_multiple;
+    int64_t multiple = plan_.head_row_multiple;
     scored_ = plan_.head_shows, needs_whole_ = plan_.head_prepares;
     for (int v = 0; v < variants_; ++v) {
       AUTOSCHEME_ASSIGN_OR_RETURN(treatments_[v], scorers_.Treat(v, layer_));
-      std::vector<Treatment> candidates;
-      if (needs(v).candidates > 0) {
-        AUTOSCHEME_ASSIGN_OR_RETURN(candidates, scorers_.Candidates(v, layer_));
-      }
+      AUTOSCHEME_ASSIGN_OR_RETURN(std::vector<Treatment> candidates, scorers_.Candidates(v, layer_));
       candidates_.emplace_back(run_, std::move(candidates));
       scored_ = scored_ || needs(v).scored;
       const WeightQuantizer* quantizer = treatments_[v].weight.get();
-      needs_whole_ = needs_whole_ || candidates_[v].needs_whole_tensor() ||
-                     (quantizer != nullptr && quantizer->needs_whole_tensor());
-      // One tile height for all variants: a common multiple of what their quantizers ask for; 0 = the whole head.
-      if (quantizer != nullptr) step = quantizer->row_multiple() == 0 ? 0 : std::lcm(step, quantizer->row_multiple());
-      step = candidates_[v].RowMultiple(step);
+      needs_whole_ = needs_whole_ || candidates_[v].needs_whole_tensor() || NeedsPreparing(quantizer);
+      // One tile height for all variants.
+      multiple = candidates_[v].RowMultiple(CommonRowMultiple(multiple, quantizer));
     }
-    if (step == 0) step = layer_.out_features;
-    tile_rows_ = std::max(plan_.head_tile_rows / step * step, step);
-    if (layer_.bias != nullptr) {
-      bias_bytes_.resize(layer_.bias->bytes);
-      AUTOSCHEME_RETURN_IF_ERROR(skeleton_.checkpoint().Read(*layer_.bias, 0, absl::MakeSpan(bias_bytes_)));
-      bias_ = LoadTensor({layer_.bias, bias_bytes_.data()}, run_.dtype()).to(run_.device.torch);
-    }
+    AUTOSCHEME_RETURN_IF_ERROR(tiles_.Begin(multiple));
     for (int v = 0; v < variants_; ++v) {
       for (int m = 0; m < count_; ++m) {
         Running& r = at(v, m);
-        r.labels = Labels(micro_batches_[m]).to(run_.device.torch);
+        r.labels = tiles_.Labels(micro_batches_[m]);
         const auto wide = run_.Options(at::kFloat);
         r.maximum = at::full({r.labels.size(0)}, -INFINITY, wide);
         r.sum = at::zeros({r.labels.size(0)}, wide);
@@ -124,87 +103,16 @@ class HeadRun {
     return absl::OkStatus();
   }
 
-  at::Tensor Labels(const MicroBatch& rows) const {
-    const int64_t seq = in_.shape.seqlen;
-    at::Tensor labels = at::empty({rows.rows, seq - 1}, at::kLong);
-    int64_t* out = labels.data_ptr<int64_t>();
-    for (int64_t r = 0; r < rows.rows; ++r) {
-      const int32_t* ids = calibration_.ids.data() + (rows.first_row + r) * seq;
-      for (int64_t s = 1; s < seq; ++s) *out++ = ids[s];
-    }
-    return labels.view({-1});
-  }
-
-  absl::Status ForEachTile(const TileBody& body) {
-    const int64_t rows = layer_.out_features, tiles = (rows + tile_rows_ - 1) / tile_rows_;
-    std::vector<WeightStream::Step> order;
-    for (int64_t first = 0; first < rows; first += tile_rows_) {
-      order.push_back({{{layer_.weight, first, std::min(tile_rows_, rows - first)}}, /*check_finite=*/true});
-    }
-    AUTOSCHEME_ASSIGN_OR_RETURN(
-        std::unique_ptr<WeightStream> stream,
-        WeightStream::Create(run_, skeleton_.checkpoint(), std::move(order), {plan_.unit_slots, true}));
-    for (int64_t i = 0; i < tiles; ++i) {
-      AUTOSCHEME_ASSIGN_OR_RETURN(const WeightStream::Arrived tile, stream->Next());
-      AUTOSCHEME_RETURN_IF_ERROR(body(tile.ranges[0].first_row, tile.tensors[0]));
-      if (in_.step)
-        AUTOSCHEME_RETURN_IF_ERROR(in_.step(++steps_done_, tiles * HeadPasses(skeleton_, plan_, scorers_.needs())));
-    }
-    run_.stats.read_bytes += stream->stats().bytes_read;
-    run_.stats.stall_s += stream->stats().stall_s;
-    return absl::OkStatus();
-  }
-
-  absl::Status PrepareQuantizers(const TensorView& tile) {
-    const at::Tensor w = Rows(tile);
+  absl::Status PrepareQuantizers(const at::Tensor& w) {
     for (int v = 0; v < variants_; ++v) {
       if (candidates_[v].needs_whole_tensor()) candidates_[v].PrepareRows(w);
-      const WeightQuantizer* quantizer = treatments_[v].weight.get();
-      if (quantizer == nullptr || !quantizer->needs_whole_tensor()) continue;
-      const at::Tensor part = quantizer->Prepare(w);
-      prepared_[v] = prepared_[v].defined() ? at::maximum(prepared_[v], part) : part;
+      PrepareRows(treatments_[v].weight.get(), w, prepared_[v]);
     }
     return absl::OkStatus();
   }
 
-  at::Tensor Rows(const TensorView& tile) const {
-    const at::Tensor stored =
-        StoredRows(tile.data, tile.info->dtype, tile.info->shape[0], layer_.in_features, run_.device.torch);
-    return stored.scalar_type() == run_.dtype()
-               ? stored
-               : NewTensor(&run_.activations, stored.sizes(), run_.dtype()).copy_(stored);
-  }
-
-  // Hidden states that predict, quantized as the variant asks: [N, hidden].
-  absl::StatusOr<at::Tensor> Inputs(int v, int m) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, in_.hidden(v, m));
-    if (treatments_[v].activation != nullptr) x = treatments_[v].activation->Forward(x);
-    const at::Tensor predicting = x.narrow(1, 0, in_.shape.seqlen - 1);
-    return NewLike(x, predicting.sizes(), x.scalar_type()).copy_(predicting).view({-1, layer_.in_features});
-  }
-
-  at::Tensor QuantizedTile(int v, const at::Tensor& w) {
-    const WeightQuantizer* quantizer = treatments_[v].weight.get();
-    if (quantizer == nullptr) return w;
-    if (w.scalar_type() != at::kFloat) return quantizer->Forward(w, prepared_[v]);
-    at::Tensor wq = NewTensor(&run_.activations, w.sizes(), at::kFloat);
-    quantizer->ForwardInto(w, prepared_[v], wq);
-    return wq;
-  }
-
-  at::Tensor Logits(const at::Tensor& x, const at::Tensor& wq, int64_t first) const {
-    at::Tensor logits = Product(run_.products, x, wq.t());
-    if (bias_.defined()) logits.add_(bias_.narrow(0, first, wq.size(0)));
-    at::Tensor wide = Converted(logits, at::kFloat);
-    if (multiplier_ != 1) wide.mul_(multiplier_);
-    return softcap_ > 0 ? wide.div_(softcap_).tanh_().mul_(softcap_) : wide;
-  }
-
-  // What a unit of the product X W^T changes logits by, where that is not 1.
-  bool has_slopes() const { return multiplier_ != 1 || softcap_ > 0; }
-  at::Tensor Slopes(const at::Tensor& logits) const {
-    if (softcap_ <= 0) return at::full({1}, multiplier_, logits.options());
-    return logits.div(softcap_).square_().neg_().add_(1).mul_(multiplier_);
+  at::Tensor QuantizedTile(int v, const at::Tensor& w) const {
+    return tiles_.Quantized(treatments_[v].weight.get(), prepared_[v], w);
   }
 
   // What a tile's logits become: exp(logit - maximum), for the largest logit so far.
@@ -215,14 +123,14 @@ class HeadRun {
   };
   // The exponentials without slopes take the place of `logits` for a random gradient, else those with them.
   Exponentials Exponentiate(int v, const at::Tensor& maximum_before, at::Tensor& logits) const {
-    const bool keeps = IsRandom(v) && has_slopes(), wide = run_.operands() == at::kFloat;
+    const bool keeps = IsRandom(v) && tiles_.has_slopes(), wide = run_.operands() == at::kFloat;
     Exponentials e{at::empty_like(maximum_before), at::empty_like(maximum_before), logits, {}};
     if (keeps) e.slopes = NewLike(logits);
     if (keeps || !wide) e.p = NewLike(logits, logits.sizes(), run_.operands());
     ForEachRowChunk(logits, logits.size(0), logits.size(1), [&](int64_t row, int64_t rows) {
       at::Tensor l = logits.narrow(0, row, rows), most = e.maximum.narrow(0, row, rows);
       at::maximum_out(most, maximum_before.narrow(0, row, rows), l.amax(1));
-      const at::Tensor slopes = has_slopes() ? Slopes(l) : at::Tensor();
+      const at::Tensor slopes = tiles_.has_slopes() ? tiles_.Slopes(l) : at::Tensor();
       l.sub_(most.unsqueeze(1)).exp_();
       e.sums.narrow(0, row, rows).copy_(l.sum(1));
       if (keeps) {
@@ -236,19 +144,15 @@ class HeadRun {
     return e;
   }
 
-  absl::Status Accumulate(int64_t first, const TensorView& tile) {
-    const int64_t count = tile.info->shape[0];
-    const at::Tensor w = Rows(tile);
+  absl::Status Accumulate(int64_t first, const at::Tensor& w) {
     for (int v = forward_only_; v < variants_; ++v) {
       const at::Tensor wq = QuantizedTile(v, w), operand = Converted(wq, run_.operands());
       for (int m = 0; m < count_; ++m) {
         AUTOSCHEME_RETURN_IF_ERROR(run_.context.CheckCancelled());
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(v, m));
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, tiles_.Inputs(treatments_[v], v, m));
         Running& r = at(v, m);
-        at::Tensor logits = Logits(x, wq, first);
-        // Predictions whose label lies in this tile.
-        at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
-        at::Tensor columns = r.labels.index_select(0, here) - first;
+        at::Tensor logits = tiles_.Logits(x, wq, first);
+        const auto [here, columns] = HeadTiles::Find(r.labels, first, w.size(0));
         const at::Tensor label_logits = logits.index({here, columns});
         r.label_logit.index_copy_(0, here, label_logits);
 
@@ -273,7 +177,7 @@ class HeadRun {
           label_rows.add_(Product(run_.products, Converted(logits, run_.operands()), operand, run_.gradients()));
         } else {
           at::Tensor rows_here = wq.index_select(0, columns);
-          if (has_slopes()) rows_here.mul_(Slopes(label_logits).unsqueeze(-1));
+          if (tiles_.has_slopes()) rows_here.mul_(tiles_.Slopes(label_logits).unsqueeze(-1));
           label_rows.index_copy_(0, here, rows_here);
         }
         AUTOSCHEME_RETURN_IF_ERROR(in_.sums->Put(0, v - forward_only_, m, sum));
@@ -350,13 +254,12 @@ class HeadRun {
   // dL/d(X W^T) [N, rows of the tile], from the logits and the final normalizers.
   at::Tensor LogitGradient(int v, int m, const at::Tensor& x, const at::Tensor& wq, int64_t first) {
     Running& r = at(v, m);
-    const int64_t count = wq.size(0);
     const double divisor = GradientDivisor(v, m);
-    at::Tensor p = Logits(x, wq, first);
-    const at::Tensor slopes = has_slopes() ? NewLike(p) : at::Tensor();
+    at::Tensor p = tiles_.Logits(x, wq, first);
+    const at::Tensor slopes = tiles_.has_slopes() ? NewLike(p) : at::Tensor();
     ForEachRowChunk(p, p.size(0), p.size(1), [&](int64_t row, int64_t rows) {
       at::Tensor l = p.narrow(0, row, rows);
-      if (has_slopes()) slopes.narrow(0, row, rows).copy_(Slopes(l));
+      if (tiles_.has_slopes()) slopes.narrow(0, row, rows).copy_(tiles_.Slopes(l));
       l.sub_(r.maximum.narrow(0, row, rows).unsqueeze(1)).exp_();
       l.div_((r.sum.narrow(0, row, rows) * divisor).unsqueeze(1));
       if (!IsRandom(v)) return;
@@ -366,22 +269,20 @@ class HeadRun {
       l.mul_(signed_sum).neg_().add_(roots);
     });
     if (IsRandom(v)) return slopes.defined() ? p.mul_(slopes) : p;
-    at::Tensor here = r.labels.ge(first).logical_and_(r.labels.lt(first + count)).nonzero().squeeze(1);
-    at::Tensor columns = r.labels.index_select(0, here) - first;
+    const auto [here, columns] = HeadTiles::Find(r.labels, first, wq.size(0));
     p.index_put_({here, columns}, at::full({here.size(0)}, -1.0 / divisor, p.options()), /*accumulate=*/true);
     return slopes.defined() ? p.mul_(slopes) : p;
   }
 
   // Second pass: what scorers see of the tile. dW is summed over a batch before it is shown.
-  absl::Status ShowGradients(int64_t first, const TensorView& tile) {
-    const at::Tensor w = Rows(tile);
+  absl::Status ShowGradients(int64_t first, const at::Tensor& w) {
     for (int v = 0; v < variants_; ++v) {
       if (!needs(v).weight_gradient && candidates_[v].empty()) continue;
       const at::Tensor wq = QuantizedTile(v, w);
       at::Tensor dw;
       for (int m = 0; m < count_; ++m) {
         AUTOSCHEME_RETURN_IF_ERROR(run_.context.CheckCancelled());
-        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, Inputs(v, m));
+        AUTOSCHEME_ASSIGN_OR_RETURN(at::Tensor x, tiles_.Inputs(treatments_[v], v, m));
         const at::Tensor p = LogitGradient(v, m, x, wq, first);
         if (!candidates_[v].empty()) AUTOSCHEME_RETURN_IF_ERROR(AddOutputErrors(v, m, w, p));
         if (!needs(v).weight_gradient) continue;
@@ -426,20 +327,15 @@ class HeadRun {
   double GradientDivisor(int v, int m) const { return gradient(v) == Gradient::kMeanLoss ? Predictions(m) : 1; }
 
   RunResources& run_;
-  const MetaSkeleton& skeleton_;
-  const Calibration& calibration_;
   const ExecutionPlan& plan_;
   const Scorers& scorers_;
   const HeadInput& in_;
   const LinearLayer& layer_;
-  const double multiplier_, softcap_;
+  HeadTiles tiles_;
   const int variants_, forward_only_;
   const std::vector<MicroBatch> micro_batches_;
   const int count_;  // micro-batches
   bool scored_ = false, needs_whole_ = false;
-  int64_t tile_rows_ = 0, steps_done_ = 0;
-  std::vector<std::byte> bias_bytes_;
-  at::Tensor bias_;
   std::vector<Running> running_;
   std::vector<at::Tensor> prepared_;
   std::vector<Treatment> treatments_;  // by variant

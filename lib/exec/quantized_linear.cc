@@ -43,19 +43,17 @@ QuantizedLinear::QuantizedLinear(RunResources& run, const ExecutionPlan& plan, c
       variant_(variant),
       caches_(plan.cache_weights),
       micro_batches_(plan.micro_batch_rows > 0),
-      chunk_rows_(
-          ChunkRows(candidates_.RowMultiple(treatment_.weight == nullptr ? 1 : treatment_.weight->row_multiple()),
-                    layer.out_features, layer.in_features, run.precision.element_bytes(), plan.chunk_bytes)) {}
+      chunk_rows_(ChunkRows(candidates_.RowMultiple(CommonRowMultiple(1, treatment_.weight.get())), layer.out_features,
+                            layer.in_features, run.precision.element_bytes(), plan.chunk_bytes)) {}
 
 void QuantizedLinear::Bind(WeightRows& weights, const TensorView& bias) {
   at::NoGradGuard no_grad;
   weights_ = &weights;
   if (bias.data != nullptr) bias_ = LoadTensor(bias, run_.dtype(), run_.device.torch);
-  if (treatment_.weight != nullptr && treatment_.weight->needs_whole_tensor()) {
+  if (NeedsPreparing(treatment_.weight.get())) {
     prepared_ = at::Tensor();
     ForEachChunk([&](int64_t, int64_t count, const std::byte* rows) {
-      const at::Tensor part = treatment_.weight->Prepare(Rows(rows, count).to(run_.dtype()));
-      prepared_ = prepared_.defined() ? at::maximum(prepared_, part) : part;
+      PrepareRows(treatment_.weight.get(), Rows(rows, count).to(run_.dtype()), prepared_);
     });
   }
   if (caches_) {

@@ -57,7 +57,7 @@ class Scorer {
   // Rows of dL/dWq, summed over one batch, with the same rows of W and Wq; for LinearNeeds::weight_gradient.
   virtual void OnWeightGradient(int /*variant*/, const LinearLayer&, const at::Tensor& /*grad*/,
                                 const at::Tensor& /*w*/, const at::Tensor& /*wq*/) {}
-  // LinearNeeds::candidates of them. Asked when a unit with the layer begins.
+  // LinearNeeds::candidates of them, none for a layer without. Asked when a unit with the layer begins.
   virtual absl::StatusOr<std::vector<Treatment>> Candidates(int /*variant*/, const LinearLayer&) {
     return std::vector<Treatment>();
   }

@@ -17,10 +17,7 @@ absl::StatusOr<std::unique_ptr<UnitLinears>> UnitLinears::Create(RunResources& r
     AUTOSCHEME_ASSIGN_OR_RETURN(Treatment treatment, scorers.Treat(variant, layer));
     made->activations_[&layer] = treatment.activation;
     if (treatment.activation != nullptr) made->activation_ = treatment.activation;
-    std::vector<Treatment> candidates;
-    if (needs.linears[layer.index].candidates > 0) {
-      AUTOSCHEME_ASSIGN_OR_RETURN(candidates, scorers.Candidates(variant, layer));
-    }
+    AUTOSCHEME_ASSIGN_OR_RETURN(std::vector<Treatment> candidates, scorers.Candidates(variant, layer));
     made->linears_.emplace(
         &layer, std::make_unique<QuantizedLinear>(run, plan, layer, std::move(treatment), needs.linears[layer.index],
                                                   scorers, variant, std::move(candidates)));

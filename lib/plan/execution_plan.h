@@ -37,7 +37,7 @@ struct ExecutionPlan {
   bool inputs_on_device = false;
   // Devices that compute some variants each, and what the head's passes are for where that is not said by the variants
   // of one: whether quantizers see the head whole beforehand, whether its gradients are shown, and what the height of a
-  // tile is a multiple of.
+  // tile is a multiple of (0 = the whole head).
   int lanes = 1;
   bool head_prepares = false, head_shows = false;
   int64_t head_row_multiple = 1;

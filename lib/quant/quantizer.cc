@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,6 +31,22 @@ absl::Status CheckImatrix(const Scheme& scheme, const at::Tensor& imatrix) {
 }  // namespace
 
 at::Tensor WeightQuantizer::Prepare(const at::Tensor& /*weight*/) const { return {}; }
+
+int64_t CommonRowMultiple(int64_t multiple, const WeightQuantizer* quantizer) {
+  if (quantizer == nullptr || multiple == 0) return multiple;
+  const int64_t own = quantizer->row_multiple();
+  return own == 0 ? 0 : std::lcm(multiple, own);
+}
+
+bool NeedsPreparing(const WeightQuantizer* quantizer) {
+  return quantizer != nullptr && quantizer->needs_whole_tensor();
+}
+
+void PrepareRows(const WeightQuantizer* quantizer, const at::Tensor& rows, at::Tensor& prepared) {
+  if (!NeedsPreparing(quantizer)) return;
+  const at::Tensor part = quantizer->Prepare(rows);
+  prepared = prepared.defined() ? at::maximum(prepared, part) : part;
+}
 
 void WeightQuantizer::ForwardInto(const at::Tensor& rows, const at::Tensor& prepared, at::Tensor& out) const {
   at::NoGradGuard no_grad;

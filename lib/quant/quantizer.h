@@ -46,6 +46,15 @@ class WeightQuantizer {
   virtual at::Tensor Backward(const at::Tensor& rows, const at::Tensor& prepared, const at::Tensor& grad) const = 0;
 };
 
+// What the height of a chunk of rows must be a multiple of for the quantizer, which may be null, and for what asks for
+// `multiple`; 0 = only the whole weight at once.
+int64_t CommonRowMultiple(int64_t multiple, const WeightQuantizer* quantizer);
+
+// Whether the quantizer, which may be null, needs the whole weight prepared; and, if it does, takes `rows`, the next of
+// them, into `prepared`, which is undefined at first.
+bool NeedsPreparing(const WeightQuantizer* quantizer);
+void PrepareRows(const WeightQuantizer* quantizer, const at::Tensor& rows, at::Tensor& prepared);
+
 // The activation side. x: [..., features]; the whole live tensor at once (some scales span the batch).
 class ActivationQuantizer {
  public:

@@ -34,20 +34,14 @@ void DeltaLoss::SayNeeds() {
     VariantNeeds needs;
     needs.name = input_.menu[terms_.schemes[v]].name;
     needs.linears.resize(skeleton.head().index + 1);
-    const auto say = [&](const LinearLayer& linear) {
-      const int l = scored_.Find(linear);
-      if (l < 0) return;
+    scored_.ForEach(skeleton, [&](const LinearLayer& linear, int l) {
       LinearNeeds& of_linear = needs.linears[linear.index];
       const WeightQuantizer* quantizer = treatments.weight(l);
       of_linear.scored = treatments.quantizes(l);
       of_linear.quantizes_weight = of_linear.weight_gradient = quantizer != nullptr;
-      of_linear.row_multiple = treatments.RowMultiple(l, 1);
-      of_linear.whole_weight = quantizer != nullptr && quantizer->needs_whole_tensor();
-    };
-    for (const Block& block : skeleton.blocks()) {
-      for (const LinearLayer& linear : block.linears) say(linear);
-    }
-    say(skeleton.head());
+      of_linear.row_multiple = CommonRowMultiple(1, quantizer);
+      of_linear.whole_weight = NeedsPreparing(quantizer);
+    });
     if (treatments.activation() != nullptr) {
       needs_.quantizes_activations = true;
       needs_.activations_span_batch |= SpansBatch(input_.menu[terms_.schemes[v]]);

@@ -15,15 +15,10 @@
 #include "formats/stand_in.h"
 #include "model/decoder_spec.h"
 #include "scorers/layer_quantizer.h"
+#include "scorers/linear_layers.h"
 
 namespace autoscheme {
 namespace {
-
-LayerInfo InfoOf(const LinearLayer& linear) {
-  LayerInfo info;
-  info.name = linear.name, info.out_features = linear.out_features, info.in_features = linear.in_features;
-  return info;
-}
 
 // Whether rows are quantized apart from one another.
 bool TakesAnyRows(const WeightQuantizer& quantizer, const Scheme& scheme, int64_t width) {
@@ -62,15 +57,7 @@ absl::Status CheckParams(const NamedRecipe& named, int64_t total_params) {
 }  // namespace
 
 std::vector<LayerInfo> LayersOfRecipes(const MetaSkeleton& skeleton) {
-  std::vector<LayerInfo> layers;
-  for (size_t b = 0; b < skeleton.blocks().size(); ++b) {
-    for (const LinearLayer& linear : skeleton.blocks()[b].linears) {
-      layers.push_back(InfoOf(linear));
-      layers.back().block = static_cast<int>(b);
-    }
-  }
-  layers.push_back(InfoOf(skeleton.head()));
-  layers.back().is_head = true;
+  std::vector<LayerInfo> layers = LinearLayersOf(skeleton);
   LayerInfo embedding;
   embedding.name = std::string(absl::StripSuffix(skeleton.spec().input.embedding, ".weight"));
   embedding.out_features = skeleton.embedding()->shape[0], embedding.in_features = skeleton.embedding()->shape[1];
@@ -175,7 +162,7 @@ void EvaluationScorer::SayNeeds(const std::string& name, const Variant& variant,
   for (const Treated& treated : variant) {
     LinearNeeds linear;
     linear.quantizes_weight = treated.treatment.weight != nullptr;
-    linear.whole_weight = linear.quantizes_weight && treated.treatment.weight->needs_whole_tensor();
+    linear.whole_weight = NeedsPreparing(treated.treatment.weight.get());
     needs.linears.push_back(linear);
     if (treated.treatment.activation == nullptr) continue;
     needs_.quantizes_activations = true;

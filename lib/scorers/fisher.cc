@@ -43,23 +43,17 @@ void Fisher::SayNeeds() {
   needs.name = kBase;
   needs.gradient = gradient_;
   needs.linears.resize(skeleton.head().index + 1);
-  const auto say = [&](const LinearLayer& linear) {
-    const int l = scored_.Find(linear);
-    if (l < 0) return;
+  scored_.ForEach(skeleton, [&](const LinearLayer& linear, int l) {
     LinearNeeds& of_linear = needs.linears[linear.index];
     of_linear.quantizes_weight = base_[l] != nullptr;
     of_linear.scored = true;
     of_linear.candidates = static_cast<int>(candidates_.size());
     for (const SchemeTreatments& candidate : candidates_) {
       of_linear.candidate_inputs += candidate.activation() != nullptr;
-      of_linear.row_multiple = candidate.RowMultiple(l, of_linear.row_multiple);
-      of_linear.whole_candidates |= candidate.weight(l) != nullptr && candidate.weight(l)->needs_whole_tensor();
+      of_linear.row_multiple = CommonRowMultiple(of_linear.row_multiple, candidate.weight(l));
+      of_linear.whole_candidates |= NeedsPreparing(candidate.weight(l));
     }
-  };
-  for (const Block& block : skeleton.blocks()) {
-    for (const LinearLayer& linear : block.linears) say(linear);
-  }
-  say(skeleton.head());
+  });
   for (size_t c = 0; c < candidates_.size(); ++c) {
     if (candidates_[c].activation() == nullptr) continue;
     needs_.activations_span_batch |= SpansBatch(input_.menu[schemes_[c]]);

@@ -1,7 +1,6 @@
 #include "scorers/scheme_treatments.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -46,12 +45,6 @@ absl::StatusOr<SchemeTreatments> SchemeTreatments::Create(const ScorerInput& inp
     weight.weighs = UsesImatrix(weight.scheme);
   }
   return made;
-}
-
-int64_t SchemeTreatments::RowMultiple(int layer, int64_t multiple) const {
-  if (weight(layer) == nullptr || multiple == 0) return multiple;
-  const int64_t own = weight(layer)->row_multiple();
-  return own == 0 ? 0 : std::lcm(multiple, own);
 }
 
 bool SchemeTreatments::reads_imatrix() const {

@@ -19,6 +19,17 @@ class ScoredLayers {
   explicit ScoredLayers(const std::vector<LayerInfo>& layers);
   // Index into the layers, or -1.
   int Find(const LinearLayer& layer) const;
+  // Calls body(linear, index) for each of them that the model has, the head last.
+  template <typename Body>
+  void ForEach(const MetaSkeleton& skeleton, const Body& body) const {
+    const auto visit = [&](const LinearLayer& linear) {
+      if (const int l = Find(linear); l >= 0) body(linear, l);
+    };
+    for (const Block& block : skeleton.blocks()) {
+      for (const LinearLayer& linear : block.linears) visit(linear);
+    }
+    visit(skeleton.head());
+  }
 
  private:
   absl::flat_hash_map<std::string, int> index_;  // by name
@@ -34,8 +45,6 @@ class SchemeTreatments {
   // without.
   absl::StatusOr<Treatment> Treat(int layer) const;
   const WeightQuantizer* weight(int layer) const { return layers_[layer].quantizer.get(); }
-  // As LinearNeeds::row_multiple, for layers of this scheme and whatever asks for `multiple`.
-  int64_t RowMultiple(int layer, int64_t multiple) const;
   const ActivationQuantizer* activation() const { return activation_.get(); }
   bool quantizes(int layer) const { return weight(layer) != nullptr || activation_ != nullptr; }
   // Whether the importance matrix is looked at for some layer.

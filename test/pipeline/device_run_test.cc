@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -67,6 +68,22 @@ double WorstDifference(const ScoreTable& a, const ScoreTable& b) {
   return worst;
 }
 
+// Calls `body` with a stand-in device that computes by LibTorch's operators, then with one that has kernels, which must
+// be left empty and unharmed.
+void OnBothKinds(Run& run, const std::function<void(OnStandIn& on)>& body) {
+  for (const DeviceQuantApi* const quant : {static_cast<const DeviceQuantApi*>(nullptr), &kOneLaneQuant}) {
+    StandInOptions options;
+    options.quant = quant;
+    OnStandIn on(options);
+    run.options.device = "stand-in";
+    INFO((quant == nullptr ? "by operators" : "by kernels"));
+    body(on);
+    CHECK(on.stand_in.used_bytes(0) == 0);
+    CHECK(on.stand_in.Misuse() == "");
+    run.options.device = "cpu";
+  }
+}
+
 TEST_CASE("a run on a device gives the scores of the processor, and leaves nothing there") {
   for (const auto& [menu, most] :
        {std::pair("W2A16,W4A16,W8A16", 1e-6), {"MXFP4,NVFP4,FP8_STATIC", 2e-5}, {"W4A16,GGUF:Q4_K_S", 3e-3}}) {
@@ -74,22 +91,16 @@ TEST_CASE("a run on a device gives the scores of the processor, and leaves nothi
     run.options.schemes = ParseSchemeList(menu).value();
     run.options.quant_lm_head = true;
     const ScoreTable on_processor = run.Score().value();
-    for (const DeviceQuantApi* const quant : {static_cast<const DeviceQuantApi*>(nullptr), &kOneLaneQuant}) {
-      StandInOptions options;
-      options.quant = quant;
-      OnStandIn on(options);
-      run.options.device = "stand-in";
+    INFO(menu);
+    OnBothKinds(run, [&, most = most](OnStandIn& on) {
       const auto table = run.Score();
-      INFO(menu << (quant == nullptr ? " by operators: " : " by kernels: ") << table.status());
+      INFO(table.status());
       REQUIRE(table.ok());
       CHECK(WorstDifference(on_processor, *table) < most);
       CHECK(run.stats.read_bytes == run.stats.planned_read_bytes);
       CHECK(on.stand_in.calls(StandInCall::kCopyUp) > 0);
       CHECK(on.stand_in.calls(StandInCall::kMultiply) > 0);
-      CHECK(on.stand_in.used_bytes(0) == 0);
-      CHECK(on.stand_in.Misuse() == "");
-      run.options.device = "cpu";
-    }
+    });
   }
 }
 
@@ -101,20 +112,14 @@ TEST_CASE("errors of candidates are on a device what they are on the processor")
     run.options.scorer = "fisher";
     run.options.quant_lm_head = true;
     const ScoreTable on_processor = run.Score().value();
-    for (const DeviceQuantApi* const quant : {static_cast<const DeviceQuantApi*>(nullptr), &kOneLaneQuant}) {
-      StandInOptions options;
-      options.quant = quant;
-      OnStandIn on(options);
-      run.options.device = "stand-in";
+    INFO(menu);
+    OnBothKinds(run, [&, most = most](OnStandIn& on) {
       const auto table = run.Score();
-      INFO(menu << (quant == nullptr ? " by operators: " : " by kernels: ") << table.status());
+      INFO(table.status());
       REQUIRE(table.ok());
       CHECK(WorstDifference(on_processor, *table) < most);
       CHECK(on.stand_in.most_used_bytes(0) <= run.stats.planned_vram_bytes);
-      CHECK(on.stand_in.used_bytes(0) == 0);
-      CHECK(on.stand_in.Misuse() == "");
-      run.options.device = "cpu";
-    }
+    });
   }
 }
 
@@ -129,13 +134,9 @@ TEST_CASE("an evaluation on a device gives the figures of the processor, within 
   recipes[0].recipe.layers.push_back({"model.embed_tokens", *FindScheme("W4A16"), false});
   const auto evaluate = [&] { return Evaluate({}, *run.skeleton, run.options, run.calibration, recipes, {}); };
   const Evaluation on_processor = evaluate().value();
-  for (const DeviceQuantApi* const quant : {static_cast<const DeviceQuantApi*>(nullptr), &kOneLaneQuant}) {
-    StandInOptions options;
-    options.quant = quant;
-    OnStandIn on(options);
-    run.options.device = "stand-in";
+  OnBothKinds(run, [&](OnStandIn& on) {
     const auto evaluation = evaluate();
-    INFO((quant == nullptr ? "by operators: " : "by kernels: ") << evaluation.status());
+    INFO(evaluation.status());
     REQUIRE(evaluation.ok());
     for (size_t r = 0; r < recipes.size(); ++r) {
       CHECK(evaluation->recipes[r].kl == Approx(on_processor.recipes[r].kl).epsilon(2e-5));
@@ -143,10 +144,7 @@ TEST_CASE("an evaluation on a device gives the figures of the processor, within 
     }
     CHECK(evaluation->run.read_bytes == evaluation->run.planned_read_bytes);
     CHECK(on.stand_in.most_used_bytes(0) <= evaluation->run.planned_vram_bytes);
-    CHECK(on.stand_in.used_bytes(0) == 0);
-    CHECK(on.stand_in.Misuse() == "");
-    run.options.device = "cpu";
-  }
+  });
 }
 
 TEST_CASE("any feasible budget of a device gives the same scores, and what is allocated there is what was planned") {

@@ -9,27 +9,15 @@
 #include "autoscheme/score_table.h"
 #include "exec/run_resources.h"
 #include "exec/sweep.h"
+#include "scorers/linear_layers.h"
 #include "scorers/run_scorers.h"
 
 namespace autoscheme {
 
 // The linear layers of all blocks, and the head if it is asked for.
 inline std::vector<LayerInfo> LayersOf(const MetaSkeleton& skeleton, bool with_head) {
-  std::vector<LayerInfo> layers;
-  for (size_t b = 0; b < skeleton.blocks().size(); ++b) {
-    for (const LinearLayer& linear : skeleton.blocks()[b].linears) {
-      LayerInfo info;
-      info.name = linear.name, info.out_features = linear.out_features, info.in_features = linear.in_features;
-      info.block = static_cast<int>(b);
-      layers.push_back(info);
-    }
-  }
-  if (!with_head) return layers;
-  LayerInfo head;
-  head.name = skeleton.head().name, head.out_features = skeleton.vocab_size(),
-  head.in_features = skeleton.head().in_features;
-  head.is_head = true;
-  layers.push_back(head);
+  std::vector<LayerInfo> layers = LinearLayersOf(skeleton);
+  if (!with_head) layers.pop_back();
   return layers;
 }
 
