@@ -212,7 +212,8 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_log(autoscheme_conte
 /* One step of a [long] call. Borrowed for the call of the callback, with all it points to. */
 typedef struct autoscheme_progress {
   size_t struct_size;
-  const char* stage;  /* "forward", "head", "backward" or "select"; later versions may add others */
+  const char* stage;  /* "forward", "head", "backward" or "select"; later versions may add others,
+                       * autoscheme_generator_verify has its own */
   int64_t done;       /* steps of this stage that are finished; a step is a block or a tile of the head */
   int64_t total;      /* steps of this stage */
   int64_t bytes_read; /* read from the checkpoint since the call began */
@@ -712,13 +713,23 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_select(const autoschem
                                                                  const double* avg_bits, int64_t count,
                                                                  autoscheme_recipes** out, autoscheme_error** error);
 
+/* What autoscheme_generator_verify would hold and read for as many recipes as the options have targets (one if they
+ * have none), known before anything is scored; the estimated time is by assumed rates. Errors: as autoscheme_evaluate
+ * before its work, so that rows or a budget that _verify would refuse cost no scoring. Memory that scoring leaves in
+ * this process is not in it. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan_verify(const autoscheme_generator* generator,
+                                                                      const autoscheme_calibration* held_back,
+                                                                      autoscheme_plan** out, autoscheme_error** error);
+
 /* [long] Measures recipes of autoscheme_generator_select on rows that nothing was scored on (else the figures flatter
  * them), and beside them the uniform recipe of every scheme of the menu that keeps to a recipe's target: all in one
  * forward sweep, which costs a product for each of them, and one for full precision, where the scoring cost three and
  * more. Where a uniform recipe moves the predictions less it takes the recipe's place. The recipes are changed in
- * place: autoscheme_recipes_get_verified tells, and recipe.json has it. Errors as autoscheme_evaluate; nothing is
- * changed then. since 0.1 */
-AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_verify(const autoscheme_generator* generator,
+ * place: autoscheme_recipes_get_verified tells, and recipe.json has it. k-quants are weighed by
+ * AUTOSCHEME_OPTION_IMATRIX_FILE or, without one, by what this generator's last scoring collected; where neither is, a
+ * message of the log says so. Stages of the progress: "verify forward", "verify head". Errors as autoscheme_evaluate;
+ * nothing is changed then. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_verify(autoscheme_generator* generator,
                                                                  const autoscheme_scores* scores,
                                                                  const autoscheme_calibration* held_back,
                                                                  autoscheme_recipes* recipes, autoscheme_error** error);
@@ -759,6 +770,11 @@ typedef struct autoscheme_stats {
 /* All 0 before the first scoring, and the engine "buffered". since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* generator,
                                                                     autoscheme_stats* stats, autoscheme_error** error);
+
+/* The same of the last autoscheme_generator_verify. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_get_verify_stats(const autoscheme_generator* generator,
+                                                                           autoscheme_stats* stats,
+                                                                           autoscheme_error** error);
 
 /*
  * ====================================================================================================================
@@ -1003,6 +1019,7 @@ typedef struct autoscheme_verified_info {
   size_t struct_size;
   int64_t nsamples; /* rows that it was measured on */
   int64_t seqlen;
+  double avg_bits;   /* those of the choice by scores */
   double kl;         /* KL(full precision || choice by scores), in nats per token */
   double kl_error;   /* its standard error */
   const char* taken; /* the scheme whose uniform recipe has taken the place of that choice; NULL if none has */

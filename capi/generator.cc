@@ -128,7 +128,25 @@ autoscheme_status autoscheme_generator_select(const autoscheme_generator* genera
   });
 }
 
-autoscheme_status autoscheme_generator_verify(const autoscheme_generator* generator, const autoscheme_scores* scores,
+autoscheme_status autoscheme_generator_plan_verify(const autoscheme_generator* generator,
+                                                   const autoscheme_calibration* held_back, autoscheme_plan** out,
+                                                   autoscheme_error** error) {
+  Clear(out);
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(held_back);
+    CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*generator->state->context_state));
+    const auto targets = autoscheme::capi::GetTargets(&generator->state->options, nullptr, 0);
+    const size_t recipes = targets.ok() ? targets->avg_bits.size() + targets->bytes.size() : 1;
+    auto plan = generator->state->generator->PlanVerify(held_back->calibration, static_cast<int64_t>(recipes));
+    if (!plan.ok()) return plan.status();
+    *out = autoscheme::capi::MakePlanHandle(*std::move(plan));
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_generator_verify(autoscheme_generator* generator, const autoscheme_scores* scores,
                                               const autoscheme_calibration* held_back, autoscheme_recipes* recipes,
                                               autoscheme_error** error) {
   return Guard(error, [&]() -> Outcome {
@@ -172,6 +190,15 @@ autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* gen
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(stats);
     return autoscheme::capi::FillStats(generator->state->generator->stats(), stats);
+  });
+}
+
+autoscheme_status autoscheme_generator_get_verify_stats(const autoscheme_generator* generator, autoscheme_stats* stats,
+                                                        autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(stats);
+    return autoscheme::capi::FillStats(generator->state->generator->verify_stats(), stats);
   });
 }
 

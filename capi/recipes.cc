@@ -95,6 +95,7 @@ autoscheme_status autoscheme_recipes_get_verified(const autoscheme_recipes* reci
     autoscheme_verified_info filled{};
     filled.nsamples = (*verified)->nsamples;
     filled.seqlen = (*verified)->seqlen;
+    filled.avg_bits = (*verified)->avg_bits;
     filled.kl = (*verified)->kl;
     filled.kl_error = (*verified)->kl_error;
     filled.taken = (*verified)->taken.empty() ? nullptr : (*verified)->taken.c_str();

@@ -1,5 +1,5 @@
 // Evaluation, stage by stage: recipes -> variants -> plan -> forward sweep and head -> figures by recipe.
-#include "autoscheme/evaluate.h"
+#include "evaluate.h"
 
 #include <algorithm>
 #include <chrono>
@@ -108,29 +108,60 @@ Evaluation Begin(const RunSetup& setup, const Calibration& tokens) {
   return evaluation;
 }
 
-void AddNotes(const RunSetup& setup, const EvaluationScorer& scorer, Evaluation& evaluation) {
+void AddNotes(const EvaluationScorer& scorer, Evaluation& evaluation) {
   if (scorer.searches_unweighed()) {
     evaluation.notes.push_back(
-        "k-quants were searched without an importance matrix; with one they lose less (imatrix_file)");
+        "k-quants were searched without an importance matrix; with one they lose less (--imatrix, option "
+        "imatrix_file)");
   }
   if (evaluation.nsamples == 1) {
     evaluation.notes.push_back(
         "one row: the standard error takes its tokens for independent, and is too small (give several rows)");
   }
-  for (const std::string& note : evaluation.notes) {
-    if (setup.context.log) setup.context.log(LogLevel::kInfo, note);
-  }
 }
 
+// What an evaluation works with. Addresses in it are borrowed by its own members, so it stays where it is.
+struct Prepared {
+  RunSetup setup;
+  std::optional<Imatrix> imatrix;
+  std::unique_ptr<EvaluationScorer> scorer;
+};
+
 RunDevice FirstDevice(const RunSetup& setup) { return setup.devices.empty() ? RunDevice() : setup.devices[0]; }
+
+absl::Status Prepare(const Context& context, const MetaSkeleton& skeleton, const Options& options,
+                     const Calibration& tokens, const std::vector<NamedRecipe>& recipes, const Imatrix* collected,
+                     Prepared& to) {
+  AUTOSCHEME_RETURN_IF_ERROR(CheckCalibration(tokens, skeleton));
+  AUTOSCHEME_RETURN_IF_ERROR(to.setup.Begin(context, skeleton, options));
+  if (!options.imatrix_file.empty()) {
+    AUTOSCHEME_RETURN_IF_ERROR(to.setup.ReadImatrix());
+  } else if (collected != nullptr && !collected->empty()) {
+    to.setup.imatrix = *collected;
+  }
+  AUTOSCHEME_RETURN_IF_ERROR(Guarded([&] {
+    to.imatrix = to.setup.ImatrixOn(FirstDevice(to.setup));
+    return absl::OkStatus();
+  }));
+  to.setup.floor_bytes = ReadProcessMemory().rss;
+  AUTOSCHEME_ASSIGN_OR_RETURN(
+      to.scorer, EvaluationScorer::Create({&skeleton, recipes, to.imatrix.has_value() ? &*to.imatrix : nullptr,
+                                           tokens.nsamples, tokens.seqlen}));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PlannedRun> PlanFor(const RunSetup& setup, const Calibration& tokens, const EvaluationScorer& scorer,
+                                   const Scorers& scorers) {
+  PlanInput input = setup.PlanInputOf(tokens);
+  input.needs = input.all_needs = &scorers.needs();
+  if (scorer.searches()) input.quantize_s = fitted::kSearchSeconds;
+  return PlanRun(input);
+}
 
 // Plans, sweeps, and leaves the figures in the scorer.
 absl::Status Sweep(const RunSetup& setup, const Calibration& tokens, EvaluationScorer& scorer, RunStats& stats) {
   const Scorers scorers({&scorer});
-  PlanInput input = setup.PlanInputOf(tokens);
-  input.needs = input.all_needs = &scorers.needs();
-  if (scorer.searches()) input.quantize_s = fitted::kSearchSeconds;
-  AUTOSCHEME_ASSIGN_OR_RETURN(const PlannedRun planned, PlanRun(input));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const PlannedRun planned, PlanFor(setup, tokens, scorer, scorers));
   if (!planned.warning.empty()) setup.context.Warn(planned.warning);
   stats.planned_peak_bytes = planned.plan.peak_bytes, stats.planned_vram_bytes = planned.plan.vram_peak_bytes;
   const RunDevice device = FirstDevice(setup);
@@ -151,22 +182,19 @@ absl::Status Sweep(const RunSetup& setup, const Calibration& tokens, EvaluationS
 absl::StatusOr<Evaluation> Evaluate(const Context& context, const MetaSkeleton& skeleton, const Options& options,
                                     const Calibration& tokens, const std::vector<NamedRecipe>& recipes,
                                     const EvaluateOptions& evaluate) {
+  return EvaluateWeighed(context, skeleton, options, tokens, recipes, evaluate, nullptr);
+}
+
+absl::StatusOr<Evaluation> EvaluateWeighed(const Context& context, const MetaSkeleton& skeleton, const Options& options,
+                                           const Calibration& tokens, const std::vector<NamedRecipe>& recipes,
+                                           const EvaluateOptions& evaluate, const Imatrix* collected) {
   const auto start = std::chrono::steady_clock::now();
   AUTOSCHEME_RETURN_IF_ERROR(Check(options, evaluate, skeleton));
-  AUTOSCHEME_RETURN_IF_ERROR(CheckCalibration(tokens, skeleton));
   const ProcessReads reads_before = ReadProcessReads();
-  RunSetup setup;
-  AUTOSCHEME_RETURN_IF_ERROR(setup.Begin(context, skeleton, options));
-  if (!options.imatrix_file.empty()) AUTOSCHEME_RETURN_IF_ERROR(setup.ReadImatrix());
-  std::optional<Imatrix> imatrix;
-  AUTOSCHEME_RETURN_IF_ERROR(Guarded([&] {
-    imatrix = setup.ImatrixOn(FirstDevice(setup));
-    return absl::OkStatus();
-  }));
-  setup.floor_bytes = ReadProcessMemory().rss;
-  AUTOSCHEME_ASSIGN_OR_RETURN(const std::unique_ptr<EvaluationScorer> scorer,
-                              EvaluationScorer::Create({&skeleton, recipes, imatrix.has_value() ? &*imatrix : nullptr,
-                                                        tokens.nsamples, tokens.seqlen}));
+  Prepared prepared;
+  AUTOSCHEME_RETURN_IF_ERROR(Prepare(context, skeleton, options, tokens, recipes, collected, prepared));
+  const RunSetup& setup = prepared.setup;
+  EvaluationScorer* const scorer = prepared.scorer.get();
 
   Evaluation evaluation = Begin(setup, tokens);
   ThreadCount threads(setup.threads);
@@ -181,10 +209,20 @@ absl::StatusOr<Evaluation> Evaluate(const Context& context, const MetaSkeleton& 
     CountBits(layers, options.ignore_scale_zp_bits, recipes[r].recipe, of);
     Summarize(scorer->figures(static_cast<int>(r) + 1), tokens.nsamples, tokens.seqlen - 1, evaluate, of);
   }
-  AddNotes(setup, *scorer, evaluation);
+  AddNotes(*scorer, evaluation);
   AddProcessFigures(reads_before, evaluation.run);
   evaluation.run.total_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return evaluation;
+}
+
+absl::StatusOr<Plan> PlanEvaluation(const Context& context, const MetaSkeleton& skeleton, const Options& options,
+                                    const Calibration& tokens, const std::vector<NamedRecipe>& recipes) {
+  AUTOSCHEME_RETURN_IF_ERROR(CheckMachineOptions(options));
+  Prepared prepared;
+  AUTOSCHEME_RETURN_IF_ERROR(Prepare(context, skeleton, options, tokens, recipes, nullptr, prepared));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const PlannedRun planned,
+                              PlanFor(prepared.setup, tokens, *prepared.scorer, Scorers({prepared.scorer.get()})));
+  return planned.plan;
 }
 
 absl::StatusOr<Recipe> UniformRecipe(const Context& context, const MetaSkeleton& skeleton, const Scheme& scheme,

@@ -38,7 +38,8 @@ namespace autoscheme {
 
 struct SchemeGenerator::Rep : RunSetup {
   std::vector<LayerInfo> layers;
-  RunStats stats;
+  RunStats stats, verify_stats;
+  Imatrix collected;          // by the last run, on the host; empty where a file gave one or no scheme needs one
   uint64_t bytes_before = 0;  // by the checkpoint itself, when a run of several lanes began
 
   ScoreTable EmptyTable() const;
@@ -132,6 +133,7 @@ absl::StatusOr<std::unique_ptr<SchemeGenerator>> SchemeGenerator::Create(const C
 SchemeGenerator::SchemeGenerator(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 SchemeGenerator::~SchemeGenerator() = default;
 const RunStats& SchemeGenerator::stats() const { return rep_->stats; }
+const RunStats& SchemeGenerator::verify_stats() const { return rep_->verify_stats; }
 
 ScoreTable SchemeGenerator::Rep::EmptyTable() const {
   ScoreTable table;
@@ -233,6 +235,7 @@ struct SchemeGenerator::Rep::Lane {
   ScoreTerms terms;       // whose schemes count from 0 in `schemes`
   int first_variant = 0;  // in `losses`, of the scorer that found them
   Losses losses;
+  Imatrix collected;
   RunStats stats;
 };
 
@@ -252,6 +255,7 @@ absl::Status SchemeGenerator::Rep::RunLane(const Context& with, const Calibratio
     return absl::OkStatus();
   }));
   lane.terms = scorers.terms();
+  for (const auto& [name, row] : scorers.collected()) lane.collected[name] = row.cpu();
   return absl::OkStatus();
 }
 
@@ -317,6 +321,7 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
       }
       if (variant >= 0) table.ce_loss[s] = lane.losses[lane.first_variant + variant];
     }
+    if (!lane.collected.empty()) collected = lane.collected;
     if (&lane == &lanes[0]) {
       stats = lane.stats;
       continue;
@@ -331,7 +336,7 @@ absl::Status SchemeGenerator::Rep::Sweep(const Calibration& calibration, const P
 absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration) {
   const auto start = std::chrono::steady_clock::now();
   Rep& rep = *rep_;
-  rep.stats = {};
+  rep.stats = {}, rep.collected.clear();
   if (rep.options.plan_only) {
     return absl::FailedPreconditionError(
         "this generator is for plans alone: make one without option plan_only to score");
@@ -369,10 +374,14 @@ absl::StatusOr<std::vector<Recipe>> SchemeGenerator::Select(const ScoreTable& ta
   return SelectRecipes(table, rep_->ForTargets(avg_bits, target_bytes), rep_->context);
 }
 
+absl::StatusOr<Plan> SchemeGenerator::PlanVerify(const Calibration& held_back, int64_t recipes) const {
+  return PlanVerification(rep_->context, *rep_->skeleton, rep_->options, held_back, recipes);
+}
+
 absl::Status SchemeGenerator::Verify(const ScoreTable& table, const Calibration& held_back,
-                                     std::vector<Recipe>& recipes) const {
+                                     std::vector<Recipe>& recipes) {
   return VerifyRecipes(rep_->context, *rep_->skeleton, rep_->options, rep_->ForTargets({}, {}), table, held_back,
-                       recipes);
+                       rep_->collected, recipes, rep_->verify_stats);
 }
 
 }  // namespace autoscheme

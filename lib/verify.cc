@@ -49,11 +49,37 @@ Recipe InPlaceOf(const Recipe& recipe, Recipe uniform) {
   return uniform;
 }
 
+// The stages of an evaluation, told from those of the scoring before it.
+Context NamingStages(Context context) {
+  if (!context.progress) return context;
+  context.progress = [report = context.progress](const Progress& progress) {
+    const std::string stage = absl::StrCat("verify ", progress.stage);
+    Progress named = progress;
+    named.stage = stage;
+    return report(named);
+  };
+  return context;
+}
+
 }  // namespace
+
+absl::StatusOr<Plan> PlanVerification(const Context& context, const MetaSkeleton& skeleton, const Options& options,
+                                      const Calibration& held_back, int64_t recipes) {
+  Context quiet = context;  // what there is to warn of was said when the generator was made
+  quiet.log = nullptr;
+  std::vector<NamedRecipe> measured;
+  for (const Scheme& scheme : options.schemes) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(Recipe uniform, UniformRecipe(quiet, skeleton, scheme, options));
+    measured.push_back({scheme.name, std::move(uniform)});
+  }
+  // A recipe that is yet to be chosen needs about what a uniform one does.
+  for (int64_t r = 0; r < recipes; ++r) measured.push_back(measured[r % options.schemes.size()]);
+  return PlanEvaluation(quiet, skeleton, options, held_back, measured);
+}
 
 absl::Status VerifyRecipes(const Context& context, const MetaSkeleton& skeleton, const Options& options,
                            SelectOptions select, const ScoreTable& table, const Calibration& held_back,
-                           std::vector<Recipe>& recipes) {
+                           const Imatrix& collected, std::vector<Recipe>& recipes, RunStats& stats) {
   std::vector<Uniform> uniforms = UniformsOf(table, std::move(select));
   uniforms.erase(std::remove_if(uniforms.begin(), uniforms.end(),
                                 [&](const Uniform& uniform) {
@@ -65,16 +91,18 @@ absl::Status VerifyRecipes(const Context& context, const MetaSkeleton& skeleton,
   std::vector<NamedRecipe> measured;
   for (size_t r = 0; r < recipes.size(); ++r) measured.push_back({absl::StrCat("recipe ", r), recipes[r]});
   for (const Uniform& uniform : uniforms) measured.push_back({uniform.scheme, uniform.recipe});
-  Context quiet = context;  // what figures are good for is said where they are documented
-  quiet.log = [&context](LogLevel level, absl::string_view text) {
-    if (context.log && level != LogLevel::kInfo) context.log(level, text);
-  };
-  AUTOSCHEME_ASSIGN_OR_RETURN(const Evaluation evaluation, Evaluate(quiet, skeleton, options, held_back, measured));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateWeighed(NamingStages(context), skeleton, options,
+                                                                           held_back, measured, {}, &collected));
+  stats = evaluation.run;
+  for (const std::string& note : evaluation.notes) {
+    if (context.log) context.log(LogLevel::kInfo, note);
+  }
 
   for (size_t r = 0; r < recipes.size(); ++r) {
     Verified verified{held_back.nsamples,
                       held_back.seqlen,
                       evaluation.tokens_sha256,
+                      evaluation.recipes[r].avg_bits,
                       evaluation.recipes[r].kl,
                       evaluation.recipes[r].kl_error,
                       {},

@@ -4,13 +4,18 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "autoscheme/evaluate.h"
+#include "evaluate.h"
 
 namespace autoscheme {
 
-// What SchemeGenerator::Verify says. `select` are the options that the recipes were selected by, but for targets.
+// What SchemeGenerator::PlanVerify says.
+absl::StatusOr<Plan> PlanVerification(const Context& context, const MetaSkeleton& skeleton, const Options& options,
+                                      const Calibration& held_back, int64_t recipes);
+
+// What SchemeGenerator::Verify says. `select` are the options that the recipes were selected by, but for targets;
+// `collected` is the importance matrix of the scoring, empty if it made none.
 absl::Status VerifyRecipes(const Context& context, const MetaSkeleton& skeleton, const Options& options,
                            SelectOptions select, const ScoreTable& table, const Calibration& held_back,
-                           std::vector<Recipe>& recipes);
+                           const Imatrix& collected, std::vector<Recipe>& recipes, RunStats& stats);
 
 }  // namespace autoscheme

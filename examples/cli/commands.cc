@@ -137,7 +137,9 @@ const std::vector<Flag> kVerify = {
      "then not scored; if a uniform one moves the predictions less, it is taken. Default with --scorer auto from four "
      "rows on."},
     {"no-verify", nullptr, 0, "Score all rows and measure nothing."},
-    {"verify-tokens", "FILE", 0, "Measure on these rows instead, and score all of --tokens."},
+    {"verify-tokens", "FILE", 0,
+     "Measure on all of these rows instead (--nsamples, --seqlen and --max-tokens do not shorten them), and score all "
+     "of --tokens."},
 };
 const std::vector<Flag> kReport = {
     {"progress", "bar|json|none", 0, "Progress on stderr. Default: bar on a terminal, else none."},
@@ -146,7 +148,18 @@ const std::vector<Flag> kReport = {
 
 bool HasTarget(const Flags& flags) { return !flags.Get("avg-bits").empty() || !flags.Get("target-size").empty(); }
 
+absl::Status CheckScorer(const Flags& flags) {
+  const std::string& scorer = flags.Get("scorer");
+  if (flags.Has("reference-rules") && !scorer.empty() && scorer != "auto" && scorer != "deltaloss") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--reference-rules does as AutoRound does, whose scorer is deltaloss; --scorer is ", scorer));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckRun(const Flags& flags) {
+  const absl::Status scorer = CheckScorer(flags);
+  if (!scorer.ok()) return scorer;
   if (!HasTarget(flags)) return absl::InvalidArgumentError("no target: give --avg-bits BITS or --target-size SIZE");
   if (flags.Get("out").empty()) return absl::InvalidArgumentError("flag --out FILE is missing");
   if (flags.Get("out") == flags.Get("save-scores")) {
@@ -177,6 +190,9 @@ absl::Status CheckEval(const Flags& flags) {
   if (flags.Get("recipes").empty() && flags.Get("schemes").empty()) {
     return absl::InvalidArgumentError("nothing to evaluate: give --recipes FILE, or --schemes LIST, or both");
   }
+  if (flags.Has("by-position") && !flags.Has("json") && flags.Get("out").empty()) {
+    return absl::InvalidArgumentError("--by-position goes into the JSON: give --out FILE or --json with it");
+  }
   return absl::OkStatus();
 }
 
@@ -200,18 +216,18 @@ const std::vector<Command>& Commands() {
              kCalibration,
              kRules,
              kMachine}),
-       MakePlan},
+       MakePlan, CheckScorer},
       {"score", "Measure every layer under every scheme and write the scores",
        Join({{kModel, kAliases, kSchemes, kTokens, kScoresOut, kReferenceRules, kScorer, kMaxRam, kMaxVram},
              kCalibration,
              kRules,
              kMachine,
              kReport}),
-       Score},
+       Score, CheckScorer},
       {"select", "Choose a scheme for each layer from stored scores, for one or several budgets",
        Join({{kScoresIn, kAvgBits, kTargetSize, kRecipeOut, kPareto, kSubset, kReferenceRules}, kSelection, kReport}),
        Select, CheckSelect},
-      {"run", "Score and select in one",
+      {"run", "Score, select and measure the choice in one",
        Join({{kModel, kAliases, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules,
               kScorer, kMaxRam, kMaxVram},
              kCalibration,

@@ -50,8 +50,8 @@ absl::StatusOr<EvaluationHandle> Evaluate(const Session& session, const Job& job
 absl::Status PrintWorst(const autoscheme_evaluation* evaluation, int64_t recipe,
                         const autoscheme_recipe_evaluation& info) {
   if (info.worst_count == 0) return absl::OkStatus();
-  Table table("lr");
-  table.Add({absl::StrCat("worst tokens of ", info.name, ": row"), "position", "KL"});
+  Table table("r");
+  table.Add({"  row", "position", "KL"});
   for (int64_t i = 0; i < info.worst_count; ++i) {
     int64_t row = 0, position = 0;
     double kl = 0;
@@ -60,7 +60,7 @@ absl::Status PrintWorst(const autoscheme_evaluation* evaluation, int64_t recipe,
     }));
     table.Add({absl::StrCat(row), absl::StrCat(position), absl::StrFormat("%.4g", kl)});
   }
-  absl::PrintF("\n%s", table.ToString());
+  absl::PrintF("\nworst tokens of %s\n%s", Printable(info.name), table.ToString());
   return absl::OkStatus();
 }
 

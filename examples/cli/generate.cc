@@ -73,6 +73,14 @@ absl::StatusOr<autoscheme_stats> StatsOf(const ScoringJob& job) {
   return stats;
 }
 
+absl::StatusOr<autoscheme_stats> VerifyStatsOf(const ScoringJob& job) {
+  auto stats = Struct<autoscheme_stats>();
+  CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
+    return autoscheme_generator_get_verify_stats(job.generator.get(), &stats, error);
+  }));
+  return stats;
+}
+
 absl::StatusOr<ScoresHandle> RunScoring(const ScoringJob& job) {
   ScoresHandle scores;
   CLI_RETURN_IF_ERROR(Make(scores, [&](autoscheme_scores** out, autoscheme_error** error) {
@@ -223,28 +231,69 @@ absl::Status Select(Session& session) {
   return absl::OkStatus();
 }
 
-// Rows that recipes are verified on, which are then not scored; null where that is not wanted.
-absl::StatusOr<CalibrationHandle> RowsToVerifyOn(const Session& session, ScoringJob& job) {
-  constexpr int64_t kFewestRows = 4;
+// Whether they serve, and what measuring on them takes, before anything is scored.
+absl::Status CheckVerification(const ScoringJob& job, const autoscheme_calibration* rows) {
+  PlanHandle plan;
+  return Make(plan, [&](autoscheme_plan** out, autoscheme_error** error) {
+    return autoscheme_generator_plan_verify(job.generator.get(), rows, out, error);
+  });
+}
+
+absl::StatusOr<CalibrationHandle> LoadVerifyTokens(const Session& session, const ScoringJob& job,
+                                                   Reporting& reporting) {
+  const std::string path = session.flags.Get("verify-tokens");
   CalibrationHandle rows;
-  if (session.flags.Has("verify-tokens")) {
-    CLI_RETURN_IF_ERROR(Make(rows, [&](autoscheme_calibration** out, autoscheme_error** error) {
-      return autoscheme_calibration_load(session.context.get(), session.flags.Get("verify-tokens").c_str(), out, error);
-    }));
-    return rows;
+  CLI_RETURN_IF_ERROR(Make(rows, [&](autoscheme_calibration** out, autoscheme_error** error) {
+    return autoscheme_calibration_load(session.context.get(), path.c_str(), out, error);
+  }));
+  const absl::Status checked = CheckVerification(job, rows.get());
+  if (!checked.ok()) {
+    return absl::Status(checked.code(), absl::StrCat("--verify-tokens ", Printable(path), ": ", checked.message()));
   }
+  auto info = Struct<autoscheme_calibration_info>(), scored = info;
+  CLI_RETURN_IF_ERROR(
+      Call([&](autoscheme_error** error) { return autoscheme_calibration_get_info(rows.get(), &info, error); }));
+  CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
+    return autoscheme_calibration_get_info(job.calibration.get(), &scored, error);
+  }));
+  const bool same = std::string(info.sha256) == scored.sha256 || path == session.flags.Get("tokens");
+  if (same) reporting.Warn("--verify-tokens are rows that are scored: the choice will look better than it is");
+  return rows;
+}
+
+// Rows that recipes are verified on, which are then not scored; null where that is not wanted, or not asked for and
+// impossible.
+absl::StatusOr<CalibrationHandle> RowsToVerifyOn(const Session& session, ScoringJob& job, Reporting& reporting) {
+  constexpr int64_t kFewestRows = 4;
+  CalibrationHandle rows, rest;
+  if (session.flags.Has("verify-tokens")) return LoadVerifyTokens(session, job, reporting);
   auto info = Struct<autoscheme_calibration_info>();
   CLI_RETURN_IF_ERROR(Call(
       [&](autoscheme_error** error) { return autoscheme_calibration_get_info(job.calibration.get(), &info, error); }));
-  const bool automatic = (!session.flags.Has("scorer") || session.flags.Get("scorer") == "auto") &&
-                         !session.flags.Has("reference-rules") && info.nsamples >= kFewestRows;
-  if (session.flags.Has("no-verify") || (!automatic && !session.flags.Has("verify"))) return rows;
-  CalibrationHandle rest;
+  const bool asked = session.flags.Has("verify");
+  const bool automatic =
+      (!session.flags.Has("scorer") || session.flags.Get("scorer") == "auto") && !session.flags.Has("reference-rules");
+  if (session.flags.Has("no-verify") || (!automatic && !asked)) return rows;
+  if (!asked && info.nsamples < kFewestRows) {
+    reporting.Warn(absl::StrCat("the recipe is not verified: ", Count(info.nsamples, "row"), " of calibration, and ",
+                                kFewestRows, " are needed to keep one back; --verify-tokens names others"));
+    return rows;
+  }
+  if (info.nsamples < 2) {
+    return absl::InvalidArgumentError(
+        "--verify keeps a quarter of the rows back, and there is one row; give more, or --verify-tokens FILE");
+  }
   autoscheme_calibration* held_back = nullptr;
   CLI_RETURN_IF_ERROR(Make(rest, [&](autoscheme_calibration** out, autoscheme_error** error) {
     return autoscheme_calibration_hold_back(job.calibration.get(), 0, out, &held_back, error);
   }));
   rows.reset(held_back);
+  const absl::Status checked = CheckVerification(job, rows.get());
+  if (absl::IsResourceExhausted(checked) && !asked) {
+    reporting.Warn(absl::StrCat("the recipe is not verified: ", checked.message()));
+    return CalibrationHandle();
+  }
+  CLI_RETURN_IF_ERROR(checked);
   job.calibration = std::move(rest);
   return rows;
 }
@@ -255,7 +304,7 @@ absl::Status Run(Session& session) {
   if (!reporting.ok()) return reporting.status();
   auto job = Prepare(session, {out, kept});
   if (!job.ok()) return job.status();
-  const auto held_back = RowsToVerifyOn(session, *job);
+  const auto held_back = RowsToVerifyOn(session, *job, **reporting);
   if (!held_back.ok()) return held_back.status();
   const auto scores = RunScoring(*job);
   if (!scores.ok()) return scores.status();
@@ -274,6 +323,8 @@ absl::Status Run(Session& session) {
     });
     if (!verified.ok()) delivery.Fail(verified);
   }
+  const auto verify_stats = VerifyStatsOf(*job);
+  if (!verify_stats.ok()) return verify_stats.status();
   if (selected.ok()) {
     delivery.Deliver("recipe", out, SaveOf(recipes));
   } else {
@@ -286,6 +337,11 @@ absl::Status Run(Session& session) {
   CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
   CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores->get()));
   PrintStats(*stats, MaxRam(session));
+  if (verify_stats->total_s > 0) {
+    absl::PrintF("      and %s to measure the recipes; %s read, peak memory %s planned, %s of the whole run\n",
+                 HumanSeconds(verify_stats->total_s), HumanBytes(verify_stats->read_bytes),
+                 HumanBytes(verify_stats->planned_peak_bytes), HumanBytes(verify_stats->peak_rss_bytes));
+  }
   absl::PrintF("wrote %s%s%s\n", Printable(out), kept.empty() ? "" : " and ", Printable(kept));
   return absl::OkStatus();
 }

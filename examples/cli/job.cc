@@ -74,7 +74,7 @@ std::vector<std::string> Inputs(const Session& session, const autoscheme_skeleto
   std::vector<std::string> inputs;
   for (int64_t i = 0; i < autoscheme_skeleton_file_count(model); ++i)
     inputs.push_back(autoscheme_skeleton_file_at(model, i));
-  for (const char* flag : {"tokens", "scores", "schemes", "layer-config", "imatrix", "aliases"})
+  for (const char* flag : {"tokens", "verify-tokens", "scores", "schemes", "layer-config", "imatrix", "aliases"})
     inputs.push_back(session.flags.Get(flag));
   for (const std::string& recipes : RecipeFiles(session.flags)) inputs.push_back(recipes);
   return inputs;

@@ -55,6 +55,12 @@ int32_t Reporter::OnLog(void* self, const autoscheme_log_message* message) {
   return 0;
 }
 
+void Reporter::Warn(const std::string& text) {
+  autoscheme_log_message message{};
+  message.level = AUTOSCHEME_LOG_WARNING, message.text = text.c_str();
+  OnLog(this, &message);
+}
+
 void Reporter::DrawBar(const autoscheme_progress& progress) {
   const auto now = std::chrono::steady_clock::now();
   const bool complete = progress.done >= progress.total;
@@ -65,7 +71,7 @@ void Reporter::DrawBar(const autoscheme_progress& progress) {
       progress.total > 0 ? static_cast<double>(progress.done) / static_cast<double>(progress.total) : 1;
   const int filled = static_cast<int>(kCells * (share < 1 ? share : 1));
   const std::string line =
-      absl::StrFormat("%-8s [%s%s] %d/%d  %s read  %s", progress.stage, std::string(filled, '#'),
+      absl::StrFormat("%-14s [%s%s] %d/%d  %s read  %s", progress.stage, std::string(filled, '#'),
                       std::string(kCells - filled, ' '), progress.done, progress.total,
                       HumanBytes(static_cast<uint64_t>(progress.bytes_read)), HumanSeconds(progress.elapsed_s));
   const size_t rest = bar_width_ > line.size() ? bar_width_ - line.size() : 0;

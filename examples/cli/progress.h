@@ -25,6 +25,8 @@ class Reporter {
   absl::Status Attach(autoscheme_context* context);
   // Removes the bar from the terminal.
   void Finish();
+  // One of the program's own, in the place of those that the library logs.
+  void Warn(const std::string& text);
 
  private:
   static int32_t OnProgress(void* self, const autoscheme_progress* progress);
@@ -48,6 +50,7 @@ class Reporting {
   ~Reporting();
   // Before the result is printed.
   void Finish() { reporter_.Finish(); }
+  void Warn(const std::string& text) { reporter_.Warn(text); }
 
  private:
   autoscheme_context* context_;

@@ -45,11 +45,11 @@ absl::Status PrintVerified(const autoscheme_recipes* recipes, int64_t i) {
   if (absl::IsNotFound(found)) return absl::OkStatus();
   CLI_RETURN_IF_ERROR(found);
   Table table;
-  table.Add({absl::StrFormat("  measured on %s held back", Count(verified.nsamples, "row")), "avg bits", "KL", "+-"});
+  table.Add({absl::StrCat("  measured on ", Count(verified.nsamples, "row"), " of their own"), "avg bits", "KL", "+-"});
   const auto add = [&](absl::string_view name, const std::string& bits, double kl, double error) {
     table.Add({absl::StrCat("  ", name), bits, absl::StrFormat("%.5g", kl), absl::StrFormat("%.2g", error)});
   };
-  add("the choice by scores", "", verified.kl, verified.kl_error);
+  add("the choice by scores", absl::StrFormat("%.4f", verified.avg_bits), verified.kl, verified.kl_error);
   for (int64_t u = 0; u < verified.uniform_count; ++u) {
     auto uniform = Struct<autoscheme_uniform_info>();
     CLI_RETURN_IF_ERROR(
@@ -58,6 +58,7 @@ absl::Status PrintVerified(const autoscheme_recipes* recipes, int64_t i) {
         uniform.kl_error);
   }
   absl::PrintF("%s", table.ToString());
+  if (verified.nsamples == 1) absl::PrintF("  +- takes the tokens of the one row for independent, and is too small\n");
   if (verified.taken != nullptr) {
     absl::PrintF("  all %s moves the predictions less and was taken instead\n", Printable(verified.taken));
   }

@@ -30,7 +30,8 @@ struct MeasuredUniform {
 struct Verified {
   int64_t nsamples = 0, seqlen = 0;  // the rows that it measured on
   std::string tokens_sha256;
-  double kl = 0, kl_error = 0;            // those of the choice by scores, as in RecipeEvaluation
+  double avg_bits = 0;                    // those of the choice by scores
+  double kl = 0, kl_error = 0;            // the same choice's, as in RecipeEvaluation
   std::vector<MeasuredUniform> uniforms;  // within the target, by rising bits
   std::string taken;  // the scheme whose uniform recipe moved less and is the recipe now; empty: none
 };

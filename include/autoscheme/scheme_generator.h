@@ -126,14 +126,22 @@ class SchemeGenerator {
   absl::StatusOr<std::vector<Recipe>> Select(const ScoreTable& table, const std::vector<double>& avg_bits,
                                              const std::vector<int64_t>& target_bytes = {}) const;
 
+  // What Verify would hold and read for as many recipes, before anything is scored; its time is by assumed rates.
+  // Errors: as Evaluate, so that rows or a budget that Verify would refuse cost no scoring. Memory that scoring leaves
+  // in this process is not in it.
+  absl::StatusOr<Plan> PlanVerify(const Calibration& held_back, int64_t recipes) const;
+
   // Measures recipes that Select gave from this table, and beside them the uniform recipe of every scheme of the menu
   // that keeps to a recipe's target, all in one forward sweep over `held_back`: rows that nothing was scored on, else
   // the figures flatter the recipe. Where a uniform recipe moves the predictions less, it takes the recipe's place, and
-  // Recipe::verified says so. Errors: as Evaluate; nothing is changed then.
-  absl::Status Verify(const ScoreTable& table, const Calibration& held_back, std::vector<Recipe>& recipes) const;
+  // Recipe::verified says so. k-quants are weighed by the importance matrix of options or, without one, by what this
+  // generator's last Score collected; where neither is, a message says so. Stages of the progress: "verify forward",
+  // "verify head". Errors: as Evaluate; nothing is changed then.
+  absl::Status Verify(const ScoreTable& table, const Calibration& held_back, std::vector<Recipe>& recipes);
 
-  // The figures of the last Score().
+  // The figures of the last Score(), and of the last Verify().
   const RunStats& stats() const;
+  const RunStats& verify_stats() const;
 
  private:
   struct Rep;

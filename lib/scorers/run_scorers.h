@@ -23,6 +23,8 @@ class RunScorers {
   const Scorers& all() const { return *all_; }
   // What the named scorer found, and which variant of all() is its first.
   ScoreTerms terms() const { return named_->terms(); }
+  // What was collected, where that was needed; else nothing.
+  const Imatrix& collected() const { return collects_->imatrix(); }
   int first_variant() const { return all_->needs().count() - named_->needs().count(); }
 
  private:

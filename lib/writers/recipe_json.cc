@@ -40,6 +40,8 @@ void WriteVerified(const Verified& verified, PageWriter* page) {
   page->Int64(verified.seqlen);
   page->Key("tokens_sha256");
   PutString(page, verified.tokens_sha256);
+  page->Key("avg_bits");
+  PutDouble(page, verified.avg_bits);
   page->Key("kl");
   PutDouble(page, verified.kl);
   page->Key("kl_error");

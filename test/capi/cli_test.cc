@@ -406,7 +406,8 @@ TEST_CASE("run measures what it chose on rows that it did not score, unless it i
   const Run verified = run({"--verify"});
   INFO(verified.err);
   REQUIRE(verified.code == 0);
-  CHECK_THAT(verified.out, Contains("held back") && Contains("the choice by scores") && Contains("all W4A16"));
+  CHECK_THAT(verified.out, Contains("of their own") && Contains("to measure the recipes") &&
+                               Contains("the choice by scores") && Contains("all W4A16"));
   CHECK_THAT(Slurp(recipe), Contains("\"verified\": {") && Contains("\"uniforms\": ["));
   const std::string of_rest = Slurp(scores);
   const Run plain = run({"--no-verify"});
@@ -418,7 +419,13 @@ TEST_CASE("run measures what it chose on rows that it did not score, unless it i
   CHECK(other.code == 0);
   CHECK_THAT(Slurp(recipe), Contains("\"verified\": {"));
   CHECK(run({"--no-verify", "--verify"}).code == 2);
+  CHECK_THAT(other.err, Contains("are rows that are scored"));
   CHECK(run({"--verify-tokens", "/nonexistent/x"}).code == 1);
+  const Run strange =
+      run({"--verify-tokens", shell.dir.Write("v.json", "[[1, 2], [3, 99999999]]"), "--progress", "json"});
+  CHECK(strange.code == 1);
+  CHECK_THAT(strange.err, Contains("v.json") && Contains("99999999") && !Contains("\"stage\""));
+  CHECK_THAT(run({"--verify", "--nsamples", "1"}).err, Contains("--verify keeps a quarter"));
 }
 
 TEST_CASE("a limit on tokens takes whole rows") {

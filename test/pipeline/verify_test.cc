@@ -1,4 +1,5 @@
 // Recipes measured beside uniform ones.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <string>
 #include <vector>
@@ -56,6 +57,7 @@ TEST_CASE("a choice that is better than the uniform ones stays, with the figures
   REQUIRE(recipes[0].verified.has_value());
   const Verified& high = *recipes[0].verified;
   CHECK(high.kl == Approx(c.Kl(chosen[0])));
+  CHECK(high.avg_bits == Approx(chosen[0].avg_bits));
   CHECK((high.nsamples == 2 && high.seqlen == 12 && high.tokens_sha256 == Sha256(c.held_back)));
   REQUIRE(high.uniforms.size() == 2);
   CHECK((high.uniforms[0].scheme == "W2A16" && high.uniforms[1].scheme == "W4A16"));
@@ -93,6 +95,57 @@ TEST_CASE("recipes stay as they were where they cannot be measured") {
   c.held_back.ids[3] = 1 << 20;
   CHECK(c.generator->Verify(table, c.held_back, recipes).code() == absl::StatusCode::kInvalidArgument);
   CHECK_FALSE(recipes[0].verified.has_value());
+}
+
+TEST_CASE("rows and a budget that verification would refuse are found before anything is scored") {
+  Case c;
+  const Plan plan = c.generator->PlanVerify(c.held_back, 2).value();
+  CHECK(plan.peak_bytes > 0);
+  CHECK(plan.peak_bytes > c.generator->PlanVerify(c.held_back, 0).value().peak_bytes);
+  Calibration strange = c.held_back;
+  strange.ids[3] = 1 << 20;
+  CHECK(c.generator->PlanVerify(strange, 1).status().code() == absl::StatusCode::kInvalidArgument);
+  c.options.max_ram_bytes = 1024;
+  const auto small = SchemeGenerator::Create({}, *c.tiny, c.options).value();
+  CHECK(small->PlanVerify(c.held_back, 1).status().code() == absl::StatusCode::kResourceExhausted);
+}
+
+TEST_CASE(
+    "k-quants are verified with the importance matrix that the scoring collected, and it is said where none was") {
+  TinyModel model = Model();
+  model.hidden = 256;
+  TinySkeleton tiny{model};
+  Calibration scored = ReadCalibration({}, tiny.dir.Write("t.json", TinyTokens(8, 12, tiny->vocab_size()))).value();
+  const Calibration held_back = HoldBack(scored).value();
+  Options options;
+  options.schemes = ParseSchemeList("GGUF:Q2_K_S,GGUF:Q4_K_S").value();
+  options.scorer = "fisher";
+  std::vector<std::string> said, stages;
+  Context context;
+  context.log = [&](LogLevel, absl::string_view text) { said.emplace_back(text); };
+  context.progress = [&](const Progress& progress) {
+    stages.emplace_back(progress.stage);
+    return absl::OkStatus();
+  };
+  const auto generator = SchemeGenerator::Create(context, *tiny, options).value();
+  const ScoreTable table = generator->Score(scored).value();
+  const std::vector<Recipe> chosen = generator->Select(table, {4.6}).value();
+  std::vector<Recipe> weighed = chosen, unweighed = chosen;
+  said.clear(), stages.clear();
+  REQUIRE(generator->Verify(table, held_back, weighed).ok());
+  for (const std::string& text : said) CHECK(text.find("without an importance matrix") == std::string::npos);
+  CHECK(stages.front() == "verify forward");
+  CHECK(stages.back() == "verify head");
+  CHECK(generator->verify_stats().read_bytes > 0);
+  said.clear();
+  const auto other = SchemeGenerator::Create(context, *tiny, options).value();
+  REQUIRE(other->Verify(table, held_back, unweighed).ok());
+  CHECK(std::any_of(said.begin(), said.end(), [](const std::string& text) {
+    return text.find("without an importance matrix") != std::string::npos;
+  }));
+  CHECK(weighed[0].verified->kl != unweighed[0].verified->kl);
+  const Evaluation plain = Evaluate({}, *tiny, options, held_back, {{"it", chosen[0]}}).value();
+  CHECK(unweighed[0].verified->kl == Approx(plain.recipes[0].kl));
 }
 
 }  // namespace
