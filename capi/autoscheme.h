@@ -704,6 +704,16 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_score(autoscheme_gener
                                                                 const autoscheme_calibration* calibration,
                                                                 autoscheme_scores** out, autoscheme_error** error);
 
+/* [long] _score by parts: the first batch, then as many rows as so far again and again, until what _select gives for
+ * each target of the options has the scheme of before for all layers but such with at most 1% of the weights, or the
+ * rows are used up; each step is told through the log. autoscheme_scores_get_info tells how many rows were used. The
+ * scores are those of one run over these rows, but for k-quants that are weighed by what each part has collected. The
+ * model is read once more for each step. Errors as _score and _select; INVALID_ARGUMENT without a target. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_score_until_stable(autoscheme_generator* generator,
+                                                                             const autoscheme_calibration* calibration,
+                                                                             autoscheme_scores** out,
+                                                                             autoscheme_error** error);
+
 /* [long] One recipe for each of `count` targets, from scores made with this generator's options; `avg_bits` NULL and
  * `count` 0 takes AUTOSCHEME_OPTION_AVG_BITS and then AUTOSCHEME_OPTION_TARGET_SIZE. Never touches the model.
  * INVALID_ARGUMENT for a target out of reach (names the reachable range); DATA_LOSS if a layer has no finite loss.

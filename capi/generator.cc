@@ -109,6 +109,26 @@ autoscheme_status autoscheme_generator_score(autoscheme_generator* generator, co
   });
 }
 
+autoscheme_status autoscheme_generator_score_until_stable(autoscheme_generator* generator,
+                                                          const autoscheme_calibration* calibration,
+                                                          autoscheme_scores** out, autoscheme_error** error) {
+  Clear(out);
+  return Guard(error, [&]() -> Outcome {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(calibration);
+    CAPI_REQUIRE(out);
+    const auto targets = autoscheme::capi::GetTargets(&generator->state->options, nullptr, 0);
+    if (!targets.ok()) return targets.status();
+    LongCall call(generator->state->context_state);
+    CAPI_RETURN_IF_ERROR(call.status());
+    auto table =
+        generator->state->generator->ScoreUntilStable(calibration->calibration, targets->avg_bits, targets->bytes);
+    if (!table.ok()) return call.Finish(table.status());
+    *out = autoscheme::capi::MakeScoresHandle(generator->state->context_state, *std::move(table));
+    return absl::OkStatus();
+  });
+}
+
 autoscheme_status autoscheme_generator_select(const autoscheme_generator* generator, const autoscheme_scores* scores,
                                               const double* avg_bits, int64_t count, autoscheme_recipes** out,
                                               autoscheme_error** error) {

@@ -32,6 +32,7 @@
 #include "scorers/run_scorers.h"
 #include "select/groups.h"
 #include "stream/spill_file.h"
+#include "until_stable.h"
 #include "verify.h"
 
 namespace autoscheme {
@@ -357,6 +358,30 @@ absl::StatusOr<ScoreTable> SchemeGenerator::Score(const Calibration& calibration
   AddProcessFigures(reads_before, rep.stats);
   rep.stats.total_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   table.run = rep.stats;
+  return table;
+}
+
+absl::StatusOr<ScoreTable> SchemeGenerator::ScoreUntilStable(const Calibration& calibration,
+                                                             const std::vector<double>& avg_bits,
+                                                             const std::vector<int64_t>& target_bytes) {
+  if (avg_bits.empty() && target_bytes.empty()) {
+    return absl::InvalidArgumentError("there is no target, and so nothing whose choice could become stable");
+  }
+  AUTOSCHEME_RETURN_IF_ERROR(CheckTargets(avg_bits, target_bytes));
+  AUTOSCHEME_RETURN_IF_ERROR(rep_->Plan(calibration).status());
+  Context quiet = rep_->context;  // what selection warns of is said when the last choice is made
+  quiet.log = nullptr;
+  UntilStable by;
+  by.score = [&](const Calibration& part) { return Score(part); };
+  by.select = [&](const ScoreTable& table) {
+    return SelectRecipes(table, rep_->ForTargets(avg_bits, target_bytes), quiet);
+  };
+  by.say = [&](const std::string& text) {
+    if (rep_->context.log) rep_->context.log(LogLevel::kInfo, text);
+  };
+  by.batch_size = rep_->options.batch_size;
+  AUTOSCHEME_ASSIGN_OR_RETURN(ScoreTable table, ScoreByParts(calibration, by));
+  if (table.run.has_value()) rep_->stats = *table.run;
   return table;
 }
 

@@ -141,6 +141,11 @@ const std::vector<Flag> kVerify = {
      "Measure on all of these rows instead (--nsamples, --seqlen and --max-tokens do not shorten them), and score all "
      "of --tokens."},
 };
+constexpr Flag kUntilStable{
+    "until-stable", nullptr, 0,
+    "Score one batch of the calibration, then as many rows as so far again and again, and stop when the choice no "
+    "longer changes: when layers of at most 1% of the weights have another scheme than before. Each step reads the "
+    "model again."};
 const std::vector<Flag> kReport = {
     {"progress", "bar|json|none", 0, "Progress on stderr. Default: bar on a terminal, else none."},
     {"quiet", nullptr, 0, "No progress, no warnings, no table."},
@@ -229,7 +234,7 @@ const std::vector<Command>& Commands() {
        Select, CheckSelect},
       {"run", "Score, select and measure the choice in one",
        Join({{kModel, kAliases, kSchemes, kTokens, kAvgBits, kTargetSize, kRecipeOut, kKeepScores, kReferenceRules,
-              kScorer, kMaxRam, kMaxVram},
+              kScorer, kUntilStable, kMaxRam, kMaxVram},
              kCalibration,
              kRules,
              kSelection,

@@ -81,10 +81,11 @@ absl::StatusOr<autoscheme_stats> VerifyStatsOf(const ScoringJob& job) {
   return stats;
 }
 
-absl::StatusOr<ScoresHandle> RunScoring(const ScoringJob& job) {
+absl::StatusOr<ScoresHandle> RunScoring(const ScoringJob& job, bool until_stable = false) {
   ScoresHandle scores;
+  const auto score = until_stable ? autoscheme_generator_score_until_stable : autoscheme_generator_score;
   CLI_RETURN_IF_ERROR(Make(scores, [&](autoscheme_scores** out, autoscheme_error** error) {
-    return autoscheme_generator_score(job.generator.get(), job.calibration.get(), out, error);
+    return score(job.generator.get(), job.calibration.get(), out, error);
   }));
   return scores;
 }
@@ -306,7 +307,7 @@ absl::Status Run(Session& session) {
   if (!job.ok()) return job.status();
   const auto held_back = RowsToVerifyOn(session, *job, **reporting);
   if (!held_back.ok()) return held_back.status();
-  const auto scores = RunScoring(*job);
+  const auto scores = RunScoring(*job, session.flags.Has("until-stable"));
   if (!scores.ok()) return scores.status();
   const auto stats = StatsOf(*job);
   if (!stats.ok()) return stats.status();

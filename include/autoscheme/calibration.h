@@ -16,6 +16,9 @@ struct Calibration {
   int64_t nsamples = 0;
   int64_t seqlen = 0;
   std::vector<int32_t> ids;
+  // Where these rows are a part of a larger calibration: the row of that which is the first here. Random directions
+  // are found by it, so that parts scored apart are as parts of one run.
+  int64_t first_row = 0;
 };
 
 // The first rows of a file and the first ids of each; 0 stands for all.

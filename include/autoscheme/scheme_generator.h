@@ -118,6 +118,14 @@ class SchemeGenerator {
   // weights.
   absl::StatusOr<ScoreTable> Score(const Calibration& calibration);
 
+  // Scores the first batch, then as many rows as so far again and again, until what Select gives for each target has
+  // the scheme of before for all layers but such with at most 1% of the weights, or the rows are used up (which is
+  // logged, as each step is). ScoreTable::nsamples tells how many rows were used: the table is that of one run over
+  // these, but for k-quants that are weighed by what each part has collected. The model is read once more for each
+  // step. Errors: as Score and CheckTargets, and INVALID_ARGUMENT without a target.
+  absl::StatusOr<ScoreTable> ScoreUntilStable(const Calibration& calibration, const std::vector<double>& avg_bits,
+                                              const std::vector<int64_t>& target_bytes = {});
+
   // INVALID_ARGUMENT where Select would refuse a target whatever the scores: known from shapes and menu, before any
   // work.
   absl::Status CheckTargets(const std::vector<double>& avg_bits, const std::vector<int64_t>& target_bytes) const;

@@ -243,7 +243,7 @@ class HeadRun {
   at::Tensor Signs(int m, int64_t row, int64_t rows, int64_t first, const at::Tensor& like) const {
     at::Tensor signs = at::empty({rows, like.size(1)}, at::kFloat);
     const auto predictions = static_cast<uint64_t>(in_.shape.seqlen - 1);
-    const uint64_t first_prediction = static_cast<uint64_t>(micro_batches_[m].first_row) * predictions;
+    const uint64_t first_prediction = static_cast<uint64_t>(in_.first_row + micro_batches_[m].first_row) * predictions;
     for (int64_t i = 0; i < rows; ++i) {
       RandomSigns(first_prediction + static_cast<uint64_t>(row + i), first, like.size(1),
                   signs.mutable_data_ptr<float>() + i * like.size(1));

@@ -18,6 +18,7 @@ namespace autoscheme {
 
 struct HeadInput {
   BatchShape shape;
+  int64_t first_row = 0;  // as Calibration
   // Room for what goes from tile to tile, [rows, seq - 1, hidden] for each variant with gradients (HeadStoreShape):
   // sums in float32, rows of the weight in the compute dtype. Borrowed; null without gradients.
   TensorStore* sums = nullptr;

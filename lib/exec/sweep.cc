@@ -224,6 +224,7 @@ class Sweeps {
 
   absl::Status Head(Losses& losses) {
     HeadInput input;
+    input.first_row = calibration_.first_row;
     input.shape = shape_;
     input.sums = activations_.sums();
     input.label_rows = activations_.label_rows();

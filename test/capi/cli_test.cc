@@ -428,6 +428,17 @@ TEST_CASE("run measures what it chose on rows that it did not score, unless it i
   CHECK_THAT(run({"--verify", "--nsamples", "1"}).err, Contains("--verify keeps a quarter"));
 }
 
+TEST_CASE("run --until-stable tells each step, and uses no more rows than the choice needs") {
+  Shell shell;
+  const std::string recipe = shell.dir / "recipe.json", scores = shell.dir / "scores.json";
+  const Run run = shell(shell.Scoring("run", {"--avg-bits", "8.5", "--out", recipe, "--save-scores", scores,
+                                              "--batch-size", "1", "--no-verify", "--until-stable"}));
+  INFO(run.err);
+  REQUIRE(run.code == 0);
+  CHECK_THAT(run.err, Contains("2 rows: 0.0% of the weights have another scheme than by the first 1"));
+  CHECK_THAT(Slurp(scores), Contains("\"nsamples\": 2"));
+}
+
 TEST_CASE("a limit on tokens takes whole rows") {
   Shell shell;
   const std::string scores = shell.dir / "scores.json";
