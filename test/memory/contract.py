@@ -5,6 +5,7 @@ system measured (the peak resident set of the finished child).
   contract.py PROGRAM plan      planned against measured peaks over models, budgets, menus and dtypes, as a table
   contract.py PROGRAM growth    a budget that holds for few blocks, schemes and tokens holds for many
   contract.py PROGRAM budgets   any budget gives the same scores; a refusal names the least one, which works
+  contract.py PROGRAM eval      the same of `autoscheme eval`: peaks, bytes read and figures by budget
 
 Models of up to 0.25 GB are written into a temporary folder. With --model DIR (repeatable) `plan` and `budgets` take those instead,
 which is meant for large ones, by hand: --tokens, --options and --budgets then say what to run.
@@ -55,11 +56,18 @@ PLANS = [
     ("qwen", "W4A16,NVFP4", (8, 256), 1.2, ["--scorer", "fisher", "--dtype", "bfloat16"]),
 ]
 
+# The same of `eval`, whose menus are measured side by side; each at its least budget, above it, and without one.
+EVALS = [
+    ("llama", "W2A16,W4A16,MXFP4,W8A16", (8, 128), []),
+    ("wide", "W4A16,NVFP4,MXFP8", (8, 64), []),
+    ("qwen", "W4A16,GGUF:Q4_K_S", (8, 128), ["--dtype", "bfloat16"]),
+]
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
-    parser.add_argument("test", choices=["plan", "growth", "budgets"])
+    parser.add_argument("test", choices=["plan", "growth", "budgets", "eval"])
     parser.add_argument("--model", action="append", default=[], help="a folder with a model")
     parser.add_argument("--tokens", default="16x256", help="rows x length (default 16x256)")
     parser.add_argument("--options", action="append", default=[], help="a menu; may be repeated (default W4A16,W8A16)")
@@ -77,6 +85,8 @@ def main():
         bench = Bench(args.program, folder, args.threads, args.scorer)
         if args.model:
             cases = chosen_cases(args)
+        elif args.test == "eval":
+            cases = [Case(os.path.join(folder, model), menu, *shape, 1.0, more) for model, menu, shape, more in EVALS]
         else:
             cases = [Case(os.path.join(folder, model), menu, *shape, budget, more) for model, menu, shape, budget, more in PLANS]
         cases = [case for case in cases if re.search(args.match, case.words())]
@@ -85,7 +95,7 @@ def main():
         for name, shape in dict(llama=LLAMA, wide=WIDE, qwen=QWEN).items():
             if any(case.model == os.path.join(folder, name) for case in cases):
                 bench.write(name, shape)
-        failures = {"plan": plan, "growth": growth, "budgets": budgets}[args.test](bench, cases, args)
+        failures = {"plan": plan, "growth": growth, "budgets": budgets, "eval": evaluations}[args.test](bench, cases, args)
     for failure in failures:
         print("FAILED:", failure)
     sys.exit(1 if failures else 0)
@@ -120,11 +130,11 @@ class Case:
 
 
 class Result:
-    """Of a finished child: exit code, messages, peak in bytes, and `run` and `schemes` of its scores.json."""
+    """Of a finished child: exit code, messages, peak in bytes, `run` and `schemes` of its scores.json, `recipes` of its eval.json."""
 
-    def __init__(self, code, messages, peak, scores):
+    def __init__(self, code, messages, peak, written):
         self.code, self.messages, self.peak = code, messages, peak
-        self.run, self.schemes = scores.get("run"), scores.get("schemes")
+        self.run, self.schemes, self.recipes = written.get("run"), written.get("schemes"), written.get("recipes")
 
 
 class Bench:
@@ -139,6 +149,10 @@ class Bench:
         return path
 
     def flags(self, case):
+        scorer = [] if "--scorer" in case.more else ["--scorer", self.scorer]
+        return [*self.common_flags(case), *scorer]
+
+    def common_flags(self, case):
         with open(os.path.join(case.model, "config.json")) as file:
             vocabulary = json.load(file)["vocab_size"]
         tokens = os.path.join(self.folder, f"tokens-{vocabulary}-{case.rows}x{case.length}.json")
@@ -147,8 +161,7 @@ class Bench:
             with open(tokens, "w") as file:
                 json.dump([[rng.randrange(vocabulary) for _ in range(case.length)] for _ in range(case.rows)], file)
         threads = ["--threads", self.threads] if self.threads and "--threads" not in case.more else []
-        scorer = [] if "--scorer" in case.more else ["--scorer", self.scorer]
-        return ["--model", case.model, "--tokens", tokens, "--options", case.menu, "--work-dir", self.folder, *threads, *scorer, *case.more]
+        return ["--model", case.model, "--tokens", tokens, "--options", case.menu, "--work-dir", self.folder, *threads, *case.more]
 
     def least(self, case):
         """The smallest budget, as `plan` tells it."""
@@ -159,8 +172,14 @@ class Bench:
         return int(case.budget * self.least(case)) if isinstance(case.budget, float) else case.budget
 
     def score(self, case, max_ram):
-        out, log = (os.path.join(self.folder, name) for name in ("scores.json", "log"))
-        command = [self.program, "score", *self.flags(case), "--out", out, "--progress", "none"]
+        return self.child(["score", *self.flags(case)], max_ram)
+
+    def eval(self, case, max_ram):
+        return self.child(["eval", *self.common_flags(case)], max_ram)
+
+    def child(self, arguments, max_ram):
+        out, log = (os.path.join(self.folder, name) for name in ("out.json", "log"))
+        command = [self.program, *arguments, "--out", out, "--progress", "none"]
         if max_ram is not None:
             command += ["--max-ram", str(max_ram) if max_ram else "free"]
         if os.path.exists(out):
@@ -171,12 +190,12 @@ class Bench:
             child = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
             _, status, usage = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
-        scores = {}
+        written = {}
         if os.path.exists(out):
             with open(out) as file:
-                scores = json.load(file)
+                written = json.load(file)
         with open(log) as file:
-            return Result(child.returncode, file.read(), usage.ru_maxrss * 1024, scores)
+            return Result(child.returncode, file.read(), usage.ru_maxrss * 1024, written)
 
 
 class Table:
@@ -263,6 +282,35 @@ def budgets(bench, cases, args):
                   + ", ".join(f"{scheme} {far:.1e}" for scheme, far in furthest.items()) + " |")
         failures += [f"{case.words()} with {max_ram} bytes: a score of {scheme} is {far:.1e} away" for scheme, far in furthest.items()
                      if far > args.tolerance]
+    return failures
+
+
+def evaluations(bench, cases, args):
+    failures = []
+    table = Table(args.out, "| model and menu | budget MiB | planned MiB | measured MiB | furthest KL |")
+    for case in cases:
+        refused = bench.eval(case, 140 * MIB)
+        named = re.search(r"smallest that works is (\d+) bytes", refused.messages)
+        if refused.code != 1 or not named:
+            failures.append(f"{case.words()}: 140 MiB were not refused with the least budget's name: {refused.messages.strip()}")
+            continue
+        wanted = None
+        for max_ram in (0, int(named.group(1)), int(1.3 * int(named.group(1)))):
+            result = bench.eval(case, max_ram)
+            if result.code != 0:
+                failures.append(f"{case.words()} with {max_ram} bytes: {result.messages.strip()}")
+                continue
+            kl = [recipe["kl"] for recipe in result.recipes]
+            wanted = wanted or kl
+            planned, measured = result.run["planned_peak_bytes"], result.peak
+            furthest = max(abs(a - b) / b for a, b in zip(kl, wanted))
+            table.add(f"| {case.words()} | {max_ram / MIB:.0f} | {planned / MIB:.0f} | {measured / MIB:.0f} | {furthest:.1e} |")
+            if not args.least * planned <= measured <= args.most * planned or (max_ram and measured > args.most * max_ram):
+                failures.append(f"{case.words()}: planned {planned}, measured {measured}, budget {max_ram} bytes")
+            if result.run["planned_read_bytes"] != result.run["read_bytes"]:
+                failures.append(f"{case.words()}: planned to read {result.run['planned_read_bytes']} bytes, read {result.run['read_bytes']}")
+            if furthest > args.tolerance:
+                failures.append(f"{case.words()} with {max_ram} bytes: a KL is {furthest:.1e} away")
     return failures
 
 
