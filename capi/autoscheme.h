@@ -1029,11 +1029,11 @@ typedef struct autoscheme_verified_info {
   size_t struct_size;
   int64_t nsamples; /* rows that it was measured on */
   int64_t seqlen;
-  double avg_bits;   /* those of the choice by scores */
   double kl;         /* KL(full precision || choice by scores), in nats per token */
   double kl_error;   /* its standard error */
   const char* taken; /* the scheme whose uniform recipe has taken the place of that choice; NULL if none has */
   int64_t uniform_count;
+  double avg_bits; /* those of the choice by scores */
 } autoscheme_verified_info;
 
 /* NOT_FOUND if the recipes were not verified; OUT_OF_RANGE. since 0.1 */

@@ -109,7 +109,8 @@ Evaluation Begin(const RunSetup& setup, const Calibration& tokens) {
 }
 
 void AddNotes(const EvaluationScorer& scorer, Evaluation& evaluation) {
-  if (scorer.searches_unweighed()) {
+  evaluation.searched_unweighed = scorer.searches_unweighed();
+  if (evaluation.searched_unweighed) {
     evaluation.notes.push_back(
         "k-quants were searched without an importance matrix; with one they lose less (--imatrix, option "
         "imatrix_file)");

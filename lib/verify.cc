@@ -94,8 +94,9 @@ absl::Status VerifyRecipes(const Context& context, const MetaSkeleton& skeleton,
   AUTOSCHEME_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateWeighed(NamingStages(context), skeleton, options,
                                                                            held_back, measured, {}, &collected));
   stats = evaluation.run;
-  for (const std::string& note : evaluation.notes) {
-    if (context.log) context.log(LogLevel::kInfo, note);
+  if (evaluation.searched_unweighed && context.log) {
+    context.log(LogLevel::kInfo,
+                "verification searched k-quants without an importance matrix: give the one that they are scored with");
   }
 
   for (size_t r = 0; r < recipes.size(); ++r) {

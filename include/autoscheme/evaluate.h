@@ -58,6 +58,7 @@ struct Evaluation {
   std::string dtype = "float32";             // compute dtype
   double cross_entropy = 0, perplexity = 0;  // at full precision
   bool error_over_rows = false;              // what RecipeEvaluation::kl_error is of
+  bool searched_unweighed = false;           // k-quants had no importance matrix
   std::vector<std::string> notes;            // what of the figures is not as it will be; for people, not logged
   std::vector<RecipeEvaluation> recipes;     // in the order given
   RunStats run;

@@ -431,7 +431,7 @@ TEST_CASE("run measures what it chose on rows that it did not score, unless it i
 TEST_CASE("run --until-stable tells each step, and uses no more rows than the choice needs") {
   Shell shell;
   const std::string recipe = shell.dir / "recipe.json", scores = shell.dir / "scores.json";
-  const Run run = shell(shell.Scoring("run", {"--avg-bits", "8.5", "--out", recipe, "--save-scores", scores,
+  const Run run = shell(shell.Scoring("run", {"--avg-bits", "8.375", "--out", recipe, "--save-scores", scores,
                                               "--batch-size", "1", "--no-verify", "--until-stable"}));
   INFO(run.err);
   REQUIRE(run.code == 0);

@@ -187,7 +187,7 @@ static int structs(void) {
   AT(autoscheme_recipe_info, target_bytes, 56);
   AT(autoscheme_recipe_info, layer_bytes, 64);
   AT(autoscheme_recipe_info, model_bytes, 72);
-  CHECK_C(sizeof(autoscheme_verified_info) == 56);
+  CHECK_C(sizeof(autoscheme_verified_info) == 64);
   AT(autoscheme_verified_info, struct_size, 0);
   AT(autoscheme_verified_info, nsamples, 8);
   AT(autoscheme_verified_info, seqlen, 16);
@@ -195,6 +195,7 @@ static int structs(void) {
   AT(autoscheme_verified_info, kl_error, 32);
   AT(autoscheme_verified_info, taken, 40);
   AT(autoscheme_verified_info, uniform_count, 48);
+  AT(autoscheme_verified_info, avg_bits, 56);
   CHECK_C(sizeof(autoscheme_uniform_info) == 40);
   AT(autoscheme_uniform_info, struct_size, 0);
   AT(autoscheme_uniform_info, scheme, 8);

@@ -334,6 +334,14 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_recipes_get_info(NULL, 0, &s.recipe_info, &error));
   REFUSES(autoscheme_recipes_get_info(h->recipes, 0, NULL, &error));
   REFUSES(autoscheme_recipes_get_layer(NULL, 0, 0, &out.text, &s.scheme_info, &out.i32, &error));
+  REFUSES(autoscheme_generator_plan_verify(NULL, h->calibration, &out.plan, &error));
+  REFUSES(autoscheme_generator_plan_verify(h->generator, NULL, &out.plan, &error));
+  REFUSES(autoscheme_generator_plan_verify(h->generator, h->calibration, NULL, &error));
+  REFUSES(autoscheme_generator_get_verify_stats(NULL, &s.stats, &error));
+  REFUSES(autoscheme_generator_get_verify_stats(h->generator, NULL, &error));
+  REFUSES(autoscheme_generator_score_until_stable(NULL, h->calibration, &out.scores, &error));
+  REFUSES(autoscheme_generator_score_until_stable(h->generator, NULL, &out.scores, &error));
+  REFUSES(autoscheme_generator_score_until_stable(h->generator, h->calibration, NULL, &error));
   REFUSES(autoscheme_generator_verify(NULL, h->scores, h->calibration, h->recipes, &error));
   REFUSES(autoscheme_generator_verify(h->generator, NULL, h->calibration, h->recipes, &error));
   REFUSES(autoscheme_generator_verify(h->generator, h->scores, NULL, h->recipes, &error));

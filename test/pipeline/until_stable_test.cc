@@ -1,5 +1,5 @@
 // Scores by parts of the calibration are those of one run, and stop where the choice does not change.
-#include "until_stable.h"
+#include "../../lib/until_stable.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -66,7 +66,7 @@ TEST_CASE("scoring stops where the choice does not change, or says that it still
   Case c("fisher");
   const auto generator = c.Generator();
   // With room for 8 bits everywhere there is but one choice.
-  const ScoreTable table = generator->ScoreUntilStable(c.rows, {8.5}).value();
+  const ScoreTable table = generator->ScoreUntilStable(c.rows, {8.1875}).value();
   CHECK(table.nsamples == 4);
   CHECK(table.calibration_sha256 == Sha256(PartOf(c.rows, 0, 4)));
   CHECK(c.Said("0.0% of the weights have another scheme than by the first 2"));
@@ -79,7 +79,7 @@ TEST_CASE("scoring stops where the choice does not change, or says that it still
   by.say = [&](const std::string& text) { c.said.push_back(text); };
   int calls = 0;
   by.select = [&](const ScoreTable& scores) {  // never twice the same
-    return generator->Select(scores, {++calls % 2 == 0 ? 8.5 : 4.5});
+    return generator->Select(scores, {++calls % 2 == 0 ? 8.1875 : 4.5});
   };
   CHECK(ScoreByParts(c.rows, by).value().nsamples == 7);
   CHECK(calls == 3);
