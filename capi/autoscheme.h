@@ -213,7 +213,7 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_context_set_log(autoscheme_conte
 typedef struct autoscheme_progress {
   size_t struct_size;
   const char* stage;  /* "forward", "head", "backward" or "select"; later versions may add others,
-                       * autoscheme_generator_verify has its own */
+                       * autoscheme_generator_refine and _verify have their own */
   int64_t done;       /* steps of this stage that are finished; a step is a block or a tile of the head */
   int64_t total;      /* steps of this stage */
   int64_t bytes_read; /* read from the checkpoint since the call began */
@@ -723,10 +723,31 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_select(const autoschem
                                                                  const double* avg_bits, int64_t count,
                                                                  autoscheme_recipes** out, autoscheme_error** error);
 
+/* What autoscheme_generator_refine would hold at most and read in all for as many recipes as the options have targets
+ * (one if they have none), known before anything is scored; otherwise as autoscheme_generator_plan_verify. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan_refine(const autoscheme_generator* generator,
+                                                                      const autoscheme_calibration* held_back,
+                                                                      int64_t evaluations, autoscheme_plan** out,
+                                                                      autoscheme_error** error);
+
+/* [long] Measures recipes near those of autoscheme_generator_select, `evaluations` (1 to 1000) further ones for each,
+ * on rows that nothing was scored on: in up to three forward sweeps, each of which costs a product for every recipe in
+ * it and one for full precision. What one sweep has measured corrects the losses by which the next one's recipes are
+ * chosen (docs/scorers.md). The recipe whose KL is surely the least takes the choice's place; where none is, the choice
+ * stays. The recipes are changed in place: autoscheme_recipes_get_refined tells, and recipe.json has it. Refine before
+ * autoscheme_generator_verify, which then compares what was found with uniform schemes. What it will cost is logged
+ * before it begins. The same input gives the same recipes. Stages of the progress: "refine forward", "refine head".
+ * Errors as autoscheme_evaluate, INVALID_ARGUMENT for another number of evaluations; nothing is changed then. since 0.1
+ */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_refine(autoscheme_generator* generator,
+                                                                 const autoscheme_scores* scores,
+                                                                 const autoscheme_calibration* held_back,
+                                                                 int64_t evaluations, autoscheme_recipes* recipes,
+                                                                 autoscheme_error** error);
+
 /* What autoscheme_generator_verify would hold and read for as many recipes as the options have targets (one if they
  * have none), known before anything is scored; the estimated time is by assumed rates. Errors: as autoscheme_evaluate
- * before its work, so that rows or a budget that _verify would refuse cost no scoring. Memory that scoring leaves in
- * this process is not in it. since 0.1 */
+ * before its work, so that rows or a budget that _verify would refuse cost no scoring. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan_verify(const autoscheme_generator* generator,
                                                                       const autoscheme_calibration* held_back,
                                                                       autoscheme_plan** out, autoscheme_error** error);
@@ -780,6 +801,11 @@ typedef struct autoscheme_stats {
 /* All 0 before the first scoring, and the engine "buffered". since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* generator,
                                                                     autoscheme_stats* stats, autoscheme_error** error);
+
+/* The same of the last autoscheme_generator_refine, over all its sweeps. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_get_refine_stats(const autoscheme_generator* generator,
+                                                                           autoscheme_stats* stats,
+                                                                           autoscheme_error** error);
 
 /* The same of the last autoscheme_generator_verify. since 0.1 */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_get_verify_stats(const autoscheme_generator* generator,
@@ -1024,16 +1050,36 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_find_layer(const autosch
                                                                    const char* name, int64_t* layer,
                                                                    autoscheme_error** error);
 
+/* What autoscheme_generator_refine measured: KL(full precision || recipe), in nats per token. since 0.1 */
+typedef struct autoscheme_refined_info {
+  size_t struct_size;
+  int64_t nsamples; /* rows that it was measured on */
+  int64_t seqlen;
+  int64_t evaluations;    /* recipes that were measured, the choice by scores among them */
+  double avg_bits_before; /* the choice by scores */
+  double kl_before;
+  double kl_error_before; /* standard error of kl_before */
+  double kl;              /* the recipe that was found; kl_before where none was */
+  double kl_error;
+  int32_t changed;  /* 1 if another recipe took the place of the choice by scores */
+  int32_t reserved; /* 0 */
+} autoscheme_refined_info;
+
+/* NOT_FOUND if the recipes were not refined; OUT_OF_RANGE. since 0.1 */
+AUTOSCHEME_CHECKED autoscheme_status autoscheme_recipes_get_refined(const autoscheme_recipes* recipes, int64_t recipe,
+                                                                    autoscheme_refined_info* info,
+                                                                    autoscheme_error** error);
+
 /* What autoscheme_generator_verify measured. The string is borrowed until the recipes are freed. since 0.1 */
 typedef struct autoscheme_verified_info {
   size_t struct_size;
   int64_t nsamples; /* rows that it was measured on */
   int64_t seqlen;
-  double kl;         /* KL(full precision || choice by scores), in nats per token */
+  double kl;         /* KL(full precision || that choice), in nats per token */
   double kl_error;   /* its standard error */
   const char* taken; /* the scheme whose uniform recipe has taken the place of that choice; NULL if none has */
   int64_t uniform_count;
-  double avg_bits; /* those of the choice by scores */
+  double avg_bits; /* those of the choice, by scores or after refinement */
 } autoscheme_verified_info;
 
 /* NOT_FOUND if the recipes were not verified; OUT_OF_RANGE. since 0.1 */

@@ -23,6 +23,12 @@ struct GeneratorState {
   std::unique_ptr<SchemeGenerator> generator;
 };
 
+// How many recipes the options' targets will make; 1 where there is none yet.
+int64_t TargetCount(const GeneratorState& state) {
+  const auto targets = autoscheme::capi::GetTargets(&state.options, nullptr, 0);
+  return targets.ok() ? static_cast<int64_t>(targets->avg_bits.size() + targets->bytes.size()) : 1;
+}
+
 // Scores that may have taken hours: the host gets them however the call goes on, by an exception as well.
 struct ScoresForHost {
   autoscheme_scores* made;
@@ -148,6 +154,38 @@ autoscheme_status autoscheme_generator_select(const autoscheme_generator* genera
   });
 }
 
+autoscheme_status autoscheme_generator_plan_refine(const autoscheme_generator* generator,
+                                                   const autoscheme_calibration* held_back, int64_t evaluations,
+                                                   autoscheme_plan** out, autoscheme_error** error) {
+  Clear(out);
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(held_back);
+    CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*generator->state->context_state));
+    auto plan =
+        generator->state->generator->PlanRefine(held_back->calibration, TargetCount(*generator->state), evaluations);
+    if (!plan.ok()) return plan.status();
+    *out = autoscheme::capi::MakePlanHandle(*std::move(plan));
+    return absl::OkStatus();
+  });
+}
+
+autoscheme_status autoscheme_generator_refine(autoscheme_generator* generator, const autoscheme_scores* scores,
+                                              const autoscheme_calibration* held_back, int64_t evaluations,
+                                              autoscheme_recipes* recipes, autoscheme_error** error) {
+  return Guard(error, [&]() -> Outcome {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(scores);
+    CAPI_REQUIRE(held_back);
+    CAPI_REQUIRE(recipes);
+    LongCall call(generator->state->context_state);
+    CAPI_RETURN_IF_ERROR(call.status());
+    return call.Finish(
+        generator->state->generator->Refine(scores->table, held_back->calibration, evaluations, recipes->recipes));
+  });
+}
+
 autoscheme_status autoscheme_generator_plan_verify(const autoscheme_generator* generator,
                                                    const autoscheme_calibration* held_back, autoscheme_plan** out,
                                                    autoscheme_error** error) {
@@ -157,9 +195,7 @@ autoscheme_status autoscheme_generator_plan_verify(const autoscheme_generator* g
     CAPI_REQUIRE(held_back);
     CAPI_REQUIRE(out);
     CAPI_RETURN_IF_ERROR(CheckProcess(*generator->state->context_state));
-    const auto targets = autoscheme::capi::GetTargets(&generator->state->options, nullptr, 0);
-    const size_t recipes = targets.ok() ? targets->avg_bits.size() + targets->bytes.size() : 1;
-    auto plan = generator->state->generator->PlanVerify(held_back->calibration, static_cast<int64_t>(recipes));
+    auto plan = generator->state->generator->PlanVerify(held_back->calibration, TargetCount(*generator->state));
     if (!plan.ok()) return plan.status();
     *out = autoscheme::capi::MakePlanHandle(*std::move(plan));
     return absl::OkStatus();
@@ -210,6 +246,15 @@ autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* gen
     CAPI_REQUIRE(generator);
     CAPI_REQUIRE(stats);
     return autoscheme::capi::FillStats(generator->state->generator->stats(), stats);
+  });
+}
+
+autoscheme_status autoscheme_generator_get_refine_stats(const autoscheme_generator* generator, autoscheme_stats* stats,
+                                                        autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(stats);
+    return autoscheme::capi::FillStats(generator->state->generator->refine_stats(), stats);
   });
 }
 

@@ -101,6 +101,7 @@ CAPI_STRUCT(autoscheme_scores_info, reserved);
 CAPI_STRUCT(autoscheme_pareto_info, reserved);
 CAPI_STRUCT(autoscheme_pareto_point, marginal_value);
 CAPI_STRUCT(autoscheme_recipe_info, model_bytes);
+CAPI_STRUCT(autoscheme_refined_info, reserved);
 CAPI_STRUCT(autoscheme_verified_info, uniform_count);
 CAPI_STRUCT(autoscheme_uniform_info, kl_error);
 CAPI_STRUCT(autoscheme_evaluation_info, reserved);

@@ -85,6 +85,30 @@ autoscheme_status autoscheme_recipes_get_layer(const autoscheme_recipes* recipes
   });
 }
 
+autoscheme_status autoscheme_recipes_get_refined(const autoscheme_recipes* recipes, int64_t recipe,
+                                                 autoscheme_refined_info* info, autoscheme_error** error) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(recipes);
+    CAPI_REQUIRE(info);
+    CAPI_RETURN_IF_ERROR(CheckIndex(recipe, autoscheme_recipes_count(recipes), "recipe"));
+    const auto& refined = recipes->recipes[recipe].refined;
+    if (!refined.has_value()) {
+      return absl::NotFoundError("the recipes were not refined; autoscheme_generator_refine does that");
+    }
+    autoscheme_refined_info filled{};
+    filled.nsamples = refined->nsamples;
+    filled.seqlen = refined->seqlen;
+    filled.evaluations = refined->evaluations;
+    filled.avg_bits_before = refined->avg_bits_before;
+    filled.kl_before = refined->kl_before;
+    filled.kl_error_before = refined->kl_error_before;
+    filled.kl = refined->kl;
+    filled.kl_error = refined->kl_error;
+    filled.changed = refined->changed;
+    return FillStruct(filled, info);
+  });
+}
+
 autoscheme_status autoscheme_recipes_get_verified(const autoscheme_recipes* recipes, int64_t recipe,
                                                   autoscheme_verified_info* info, autoscheme_error** error) {
   return Guard(error, [&]() -> absl::Status {

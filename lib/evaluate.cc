@@ -28,6 +28,9 @@ namespace {
 
 using Figures = EvaluationScorer::Figures;
 
+// What scoring leaves in the process when it has ended: libraries' pages, and heap that is not given back.
+constexpr uint64_t kLeftByScoringBytes = 8 << 20;
+
 double Mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
@@ -131,20 +134,20 @@ struct Prepared {
 RunDevice FirstDevice(const RunSetup& setup) { return setup.devices.empty() ? RunDevice() : setup.devices[0]; }
 
 absl::Status Prepare(const Context& context, const MetaSkeleton& skeleton, const Options& options,
-                     const Calibration& tokens, const std::vector<NamedRecipe>& recipes, const Imatrix* collected,
+                     const Calibration& tokens, const std::vector<NamedRecipe>& recipes, const OfGenerator& of,
                      Prepared& to) {
   AUTOSCHEME_RETURN_IF_ERROR(CheckCalibration(tokens, skeleton));
   AUTOSCHEME_RETURN_IF_ERROR(to.setup.Begin(context, skeleton, options));
   if (!options.imatrix_file.empty()) {
     AUTOSCHEME_RETURN_IF_ERROR(to.setup.ReadImatrix());
-  } else if (collected != nullptr && !collected->empty()) {
-    to.setup.imatrix = *collected;
+  } else if (of.collected != nullptr && !of.collected->empty()) {
+    to.setup.imatrix = *of.collected;
   }
   AUTOSCHEME_RETURN_IF_ERROR(Guarded([&] {
     to.imatrix = to.setup.ImatrixOn(FirstDevice(to.setup));
     return absl::OkStatus();
   }));
-  to.setup.floor_bytes = ReadProcessMemory().rss;
+  to.setup.floor_bytes = of.floor_bytes > 0 ? of.floor_bytes + kLeftByScoringBytes : ReadProcessMemory().rss;
   AUTOSCHEME_ASSIGN_OR_RETURN(
       to.scorer, EvaluationScorer::Create({&skeleton, recipes, to.imatrix.has_value() ? &*to.imatrix : nullptr,
                                            tokens.nsamples, tokens.seqlen}));
@@ -183,17 +186,17 @@ absl::Status Sweep(const RunSetup& setup, const Calibration& tokens, EvaluationS
 absl::StatusOr<Evaluation> Evaluate(const Context& context, const MetaSkeleton& skeleton, const Options& options,
                                     const Calibration& tokens, const std::vector<NamedRecipe>& recipes,
                                     const EvaluateOptions& evaluate) {
-  return EvaluateWeighed(context, skeleton, options, tokens, recipes, evaluate, nullptr);
+  return EvaluateFor(context, skeleton, options, tokens, recipes, evaluate, {});
 }
 
-absl::StatusOr<Evaluation> EvaluateWeighed(const Context& context, const MetaSkeleton& skeleton, const Options& options,
-                                           const Calibration& tokens, const std::vector<NamedRecipe>& recipes,
-                                           const EvaluateOptions& evaluate, const Imatrix* collected) {
+absl::StatusOr<Evaluation> EvaluateFor(const Context& context, const MetaSkeleton& skeleton, const Options& options,
+                                       const Calibration& tokens, const std::vector<NamedRecipe>& recipes,
+                                       const EvaluateOptions& evaluate, const OfGenerator& of) {
   const auto start = std::chrono::steady_clock::now();
   AUTOSCHEME_RETURN_IF_ERROR(Check(options, evaluate, skeleton));
   const ProcessReads reads_before = ReadProcessReads();
   Prepared prepared;
-  AUTOSCHEME_RETURN_IF_ERROR(Prepare(context, skeleton, options, tokens, recipes, collected, prepared));
+  AUTOSCHEME_RETURN_IF_ERROR(Prepare(context, skeleton, options, tokens, recipes, of, prepared));
   const RunSetup& setup = prepared.setup;
   EvaluationScorer* const scorer = prepared.scorer.get();
 
@@ -205,10 +208,10 @@ absl::StatusOr<Evaluation> EvaluateWeighed(const Context& context, const MetaSke
   evaluation.perplexity = std::exp(evaluation.cross_entropy);
   const std::vector<LayerInfo> layers = LayersOfRecipes(skeleton);
   for (size_t r = 0; r < recipes.size(); ++r) {
-    RecipeEvaluation& of = evaluation.recipes.emplace_back();
-    of.name = recipes[r].name;
-    CountBits(layers, options.ignore_scale_zp_bits, recipes[r].recipe, of);
-    Summarize(scorer->figures(static_cast<int>(r) + 1), tokens.nsamples, tokens.seqlen - 1, evaluate, of);
+    RecipeEvaluation& figures = evaluation.recipes.emplace_back();
+    figures.name = recipes[r].name;
+    CountBits(layers, options.ignore_scale_zp_bits, recipes[r].recipe, figures);
+    Summarize(scorer->figures(static_cast<int>(r) + 1), tokens.nsamples, tokens.seqlen - 1, evaluate, figures);
   }
   AddNotes(*scorer, evaluation);
   AddProcessFigures(reads_before, evaluation.run);
@@ -216,14 +219,39 @@ absl::StatusOr<Evaluation> EvaluateWeighed(const Context& context, const MetaSke
   return evaluation;
 }
 
-absl::StatusOr<Plan> PlanEvaluation(const Context& context, const MetaSkeleton& skeleton, const Options& options,
-                                    const Calibration& tokens, const std::vector<NamedRecipe>& recipes) {
+absl::StatusOr<Plan> PlanEvaluations(const Context& context, const MetaSkeleton& skeleton, const Options& options,
+                                     const Calibration& tokens, int64_t count, const OfGenerator& of) {
   AUTOSCHEME_RETURN_IF_ERROR(CheckMachineOptions(options));
+  Context quiet = context;  // what there is to warn of was said when the generator was made
+  quiet.log = nullptr;
+  // A recipe that is yet to be chosen needs about what a uniform one does.
+  std::vector<NamedRecipe> recipes;
+  for (const Scheme& scheme : options.schemes) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(Recipe uniform, UniformRecipe(quiet, skeleton, scheme, options));
+    recipes.push_back({scheme.name, std::move(uniform)});
+  }
+  const size_t uniforms = recipes.size();
+  recipes.resize(count);
+  for (size_t r = uniforms; r < recipes.size(); ++r) recipes[r] = recipes[r - uniforms];
   Prepared prepared;
-  AUTOSCHEME_RETURN_IF_ERROR(Prepare(context, skeleton, options, tokens, recipes, nullptr, prepared));
+  AUTOSCHEME_RETURN_IF_ERROR(Prepare(quiet, skeleton, options, tokens, recipes, of, prepared));
   AUTOSCHEME_ASSIGN_OR_RETURN(const PlannedRun planned,
                               PlanFor(prepared.setup, tokens, *prepared.scorer, Scorers({prepared.scorer.get()})));
   return planned.plan;
+}
+
+Context NamingStages(Context context, const std::string& name, const PartOfStages& part) {
+  if (!context.progress) return context;
+  context.progress = [report = context.progress, name, part](const Progress& progress) {
+    const std::string stage = absl::StrCat(name, " ", progress.stage);
+    Progress named = progress;
+    named.stage = stage;
+    named.done += static_cast<int64_t>(part.part) * progress.total;
+    named.total *= static_cast<int64_t>(part.parts);
+    named.bytes_read += static_cast<int64_t>(part.before.read_bytes), named.elapsed_s += part.before.total_s;
+    return report(named);
+  };
+  return context;
 }
 
 absl::StatusOr<Recipe> UniformRecipe(const Context& context, const MetaSkeleton& skeleton, const Scheme& scheme,

@@ -28,6 +28,7 @@
 #include "formats/stand_in.h"
 #include "plan/calibration_ids.h"
 #include "planner/planner.h"
+#include "refine.h"
 #include "run_setup.h"
 #include "scorers/run_scorers.h"
 #include "select/groups.h"
@@ -39,7 +40,7 @@ namespace autoscheme {
 
 struct SchemeGenerator::Rep : RunSetup {
   std::vector<LayerInfo> layers;
-  RunStats stats, verify_stats;
+  RunStats stats, verify_stats, refine_stats;
   Imatrix collected;          // by the last run, on the host; empty where a file gave one or no scheme needs one
   uint64_t bytes_before = 0;  // by the checkpoint itself, when a run of several lanes began
 
@@ -53,6 +54,7 @@ struct SchemeGenerator::Rep : RunSetup {
     select.reference_rules = options.reference_rules;
     return select;
   }
+  OfGenerator ForEvaluation() const { return {&collected, floor_bytes}; }
   absl::StatusOr<PlannedRun> Plan(const Calibration& calibration, const MachineRates& rates = {}) const;
   absl::Status CheckSpillFolder(uint64_t bytes) const;
   std::vector<std::vector<int>> SchemesOfLanes() const;
@@ -135,6 +137,7 @@ SchemeGenerator::SchemeGenerator(std::unique_ptr<Rep> rep) : rep_(std::move(rep)
 SchemeGenerator::~SchemeGenerator() = default;
 const RunStats& SchemeGenerator::stats() const { return rep_->stats; }
 const RunStats& SchemeGenerator::verify_stats() const { return rep_->verify_stats; }
+const RunStats& SchemeGenerator::refine_stats() const { return rep_->refine_stats; }
 
 ScoreTable SchemeGenerator::Rep::EmptyTable() const {
   ScoreTable table;
@@ -399,14 +402,26 @@ absl::StatusOr<std::vector<Recipe>> SchemeGenerator::Select(const ScoreTable& ta
   return SelectRecipes(table, rep_->ForTargets(avg_bits, target_bytes), rep_->context);
 }
 
+absl::StatusOr<Plan> SchemeGenerator::PlanRefine(const Calibration& held_back, int64_t recipes,
+                                                 int64_t evaluations) const {
+  return PlanRefinement(rep_->context, *rep_->skeleton, rep_->options, held_back, recipes, evaluations,
+                        rep_->ForEvaluation());
+}
+
+absl::Status SchemeGenerator::Refine(const ScoreTable& table, const Calibration& held_back, int64_t evaluations,
+                                     std::vector<Recipe>& recipes) {
+  return RefineRecipes(rep_->context, *rep_->skeleton, rep_->options, rep_->ForTargets({}, {}), table, held_back,
+                       evaluations, rep_->ForEvaluation(), recipes, rep_->refine_stats);
+}
+
 absl::StatusOr<Plan> SchemeGenerator::PlanVerify(const Calibration& held_back, int64_t recipes) const {
-  return PlanVerification(rep_->context, *rep_->skeleton, rep_->options, held_back, recipes);
+  return PlanVerification(rep_->context, *rep_->skeleton, rep_->options, held_back, recipes, rep_->ForEvaluation());
 }
 
 absl::Status SchemeGenerator::Verify(const ScoreTable& table, const Calibration& held_back,
                                      std::vector<Recipe>& recipes) {
   return VerifyRecipes(rep_->context, *rep_->skeleton, rep_->options, rep_->ForTargets({}, {}), table, held_back,
-                       rep_->collected, recipes, rep_->verify_stats);
+                       rep_->ForEvaluation(), recipes, rep_->verify_stats);
 }
 
 }  // namespace autoscheme

@@ -215,6 +215,21 @@ void AddProcessFigures(const ProcessReads& before, RunStats& stats) {
   stats.disk_read_bytes = reads.disk - before.disk, stats.read_call_bytes = reads.calls - before.calls;
 }
 
+void AddCosts(const RunStats& more, RunStats& stats) {
+  stats.planned_read_bytes += more.planned_read_bytes, stats.read_bytes += more.read_bytes;
+  stats.spill_bytes = std::max(stats.spill_bytes, more.spill_bytes);
+  stats.planned_peak_bytes = std::max(stats.planned_peak_bytes, more.planned_peak_bytes);
+  stats.peak_rss_bytes = std::max(stats.peak_rss_bytes, more.peak_rss_bytes);
+  stats.planned_vram_bytes = std::max(stats.planned_vram_bytes, more.planned_vram_bytes);
+  stats.peak_vram_bytes = std::max(stats.peak_vram_bytes, more.peak_vram_bytes);
+  stats.forward_s += more.forward_s, stats.head_s += more.head_s, stats.backward_s += more.backward_s;
+  stats.stall_s += more.stall_s, stats.total_s += more.total_s;
+  stats.product_s += more.product_s, stats.product_flops += more.product_flops;
+  stats.rss_anon_bytes = more.rss_anon_bytes, stats.rss_file_bytes = more.rss_file_bytes;
+  stats.disk_read_bytes += more.disk_read_bytes, stats.read_call_bytes += more.read_call_bytes;
+  stats.io_engine = more.io_engine;
+}
+
 absl::Status RunSetup::Begin(const Context& with, const MetaSkeleton& of, const Options& by) {
   context = with, skeleton = &of, options = by;
   AUTOSCHEME_RETURN_IF_ERROR(FindDevice());

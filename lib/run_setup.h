@@ -57,6 +57,9 @@ absl::StatusOr<std::vector<LayerInfo>> LayersFor(const Context& context, const M
 // What the process has read and held by now, into the statistics of a run that began at `before`.
 void AddProcessFigures(const ProcessReads& before, RunStats& stats);
 
+// What a further run has cost, into the statistics of those before it.
+void AddCosts(const RunStats& more, RunStats& stats);
+
 struct RunSetup {
   Context context;
   const MetaSkeleton* skeleton = nullptr;

@@ -12,6 +12,7 @@
 #include "base/status_macros.h"
 #include "formats/scheme_json.h"
 #include "formats/scorer_names.h"
+#include "run_setup.h"
 
 namespace autoscheme {
 namespace {
@@ -34,21 +35,6 @@ void AddMeans(const LayerScore& more, double more_rows, LayerScore& score, doubl
 void AddSums(const LayerScore& more, LayerScore& score) {
   score.weight += more.weight, score.activation += more.activation;
   score.standard_error = std::hypot(score.standard_error, more.standard_error);
-}
-
-void AddCosts(const RunStats& more, RunStats& stats) {
-  stats.planned_read_bytes += more.planned_read_bytes, stats.read_bytes += more.read_bytes;
-  stats.spill_bytes = std::max(stats.spill_bytes, more.spill_bytes);
-  stats.planned_peak_bytes = std::max(stats.planned_peak_bytes, more.planned_peak_bytes);
-  stats.peak_rss_bytes = std::max(stats.peak_rss_bytes, more.peak_rss_bytes);
-  stats.planned_vram_bytes = std::max(stats.planned_vram_bytes, more.planned_vram_bytes);
-  stats.peak_vram_bytes = std::max(stats.peak_vram_bytes, more.peak_vram_bytes);
-  stats.forward_s += more.forward_s, stats.head_s += more.head_s, stats.backward_s += more.backward_s;
-  stats.stall_s += more.stall_s, stats.total_s += more.total_s;
-  stats.product_s += more.product_s, stats.product_flops += more.product_flops;
-  stats.rss_anon_bytes = more.rss_anon_bytes, stats.rss_file_bytes = more.rss_file_bytes;
-  stats.disk_read_bytes += more.disk_read_bytes, stats.read_call_bytes += more.read_call_bytes;
-  stats.io_engine = more.io_engine;
 }
 
 // The largest share of the weights, over recipes, whose scheme differs.

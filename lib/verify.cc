@@ -49,37 +49,17 @@ Recipe InPlaceOf(const Recipe& recipe, Recipe uniform) {
   return uniform;
 }
 
-// The stages of an evaluation, told from those of the scoring before it.
-Context NamingStages(Context context) {
-  if (!context.progress) return context;
-  context.progress = [report = context.progress](const Progress& progress) {
-    const std::string stage = absl::StrCat("verify ", progress.stage);
-    Progress named = progress;
-    named.stage = stage;
-    return report(named);
-  };
-  return context;
-}
-
 }  // namespace
 
 absl::StatusOr<Plan> PlanVerification(const Context& context, const MetaSkeleton& skeleton, const Options& options,
-                                      const Calibration& held_back, int64_t recipes) {
-  Context quiet = context;  // what there is to warn of was said when the generator was made
-  quiet.log = nullptr;
-  std::vector<NamedRecipe> measured;
-  for (const Scheme& scheme : options.schemes) {
-    AUTOSCHEME_ASSIGN_OR_RETURN(Recipe uniform, UniformRecipe(quiet, skeleton, scheme, options));
-    measured.push_back({scheme.name, std::move(uniform)});
-  }
-  // A recipe that is yet to be chosen needs about what a uniform one does.
-  for (int64_t r = 0; r < recipes; ++r) measured.push_back(measured[r % options.schemes.size()]);
-  return PlanEvaluation(quiet, skeleton, options, held_back, measured);
+                                      const Calibration& held_back, int64_t recipes, const OfGenerator& of) {
+  const auto uniforms = static_cast<int64_t>(options.schemes.size());
+  return PlanEvaluations(context, skeleton, options, held_back, uniforms + recipes, of);
 }
 
 absl::Status VerifyRecipes(const Context& context, const MetaSkeleton& skeleton, const Options& options,
                            SelectOptions select, const ScoreTable& table, const Calibration& held_back,
-                           const Imatrix& collected, std::vector<Recipe>& recipes, RunStats& stats) {
+                           const OfGenerator& of, std::vector<Recipe>& recipes, RunStats& stats) {
   std::vector<Uniform> uniforms = UniformsOf(table, std::move(select));
   uniforms.erase(std::remove_if(uniforms.begin(), uniforms.end(),
                                 [&](const Uniform& uniform) {
@@ -91,8 +71,8 @@ absl::Status VerifyRecipes(const Context& context, const MetaSkeleton& skeleton,
   std::vector<NamedRecipe> measured;
   for (size_t r = 0; r < recipes.size(); ++r) measured.push_back({absl::StrCat("recipe ", r), recipes[r]});
   for (const Uniform& uniform : uniforms) measured.push_back({uniform.scheme, uniform.recipe});
-  AUTOSCHEME_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateWeighed(NamingStages(context), skeleton, options,
-                                                                           held_back, measured, {}, &collected));
+  AUTOSCHEME_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateFor(NamingStages(context, "verify"), skeleton,
+                                                                       options, held_back, measured, {}, of));
   stats = evaluation.run;
   if (evaluation.searched_unweighed && context.log) {
     context.log(LogLevel::kInfo,
@@ -112,10 +92,10 @@ absl::Status VerifyRecipes(const Context& context, const MetaSkeleton& skeleton,
     const Recipe* better = nullptr;
     for (size_t u = 0; u < uniforms.size(); ++u) {
       if (!KeepsTo(recipes[r], uniforms[u].recipe)) continue;
-      const RecipeEvaluation& of = evaluation.recipes[recipes.size() + u];
-      verified.uniforms.push_back({uniforms[u].scheme, uniforms[u].recipe.avg_bits, of.kl, of.kl_error});
-      if (of.kl >= least) continue;
-      least = of.kl, better = &uniforms[u].recipe, verified.taken = uniforms[u].scheme;
+      const RecipeEvaluation& uniform = evaluation.recipes[recipes.size() + u];
+      verified.uniforms.push_back({uniforms[u].scheme, uniforms[u].recipe.avg_bits, uniform.kl, uniform.kl_error});
+      if (uniform.kl >= least) continue;
+      least = uniform.kl, better = &uniforms[u].recipe, verified.taken = uniforms[u].scheme;
     }
     if (better != nullptr) recipes[r] = InPlaceOf(recipes[r], *better);
     recipes[r].verified = std::move(verified);

@@ -66,19 +66,24 @@ absl::Status PrintHead(const ScoringJob& job, const autoscheme_scores* scores) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<autoscheme_stats> StatsOf(const ScoringJob& job) {
+// The figures of the scoring, or those that another function gives.
+template <typename Get = decltype(&autoscheme_generator_get_stats)>
+absl::StatusOr<autoscheme_stats> StatsOf(const ScoringJob& job, Get get = autoscheme_generator_get_stats) {
   auto stats = Struct<autoscheme_stats>();
-  CLI_RETURN_IF_ERROR(Call(
-      [&](autoscheme_error** error) { return autoscheme_generator_get_stats(job.generator.get(), &stats, error); }));
+  CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) { return get(job.generator.get(), &stats, error); }));
   return stats;
 }
 
-absl::StatusOr<autoscheme_stats> VerifyStatsOf(const ScoringJob& job) {
-  auto stats = Struct<autoscheme_stats>();
-  CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
-    return autoscheme_generator_get_verify_stats(job.generator.get(), &stats, error);
-  }));
-  return stats;
+// One line on work that came after the scoring, if there was any.
+template <typename Get>
+absl::Status PrintFurther(const ScoringJob& job, Get get, absl::string_view what) {
+  const auto stats = StatsOf(job, get);
+  if (!stats.ok()) return stats.status();
+  if (stats->total_s == 0) return absl::OkStatus();
+  absl::PrintF("      and %s to %s; %s read, peak memory %s planned, %s of the whole run\n",
+               HumanSeconds(stats->total_s), what, HumanBytes(stats->read_bytes), HumanBytes(stats->planned_peak_bytes),
+               HumanBytes(stats->peak_rss_bytes));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ScoresHandle> RunScoring(const ScoringJob& job, bool until_stable = false) {
@@ -232,9 +237,17 @@ absl::Status Select(Session& session) {
   return absl::OkStatus();
 }
 
+// How many recipes --refine measures; 0: none.
+int64_t Evaluations(const Session& session) { return session.flags.GetCount("refine").value_or(0); }
+
 // Whether they serve, and what measuring on them takes, before anything is scored.
-absl::Status CheckVerification(const ScoringJob& job, const autoscheme_calibration* rows) {
+absl::Status CheckVerification(const Session& session, const ScoringJob& job, const autoscheme_calibration* rows) {
   PlanHandle plan;
+  if (Evaluations(session) > 0) {
+    CLI_RETURN_IF_ERROR(Make(plan, [&](autoscheme_plan** out, autoscheme_error** error) {
+      return autoscheme_generator_plan_refine(job.generator.get(), rows, Evaluations(session), out, error);
+    }));
+  }
   return Make(plan, [&](autoscheme_plan** out, autoscheme_error** error) {
     return autoscheme_generator_plan_verify(job.generator.get(), rows, out, error);
   });
@@ -247,7 +260,7 @@ absl::StatusOr<CalibrationHandle> LoadVerifyTokens(const Session& session, const
   CLI_RETURN_IF_ERROR(Make(rows, [&](autoscheme_calibration** out, autoscheme_error** error) {
     return autoscheme_calibration_load(session.context.get(), path.c_str(), out, error);
   }));
-  const absl::Status checked = CheckVerification(job, rows.get());
+  const absl::Status checked = CheckVerification(session, job, rows.get());
   if (!checked.ok()) {
     return absl::Status(checked.code(), absl::StrCat("--verify-tokens ", Printable(path), ": ", checked.message()));
   }
@@ -271,7 +284,7 @@ absl::StatusOr<CalibrationHandle> RowsToVerifyOn(const Session& session, Scoring
   auto info = Struct<autoscheme_calibration_info>();
   CLI_RETURN_IF_ERROR(Call(
       [&](autoscheme_error** error) { return autoscheme_calibration_get_info(job.calibration.get(), &info, error); }));
-  const bool asked = session.flags.Has("verify");
+  const bool asked = session.flags.Has("verify") || session.flags.Has("refine");
   const bool automatic =
       (!session.flags.Has("scorer") || session.flags.Get("scorer") == "auto") && !session.flags.Has("reference-rules");
   if (session.flags.Has("no-verify") || (!automatic && !asked)) return rows;
@@ -282,14 +295,15 @@ absl::StatusOr<CalibrationHandle> RowsToVerifyOn(const Session& session, Scoring
   }
   if (info.nsamples < 2) {
     return absl::InvalidArgumentError(
-        "--verify keeps a quarter of the rows back, and there is one row; give more, or --verify-tokens FILE");
+        "--verify and --refine keep a quarter of the rows back, and there is one row; give more, or --verify-tokens "
+        "FILE");
   }
   autoscheme_calibration* held_back = nullptr;
   CLI_RETURN_IF_ERROR(Make(rest, [&](autoscheme_calibration** out, autoscheme_error** error) {
     return autoscheme_calibration_hold_back(job.calibration.get(), 0, out, &held_back, error);
   }));
   rows.reset(held_back);
-  const absl::Status checked = CheckVerification(job, rows.get());
+  const absl::Status checked = CheckVerification(session, job, rows.get());
   if (absl::IsResourceExhausted(checked) && !asked) {
     reporting.Warn(absl::StrCat("the recipe is not verified: ", checked.message()));
     return CalibrationHandle();
@@ -297,6 +311,20 @@ absl::StatusOr<CalibrationHandle> RowsToVerifyOn(const Session& session, Scoring
   CLI_RETURN_IF_ERROR(checked);
   job.calibration = std::move(rest);
   return rows;
+}
+
+// Refines the recipes if that is asked for, and verifies them.
+absl::Status MeasureChoice(const Session& session, const ScoringJob& job, const autoscheme_scores* scores,
+                           const autoscheme_calibration* held_back, autoscheme_recipes* recipes) {
+  if (Evaluations(session) > 0) {
+    CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) {
+      return autoscheme_generator_refine(job.generator.get(), scores, held_back, Evaluations(session), recipes, error);
+    }));
+    if (Interrupted()) return absl::CancelledError("interrupted");
+  }
+  return Call([&](autoscheme_error** error) {
+    return autoscheme_generator_verify(job.generator.get(), scores, held_back, recipes, error);
+  });
 }
 
 absl::Status Run(Session& session) {
@@ -319,13 +347,9 @@ absl::Status Run(Session& session) {
   });
   if (selected.ok() && *held_back != nullptr) {
     // What was chosen stays of use where measuring it fails.
-    const absl::Status verified = Call([&](autoscheme_error** error) {
-      return autoscheme_generator_verify(job->generator.get(), scores->get(), held_back->get(), recipes.get(), error);
-    });
-    if (!verified.ok()) delivery.Fail(verified);
+    const absl::Status measured = MeasureChoice(session, *job, scores->get(), held_back->get(), recipes.get());
+    if (!measured.ok()) delivery.Fail(measured);
   }
-  const auto verify_stats = VerifyStatsOf(*job);
-  if (!verify_stats.ok()) return verify_stats.status();
   if (selected.ok()) {
     delivery.Deliver("recipe", out, SaveOf(recipes));
   } else {
@@ -338,11 +362,8 @@ absl::Status Run(Session& session) {
   CLI_RETURN_IF_ERROR(PrintHead(*job, scores->get()));
   CLI_RETURN_IF_ERROR(PrintRecipes(recipes.get(), scores->get()));
   PrintStats(*stats, MaxRam(session));
-  if (verify_stats->total_s > 0) {
-    absl::PrintF("      and %s to measure the recipes; %s read, peak memory %s planned, %s of the whole run\n",
-                 HumanSeconds(verify_stats->total_s), HumanBytes(verify_stats->read_bytes),
-                 HumanBytes(verify_stats->planned_peak_bytes), HumanBytes(verify_stats->peak_rss_bytes));
-  }
+  CLI_RETURN_IF_ERROR(PrintFurther(*job, autoscheme_generator_get_refine_stats, "refine them"));
+  CLI_RETURN_IF_ERROR(PrintFurther(*job, autoscheme_generator_get_verify_stats, "measure the recipes"));
   absl::PrintF("wrote %s%s%s\n", Printable(out), kept.empty() ? "" : " and ", Printable(kept));
   return absl::OkStatus();
 }

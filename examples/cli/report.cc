@@ -37,8 +37,26 @@ absl::Status CountLayers(const autoscheme_recipes* recipes, int64_t recipe, cons
   return absl::OkStatus();
 }
 
+// What refinement found for a recipe, if it was made.
+absl::Status PrintRefined(const autoscheme_recipes* recipes, int64_t i, bool* changed) {
+  auto refined = Struct<autoscheme_refined_info>();
+  const absl::Status found =
+      Call([&](autoscheme_error** error) { return autoscheme_recipes_get_refined(recipes, i, &refined, error); });
+  if (absl::IsNotFound(found)) return absl::OkStatus();
+  CLI_RETURN_IF_ERROR(found);
+  *changed = refined.changed != 0;
+  absl::PrintF("  refined by %s on %s: ", Count(refined.evaluations, "evaluation"), Count(refined.nsamples, "row"));
+  if (*changed) {
+    absl::PrintF("KL %.5g, where the choice by scores has %.5g at %.4f bits\n", refined.kl, refined.kl_before,
+                 refined.avg_bits_before);
+  } else {
+    absl::PrintF("none is surely better than the choice by scores\n");
+  }
+  return absl::OkStatus();
+}
+
 // What verification found of a recipe, if it was made.
-absl::Status PrintVerified(const autoscheme_recipes* recipes, int64_t i) {
+absl::Status PrintVerified(const autoscheme_recipes* recipes, int64_t i, bool refined) {
   auto verified = Struct<autoscheme_verified_info>();
   const absl::Status found =
       Call([&](autoscheme_error** error) { return autoscheme_recipes_get_verified(recipes, i, &verified, error); });
@@ -49,7 +67,8 @@ absl::Status PrintVerified(const autoscheme_recipes* recipes, int64_t i) {
   const auto add = [&](absl::string_view name, const std::string& bits, double kl, double error) {
     table.Add({absl::StrCat("  ", name), bits, absl::StrFormat("%.5g", kl), absl::StrFormat("%.2g", error)});
   };
-  add("the choice by scores", absl::StrFormat("%.4f", verified.avg_bits), verified.kl, verified.kl_error);
+  add(refined ? "the refined choice" : "the choice by scores", absl::StrFormat("%.4f", verified.avg_bits), verified.kl,
+      verified.kl_error);
   for (int64_t u = 0; u < verified.uniform_count; ++u) {
     auto uniform = Struct<autoscheme_uniform_info>();
     CLI_RETURN_IF_ERROR(
@@ -89,7 +108,9 @@ absl::Status PrintRecipe(const autoscheme_recipes* recipes, int64_t recipe, cons
     table.Add({absl::StrCat("  ", name), absl::StrCat(share.layers), absl::StrFormat("%.1f%%", percent)});
   }
   absl::PrintF("%s", table.ToString());
-  return PrintVerified(recipes, recipe);
+  bool refined = false;
+  CLI_RETURN_IF_ERROR(PrintRefined(recipes, recipe, &refined));
+  return PrintVerified(recipes, recipe, refined);
 }
 
 }  // namespace

@@ -30,8 +30,8 @@ class CancelToken {
 
 enum class LogLevel : int32_t { kInfo = 0, kWarning = 1 };
 
-// One step of long work. `stage` is "forward", "head", "backward" or "select"; of a verification
-// "verify forward" or "verify head".
+// One step of long work. `stage` is "forward", "head", "backward" or "select"; of a refinement
+// "refine forward" or "refine head", of a verification "verify forward" or "verify head".
 struct Progress {
   absl::string_view stage;
   int64_t done = 0;        // steps of this stage that are finished; a step is one block (or one head tile)

@@ -30,10 +30,21 @@ struct MeasuredUniform {
 struct Verified {
   int64_t nsamples = 0, seqlen = 0;  // the rows that it measured on
   std::string tokens_sha256;
-  double avg_bits = 0;                    // those of the choice by scores
+  double avg_bits = 0;                    // those of the choice, by scores or after refinement
   double kl = 0, kl_error = 0;            // the same choice's, as in RecipeEvaluation
   std::vector<MeasuredUniform> uniforms;  // within the target, by rising bits
   std::string taken;  // the scheme whose uniform recipe moved less and is the recipe now; empty: none
+};
+
+// What SchemeGenerator::Refine found.
+struct Refined {
+  int64_t evaluations = 0;           // recipes that it measured, the choice by scores among them
+  int64_t nsamples = 0, seqlen = 0;  // the rows that it measured on
+  std::string tokens_sha256;
+  double avg_bits_before = 0;                 // those of the choice by scores
+  double kl_before = 0, kl_error_before = 0;  // the same choice's, as in RecipeEvaluation
+  double kl = 0, kl_error = 0;                // the recipe's that it gave
+  bool changed = false;                       // whether that is another one
 };
 
 struct Recipe {
@@ -51,6 +62,7 @@ struct Recipe {
   int64_t layer_bytes = 0;
   int64_t model_bytes = 0;
   std::vector<LayerChoice> layers;  // in the order of ScoreTable::layers
+  std::optional<Refined> refined;
   std::optional<Verified> verified;
 };
 

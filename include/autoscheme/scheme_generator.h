@@ -134,21 +134,34 @@ class SchemeGenerator {
   absl::StatusOr<std::vector<Recipe>> Select(const ScoreTable& table, const std::vector<double>& avg_bits,
                                              const std::vector<int64_t>& target_bytes = {}) const;
 
+  // Measures recipes near those that Select gave from this table, `evaluations` (1 to 1000) further ones for each, in
+  // up to three forward sweeps over `held_back`: rows that nothing was scored on. What one sweep has measured corrects
+  // the losses by which the next one's recipes are chosen (docs/scorers.md, "Refinement"). The one whose KL is surely
+  // the least takes the recipe's place, which stays where none is; Recipe::refined says what was found, Recipe::loss is
+  // still by the table. k-quants are weighed as by Verify. What it will cost is logged before it begins. Deterministic.
+  // Stages of the progress: "refine forward", "refine head". Errors: as Evaluate, and INVALID_ARGUMENT for another
+  // number of evaluations; nothing is changed then.
+  absl::Status Refine(const ScoreTable& table, const Calibration& held_back, int64_t evaluations,
+                      std::vector<Recipe>& recipes);
+
+  // What Refine would hold at most and read in all for as many recipes, before anything is scored; as PlanVerify.
+  absl::StatusOr<Plan> PlanRefine(const Calibration& held_back, int64_t recipes, int64_t evaluations) const;
+
   // What Verify would hold and read for as many recipes, before anything is scored; its time is by assumed rates.
-  // Errors: as Evaluate, so that rows or a budget that Verify would refuse cost no scoring. Memory that scoring leaves
-  // in this process is not in it.
+  // Errors: as Evaluate, so that rows or a budget that Verify would refuse cost no scoring.
   absl::StatusOr<Plan> PlanVerify(const Calibration& held_back, int64_t recipes) const;
 
-  // Measures recipes that Select gave from this table, and beside them the uniform recipe of every scheme of the menu
-  // that keeps to a recipe's target, all in one forward sweep over `held_back`: rows that nothing was scored on, else
-  // the figures flatter the recipe. Where a uniform recipe moves the predictions less, it takes the recipe's place, and
-  // Recipe::verified says so. k-quants are weighed by the importance matrix of options or, without one, by what this
-  // generator's last Score collected; where neither is, a message says so. Stages of the progress: "verify forward",
-  // "verify head". Errors: as Evaluate; nothing is changed then.
+  // Measures recipes that Select gave from this table, refined or not, and beside them the uniform recipe of every
+  // scheme of the menu that keeps to a recipe's target, all in one forward sweep over `held_back`: rows that nothing
+  // was scored on, else the figures flatter the recipe. Where a uniform recipe moves the predictions less, it takes the
+  // recipe's place, and Recipe::verified says so. k-quants are weighed by the importance matrix of options or, without
+  // one, by what this generator's last Score collected; where neither is, a message says so. Stages of the progress:
+  // "verify forward", "verify head". Errors: as Evaluate; nothing is changed then.
   absl::Status Verify(const ScoreTable& table, const Calibration& held_back, std::vector<Recipe>& recipes);
 
-  // The figures of the last Score(), and of the last Verify().
+  // The figures of the last Score(), of the last Refine() over all its sweeps, and of the last Verify().
   const RunStats& stats() const;
+  const RunStats& refine_stats() const;
   const RunStats& verify_stats() const;
 
  private:

@@ -10,6 +10,7 @@
 namespace autoscheme {
 namespace {
 
+void WriteRefined(const Refined& refined, PageWriter* page);
 void WriteVerified(const Verified& verified, PageWriter* page);
 void WriteRecipe(const Recipe& recipe, PageWriter* page);
 void WriteLayerConfig(const Scheme& scheme, LineWriter* line);
@@ -30,6 +31,32 @@ std::string RecipesToJson(const std::vector<Recipe>& recipes) {
 }
 
 namespace {
+
+void WriteRefined(const Refined& refined, PageWriter* page) {
+  page->Key("refined");
+  page->StartObject();
+  page->Key("evaluations");
+  page->Int64(refined.evaluations);
+  page->Key("nsamples");
+  page->Int64(refined.nsamples);
+  page->Key("seqlen");
+  page->Int64(refined.seqlen);
+  page->Key("tokens_sha256");
+  PutString(page, refined.tokens_sha256);
+  page->Key("avg_bits_before");
+  PutDouble(page, refined.avg_bits_before);
+  page->Key("kl_before");
+  PutDouble(page, refined.kl_before);
+  page->Key("kl_error_before");
+  PutDouble(page, refined.kl_error_before);
+  page->Key("kl");
+  PutDouble(page, refined.kl);
+  page->Key("kl_error");
+  PutDouble(page, refined.kl_error);
+  page->Key("changed");
+  page->Bool(refined.changed);
+  page->EndObject();
+}
 
 void WriteVerified(const Verified& verified, PageWriter* page) {
   page->Key("verified");
@@ -94,6 +121,7 @@ void WriteRecipe(const Recipe& recipe, PageWriter* page) {
     page->Key("model_bytes");
     page->Int64(recipe.model_bytes);
   }
+  if (recipe.refined.has_value()) WriteRefined(*recipe.refined, page);
   if (recipe.verified.has_value()) WriteVerified(*recipe.verified, page);
   page->Key("fixed_layers");
   page->StartArray();

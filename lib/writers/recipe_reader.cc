@@ -14,6 +14,57 @@ namespace {
 
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 
+// What a measurement was made on, and its figures by their keys.
+template <typename Measured>
+absl::Status ReadMeasured(const JsonValue& value, const std::string& where,
+                          const std::vector<std::pair<const char*, double*>>& figures, Measured& to) {
+  AUTOSCHEME_ASSIGN_OR_RETURN(to.nsamples, JsonInt(value, "nsamples", where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(to.seqlen, JsonInt(value, "seqlen", where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(to.tokens_sha256, JsonString(value, "tokens_sha256", where));
+  for (const auto& [key, figure] : figures) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(*figure, JsonDouble(value, key, where));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Refined> ReadRefined(const JsonValue& value, const std::string& where) {
+  if (!value.IsObject()) return absl::InvalidArgumentError(absl::StrCat(where, " is not an object"));
+  Refined refined;
+  AUTOSCHEME_RETURN_IF_ERROR(ReadMeasured(value, where,
+                                          {{"avg_bits_before", &refined.avg_bits_before},
+                                           {"kl_before", &refined.kl_before},
+                                           {"kl_error_before", &refined.kl_error_before},
+                                           {"kl", &refined.kl},
+                                           {"kl_error", &refined.kl_error}},
+                                          refined));
+  AUTOSCHEME_ASSIGN_OR_RETURN(refined.evaluations, JsonInt(value, "evaluations", where));
+  AUTOSCHEME_ASSIGN_OR_RETURN(refined.changed, JsonBool(value, "changed", where));
+  return refined;
+}
+
+absl::StatusOr<Verified> ReadVerified(const JsonValue& value, const std::string& where) {
+  if (!value.IsObject()) return absl::InvalidArgumentError(absl::StrCat(where, " is not an object"));
+  Verified verified;
+  AUTOSCHEME_RETURN_IF_ERROR(ReadMeasured(
+      value, where, {{"avg_bits", &verified.avg_bits}, {"kl", &verified.kl}, {"kl_error", &verified.kl_error}},
+      verified));
+  AUTOSCHEME_ASSIGN_OR_RETURN(verified.taken, JsonStringOr(value, "taken", "", where));
+  const JsonValue* uniforms = JsonFind(value, "uniforms");
+  if (uniforms == nullptr || !uniforms->IsArray()) {
+    return absl::InvalidArgumentError(absl::StrCat(where, ": uniforms is no list"));
+  }
+  for (const JsonValue& one : uniforms->GetArray()) {
+    if (!one.IsObject()) return absl::InvalidArgumentError(absl::StrCat(where, ": uniforms holds what is no object"));
+    MeasuredUniform& uniform = verified.uniforms.emplace_back();
+    AUTOSCHEME_ASSIGN_OR_RETURN(uniform.scheme, JsonString(one, "scheme", where));
+    for (const auto& [key, figure] :
+         {std::pair("avg_bits", &uniform.avg_bits), {"kl", &uniform.kl}, {"kl_error", &uniform.kl_error}}) {
+      AUTOSCHEME_ASSIGN_OR_RETURN(*figure, JsonDouble(one, key, where));
+    }
+  }
+  return verified;
+}
+
 absl::StatusOr<Recipe> ReadRecipe(const JsonValue& value, const std::string& where) {
   if (!value.IsObject()) return absl::InvalidArgumentError(absl::StrCat(where, " is not an object"));
   Recipe recipe;
@@ -50,6 +101,12 @@ absl::StatusOr<Recipe> ReadRecipe(const JsonValue& value, const std::string& whe
     for (rapidjson::SizeType i = 0; fixed != nullptr && fixed->IsArray() && i < fixed->Size(); ++i) {
       choice.fixed = choice.fixed || ((*fixed)[i].IsString() && JsonText((*fixed)[i]) == choice.layer);
     }
+  }
+  if (const JsonValue* refined = JsonFind(value, "refined"); refined != nullptr) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(recipe.refined, ReadRefined(*refined, absl::StrCat(where, ", refined")));
+  }
+  if (const JsonValue* verified = JsonFind(value, "verified"); verified != nullptr) {
+    AUTOSCHEME_ASSIGN_OR_RETURN(recipe.verified, ReadVerified(*verified, absl::StrCat(where, ", verified")));
   }
   return recipe;
 }

@@ -425,7 +425,28 @@ TEST_CASE("run measures what it chose on rows that it did not score, unless it i
       run({"--verify-tokens", shell.dir.Write("v.json", "[[1, 2], [3, 99999999]]"), "--progress", "json"});
   CHECK(strange.code == 1);
   CHECK_THAT(strange.err, Contains("v.json") && Contains("99999999") && !Contains("\"stage\""));
-  CHECK_THAT(run({"--verify", "--nsamples", "1"}).err, Contains("--verify keeps a quarter"));
+  CHECK_THAT(run({"--verify", "--nsamples", "1"}).err, Contains("keep a quarter of the rows back"));
+}
+
+TEST_CASE("run --refine says what it will cost, measures, and tells what it found") {
+  Shell shell;
+  const std::string recipe = shell.dir / "recipe.json";
+  const auto run = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"--avg-bits", "5", "--out", recipe});
+    return shell(shell.Scoring("run", more));
+  };
+  const Run refined = run({"--refine", "5", "--progress", "json"});
+  INFO(refined.err);
+  REQUIRE(refined.code == 0);
+  CHECK_THAT(refined.err, Contains("refinement: up to 5 evaluations for each of 1 choice, in 3 forward sweeps") &&
+                              Contains("\"stage\":\"refine forward\"") && Contains("\"stage\":\"verify head\""));
+  CHECK_THAT(refined.out, Contains("refined by ") && Contains("to refine them") && Contains("to measure the recipes"));
+  CHECK_THAT(Slurp(recipe), Contains("\"refined\": {") && Contains("\"changed\": ") && Contains("\"verified\": {"));
+  CHECK(run({"--refine", "0"}).code == 2);
+  CHECK(run({"--refine", "5", "--no-verify"}).code == 2);
+  const Run many = run({"--refine", "1001", "--progress", "json"});
+  CHECK(many.code == 1);
+  CHECK_THAT(many.err, Contains("at most 1000") && !Contains("\"stage\""));
 }
 
 TEST_CASE("run --until-stable tells each step, and uses no more rows than the choice needs") {

@@ -187,6 +187,18 @@ static int structs(void) {
   AT(autoscheme_recipe_info, target_bytes, 56);
   AT(autoscheme_recipe_info, layer_bytes, 64);
   AT(autoscheme_recipe_info, model_bytes, 72);
+  CHECK_C(sizeof(autoscheme_refined_info) == 80);
+  AT(autoscheme_refined_info, struct_size, 0);
+  AT(autoscheme_refined_info, nsamples, 8);
+  AT(autoscheme_refined_info, seqlen, 16);
+  AT(autoscheme_refined_info, evaluations, 24);
+  AT(autoscheme_refined_info, avg_bits_before, 32);
+  AT(autoscheme_refined_info, kl_before, 40);
+  AT(autoscheme_refined_info, kl_error_before, 48);
+  AT(autoscheme_refined_info, kl, 56);
+  AT(autoscheme_refined_info, kl_error, 64);
+  AT(autoscheme_refined_info, changed, 72);
+  AT(autoscheme_refined_info, reserved, 76);
   CHECK_C(sizeof(autoscheme_verified_info) == 64);
   AT(autoscheme_verified_info, struct_size, 0);
   AT(autoscheme_verified_info, nsamples, 8);

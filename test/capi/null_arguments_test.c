@@ -100,6 +100,7 @@ struct infos {
   autoscheme_pareto_info pareto_info;
   autoscheme_pareto_point pareto_point;
   autoscheme_recipe_info recipe_info;
+  autoscheme_refined_info refined_info;
   autoscheme_verified_info verified_info;
   autoscheme_uniform_info uniform_info;
   autoscheme_evaluation_info evaluation_info;
@@ -125,6 +126,7 @@ static void make_infos(struct infos* s) {
   s->pareto_info.struct_size = sizeof s->pareto_info;
   s->pareto_point.struct_size = sizeof s->pareto_point;
   s->recipe_info.struct_size = sizeof s->recipe_info;
+  s->refined_info.struct_size = sizeof s->refined_info;
   s->verified_info.struct_size = sizeof s->verified_info;
   s->uniform_info.struct_size = sizeof s->uniform_info;
   s->evaluation_info.struct_size = sizeof s->evaluation_info;
@@ -334,6 +336,17 @@ static int refused(struct handles* h, const char* model) {
   REFUSES(autoscheme_recipes_get_info(NULL, 0, &s.recipe_info, &error));
   REFUSES(autoscheme_recipes_get_info(h->recipes, 0, NULL, &error));
   REFUSES(autoscheme_recipes_get_layer(NULL, 0, 0, &out.text, &s.scheme_info, &out.i32, &error));
+  REFUSES(autoscheme_generator_plan_refine(NULL, h->calibration, 4, &out.plan, &error));
+  REFUSES(autoscheme_generator_plan_refine(h->generator, NULL, 4, &out.plan, &error));
+  REFUSES(autoscheme_generator_plan_refine(h->generator, h->calibration, 4, NULL, &error));
+  REFUSES(autoscheme_generator_get_refine_stats(NULL, &s.stats, &error));
+  REFUSES(autoscheme_generator_get_refine_stats(h->generator, NULL, &error));
+  REFUSES(autoscheme_generator_refine(NULL, h->scores, h->calibration, 4, h->recipes, &error));
+  REFUSES(autoscheme_generator_refine(h->generator, NULL, h->calibration, 4, h->recipes, &error));
+  REFUSES(autoscheme_generator_refine(h->generator, h->scores, NULL, 4, h->recipes, &error));
+  REFUSES(autoscheme_generator_refine(h->generator, h->scores, h->calibration, 4, NULL, &error));
+  REFUSES(autoscheme_recipes_get_refined(NULL, 0, &s.refined_info, &error));
+  REFUSES(autoscheme_recipes_get_refined(h->recipes, 0, NULL, &error));
   REFUSES(autoscheme_generator_plan_verify(NULL, h->calibration, &out.plan, &error));
   REFUSES(autoscheme_generator_plan_verify(h->generator, NULL, &out.plan, &error));
   REFUSES(autoscheme_generator_plan_verify(h->generator, h->calibration, NULL, &error));

@@ -12,6 +12,22 @@ static int32_t count_steps(void* user_data, const autoscheme_progress* progress)
 }
 
 /* Looks at what was measured of the first recipe, if it was. */
+static int look_at_refined(const autoscheme_recipes* recipes, int is_refined) {
+  int failures = 0;
+  autoscheme_refined_info refined;
+  refined.struct_size = sizeof refined;
+  if (!is_refined) {
+    CHECK_C(autoscheme_recipes_get_refined(recipes, 0, &refined, NULL) == AUTOSCHEME_NOT_FOUND);
+    return failures;
+  }
+  CHECK_C(autoscheme_recipes_get_refined(recipes, 0, &refined, NULL) == AUTOSCHEME_OK);
+  CHECK_C(refined.nsamples >= 1 && refined.seqlen > 1 && refined.evaluations > 1 && refined.evaluations <= 5);
+  CHECK_C(refined.kl > 0 && refined.avg_bits_before > 4);
+  CHECK_C(refined.changed ? refined.kl < refined.kl_before : refined.kl == refined.kl_before);
+  CHECK_C(autoscheme_recipes_get_refined(recipes, 1, &refined, NULL) == AUTOSCHEME_OUT_OF_RANGE);
+  return failures;
+}
+
 static int look_at_verified(const autoscheme_recipes* recipes, int is_verified) {
   int failures = 0;
   autoscheme_verified_info verified;
@@ -70,6 +86,7 @@ int walk_failures(const char* model, const char* tokens, const char* recipe_path
   autoscheme_generator* generator = NULL;
   autoscheme_scores* scores = NULL;
   autoscheme_recipes* recipes = NULL;
+  autoscheme_plan* plan = NULL;
   autoscheme_error* error = NULL;
   autoscheme_stats stats;
   const char* json = NULL;
@@ -91,6 +108,16 @@ int walk_failures(const char* model, const char* tokens, const char* recipe_path
 
   CHECK_C(autoscheme_calibration_hold_back(calibration, 0, &scored, &held_back, &error) == AUTOSCHEME_OK);
   CHECK_C(autoscheme_generator_run(generator, scored, &scores, &recipes, &error) == AUTOSCHEME_OK);
+  failures += look_at_refined(recipes, 0);
+  CHECK_C(autoscheme_generator_plan_refine(generator, held_back, 0, &plan, NULL) == AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK_C(autoscheme_generator_refine(generator, scores, held_back, 1001, recipes, NULL) ==
+          AUTOSCHEME_INVALID_ARGUMENT);
+  CHECK_C(autoscheme_generator_plan_refine(generator, held_back, 4, &plan, &error) == AUTOSCHEME_OK);
+  autoscheme_plan_free(plan);
+  CHECK_C(autoscheme_generator_refine(generator, scores, held_back, 4, recipes, &error) == AUTOSCHEME_OK);
+  failures += look_at_refined(recipes, 1);
+  CHECK_C(autoscheme_generator_get_refine_stats(generator, &stats, &error) == AUTOSCHEME_OK);
+  CHECK_C(stats.read_bytes > 0 && stats.read_bytes == stats.planned_read_bytes);
   failures += look_at_verified(recipes, 0);
   CHECK_C(autoscheme_generator_verify(generator, scores, held_back, recipes, &error) == AUTOSCHEME_OK);
   failures += look_at_verified(recipes, 1);

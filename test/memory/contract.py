@@ -6,6 +6,7 @@ system measured (the peak resident set of the finished child).
   contract.py PROGRAM growth    a budget that holds for few blocks, schemes and tokens holds for many
   contract.py PROGRAM budgets   any budget gives the same scores; a refusal names the least one, which works
   contract.py PROGRAM eval      the same of `autoscheme eval`: peaks, bytes read and figures by budget
+  contract.py PROGRAM run       scoring, refining and verifying in one process keep to the budget of the neediest of them
 
 Models of up to 0.25 GB are written into a temporary folder. With --model DIR (repeatable) `plan` and `budgets` take those instead,
 which is meant for large ones, by hand: --tokens, --options and --budgets then say what to run.
@@ -63,11 +64,14 @@ EVALS = [
     ("qwen", "W4A16,GGUF:Q4_K_S", (8, 128), ["--dtype", "bfloat16"]),
 ]
 
+# Of `run`: menu and scorer.
+RUNS = [("W2A16,W4A16,W8A16", "fisher"), ("W4A16,MXFP4,W8A16", "deltaloss")]
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
-    parser.add_argument("test", choices=["plan", "growth", "budgets", "eval"])
+    parser.add_argument("test", choices=["plan", "growth", "budgets", "eval", "run"])
     parser.add_argument("--model", action="append", default=[], help="a folder with a model")
     parser.add_argument("--tokens", default="16x256", help="rows x length (default 16x256)")
     parser.add_argument("--options", action="append", default=[], help="a menu; may be repeated (default W4A16,W8A16)")
@@ -85,6 +89,8 @@ def main():
         bench = Bench(args.program, folder, args.threads, args.scorer)
         if args.model:
             cases = chosen_cases(args)
+        elif args.test == "run":
+            cases = [Case(os.path.join(folder, "llama"), menu, 16, 128, 1.0, ["--scorer", scorer]) for menu, scorer in RUNS]
         elif args.test == "eval":
             cases = [Case(os.path.join(folder, model), menu, *shape, 1.0, more) for model, menu, shape, more in EVALS]
         else:
@@ -95,7 +101,7 @@ def main():
         for name, shape in dict(llama=LLAMA, wide=WIDE, qwen=QWEN).items():
             if any(case.model == os.path.join(folder, name) for case in cases):
                 bench.write(name, shape)
-        failures = {"plan": plan, "growth": growth, "budgets": budgets, "eval": evaluations}[args.test](bench, cases, args)
+        failures = {"plan": plan, "growth": growth, "budgets": budgets, "eval": evaluations, "run": runs}[args.test](bench, cases, args)
     for failure in failures:
         print("FAILED:", failure)
     sys.exit(1 if failures else 0)
@@ -130,7 +136,7 @@ class Case:
 
 
 class Result:
-    """Of a finished child: exit code, messages, peak in bytes, `run` and `schemes` of its scores.json, `recipes` of its eval.json."""
+    """Of a finished child: exit code, messages, peak in bytes, `run` and `schemes` of its scores.json, `recipes` of its eval.json or recipe.json."""
 
     def __init__(self, code, messages, peak, written):
         self.code, self.messages, self.peak = code, messages, peak
@@ -311,6 +317,34 @@ def evaluations(bench, cases, args):
                 failures.append(f"{case.words()}: planned to read {result.run['planned_read_bytes']} bytes, read {result.run['read_bytes']}")
             if furthest > args.tolerance:
                 failures.append(f"{case.words()} with {max_ram} bytes: a KL is {furthest:.1e} away")
+    return failures
+
+
+def runs(bench, cases, args):
+    failures = []
+    table = Table(args.out, "| model and menu | budget MiB | measured MiB | choice |")
+    for case in cases:
+        arguments = ["run", *bench.flags(case), "--avg-bits", "5", "--refine", "9"]
+        refused = bench.child(arguments, 140 * MIB)
+        named = [int(number) for number in re.findall(r"smallest that works is (\d+) bytes", refused.messages)]
+        # The refusal is that of the refinement, which is planned first; scoring may need more.
+        if refused.code != 1 or not named:
+            failures.append(f"{case.words()}: 140 MiB were not refused with the least budget's name: {refused.messages.strip()}")
+            continue
+        chosen = []
+        for max_ram in (max(named[0], bench.least(case)), 2 * named[0], 0):
+            result = bench.child(arguments, max_ram)
+            if result.code != 0:
+                failures.append(f"{case.words()} with {max_ram} bytes: {result.messages.strip()}")
+                continue
+            chosen.append(result.recipes[0]["layer_config"])
+            table.add(f"| {case.words()} | {max_ram / MIB:.0f} | {result.peak / MIB:.0f} | {'same' if chosen[-1] == chosen[0] else 'another'} |")
+            if max_ram and result.peak > args.most * max_ram:
+                failures.append(f"{case.words()}: a peak of {result.peak} bytes within {max_ram}")
+            if "refined" not in result.recipes[0] or "verified" not in result.recipes[0]:
+                failures.append(f"{case.words()}: the recipe was not refined and verified")
+            if chosen[-1] != chosen[0]:
+                failures.append(f"{case.words()} with {max_ram} bytes: another choice than with less")
     return failures
 
 
