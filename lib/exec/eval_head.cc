@@ -11,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "exec/head_tiles.h"
+#include "nn/fused.h"
+#include "nn/row_kernels.h"
 #include "tensor/row_chunks.h"
 #include "tensor/tensor_pool.h"
 
@@ -126,7 +128,53 @@ class EvalHead {
     r.label_logit.index_copy_(0, here, logits.index({here, columns}).to(at::kDouble));
   }
 
-  // One chunk of predictions: `logits`, float64, become exp(logit - maximum); what was summed before is rescaled by
+  Reference FoldReference(Running& r, at::Tensor logits, int64_t first) {
+    Reference reference{std::move(logits), {}, at::empty_like(r.sum)};
+    reference.weights = NewTensor(&run_.activations, reference.logits.sizes(), at::kDouble);
+    ForEachChunk(r, reference.logits, [&](int64_t row, int64_t rows) {
+      if (InOnePass(reference.logits)) return AddLogits(r, reference, nullptr, first, row, rows);
+      at::Tensor chunk = reference.weights.narrow(0, row, rows);
+      chunk.copy_(reference.logits.narrow(0, row, rows));
+      Raise(r, chunk, first, reference.rescale, row, rows);
+    });
+    return reference;
+  }
+
+  static void Fold(Running& r, const Reference& reference, const at::Tensor& logits, int64_t first) {
+    at::Tensor rescale = at::empty_like(r.sum);
+    ForEachChunk(r, logits, [&](int64_t row, int64_t rows) {
+      if (InOnePass(logits)) return AddLogits(r, reference, &logits, first, row, rows);
+      at::Tensor chunk = logits.narrow(0, row, rows).to(at::kDouble);
+      const at::Tensor apart = reference.logits.narrow(0, row, rows).to(at::kDouble).sub_(chunk);
+      apart.mul_(reference.weights.narrow(0, row, rows));
+      r.difference.narrow(0, row, rows).mul_(reference.rescale.narrow(0, row, rows)).add_(apart.sum(1));
+      Raise(r, chunk, first, rescale, row, rows);
+    });
+  }
+
+  template <typename Body>
+  static void ForEachChunk(const Running& r, const at::Tensor& logits, const Body& body) {
+    ForEachRowChunk(logits, r.sum.size(0), logits.size(1), body);
+  }
+
+  static bool InOnePass(const at::Tensor& logits) { return OnHost(logits) && logits.is_contiguous(); }
+
+  // Where the row kernels take them: one chunk of variant 0's predictions, or of another's `logits`, in one pass.
+  static void AddLogits(Running& r, const Reference& reference, const at::Tensor* logits, int64_t first, int64_t row,
+                        int64_t rows) {
+    const int64_t width = reference.logits.size(1), start = row * width;
+    const float* const full = Data<float>(reference.logits) + start;
+    cpu::LogitRows chunk = {};
+    chunk.rows = rows, chunk.width = width, chunk.first_id = first;
+    chunk.logits = logits == nullptr ? full : Data<float>(*logits) + start;
+    chunk.maximum = Data<double>(r.maximum) + row, chunk.best = Data<int64_t>(r.best) + row;
+    chunk.sum = Data<double>(r.sum) + row;
+    chunk.weights = Data<double>(reference.weights) + start, chunk.rescale = Data<double>(reference.rescale) + row;
+    if (logits != nullptr) chunk.reference = full, chunk.difference = Data<double>(r.difference) + row;
+    cpu::BestRowKernels().add_logits(chunk);
+  }
+
+  // Elsewhere, one chunk: `logits`, float64, become exp(logit - maximum); what was summed before is rescaled by
   // what `rescale` then holds.
   static void Raise(Running& r, at::Tensor& logits, int64_t first, at::Tensor& rescale, int64_t row, int64_t rows) {
     at::Tensor maximum = r.maximum.narrow(0, row, rows), best = r.best.narrow(0, row, rows),
@@ -138,29 +186,6 @@ class EvalHead {
     maximum.copy_(raised);
     logits.sub_(raised.unsqueeze(1)).exp_();
     sum.mul_(scale).add_(logits.sum(1));
-  }
-
-  Reference FoldReference(Running& r, at::Tensor logits, int64_t first) {
-    Reference reference{std::move(logits), {}, at::empty_like(r.sum)};
-    const at::Tensor& l = reference.logits;
-    reference.weights = NewTensor(&run_.activations, l.sizes(), at::kDouble);
-    ForEachRowChunk(l, l.size(0), l.size(1), [&](int64_t row, int64_t rows) {
-      at::Tensor chunk = reference.weights.narrow(0, row, rows);
-      chunk.copy_(l.narrow(0, row, rows));
-      Raise(r, chunk, first, reference.rescale, row, rows);
-    });
-    return reference;
-  }
-
-  static void Fold(Running& r, const Reference& reference, const at::Tensor& logits, int64_t first) {
-    at::Tensor rescale = at::empty_like(r.sum);
-    ForEachRowChunk(logits, logits.size(0), logits.size(1), [&](int64_t row, int64_t rows) {
-      at::Tensor chunk = logits.narrow(0, row, rows).to(at::kDouble);
-      const at::Tensor apart = reference.logits.narrow(0, row, rows).to(at::kDouble).sub_(chunk);
-      apart.mul_(reference.weights.narrow(0, row, rows));
-      r.difference.narrow(0, row, rows).mul_(reference.rescale.narrow(0, row, rows)).add_(apart.sum(1));
-      Raise(r, chunk, first, rescale, row, rows);
-    });
   }
 
   absl::Status Finish() {

@@ -36,6 +36,23 @@ struct RotatedRows {
   float scale;      // the result's
 };
 
+// Logits of consecutive ids, a tile of the vocabulary, for several tokens; and what is carried from tile to tile, by
+// token: of a distribution its largest logit so far, the first id that has it, and the sum of exp(logit - maximum).
+struct LogitRows {
+  int64_t rows, width;
+  const float* logits;  // [rows, width]
+  int64_t first_id;
+  double* maximum;
+  int64_t* best;
+  double* sum;
+  // The distribution that this one is compared with, of the same tile: its logits, or null where this is that one,
+  // which then writes the other two.
+  const float* reference;
+  double* weights;     // [rows, width]: exp(reference - its maximum)
+  double* rescale;     // by token: what sums before the tile are multiplied by
+  double* difference;  // by token: the sum of weights (reference - logits); null with `reference`
+};
+
 // T: float, or the bits of bfloat16.
 template <typename T>
 struct RowKernels {
@@ -53,6 +70,8 @@ struct RowKernels {
 struct AllRowKernels {
   RowKernels<float> of_float;
   RowKernels<uint16_t> of_bfloat16;
+  // In float64. NaN or infinite logits leave a sum or a difference that is not finite.
+  void (*add_logits)(const LogitRows& rows);
 };
 
 extern const AllRowKernels kAvx512RowKernels, kAvx2RowKernels, kBaselineRowKernels;

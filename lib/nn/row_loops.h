@@ -5,6 +5,7 @@
 
 #include "nn/row_kernels.h"
 #include "tensor/lanes.h"
+#include "tensor/wide_lanes.h"
 
 namespace autoscheme::cpu {
 namespace {
@@ -99,10 +100,89 @@ void NormGradient(const NormGradientRows<T>& rows) {
   }
 }
 
+AUTOSCHEME_INLINE F OthersAre(F, F v, Full) { return v; }
+// v in the first lanes, `other` in those behind them.
+AUTOSCHEME_INLINE F OthersAre(F other, F v, Part part) {
+  static const float kIndices[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return Select(Load(kIndices) < Set(static_cast<float>(part.n)), v, other);
+}
+
+// NaN is passed over.
+AUTOSCHEME_INLINE float MaxOf(const float* x, int64_t n) {
+  const F least = Set(-__builtin_inff());
+  F most = least;
+  Over(n, [&](int64_t i, auto lanes) { most = Max(OthersAre(least, Get(x + i, lanes), lanes), most); });
+  float all[kLanes];
+  Store(most, all);
+  for (int i = 1; i < kLanes; ++i) all[0] = all[i] > all[0] ? all[i] : all[0];
+  return all[0];
+}
+
+// The first element that is `v`, which is one of them.
+AUTOSCHEME_INLINE int64_t PlaceOf(float v, const float* x, int64_t n) {
+  const F wanted = Set(v);
+  int64_t at = 0;
+  while (at + kLanes <= n && Mask(Load(x + at) == wanted) == 0) at += kLanes;
+  while (x[at] != v) ++at;
+  return at;
+}
+
+struct LogitSums {
+  double sum, difference;
+};
+
+// The sums of exp(logit - maximum), which are left as weights.
+AUTOSCHEME_INLINE LogitSums Weigh(const float* logits, int64_t n, D maximum, double* weights) {
+  D sum = SetWide(0);
+  Over(n, [&](int64_t i, auto lanes) {
+    const F logit = OthersAre(Set(-__builtin_inff()), Get(logits + i, lanes), lanes);
+    const D weight = ExpOfNegative(ToWide(logit) - maximum);
+    Put(weight, weights + i, lanes);
+    sum = sum + weight;
+  });
+  return {Sum(sum), 0};
+}
+
+// The same sums, and those of weights (reference - logits).
+AUTOSCHEME_INLINE LogitSums Compare(const float* logits, int64_t n, D maximum, const double* weights,
+                                    const float* reference) {
+  D sum = SetWide(0), difference = SetWide(0);
+  Over(n, [&](int64_t i, auto lanes) {
+    const F logit = Get(logits + i, lanes);
+    difference = difference + Get(weights + i, lanes) * (ToWide(Get(reference + i, lanes)) - ToWide(logit));
+    sum = sum + ExpOfNegative(ToWide(OthersAre(Set(-__builtin_inff()), logit, lanes)) - maximum);
+  });
+  return {Sum(sum), Sum(difference)};
+}
+
+void AddLogits(const LogitRows& rows) {
+  for (int64_t row = 0; row < rows.rows; ++row) {
+    const int64_t first = row * rows.width;
+    const float* logits = rows.logits + first;
+    const float most = MaxOf(logits, rows.width);
+    const double before = rows.maximum[row];
+    if (static_cast<double>(most) > before) {
+      rows.maximum[row] = static_cast<double>(most);
+      rows.best[row] = rows.first_id + PlaceOf(most, logits, rows.width);
+    }
+    const D maximum = SetWide(rows.maximum[row]);
+    const double rescale = FirstOf(ExpOfNegative(SetWide(before) - maximum));
+    LogitSums sums;
+    if (rows.reference == nullptr) {
+      sums = Weigh(logits, rows.width, maximum, rows.weights + first);
+      rows.rescale[row] = rescale;
+    } else {
+      sums = Compare(logits, rows.width, maximum, rows.weights + first, rows.reference + first);
+      rows.difference[row] = rows.difference[row] * rows.rescale[row] + sums.difference;
+    }
+    rows.sum[row] = rows.sum[row] * rescale + sums.sum;
+  }
+}
+
 template <typename T>
 constexpr RowKernels<T> kLoops = {Normalize<T>, Rotate<T>,         Rotate<float>,  Rotate<float>,
                                   Multiply<T>,  SwiGluGradient<T>, NormGradient<T>};
-constexpr AllRowKernels kRowKernels = {kLoops<float>, kLoops<uint16_t>};
+constexpr AllRowKernels kRowKernels = {kLoops<float>, kLoops<uint16_t>, AddLogits};
 
 }  // namespace
 }  // namespace autoscheme::cpu

@@ -180,5 +180,79 @@ TEST_CASE("all builds of the row kernels give the same bits, and products those 
   }
 }
 
+// What a distribution and another one compared with it come to after their tiles.
+struct LogitFigures {
+  at::Tensor maximum, sum, best, other_maximum, other_sum, other_best, difference;
+
+  std::vector<at::Tensor> all() const {
+    return {maximum, sum, best.to(at::kDouble), other_maximum, other_sum, other_best.to(at::kDouble), difference};
+  }
+};
+
+LogitFigures AddTiles(const cpu::AllRowKernels& kernels, const at::Tensor& reference, const at::Tensor& other,
+                      int64_t tile) {
+  const int64_t rows = reference.size(0), vocabulary = reference.size(1);
+  const auto wide = [&](double v) { return at::full({rows}, v, at::kDouble); };
+  const auto ids = [&] { return at::full({rows}, -1, at::kLong); };
+  LogitFigures f = {wide(-INFINITY), wide(0), ids(), wide(-INFINITY), wide(0), ids(), wide(0)};
+  const at::Tensor rescale = wide(0);
+  for (int64_t first = 0; first < vocabulary; first += tile) {
+    const int64_t width = std::min(tile, vocabulary - first);
+    const at::Tensor a = reference.narrow(1, first, width).contiguous(), b = other.narrow(1, first, width).contiguous();
+    const at::Tensor weights = at::empty({rows, width}, at::kDouble);
+    cpu::LogitRows chunk = {};
+    chunk.rows = rows, chunk.width = width, chunk.first_id = first, chunk.logits = Data<float>(a);
+    chunk.maximum = Data<double>(f.maximum), chunk.best = Data<int64_t>(f.best), chunk.sum = Data<double>(f.sum);
+    chunk.weights = Data<double>(weights), chunk.rescale = Data<double>(rescale);
+    kernels.add_logits(chunk);
+    chunk.logits = Data<float>(b), chunk.reference = Data<float>(a), chunk.difference = Data<double>(f.difference);
+    chunk.maximum = Data<double>(f.other_maximum), chunk.best = Data<int64_t>(f.other_best);
+    chunk.sum = Data<double>(f.other_sum);
+    kernels.add_logits(chunk);
+  }
+  return f;
+}
+
+TEST_CASE("sums over logits are those of whole rows, whatever the tiles and the instructions") {
+  const at::Tensor reference = Random({7, 131}, 20, 4), other = reference + Random({7, 131}, 21);
+  reference.select(0, 1).sub_(500), other.select(0, 2).mul_(100);
+  const at::Tensor a = reference.to(at::kDouble), b = other.to(at::kDouble);
+  const at::Tensor most = a.amax(1), other_most = b.amax(1);
+  const at::Tensor weights = (a - most.unsqueeze(1)).exp();
+  const at::Tensor sum = weights.sum(1), other_sum = (b - other_most.unsqueeze(1)).exp().sum(1);
+  const at::Tensor difference = (weights * (a - b)).sum(1);
+  for (const int64_t tile : {131, 64, 16, 15, 1}) {
+    INFO("tiles of " << tile);
+    std::vector<at::Tensor> first;
+    for (const cpu::AllRowKernels* kernels : Runnable()) {
+      const LogitFigures f = AddTiles(*kernels, reference, other, tile);
+      CHECK((at::equal(f.maximum, most) && at::equal(f.other_maximum, other_most)));
+      CHECK((at::equal(f.best, a.argmax(1)) && at::equal(f.other_best, b.argmax(1))));
+      CHECK((f.sum / sum - 1).abs().max().item<double>() < 1e-13);
+      CHECK((f.other_sum / other_sum - 1).abs().max().item<double>() < 1e-13);
+      CHECK(((f.difference - difference).abs() / (difference.abs() + 1)).max().item<double>() < 1e-12);
+      if (first.empty()) first = f.all();
+      for (size_t i = 0; i < first.size(); ++i) CHECK(at::equal(f.all()[i], first[i]));
+    }
+  }
+}
+
+TEST_CASE("of equal logits the first id is the most likely one, and what is not finite stays so") {
+  at::Tensor logits = at::zeros({4, 40});
+  logits[0][17] = 1, logits[0][33] = 1;
+  logits[1][20] = NAN, logits[2][39] = INFINITY, logits[3].fill_(-INFINITY);
+  for (const cpu::AllRowKernels* kernels : Runnable()) {
+    for (const int64_t tile : {40, 8}) {
+      const LogitFigures f = AddTiles(*kernels, logits, logits, tile);
+      CHECK(f.best[0].item<int64_t>() == 17);
+      CHECK(f.difference[0].item<double>() == 0);
+      CHECK(f.sum[0].item<double>() == Approx(2 + 38 * std::exp(-1.0)));
+      for (const int row : {1, 2, 3}) {
+        CHECK_FALSE(std::isfinite((f.difference[row] / f.sum[row] + f.sum[row].log() + f.maximum[row]).item<double>()));
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace autoscheme
