@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
 """Scores a Llama model as other programs do, by their published formulas: one scores.json for each, for `autoscheme select`.
 
-usage: test/bench/rivals.py --model DIR --tokens FILE --scores SCORES.json --out FOLDER [--rivals NAME,NAME] [--rows N] [--seqlen N]
+usage: test/bench/rivals.py --model DIR --tokens FILE --scores SCORES.json --out FOLDER [--rivals NAME,NAME] [--rows N] [--alphas FILE]
        test/bench/rivals.py --model DIR --tokens FILE --kl NAME,NAME
 
 SCORES.json is the program's own, by whichever scorer: layers, menu and bits are taken from it, the losses are replaced, and
-FOLDER/NAME.json is written. With y = x W^T of a layer in the unquantized network, and Wq the quantized weight:
+FOLDER/NAME.json is written; an embedding keeps what SCORES.json says. With y = x W^T of a layer in the unquantized network,
+and Wq the quantized weight, k-quants in their form without a search:
 
   modelopt  NVIDIA ModelOpt's auto_quantize by gradients: sum over tokens and outputs of g^2 (y - yq)^2, where g is the gradient
             at y of the text's cross entropy, and yq has quantized inputs too where the scheme quantizes them
   higgs     Malinovskii et al., Pushing the Limits of Large Language Model Quantization via the Linearity Theorem (2024):
             alpha |W - Wq|^2 / |W|^2. alpha is measured: of Gaussian noise of relative size t in this layer alone, the least
-            squares fit of the relative entropy by alpha t^2. Kept in FOLDER/alphas.json, since no menu enters it
+            squares fit of the relative entropy by alpha t^2. No menu enters it, so it is read from --alphas if that is there
   imatrix   the error that llama.cpp's quantizers weigh: sum over columns of mean x^2 (W - Wq)^2
   position  no measurement: weights * 4^(more - bits), where a layer wants one bit more in the first or last eighth of the blocks,
             and one more if it is v_proj or down_proj, as llama.cpp's mixtures do
@@ -369,7 +370,7 @@ def all_losses(model, args, menu, wanted):
     if "modelopt" in wanted or "imatrix" in wanted:
         losses |= output_errors(model, ids, menu, wanted)
     if "higgs" in wanted:
-        kept = args.out / "alphas.json"
+        kept = args.alphas or args.out / "alphas.json"
         if not kept.exists():
             kept.write_text(json.dumps(measured_alphas(model, ids[:args.higgs_rows]), indent=1), encoding="utf-8")
         losses["higgs"] = linear_model(model, json.loads(kept.read_text(encoding="utf-8")), menu)
@@ -378,10 +379,12 @@ def all_losses(model, args, menu, wanted):
     return losses
 
 
-def write_scores(template, rival, losses, path):
-    page = json.loads(json.dumps(template)) | {"scorer": rival, "ce_loss": {scheme: [] for scheme in template["menu"]}}
+def write_scores(template, losses, path):
+    """The program takes no scores of scorers that it does not know. Under fisher's name `weight` is the whole loss, which fits."""
+    page = json.loads(json.dumps(template)) | {"scorer": "fisher", "ce_loss": {scheme: [] for scheme in template["menu"]}}
     for scheme, layers in page["schemes"].items():
-        for name, entry in layers.items():
+        for name in losses[scheme]:
+            entry = layers[name]
             entry.pop("standard_error", None)
             entry.update(loss=losses[scheme][name], weight=losses[scheme][name], activation=0)
     path.write_text(json.dumps(page, indent=1), encoding="utf-8")
@@ -423,6 +426,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--rivals", default=",".join(RIVALS))
     parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--alphas", type=pathlib.Path, help="default: FOLDER/alphas.json")
     parser.add_argument("--higgs-rows", type=int, default=4)
     parser.add_argument("--seqlen", type=int, default=128)
     parser.add_argument("--kl", metavar="SCHEMES")
@@ -436,7 +440,7 @@ def main():
     template = json.loads(pathlib.Path(args.scores).read_text(encoding="utf-8"))
     args.out.mkdir(parents=True, exist_ok=True)
     for rival, losses in all_losses(model, args, template["menu"], args.rivals.split(",")).items():
-        write_scores(template, rival, losses, args.out / f"{rival}.json")
+        write_scores(template, losses, args.out / f"{rival}.json")
 
 
 if __name__ == "__main__":
