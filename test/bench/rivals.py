@@ -29,9 +29,9 @@ import sys
 
 import numpy
 
-BATCH_ROWS = 4
+BATCH_ROWS = 8
 NOISE = [0.1, 0.2]
-RIVALS = ["modelopt", "higgs", "imatrix", "position"]
+RIVALS = ["modelopt", "imatrix", "position", "higgs"]
 LAYERS = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
           "mlp.down_proj"]
 
@@ -365,18 +365,17 @@ def by_position(model, menu):
 
 
 def all_losses(model, args, menu, wanted):
+    """Each rival's losses as soon as they are there: the slowest comes last."""
     ids = rows_of(args.tokens, args.rows, args.seqlen)
-    losses = {}
     if "modelopt" in wanted or "imatrix" in wanted:
-        losses |= output_errors(model, ids, menu, wanted)
+        yield from output_errors(model, ids, menu, wanted).items()
+    if "position" in wanted:
+        yield "position", by_position(model, menu)
     if "higgs" in wanted:
         kept = args.alphas or args.out / "alphas.json"
         if not kept.exists():
             kept.write_text(json.dumps(measured_alphas(model, ids[:args.higgs_rows]), indent=1), encoding="utf-8")
-        losses["higgs"] = linear_model(model, json.loads(kept.read_text(encoding="utf-8")), menu)
-    if "position" in wanted:
-        losses["position"] = by_position(model, menu)
-    return losses
+        yield "higgs", linear_model(model, json.loads(kept.read_text(encoding="utf-8")), menu)
 
 
 def write_scores(template, losses, path):
@@ -427,7 +426,7 @@ def main():
     parser.add_argument("--rivals", default=",".join(RIVALS))
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--alphas", type=pathlib.Path, help="default: FOLDER/alphas.json")
-    parser.add_argument("--higgs-rows", type=int, default=4)
+    parser.add_argument("--higgs-rows", type=int, default=2, help="rows that alphas are measured on")
     parser.add_argument("--seqlen", type=int, default=128)
     parser.add_argument("--kl", metavar="SCHEMES")
     args = parser.parse_args()
@@ -439,7 +438,7 @@ def main():
         parser.error("--scores and --out, or --kl")
     template = json.loads(pathlib.Path(args.scores).read_text(encoding="utf-8"))
     args.out.mkdir(parents=True, exist_ok=True)
-    for rival, losses in all_losses(model, args, template["menu"], args.rivals.split(",")).items():
+    for rival, losses in all_losses(model, args, template["menu"], args.rivals.split(",")):
         write_scores(template, losses, args.out / f"{rival}.json")
 
 
