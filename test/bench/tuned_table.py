@@ -58,7 +58,7 @@ def main():
 
 def measure(args):
     # Before AutoRound is imported, which reads them then.
-    os.environ.update(CUDA_VISIBLE_DEVICES="", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", AR_LOG_LEVEL="WARNING",
+    os.environ.update(CUDA_VISIBLE_DEVICES="", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", AR_LOG_LEVEL="WARNING", TQDM_DISABLE="1",
                       AR_WORK_SPACE=str(args.folder / "autoround"))
     import torch
     torch.set_num_threads(args.threads)
@@ -72,17 +72,17 @@ def measure(args):
                              layers=digest(recipe["layer_config"]), text=digest(text.tolist()))
                 if any(about.items() <= one.items() for one in load(args.folder)):
                     continue
-                start = time.perf_counter()
+                start = time.process_time()
                 model = rounded(args, recipe["layer_config"], calibration, iters)
-                seconds = time.perf_counter() - start
+                seconds = time.process_time() - start
                 rows = kl_of_rows(full_precision(args), model, text)
                 del model
                 gc.collect()
-                about.update(avg_bits=recipe["avg_bits"], kl=mean(rows), kl_error=error_of_mean(rows), row_kl=rows, seconds=round(seconds, 1),
+                about.update(avg_bits=recipe["avg_bits"], kl=mean(rows), kl_error=error_of_mean(rows), row_kl=rows, cpu_seconds=round(seconds, 1),
                              calibration=digest(calibration.tolist()))
                 with open(args.folder / "results.jsonl", "a") as file:
                     file.write(json.dumps(about) + "\n")
-                print(f"{name} at {budget} bits, {iters} iterations: KL {about['kl']:.4f}, {seconds:.0f} s", flush=True)
+                print(f"{name} at {budget} bits, {iters} iterations: KL {about['kl']:.4f}, {seconds:.0f} s of a core", flush=True)
 
 
 def recipes(args):
