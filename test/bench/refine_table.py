@@ -15,7 +15,7 @@ import tempfile
 
 from scorer_table import HERE, MENUS, run
 
-MENU, BUDGETS = MENUS[1]
+MENU, BUDGETS = MENUS["int"]
 
 
 def shares(args, folder, rows, quarter):
