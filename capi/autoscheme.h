@@ -733,11 +733,12 @@ AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_plan_refine(const auto
 /* [long] Measures recipes near those of autoscheme_generator_select, `evaluations` (1 to 1000) further ones for each,
  * on rows that nothing was scored on: in up to three forward sweeps, each of which costs a product for every recipe in
  * it and one for full precision. What one sweep has measured corrects the losses by which the next one's recipes are
- * chosen (docs/scorers.md). The recipe whose KL is surely the least takes the choice's place; where none is, the choice
- * stays. The recipes are changed in place: autoscheme_recipes_get_refined tells, and recipe.json has it. Refine before
- * autoscheme_generator_verify, which then compares what was found with uniform schemes. What it will cost is logged
- * before it begins. The same input gives the same recipes. Stages of the progress: "refine forward", "refine head".
- * Errors as autoscheme_evaluate, INVALID_ARGUMENT for another number of evaluations; nothing is changed then. since 0.1
+ * chosen (docs/scorers.md). The recipe whose KL is most surely below the choice's takes its place; where none is surely
+ * below it, the choice stays. The recipes are changed in place: autoscheme_recipes_get_refined tells, and recipe.json
+ * has it. Refine before autoscheme_generator_verify, which then compares what was found with uniform schemes. What it
+ * will cost is logged before it begins. The same input gives the same recipes. Stages of the progress: "refine
+ * forward", "refine head". Errors as autoscheme_evaluate, INVALID_ARGUMENT for another number of evaluations; nothing
+ * is changed then. since 0.1
  */
 AUTOSCHEME_CHECKED autoscheme_status autoscheme_generator_refine(autoscheme_generator* generator,
                                                                  const autoscheme_scores* scores,
@@ -1056,13 +1057,13 @@ typedef struct autoscheme_refined_info {
   int64_t nsamples; /* rows that it was measured on */
   int64_t seqlen;
   int64_t evaluations;    /* recipes that were measured, the choice by scores among them */
-  double avg_bits_before; /* the choice by scores */
-  double kl_before;
+  double avg_bits_before; /* bits per weight of the choice by scores */
+  double kl_before;       /* the choice by scores */
   double kl_error_before; /* standard error of kl_before */
   double kl;              /* the recipe that was found; kl_before where none was */
-  double kl_error;
-  int32_t changed;  /* 1 if another recipe took the place of the choice by scores */
-  int32_t reserved; /* 0 */
+  double kl_error;        /* standard error of kl */
+  int32_t changed;        /* 1 if another recipe took the place of the choice by scores */
+  int32_t reserved;       /* 0 */
 } autoscheme_refined_info;
 
 /* NOT_FOUND if the recipes were not refined; OUT_OF_RANGE. since 0.1 */

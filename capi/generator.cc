@@ -23,12 +23,6 @@ struct GeneratorState {
   std::unique_ptr<SchemeGenerator> generator;
 };
 
-// How many recipes the options' targets will make; 1 where there is none yet.
-int64_t TargetCount(const GeneratorState& state) {
-  const auto targets = autoscheme::capi::GetTargets(&state.options, nullptr, 0);
-  return targets.ok() ? static_cast<int64_t>(targets->avg_bits.size() + targets->bytes.size()) : 1;
-}
-
 // Scores that may have taken hours: the host gets them however the call goes on, by an exception as well.
 struct ScoresForHost {
   autoscheme_scores* made;
@@ -47,6 +41,58 @@ struct ScoresForHost {
 struct autoscheme_generator {
   std::shared_ptr<GeneratorState> state;
 };
+
+namespace {
+
+// How many recipes the options' targets will make; 1 where there is none yet.
+int64_t TargetCount(const GeneratorState& state) {
+  const auto targets = autoscheme::capi::GetTargets(&state.options, nullptr, 0);
+  return targets.ok() ? static_cast<int64_t>(targets->avg_bits.size() + targets->bytes.size()) : 1;
+}
+
+// A plan for measuring on `held_back` what the options' targets will make: plan(generator, how many recipes).
+template <typename Plan>
+autoscheme_status PlanOf(const autoscheme_generator* generator, const autoscheme_calibration* held_back,
+                         autoscheme_plan** out, autoscheme_error** error, const Plan& plan) {
+  Clear(out);
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(held_back);
+    CAPI_REQUIRE(out);
+    CAPI_RETURN_IF_ERROR(CheckProcess(*generator->state->context_state));
+    auto made = plan(*generator->state->generator, TargetCount(*generator->state));
+    if (!made.ok()) return made.status();
+    *out = autoscheme::capi::MakePlanHandle(*std::move(made));
+    return absl::OkStatus();
+  });
+}
+
+// A long call that measures the recipes, and may change them: measure(generator).
+template <typename F>
+autoscheme_status Measure(autoscheme_generator* generator, const autoscheme_scores* scores,
+                          const autoscheme_calibration* held_back, autoscheme_recipes* recipes,
+                          autoscheme_error** error, const F& measure) {
+  return Guard(error, [&]() -> Outcome {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(scores);
+    CAPI_REQUIRE(held_back);
+    CAPI_REQUIRE(recipes);
+    LongCall call(generator->state->context_state);
+    CAPI_RETURN_IF_ERROR(call.status());
+    return call.Finish(measure(*generator->state->generator));
+  });
+}
+
+autoscheme_status GetStats(const autoscheme_generator* generator, autoscheme_stats* stats, autoscheme_error** error,
+                           const autoscheme::RunStats& (SchemeGenerator::*which)() const) {
+  return Guard(error, [&]() -> absl::Status {
+    CAPI_REQUIRE(generator);
+    CAPI_REQUIRE(stats);
+    return autoscheme::capi::FillStats(((*generator->state->generator).*which)(), stats);
+  });
+}
+
+}  // namespace
 
 extern "C" {
 
@@ -157,62 +203,32 @@ autoscheme_status autoscheme_generator_select(const autoscheme_generator* genera
 autoscheme_status autoscheme_generator_plan_refine(const autoscheme_generator* generator,
                                                    const autoscheme_calibration* held_back, int64_t evaluations,
                                                    autoscheme_plan** out, autoscheme_error** error) {
-  Clear(out);
-  return Guard(error, [&]() -> absl::Status {
-    CAPI_REQUIRE(generator);
-    CAPI_REQUIRE(held_back);
-    CAPI_REQUIRE(out);
-    CAPI_RETURN_IF_ERROR(CheckProcess(*generator->state->context_state));
-    auto plan =
-        generator->state->generator->PlanRefine(held_back->calibration, TargetCount(*generator->state), evaluations);
-    if (!plan.ok()) return plan.status();
-    *out = autoscheme::capi::MakePlanHandle(*std::move(plan));
-    return absl::OkStatus();
+  return PlanOf(generator, held_back, out, error, [&](const SchemeGenerator& of, int64_t recipes) {
+    return of.PlanRefine(held_back->calibration, recipes, evaluations);
   });
 }
 
 autoscheme_status autoscheme_generator_refine(autoscheme_generator* generator, const autoscheme_scores* scores,
                                               const autoscheme_calibration* held_back, int64_t evaluations,
                                               autoscheme_recipes* recipes, autoscheme_error** error) {
-  return Guard(error, [&]() -> Outcome {
-    CAPI_REQUIRE(generator);
-    CAPI_REQUIRE(scores);
-    CAPI_REQUIRE(held_back);
-    CAPI_REQUIRE(recipes);
-    LongCall call(generator->state->context_state);
-    CAPI_RETURN_IF_ERROR(call.status());
-    return call.Finish(
-        generator->state->generator->Refine(scores->table, held_back->calibration, evaluations, recipes->recipes));
+  return Measure(generator, scores, held_back, recipes, error, [&](SchemeGenerator& by) {
+    return by.Refine(scores->table, held_back->calibration, evaluations, recipes->recipes);
   });
 }
 
 autoscheme_status autoscheme_generator_plan_verify(const autoscheme_generator* generator,
                                                    const autoscheme_calibration* held_back, autoscheme_plan** out,
                                                    autoscheme_error** error) {
-  Clear(out);
-  return Guard(error, [&]() -> absl::Status {
-    CAPI_REQUIRE(generator);
-    CAPI_REQUIRE(held_back);
-    CAPI_REQUIRE(out);
-    CAPI_RETURN_IF_ERROR(CheckProcess(*generator->state->context_state));
-    auto plan = generator->state->generator->PlanVerify(held_back->calibration, TargetCount(*generator->state));
-    if (!plan.ok()) return plan.status();
-    *out = autoscheme::capi::MakePlanHandle(*std::move(plan));
-    return absl::OkStatus();
+  return PlanOf(generator, held_back, out, error, [&](const SchemeGenerator& of, int64_t recipes) {
+    return of.PlanVerify(held_back->calibration, recipes);
   });
 }
 
 autoscheme_status autoscheme_generator_verify(autoscheme_generator* generator, const autoscheme_scores* scores,
                                               const autoscheme_calibration* held_back, autoscheme_recipes* recipes,
                                               autoscheme_error** error) {
-  return Guard(error, [&]() -> Outcome {
-    CAPI_REQUIRE(generator);
-    CAPI_REQUIRE(scores);
-    CAPI_REQUIRE(held_back);
-    CAPI_REQUIRE(recipes);
-    LongCall call(generator->state->context_state);
-    CAPI_RETURN_IF_ERROR(call.status());
-    return call.Finish(generator->state->generator->Verify(scores->table, held_back->calibration, recipes->recipes));
+  return Measure(generator, scores, held_back, recipes, error, [&](SchemeGenerator& by) {
+    return by.Verify(scores->table, held_back->calibration, recipes->recipes);
   });
 }
 
@@ -242,29 +258,17 @@ autoscheme_status autoscheme_generator_run(autoscheme_generator* generator, cons
 
 autoscheme_status autoscheme_generator_get_stats(const autoscheme_generator* generator, autoscheme_stats* stats,
                                                  autoscheme_error** error) {
-  return Guard(error, [&]() -> absl::Status {
-    CAPI_REQUIRE(generator);
-    CAPI_REQUIRE(stats);
-    return autoscheme::capi::FillStats(generator->state->generator->stats(), stats);
-  });
+  return GetStats(generator, stats, error, &SchemeGenerator::stats);
 }
 
 autoscheme_status autoscheme_generator_get_refine_stats(const autoscheme_generator* generator, autoscheme_stats* stats,
                                                         autoscheme_error** error) {
-  return Guard(error, [&]() -> absl::Status {
-    CAPI_REQUIRE(generator);
-    CAPI_REQUIRE(stats);
-    return autoscheme::capi::FillStats(generator->state->generator->refine_stats(), stats);
-  });
+  return GetStats(generator, stats, error, &SchemeGenerator::refine_stats);
 }
 
 autoscheme_status autoscheme_generator_get_verify_stats(const autoscheme_generator* generator, autoscheme_stats* stats,
                                                         autoscheme_error** error) {
-  return Guard(error, [&]() -> absl::Status {
-    CAPI_REQUIRE(generator);
-    CAPI_REQUIRE(stats);
-    return autoscheme::capi::FillStats(generator->state->generator->verify_stats(), stats);
-  });
+  return GetStats(generator, stats, error, &SchemeGenerator::verify_stats);
 }
 
 }  // extern "C"

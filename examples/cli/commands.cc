@@ -151,7 +151,7 @@ constexpr Flag kRefine{
     "N",
     0,
     "Also measure N recipes near the choice, on the rows of the verification, and take the one that is surely better, "
-    "if one is. Three forward sweeps, whose cost is said before they begin; 16 to 32 are worth most. Implies --verify.",
+    "if one is. Three forward sweeps, whose cost is said before they begin. Implies --verify.",
 };
 const std::vector<Flag> kReport = {
     {"progress", "bar|json|none", 0, "Progress on stderr. Default: bar on a terminal, else none."},

@@ -67,16 +67,15 @@ absl::Status PrintHead(const ScoringJob& job, const autoscheme_scores* scores) {
 }
 
 // The figures of the scoring, or those that another function gives.
-template <typename Get = decltype(&autoscheme_generator_get_stats)>
-absl::StatusOr<autoscheme_stats> StatsOf(const ScoringJob& job, Get get = autoscheme_generator_get_stats) {
+using GetStats = decltype(&autoscheme_generator_get_stats);
+absl::StatusOr<autoscheme_stats> StatsOf(const ScoringJob& job, GetStats get = autoscheme_generator_get_stats) {
   auto stats = Struct<autoscheme_stats>();
   CLI_RETURN_IF_ERROR(Call([&](autoscheme_error** error) { return get(job.generator.get(), &stats, error); }));
   return stats;
 }
 
 // One line on work that came after the scoring, if there was any.
-template <typename Get>
-absl::Status PrintFurther(const ScoringJob& job, Get get, absl::string_view what) {
+absl::Status PrintFurther(const ScoringJob& job, GetStats get, absl::string_view what) {
   const auto stats = StatsOf(job, get);
   if (!stats.ok()) return stats.status();
   if (stats->total_s == 0) return absl::OkStatus();

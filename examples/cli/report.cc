@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "printable.h"
@@ -37,22 +38,21 @@ absl::Status CountLayers(const autoscheme_recipes* recipes, int64_t recipe, cons
   return absl::OkStatus();
 }
 
-// What refinement found for a recipe, if it was made.
-absl::Status PrintRefined(const autoscheme_recipes* recipes, int64_t i, bool* changed) {
+// What refinement found for a recipe, if it was made. Returns whether the recipe is another one by it.
+absl::StatusOr<bool> PrintRefined(const autoscheme_recipes* recipes, int64_t i) {
   auto refined = Struct<autoscheme_refined_info>();
   const absl::Status found =
       Call([&](autoscheme_error** error) { return autoscheme_recipes_get_refined(recipes, i, &refined, error); });
-  if (absl::IsNotFound(found)) return absl::OkStatus();
+  if (absl::IsNotFound(found)) return false;
   CLI_RETURN_IF_ERROR(found);
-  *changed = refined.changed != 0;
   absl::PrintF("  refined by %s on %s: ", Count(refined.evaluations, "evaluation"), Count(refined.nsamples, "row"));
-  if (*changed) {
+  if (refined.changed != 0) {
     absl::PrintF("KL %.5g, where the choice by scores has %.5g at %.4f bits\n", refined.kl, refined.kl_before,
                  refined.avg_bits_before);
   } else {
     absl::PrintF("none is surely better than the choice by scores\n");
   }
-  return absl::OkStatus();
+  return refined.changed != 0;
 }
 
 // What verification found of a recipe, if it was made.
@@ -108,9 +108,9 @@ absl::Status PrintRecipe(const autoscheme_recipes* recipes, int64_t recipe, cons
     table.Add({absl::StrCat("  ", name), absl::StrCat(share.layers), absl::StrFormat("%.1f%%", percent)});
   }
   absl::PrintF("%s", table.ToString());
-  bool refined = false;
-  CLI_RETURN_IF_ERROR(PrintRefined(recipes, recipe, &refined));
-  return PrintVerified(recipes, recipe, refined);
+  const absl::StatusOr<bool> refined = PrintRefined(recipes, recipe);
+  if (!refined.ok()) return refined.status();
+  return PrintVerified(recipes, recipe, *refined);
 }
 
 }  // namespace

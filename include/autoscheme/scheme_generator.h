@@ -136,11 +136,11 @@ class SchemeGenerator {
 
   // Measures recipes near those that Select gave from this table, `evaluations` (1 to 1000) further ones for each, in
   // up to three forward sweeps over `held_back`: rows that nothing was scored on. What one sweep has measured corrects
-  // the losses by which the next one's recipes are chosen (docs/scorers.md, "Refinement"). The one whose KL is surely
-  // the least takes the recipe's place, which stays where none is; Recipe::refined says what was found, Recipe::loss is
-  // still by the table. k-quants are weighed as by Verify. What it will cost is logged before it begins. Deterministic.
-  // Stages of the progress: "refine forward", "refine head". Errors: as Evaluate, and INVALID_ARGUMENT for another
-  // number of evaluations; nothing is changed then.
+  // the losses by which the next one's recipes are chosen (docs/scorers.md, "Refinement"). The one whose KL is most
+  // surely below the recipe's takes its place, which stays where none surely is; Recipe::refined says what was found,
+  // Recipe::loss is still by the table. k-quants are weighed as by Verify. What it will cost is logged before it
+  // begins. Deterministic. Stages of the progress: "refine forward", "refine head". Errors: as Evaluate, and
+  // INVALID_ARGUMENT for another number of evaluations; nothing is changed then.
   absl::Status Refine(const ScoreTable& table, const Calibration& held_back, int64_t evaluations,
                       std::vector<Recipe>& recipes);
 

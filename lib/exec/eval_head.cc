@@ -130,31 +130,28 @@ class EvalHead {
 
   Reference FoldReference(Running& r, at::Tensor logits, int64_t first) {
     Reference reference{std::move(logits), {}, at::empty_like(r.sum)};
-    reference.weights = NewTensor(&run_.activations, reference.logits.sizes(), at::kDouble);
-    ForEachChunk(r, reference.logits, [&](int64_t row, int64_t rows) {
-      if (InOnePass(reference.logits)) return AddLogits(r, reference, nullptr, first, row, rows);
+    const at::Tensor& l = reference.logits;
+    reference.weights = NewTensor(&run_.activations, l.sizes(), at::kDouble);
+    ForEachRowChunk(l, l.size(0), l.size(1), [&](int64_t row, int64_t rows) {
+      if (InOnePass(l)) return AddLogits(r, reference, nullptr, first, row, rows);
       at::Tensor chunk = reference.weights.narrow(0, row, rows);
-      chunk.copy_(reference.logits.narrow(0, row, rows));
+      chunk.copy_(l.narrow(0, row, rows));
       Raise(r, chunk, first, reference.rescale, row, rows);
     });
     return reference;
   }
 
   static void Fold(Running& r, const Reference& reference, const at::Tensor& logits, int64_t first) {
-    at::Tensor rescale = at::empty_like(r.sum);
-    ForEachChunk(r, logits, [&](int64_t row, int64_t rows) {
-      if (InOnePass(logits)) return AddLogits(r, reference, &logits, first, row, rows);
+    const bool in_one_pass = InOnePass(logits);
+    at::Tensor rescale = in_one_pass ? at::Tensor() : at::empty_like(r.sum);
+    ForEachRowChunk(logits, logits.size(0), logits.size(1), [&](int64_t row, int64_t rows) {
+      if (in_one_pass) return AddLogits(r, reference, &logits, first, row, rows);
       at::Tensor chunk = logits.narrow(0, row, rows).to(at::kDouble);
       const at::Tensor apart = reference.logits.narrow(0, row, rows).to(at::kDouble).sub_(chunk);
       apart.mul_(reference.weights.narrow(0, row, rows));
       r.difference.narrow(0, row, rows).mul_(reference.rescale.narrow(0, row, rows)).add_(apart.sum(1));
       Raise(r, chunk, first, rescale, row, rows);
     });
-  }
-
-  template <typename Body>
-  static void ForEachChunk(const Running& r, const at::Tensor& logits, const Body& body) {
-    ForEachRowChunk(logits, r.sum.size(0), logits.size(1), body);
   }
 
   static bool InOnePass(const at::Tensor& logits) { return OnHost(logits) && logits.is_contiguous(); }

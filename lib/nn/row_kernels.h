@@ -46,7 +46,7 @@ struct LogitRows {
   int64_t* best;
   double* sum;
   // The distribution that this one is compared with, of the same tile: its logits, or null where this is that one,
-  // which then writes the other two.
+  // which then writes `weights` and `rescale`, that are read otherwise.
   const float* reference;
   double* weights;     // [rows, width]: exp(reference - its maximum)
   double* rescale;     // by token: what sums before the tile are multiplied by

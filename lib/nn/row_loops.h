@@ -127,12 +127,8 @@ AUTOSCHEME_INLINE int64_t PlaceOf(float v, const float* x, int64_t n) {
   return at;
 }
 
-struct LogitSums {
-  double sum, difference;
-};
-
-// The sums of exp(logit - maximum), which are left as weights.
-AUTOSCHEME_INLINE LogitSums Weigh(const float* logits, int64_t n, D maximum, double* weights) {
+// The sum of exp(logit - maximum), which are left as weights.
+AUTOSCHEME_INLINE double Weigh(const float* logits, int64_t n, D maximum, double* weights) {
   D sum = SetWide(0);
   Over(n, [&](int64_t i, auto lanes) {
     const F logit = OthersAre(Set(-__builtin_inff()), Get(logits + i, lanes), lanes);
@@ -140,10 +136,14 @@ AUTOSCHEME_INLINE LogitSums Weigh(const float* logits, int64_t n, D maximum, dou
     Put(weight, weights + i, lanes);
     sum = sum + weight;
   });
-  return {Sum(sum), 0};
+  return Sum(sum);
 }
 
-// The same sums, and those of weights (reference - logits).
+struct LogitSums {
+  double sum, difference;
+};
+
+// The same sum, and that of weights (reference - logits).
 AUTOSCHEME_INLINE LogitSums Compare(const float* logits, int64_t n, D maximum, const double* weights,
                                     const float* reference) {
   D sum = SetWide(0), difference = SetWide(0);
@@ -167,15 +167,16 @@ void AddLogits(const LogitRows& rows) {
     }
     const D maximum = SetWide(rows.maximum[row]);
     const double rescale = FirstOf(ExpOfNegative(SetWide(before) - maximum));
-    LogitSums sums;
+    double sum;
     if (rows.reference == nullptr) {
-      sums = Weigh(logits, rows.width, maximum, rows.weights + first);
+      sum = Weigh(logits, rows.width, maximum, rows.weights + first);
       rows.rescale[row] = rescale;
     } else {
-      sums = Compare(logits, rows.width, maximum, rows.weights + first, rows.reference + first);
+      const LogitSums sums = Compare(logits, rows.width, maximum, rows.weights + first, rows.reference + first);
+      sum = sums.sum;
       rows.difference[row] = rows.difference[row] * rows.rescale[row] + sums.difference;
     }
-    rows.sum[row] = rows.sum[row] * rescale + sums.sum;
+    rows.sum[row] = rows.sum[row] * rescale + sum;
   }
 }
 

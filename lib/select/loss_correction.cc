@@ -11,13 +11,12 @@ namespace {
 using Vector = std::vector<double>;
 using Matrix = std::vector<Vector>;
 
-// Standard deviations of what is not known, as parts of a KL; where they come
-// from: docs/scorers.md, "Refinement".
+// Standard deviations of what is not known, as parts of a KL (docs/scorers.md, "Refinement").
 constexpr double kScheme = 0.4, kClass = 0.2, kLuck = 0.05;
 // The variance of c about the mean of what was measured.
 constexpr double kConstant = 1;
-// Until rows tell more, two recipes' KL on the same rows are taken to be this
-// uncertain beside each other, as if four further rows had said so.
+// Until rows tell more, two recipes' KL on the same rows are taken to be this uncertain beside each other, as if four
+// further rows had said so.
 constexpr double kPairedError = 0.05, kPairedRows = 4;
 // A score may be this wrong by itself, whatever its standard error says.
 constexpr double kMostRelativeError = 0.5;

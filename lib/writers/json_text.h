@@ -7,7 +7,9 @@
 #include <rapidjson/writer.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
+#include <utility>
 
 #include "absl/strings/string_view.h"
 #include "base/json.h"
@@ -35,6 +37,15 @@ template <typename Writer>
 void PutDouble(Writer* writer, double value) {
   const std::string text = DoubleToJson(value);
   writer->RawValue(text.data(), text.size(), rapidjson::kNumberType);
+}
+
+// Members of an object that are numbers.
+template <typename Writer>
+void PutDoubles(Writer* writer, std::initializer_list<std::pair<const char*, double>> members) {
+  for (const auto& [key, value] : members) {
+    writer->Key(key);
+    PutDouble(writer, value);
+  }
 }
 
 // A whole file: its name of format and version, then the members that `fill` writes.

@@ -32,27 +32,28 @@ std::string RecipesToJson(const std::vector<Recipe>& recipes) {
 
 namespace {
 
+// The rows that a measurement was made on.
+template <typename Measured>
+void WriteRows(const Measured& measured, PageWriter* page) {
+  page->Key("nsamples");
+  page->Int64(measured.nsamples);
+  page->Key("seqlen");
+  page->Int64(measured.seqlen);
+  page->Key("tokens_sha256");
+  PutString(page, measured.tokens_sha256);
+}
+
 void WriteRefined(const Refined& refined, PageWriter* page) {
   page->Key("refined");
   page->StartObject();
   page->Key("evaluations");
   page->Int64(refined.evaluations);
-  page->Key("nsamples");
-  page->Int64(refined.nsamples);
-  page->Key("seqlen");
-  page->Int64(refined.seqlen);
-  page->Key("tokens_sha256");
-  PutString(page, refined.tokens_sha256);
-  page->Key("avg_bits_before");
-  PutDouble(page, refined.avg_bits_before);
-  page->Key("kl_before");
-  PutDouble(page, refined.kl_before);
-  page->Key("kl_error_before");
-  PutDouble(page, refined.kl_error_before);
-  page->Key("kl");
-  PutDouble(page, refined.kl);
-  page->Key("kl_error");
-  PutDouble(page, refined.kl_error);
+  WriteRows(refined, page);
+  PutDoubles(page, {{"avg_bits_before", refined.avg_bits_before},
+                    {"kl_before", refined.kl_before},
+                    {"kl_error_before", refined.kl_error_before},
+                    {"kl", refined.kl},
+                    {"kl_error", refined.kl_error}});
   page->Key("changed");
   page->Bool(refined.changed);
   page->EndObject();
@@ -61,18 +62,8 @@ void WriteRefined(const Refined& refined, PageWriter* page) {
 void WriteVerified(const Verified& verified, PageWriter* page) {
   page->Key("verified");
   page->StartObject();
-  page->Key("nsamples");
-  page->Int64(verified.nsamples);
-  page->Key("seqlen");
-  page->Int64(verified.seqlen);
-  page->Key("tokens_sha256");
-  PutString(page, verified.tokens_sha256);
-  page->Key("avg_bits");
-  PutDouble(page, verified.avg_bits);
-  page->Key("kl");
-  PutDouble(page, verified.kl);
-  page->Key("kl_error");
-  PutDouble(page, verified.kl_error);
+  WriteRows(verified, page);
+  PutDoubles(page, {{"avg_bits", verified.avg_bits}, {"kl", verified.kl}, {"kl_error", verified.kl_error}});
   page->Key("uniforms");
   page->StartArray();
   for (const MeasuredUniform& uniform : verified.uniforms) {
@@ -80,12 +71,7 @@ void WriteVerified(const Verified& verified, PageWriter* page) {
       line->StartObject();
       line->Key("scheme");
       PutString(line, uniform.scheme);
-      line->Key("avg_bits");
-      PutDouble(line, uniform.avg_bits);
-      line->Key("kl");
-      PutDouble(line, uniform.kl);
-      line->Key("kl_error");
-      PutDouble(line, uniform.kl_error);
+      PutDoubles(line, {{"avg_bits", uniform.avg_bits}, {"kl", uniform.kl}, {"kl_error", uniform.kl_error}});
       line->EndObject();
     });
   }

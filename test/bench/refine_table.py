@@ -13,7 +13,7 @@ import json
 import pathlib
 import tempfile
 
-from scorer_table import HERE, MENUS, run
+from scorer_table import HERE, MENUS, read_ids, run
 
 MENU, BUDGETS = MENUS["int"]
 
@@ -48,8 +48,7 @@ def main():
     parser.add_argument("--held-back", default="4,1,2", help="quarters of the rows, comma separated (default 4,1,2)")
     parser.add_argument("--max-ram", default="2GiB")
     args = parser.parse_args()
-    rows = json.loads(pathlib.Path(args.tokens).read_text())
-    rows = rows["input_ids"] if isinstance(rows, dict) else rows
+    rows = read_ids(args.tokens)
     print("| rows held back | " + " | ".join(f"{budget} bits" for budget in BUDGETS) + " |\n|---" + "|---" * len(BUDGETS) + "|")
     for quarter in map(int, args.held_back.split(",")):
         with tempfile.TemporaryDirectory(prefix="autoscheme-refine-") as folder:

@@ -51,6 +51,12 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_ids(path):
+    """Rows of token ids, as the program reads them."""
+    ids = read(pathlib.Path(path))
+    return ids["input_ids"] if isinstance(ids, dict) else ids
+
+
 def write(path, page):
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")

@@ -25,11 +25,10 @@ import hashlib
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import time
 
-HERE = pathlib.Path(__file__).resolve().parents[2]
+from scorer_table import HERE, read_ids, run
+
 SCHEMES = ["W2A16", "W3A16", "W4A16", "W5A16", "W6A16", "W8A16"]
 SCORERS = ["deltaloss", "fisher"]
 ROWS, LENGTH, BATCH = 16, 128, 4  # of the scored ids and of those that the model writes; rows of a step of tuning
@@ -185,18 +184,6 @@ def show(results):
             share = f"{ratio:.2f} +- {error:.2f}"
         print(f"| {one['budget']} | `{one['recipe']}` | {plain['kl']:.4g} +- {plain['kl_error']:.2g} | {one['kl']:.4g} +- "
               f"{one['kl_error']:.2g} | {one['seed']} | {share} |")
-
-
-def run(*command):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def read_ids(path):
-    ids = json.loads(pathlib.Path(path).read_text())
-    return ids["input_ids"] if isinstance(ids, dict) else ids
 
 
 def digest(value):

@@ -11,7 +11,7 @@ static int32_t count_steps(void* user_data, const autoscheme_progress* progress)
   return 0;
 }
 
-/* Looks at what was measured of the first recipe, if it was. */
+/* Looks at what refinement found for the first recipe, if it was made. */
 static int look_at_refined(const autoscheme_recipes* recipes, int is_refined) {
   int failures = 0;
   autoscheme_refined_info refined;
@@ -28,6 +28,7 @@ static int look_at_refined(const autoscheme_recipes* recipes, int is_refined) {
   return failures;
 }
 
+/* Looks at what verification measured of the first recipe, if it was made. */
 static int look_at_verified(const autoscheme_recipes* recipes, int is_verified) {
   int failures = 0;
   autoscheme_verified_info verified;

@@ -10,15 +10,8 @@
 namespace autoscheme {
 namespace {
 
-// Rows of whole groups of 128.
-TinyModel Model() {
-  TinyModel model;
-  model.hidden = 128, model.heads = 4, model.kv_heads = 2, model.intermediate = 256, model.std_dev = 0.08;
-  return model;
-}
-
 struct Case {
-  TinySkeleton tiny{Model()};
+  TinySkeleton tiny{WideTinyModel()};
   Options options;
   Calibration scored, held_back;
   std::vector<std::string> said;

@@ -11,15 +11,8 @@
 namespace autoscheme {
 namespace {
 
-// Rows of whole groups of 128.
-TinyModel Model() {
-  TinyModel model;
-  model.hidden = 128, model.heads = 4, model.kv_heads = 2, model.intermediate = 256, model.std_dev = 0.08;
-  return model;
-}
-
 struct Case {
-  TinySkeleton tiny{Model()};
+  TinySkeleton tiny{WideTinyModel()};
   Options options;
   Calibration scored, held_back;
   std::unique_ptr<SchemeGenerator> generator;
@@ -112,7 +105,7 @@ TEST_CASE("rows and a budget that verification would refuse are found before any
 
 TEST_CASE(
     "k-quants are verified with the importance matrix that the scoring collected, and it is said where none was") {
-  TinyModel model = Model();
+  TinyModel model = WideTinyModel();
   model.hidden = 256;
   TinySkeleton tiny{model};
   Calibration scored = ReadCalibration({}, tiny.dir.Write("t.json", TinyTokens(8, 12, tiny->vocab_size()))).value();

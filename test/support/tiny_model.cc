@@ -75,6 +75,12 @@ int64_t HeadDim(const TinyModel& model) { return model.head_dim != 0 ? model.hea
 
 }  // namespace
 
+TinyModel WideTinyModel() {
+  TinyModel model;
+  model.hidden = 128, model.heads = 4, model.kv_heads = 2, model.intermediate = 256, model.std_dev = 0.08;
+  return model;
+}
+
 std::vector<RawTensor> MakeTinyTensors(const TinyModel& m) {
   Normal normal(m.seed);
   std::vector<RawTensor> tensors;

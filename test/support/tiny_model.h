@@ -30,6 +30,9 @@ struct TinyModel {
   std::string architecture;  // the class that config.json names; empty: the model_type's own
 };
 
+// With rows of whole groups of 128.
+TinyModel WideTinyModel();
+
 // The tensors, in the model's order. Same options, same bytes.
 std::vector<RawTensor> MakeTinyTensors(const TinyModel& model);
 
